@@ -1,0 +1,49 @@
+# Everything a newcomer needs: `make demo`, `make test`, `make lint`.
+# The environment in .venv is made on first use, with the versions of
+# requirements.lock, from the package registry alone.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+INPUTS := setup.py pyproject.toml requirements.lock
+
+.PHONY: demo test test-slow lint format lock clean
+
+demo: $(VENV)/.installed
+	rm -rf runs/demo
+	$(BIN)/python -m experiments.train \
+	  --config=configs/digits_cnn.py:epsilon=3.0 --workdir=runs/demo
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
+test-slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/pyink --check --quiet .
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/pyink --quiet .
+
+# Takes the newest versions that setup.py allows and writes them down.
+lock:
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --editable ".[test,docs]"
+	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/.installed: $(INPUTS)
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --constraint requirements.lock --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) install --constraint requirements.lock --editable ".[test]"
+	touch $@

@@ -1,0 +1,65 @@
+"""Metadata of the distribution `jax-privacy-toolkit`.
+
+The wheel holds `jax_privacy` and `accounting` and nothing else at its top
+level; experiments and configs run from a checkout. The exact versions that the
+tests run with are in `requirements.lock`.
+"""
+
+import pathlib
+
+import setuptools
+
+_HERE = pathlib.Path(__file__).parent
+
+_PACKAGES = [
+    "accounting",
+    "jax_privacy",
+    "jax_privacy.data",
+    "jax_privacy.models",
+]
+
+_REQUIRED = [
+    "absl-py>=2.1",
+    "chex>=0.1.90",
+    "dp-accounting>=0.6.0",
+    "flax>=0.12",
+    "jax>=0.8",
+    "matplotlib>=3.9",
+    "ml-collections>=1.0",
+    "numpy>=2.0",
+    "optax>=0.2.6",
+    "orbax-checkpoint>=0.11.25",
+    "pillow>=11",
+    "rich>=13",
+    "scikit-learn>=1.5",
+    "scipy>=1.14",
+]
+
+_TEST = [
+    "build>=1.2",
+    "hypothesis>=6.100",
+    "pyink>=25.1",
+    "pytest>=8.2",
+    "pytest-xdist>=3.6",
+    "ruff>=0.9",
+]
+
+setuptools.setup(
+    name="jax-privacy-toolkit",
+    version="0.1.0",
+    description="Train with differential privacy in JAX, and account for it.",
+    long_description=(_HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    packages=_PACKAGES,
+    python_requires=">=3.11",
+    install_requires=_REQUIRED,
+    extras_require={
+        "test": _TEST,
+        "docs": ["plotly>=6.0"],
+        "tfds": ["tensorflow-datasets>=4.9.7"],
+        "cuda": ["jax[cuda12]>=0.8"],
+    },
+    entry_points={"console_scripts": ["dp-budget = accounting.budget:main"]},
+)
