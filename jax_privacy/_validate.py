@@ -1,0 +1,59 @@
+"""Checks of public numbers: every error names the field, rule and value.
+
+NaN fails every rule, and a Boolean is not a number. What passes is returned as
+the plain Python number, so that `x = positive("x", x)` checks and converts.
+
+Example:
+  >>> from jax_privacy import _validate
+  >>> _validate.positive("l2_clip_norm", 1)
+  1.0
+  >>> _validate.positive("l2_clip_norm", float("nan"))
+  Traceback (most recent call last):
+  ...
+  ValueError: l2_clip_norm must be a positive finite number, got nan.
+"""
+
+import math
+import numbers
+from typing import Any, NoReturn
+
+import numpy as np
+
+
+def fail(name: str, rule: str, value: Any) -> NoReturn:
+  """Raises the project's one form of ValueError."""
+  raise ValueError(f"{name} must be {rule}, got {value!r}.")
+
+
+def positive(name: str, value: Any) -> float:
+  """Returns `value` as a float if it is a finite number above 0."""
+  number = _as_float(value)
+  if not (number > 0 and math.isfinite(number)):
+    fail(name, "a positive finite number", value)
+  return number
+
+
+def probability(name: str, value: Any) -> float:
+  """Returns `value` as a float if it lies in (0, 1]."""
+  number = _as_float(value)
+  if not 0 < number <= 1:
+    fail(name, "in (0, 1]", value)
+  return number
+
+
+def integer(name: str, value: Any, *, at_least: int) -> int:
+  """Returns `value` as an int if it is a whole number >= `at_least`."""
+  is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+  if not is_whole or value < at_least:
+    fail(name, f"an integer of at least {at_least}", value)
+  return int(value)
+
+
+def _as_float(value: Any) -> float:
+  """Returns NaN, which fails every rule, for what is not a number."""
+  if isinstance(value, (bool, np.bool_, str, bytes)):
+    return math.nan
+  try:
+    return float(value)
+  except (TypeError, ValueError):  # A tracer's error is a TypeError too.
+    return math.nan

@@ -1,0 +1,354 @@
+"""Sums of clipped per-example gradients: `clipped_grad`, the public face.
+
+The invariant of this file: whatever the data hold (NaN, infinities, huge or
+tiny gradients, padding, nothing at all), adding or removing one example moves
+the returned sum by at most `.sensitivity("add_or_remove_one")` in L2 norm, up
+to the rounding of the float32 sum itself. Everything private flows through
+that sum; per-example values, norms and aux are returned only when asked for,
+and are not protected.
+
+`clipped_grad` checks its arguments, picks a method (`per_example.py` is the
+plain one), and runs it over microbatches if asked.
+
+Example:
+  >>> import jax.numpy as jnp
+  >>> from jax_privacy import clipping
+  >>> loss = lambda param, x: 0.5 * jnp.mean((x - param) ** 2)
+  >>> grad_fn = clipping.clipped_grad(loss, l2_clip_norm=2.0)
+  >>> print(grad_fn(3.0, jnp.array([0.0, 7.0, 2.0])))  # 2 - 2 + 1
+  1.0
+  >>> grad_fn.sensitivity("replace_one")
+  4.0
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jax_privacy import _validate, microbatching, per_example
+
+# By how many clip norms one example can move the sum, per relation.
+_SENSITIVITY_IN_CLIP_NORMS = {
+    "add_or_remove_one": 1.0,  # An example is added or removed.
+    "replace_special": 1.0,  # An example is replaced by one that counts zero.
+    "replace_one": 2.0,  # An example is replaced by any other.
+}
+_RELATION_ALIASES = {
+    "add_or_remove": "add_or_remove_one",
+    "replace": "replace_one",
+}
+_METHODS = ("auto", "ghost", "vmap")
+
+
+class Aux(NamedTuple):
+  """Per-example outputs; fields that were not asked for are None.
+
+  These are private: releasing any of them spends privacy that no accountant
+  here counts.
+
+  Attributes:
+    values: Losses before clipping, [batch_size].
+    grad_norms: Gradient norms before clipping, float32 at least, [batch_size];
+      with a pytree of clip norms, a pytree of that structure.
+    aux: The function's auxiliary output, each leaf with a leading batch axis.
+  """
+
+  values: Any = None
+  grad_norms: Any = None
+  aux: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundedSensitivityCallable:
+  """A function of a batch whose first output has bounded L2 sensitivity.
+
+  Attributes:
+    fun: The function itself.
+    l2_norm_bound: The most one example can contribute to the output's L2 norm.
+    has_aux: Whether `fun` returns `(sum, aux)`; aux carries no guarantee.
+  """
+
+  fun: Callable[..., Any]
+  l2_norm_bound: float
+  has_aux: bool
+
+  def __call__(self, *args, **kwargs):
+    """Calls `fun`."""
+    return self.fun(*args, **kwargs)
+
+  def sensitivity(self, neighboring_relation: Any = "replace_special") -> float:
+    """Returns the L2 sensitivity of the output to one example.
+
+    Args:
+      neighboring_relation: "add_or_remove_one", "replace_special" (zero-out) or
+        "replace_one"; or a member of `dp_accounting.NeighboringRelation`.
+
+    Returns:
+      The L2 distance by which two neighbouring batches' outputs can differ.
+
+    Raises:
+      ValueError: If the relation is none of these.
+    """
+    name = getattr(neighboring_relation, "name", neighboring_relation)
+    name = name.lower() if isinstance(name, str) else name
+    name = _RELATION_ALIASES.get(name, name)
+    if name not in _SENSITIVITY_IN_CLIP_NORMS:
+      rule = f"one of {sorted(_SENSITIVITY_IN_CLIP_NORMS)}"
+      _validate.fail("neighboring_relation", rule, neighboring_relation)
+    return _SENSITIVITY_IN_CLIP_NORMS[name] * self.l2_norm_bound
+
+
+def clip_pytree(
+    pytree: chex.ArrayTree,
+    clip_norm: chex.Numeric,
+    rescale_to_unit_norm: bool = False,
+    nan_safe: bool = True,
+    return_zero: bool | jax.Array = False,
+) -> tuple[chex.ArrayTree, jax.Array]:
+  """Scales a pytree down so that its global L2 norm is at most `clip_norm`.
+
+  Args:
+    pytree: Real floating-point arrays of any shapes.
+    clip_norm: The largest norm allowed: a positive finite number, or a traced
+      scalar, for which a value that breaks this rule gives zeros.
+    rescale_to_unit_norm: Divide the result by `clip_norm`: its norm is then at
+      most 1.
+    nan_safe: Return zeros where the norm is not finite. If False, NaN spreads.
+    return_zero: Return zeros whatever the input; may be traced.
+
+  Returns:
+    The clipped pytree and the norm before clipping, a float32 scalar (float64
+    for float64 input). Leaves have their own dtype, float32 at least: rounding
+    to a shorter one could lift the norm above the bound.
+
+  Raises:
+    ValueError: If `clip_norm` is a number and not positive and finite.
+    TypeError: If a leaf is not real and floating point.
+
+  Guarantee: The result's norm is at most `clip_norm` (1 if rescaled). A norm
+    of 0 and an empty pytree are returned as they are; NaN, infinity and a norm
+    too large for its dtype give zeros if `nan_safe`.
+  """
+  if not isinstance(clip_norm, jax.Array):
+    clip_norm = _validate.positive("clip_norm", clip_norm)
+  (clipped,), (norm,) = per_example.clip_parts(
+      [pytree],
+      [clip_norm],
+      divide_by=clip_norm if rescale_to_unit_norm else 1.0,
+      nan_safe=nan_safe,
+      return_zero=return_zero,
+  )
+  return clipped, norm
+
+
+def clipped_grad(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    *,
+    l2_clip_norm: float | chex.ArrayTree,
+    rescale_to_unit_norm: bool = False,
+    normalize_by: float = 1.0,
+    batch_argnums: int | Sequence[int] = 1,
+    keep_batch_dim: bool = True,
+    return_values: bool = False,
+    return_grad_norms: bool = False,
+    pre_clipping_transform: Callable[[Any], Any] | None = None,
+    microbatch_size: int | None = None,
+    nan_safe: bool = True,
+    dtype: jax.typing.DTypeLike | None = None,
+    prng_argnum: int | None = None,
+    spmd_axis_name: str | None = None,
+    method: str = "auto",
+) -> BoundedSensitivityCallable:
+  """Transforms a loss into the sum of its clipped per-example gradients.
+
+  Called as in jax-privacy 2.x. What differs, always towards safety: a clip
+  norm must be positive and finite; an example whose gradient is not finite
+  counts zero as a whole; the sum is float32 at least.
+
+  Args:
+    fun: A scalar loss `fun(*args)`, or `(loss, aux)` with `has_aux`.
+    argnums: The argument(s) to differentiate; never batched.
+    has_aux: Whether `fun` returns `(loss, aux)`.
+    l2_clip_norm: The most L2 norm an example may keep: a positive finite number
+      for the whole gradient, or a pytree prefix of the gradient with one number
+      per part, each part being clipped by itself.
+    rescale_to_unit_norm: Divide the sum by the clip norm (by the root of the
+      sum of squares of several), so that the sensitivity is 1 whatever the clip
+      norm, and the learning rate need not follow it. Source: De et al. 2022
+      (arXiv 2204.13650), section 3.
+    normalize_by: Divide the sum by this; give the *expected* batch size, a
+      public number, never the realised one.
+    batch_argnums: The argument(s) whose leaves have a leading batch axis.
+    keep_batch_dim: Give `fun` examples with a leading axis of 1; if False,
+      without. With True, an axis of 1 that aux still has is dropped.
+    return_values: Also return the losses before clipping.
+    return_grad_norms: Also return the norms before clipping (and before
+      `pre_clipping_transform`).
+    pre_clipping_transform: Applied to each example's gradient before clipping;
+      may change its structure. It must not look at other examples.
+    microbatch_size: Examples processed at a time, in order. Changes memory and
+      time, not the result; trailing microbatches of padding only are skipped.
+    nan_safe: Examples with a non-finite gradient count zero. If False, they
+      poison the sum and there is NO guarantee where they occur.
+    dtype: Of the sum: float32, float64, or None for the gradient's own, float32
+      at least.
+    prng_argnum: The argument that holds PRNG keys; each example gets a key
+      split off by its position in the batch.
+    spmd_axis_name: See `jax.vmap`.
+    method: "auto", "vmap" or "ghost". All give the same numbers.
+
+  Returns:
+    A callable `(*args, is_padding_example=None)` giving the sum, or `(sum,
+    Aux)` if `has_aux`, `return_values` or `return_grad_norms`. Examples marked
+    by `is_padding_example`, bool [batch_size], count zero.
+
+  Raises:
+    ValueError: If an argument breaks its rule; the text names it.
+    NotImplementedError: For `method="ghost"`, which does not exist yet.
+
+  Guarantee: Adding, removing or zeroing one example moves the sum by at most
+    `.sensitivity("add_or_remove_one")` = norm bound / normalize_by, replacing
+    one by twice that, in L2 norm. Non-finite gradients and padding count zero;
+    an empty batch gives zeros.
+  """
+  argnums_tuple = _argnums("argnums", argnums)
+  batch_argnums = _argnums("batch_argnums", batch_argnums)
+  _check_disjoint(argnums_tuple, batch_argnums, prng_argnum)
+  clip_norms = jax.tree.map(
+      lambda c: _validate.positive("l2_clip_norm", c), l2_clip_norm
+  )
+  if not jax.tree.leaves(clip_norms):
+    _validate.fail("l2_clip_norm", "a number or a pytree of them", l2_clip_norm)
+  total_norm = math.hypot(*jax.tree.leaves(clip_norms))
+  normalize_by = _validate.positive("normalize_by", normalize_by)
+  if microbatch_size is not None:
+    _validate.integer("microbatch_size", microbatch_size, at_least=1)
+  _check_sum_dtype(dtype)
+  _check_method(method)
+
+  sum_fn = per_example.ClippedSum(
+      fun=fun if has_aux else lambda *args: (fun(*args), None),
+      argnums=argnums if isinstance(argnums, int) else argnums_tuple,
+      batch_argnums=batch_argnums,
+      prng_argnum=prng_argnum,
+      clip_norms=clip_norms,
+      divide_by=total_norm if rescale_to_unit_norm else 1.0,
+      keep_batch_dim=keep_batch_dim,
+      pre_clipping_transform=pre_clipping_transform,
+      nan_safe=nan_safe,
+      dtype=dtype,
+      spmd_axis_name=spmd_axis_name,
+  )
+
+  def clipped_grad_fn(*args, is_padding_example=None):
+    batch_size = _batch_size(args, batch_argnums)
+    is_padding_example = _padding_mask(is_padding_example, batch_size)
+    args = _split_keys(args, prng_argnum, batch_size)
+    total, values, norms, aux = microbatching.sum_over_microbatches(
+        sum_fn,
+        args,
+        (*batch_argnums, prng_argnum),
+        is_padding_example,
+        microbatch_size,
+    )
+    total = jax.tree.map(lambda x: x / normalize_by, total)
+    if not (has_aux or return_values or return_grad_norms):
+      return total
+    return total, Aux(
+        values=values if return_values else None,
+        grad_norms=norms if return_grad_norms else None,
+        aux=aux if has_aux else None,
+    )
+
+  norm_bound = 1.0 if rescale_to_unit_norm else total_norm
+  return BoundedSensitivityCallable(
+      fun=clipped_grad_fn,
+      l2_norm_bound=norm_bound / normalize_by,
+      has_aux=has_aux or return_values or return_grad_norms,
+  )
+
+
+def _argnums(name: str, value: int | Sequence[int]) -> tuple[int, ...]:
+  values = (value,) if isinstance(value, int) else tuple(value)
+  if not values or len(set(values)) < len(values):
+    _validate.fail(name, "one or several distinct positions", value)
+  return tuple(_validate.integer(name, v, at_least=0) for v in values)
+
+
+def _check_disjoint(argnums, batch_argnums, prng_argnum):
+  """Refuses an argument position that is given two roles."""
+  if prng_argnum is not None:
+    _validate.integer("prng_argnum", prng_argnum, at_least=0)
+  roles = [*argnums, *batch_argnums]
+  roles += [] if prng_argnum is None else [prng_argnum]
+  if len(set(roles)) < len(roles):
+    raise ValueError(
+        "argnums, batch_argnums and prng_argnum must be disjoint, got"
+        f" {argnums}, {batch_argnums} and {prng_argnum}."
+    )
+
+
+def _check_sum_dtype(dtype):
+  """Refuses a dtype whose rounding alone moves a sum by more than a clip."""
+  if dtype is None:
+    return
+  if jnp.dtype(dtype) not in (jnp.dtype("float32"), jnp.dtype("float64")):
+    rule = "float32, float64 or None (a shorter sum's rounding has no bound)"
+    _validate.fail("dtype", rule, jnp.dtype(dtype).name)
+
+
+def _check_method(method):
+  if method not in _METHODS:
+    _validate.fail("method", f"one of {_METHODS}", method)
+  if method == "ghost":
+    raise NotImplementedError(
+        'method="ghost" is not implemented yet; use "vmap" or "auto", which'
+        " give the same numbers."
+    )
+
+
+def _batch_size(args, batch_argnums):
+  """Returns the one size of the batch arguments' leading axes."""
+  if max(batch_argnums) >= len(args):
+    raise ValueError(
+        f"batch_argnums must be positions among the {len(args)} arguments"
+        f" given, got {batch_argnums}."
+    )
+  leaves = jax.tree.leaves([args[i] for i in batch_argnums])
+  sizes = {jnp.shape(leaf)[:1] for leaf in leaves}
+  if len(sizes) != 1 or () in sizes:
+    shapes = [jnp.shape(leaf) for leaf in leaves]
+    _validate.fail("batch arguments", "arrays of one leading size", shapes)
+  return sizes.pop()[0]
+
+
+def _padding_mask(is_padding_example, batch_size):
+  if is_padding_example is None:
+    return jnp.zeros(batch_size, dtype=bool)
+  mask = jnp.asarray(is_padding_example)
+  if mask.shape != (batch_size,) or mask.dtype != bool:
+    rule = f"bool of shape ({batch_size},)"
+    _validate.fail("is_padding_example", rule, f"{mask.dtype} {mask.shape}")
+  return mask
+
+
+def _split_keys(args, prng_argnum, batch_size):
+  """Gives each example a key of its own."""
+  if prng_argnum is None:
+    return args
+  if prng_argnum >= len(args):
+    rule = f"a position among the {len(args)} arguments given"
+    _validate.fail("prng_argnum", rule, prng_argnum)
+  # Key i of a split does not depend on how many are split off, so padding
+  # changes no example's randomness.
+  keys = jax.tree.map(
+      lambda key: jax.random.split(key, batch_size), args[prng_argnum]
+  )
+  return (*args[:prng_argnum], keys, *args[prng_argnum + 1 :])
