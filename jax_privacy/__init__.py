@@ -1,1 +1,13 @@
-"""TODO."""
+"""Differentially private training for JAX.
+
+Clip (`clipped_grad`), add noise (`noise_addition`), select batches
+(`batch_selection`), or have all three made to fit (`dp_sgd.make_private`).
+"""
+
+from jax_privacy import augmult as augmult
+from jax_privacy import averaging as averaging
+from jax_privacy import batch_selection as batch_selection
+from jax_privacy import dp_sgd as dp_sgd
+from jax_privacy import noise_addition as noise_addition
+from jax_privacy.clipping import clip_pytree as clip_pytree
+from jax_privacy.clipping import clipped_grad as clipped_grad

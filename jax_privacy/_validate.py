@@ -17,6 +17,8 @@ import math
 import numbers
 from typing import Any, NoReturn
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -47,6 +49,20 @@ def integer(name: str, value: Any, *, at_least: int) -> int:
   if not is_whole or value < at_least:
     fail(name, f"an integer of at least {at_least}", value)
   return int(value)
+
+
+def prng_key(name: str, value: Any) -> jax.Array:
+  """Returns a key for one key (typed, or raw uint32 [2]) or an int seed."""
+  rule = "a PRNG key (jax.random.key) or an int"
+  if isinstance(value, int) and not isinstance(value, bool):
+    return jax.random.key(value)
+  if not isinstance(value, jax.Array):
+    fail(name, rule, value)
+  is_typed = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+  is_raw = value.dtype == jnp.uint32 and value.ndim == 1
+  if not (is_raw or (is_typed and value.ndim == 0)):
+    fail(name, rule, f"{value.dtype} {value.shape}")
+  return value
 
 
 def _as_float(value: Any) -> float:

@@ -1,0 +1,120 @@
+"""Augmentation multiplicity: K views of an example, clipped as one.
+
+The loss of an example is that of its K views together, so the gradient that is
+clipped is the mean view's: K views cost K times the work, and no privacy. The
+invariant: views never mix examples, and view k of example i at step t is keyed
+by (run key, t, i, k), so that batch layout, padding, microbatches and devices
+cannot change it.
+
+Source: De et al. 2022 (arXiv 2204.13650), section 3; Fort et al. 2021
+(2105.13343); Hoffer et al. 2019 (1901.09335).
+
+Example:
+  >>> import jax, jax.numpy as jnp
+  >>> from jax_privacy import augmult
+  >>> shift = lambda key, x: x + jax.random.uniform(key)
+  >>> loss_fn = augmult.augmult(
+  ...     lambda params, views: params * views,
+  ...     augmult.mean_over_views(lambda logits, label: (logits - label) ** 2),
+  ...     augment_fn=shift, num_views=8)
+  >>> keys = augmult.example_keys(
+  ...     jax.random.key(0), step=0, indices=jnp.array([5]))
+  >>> loss, logits = loss_fn(1.0, jnp.float32(2.0), 2.0, keys[0])
+  >>> print(logits.shape, (loss == jnp.mean((logits - 2.0) ** 2)).item())
+  (8,) True
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jax_privacy import _validate
+
+# (key, image) -> image
+AugmentFn = Callable[[chex.PRNGKey, jax.Array], jax.Array]
+
+
+def augmult(
+    forward_fn: Callable[[Any, jax.Array], jax.Array],
+    loss_fn: Callable[[jax.Array, Any], jax.Array],
+    *,
+    augment_fn: AugmentFn | None = None,
+    num_views: int = 1,
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+  """Turns a model and a loss over views into the loss of one example.
+
+  Args:
+    forward_fn: `forward_fn(params, views)` for views [num_views, ...] giving
+      logits [num_views, ...].
+    loss_fn: `loss_fn(logits, label)` over ALL views' logits, giving a scalar:
+      `mean_over_views` of a loss over one view, plus any term that compares
+      views, which costs no sensitivity.
+    augment_fn: One random view of an example; None for the example itself.
+    num_views: Views an example; above 1 only with an `augment_fn`.
+
+  Returns:
+    `fn(params, example, label, key) -> (loss, logits)` for one example without
+    a batch axis; give it to `clipped_grad(has_aux=True, keep_batch_dim=False)`.
+
+  Raises:
+    ValueError: If an argument breaks its rule.
+  """
+  _validate.integer("num_views", num_views, at_least=1)
+  if augment_fn is None and num_views > 1:
+    rule = "1 without an augment_fn (all views would be equal)"
+    _validate.fail("num_views", rule, num_views)
+
+  def example_loss(params, example, label, key):
+    if augment_fn is None:
+      views = jnp.expand_dims(example, 0)
+    else:
+      views = sample_views(augment_fn, key, example, num_views=num_views)
+    logits = forward_fn(params, views)
+    return loss_fn(logits, label), logits
+
+  return example_loss
+
+
+def sample_views(
+    augment_fn: AugmentFn,
+    key: chex.PRNGKey,
+    example: jax.Array,
+    *,
+    num_views: int,
+) -> jax.Array:
+  """Returns [num_views, ...]: independent views of one example."""
+  keys = jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(num_views))
+  return jax.vmap(augment_fn, in_axes=(0, None))(keys, example)
+
+
+def mean_over_views(
+    loss_fn: Callable[[jax.Array, Any], jax.Array],
+) -> Callable[[jax.Array, Any], jax.Array]:
+  """Turns a loss over one view's logits into the mean over K views' logits."""
+
+  def mean_loss(logits, label):
+    losses = jax.vmap(loss_fn, in_axes=(0, None))(logits, label)
+    chex.assert_rank(losses, 1)
+    return jnp.mean(losses)
+
+  return mean_loss
+
+
+def example_keys(
+    key: chex.PRNGKey, *, step: chex.Numeric, indices: jax.Array
+) -> jax.Array:
+  """Returns a key per example, from (run key, step, example index) alone.
+
+  Args:
+    key: The run's augmentation key; not its noise key.
+    step: The step's number.
+    indices: Example indices [batch_size]; -1 for padding.
+
+  Returns:
+    Keys [batch_size].
+  """
+  step_key = jax.random.fold_in(key, step)
+  return jax.vmap(lambda i: jax.random.fold_in(step_key, i))(indices)

@@ -1,0 +1,330 @@
+"""Which examples make up the batch of each step.
+
+The invariant: batch t is a pure function of (seed, t). A run resumed at step t
+needs no replay, and `batch(t)` equals the t-th item of iterating. Sampling is
+what amplifies privacy, so the sampler must be the one the accountant assumed:
+`CyclicPoissonSampling` is for Poisson accounting, `FixedBatchSampling` for
+sampling without replacement. Batches of indices, and their sizes, are private.
+
+Example:
+  >>> from jax_privacy import batch_selection
+  >>> poisson = batch_selection.CyclicPoissonSampling(
+  ...     sampling_prob=0.25, iterations=3)
+  >>> batches = poisson.bind(num_examples=12, rng=0)
+  >>> all((batches.batch(t) == b).all() for t, b in enumerate(batches))
+  True
+  >>> batch_selection.pad_to_multiple_of(batches.batch(0)[:2], 4)[2:]
+  array([-1, -1], dtype=int8)
+"""
+
+import abc
+import dataclasses
+import enum
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from jax_privacy import _validate
+
+RngType = np.random.Generator | int | None
+
+
+class PartitionType(enum.Enum):
+  """How examples are dealt to the groups of cyclic sampling.
+
+  INDEPENDENT: each example picks its group at random; fits add-or-remove-one.
+  EQUAL_SPLIT: a shuffled split into equal groups, whose remainder is never
+    sampled; fits zero-out and replace-one only, because one example more
+    changes where the others go.
+  """
+
+  INDEPENDENT = enum.auto()
+  EQUAL_SPLIT = enum.auto()
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+  """A strategy bound to a data set's size and a seed: random access by step.
+
+  Attributes:
+    num_batches: How many steps there are.
+    draw_fn: `draw_fn(generator, step)` returning that step's indices.
+    seed: Entropy that all batches are derived from.
+  """
+
+  num_batches: int
+  draw_fn: Callable[[np.random.Generator, int], np.ndarray]
+  seed: int
+
+  def batch(self, step: int) -> np.ndarray:
+    """Returns step's indices, int [realised batch size], in O(batch) work.
+
+    Raises:
+      IndexError: If `step` is outside [0, num_batches): there is no such batch,
+        and repeating another one would break the accounting.
+    """
+    if not 0 <= step < self.num_batches:
+      raise IndexError(f"step must be in [0, {self.num_batches}), got {step}.")
+    return self.draw_fn(_generator(self.seed, step + 1), step)
+
+  def __len__(self) -> int:
+    return self.num_batches
+
+  def __iter__(self) -> Iterator[np.ndarray]:
+    return (self.batch(step) for step in range(self.num_batches))
+
+
+class BatchSelectionStrategy(abc.ABC):
+  """Describes how batches are drawn, apart from the data set and the seed."""
+
+  @abc.abstractmethod
+  def bind(self, num_examples: int, rng: RngType = None) -> Batches:
+    """Fixes the data set's size and the seed.
+
+    Args:
+      num_examples: Size of the data set; indices lie in [0, num_examples).
+      rng: A seed, a generator to draw one from, or None for 128 bits from the
+        operating system.
+
+    Returns:
+      The batches, by step.
+    """
+
+  def batch_iterator(
+      self, num_examples: int, rng: RngType = None
+  ) -> Iterator[np.ndarray]:
+    """Yields the batches of `bind(num_examples, rng)` in order."""
+    return iter(self.bind(num_examples, rng))
+
+
+@dataclasses.dataclass(frozen=True)
+class CyclicPoissonSampling(BatchSelectionStrategy):
+  """Poisson sampling, optionally truncated, optionally in a cycle of groups.
+
+  Guarantee: Each example is in each batch in which its group takes part with
+    probability `sampling_prob`, independently of all other examples and steps.
+    With truncation, a batch above the limit keeps a uniform subset.
+
+  Attributes:
+    sampling_prob: In (0, 1].
+    iterations: Number of batches.
+    truncated_batch_size: The largest batch kept, or None. Needs an accountant
+      that knows of it.
+    cycle_length: Number of groups; group t % cycle_length takes part in step t.
+      1 is ordinary Poisson sampling.
+    partition_type: How groups are formed; see `PartitionType`.
+
+  Source: Abadi et al. 2016 (1607.00133); Choquette-Choo et al. 2023
+    (2306.08153) for cycles; Chua et al. 2024 (2411.04205) for truncation.
+  """
+
+  sampling_prob: float
+  iterations: int
+  truncated_batch_size: int | None = None
+  cycle_length: int = 1
+  partition_type: PartitionType = PartitionType.EQUAL_SPLIT
+
+  def __post_init__(self):
+    _validate.probability("sampling_prob", self.sampling_prob)
+    _validate.integer("iterations", self.iterations, at_least=0)
+    _validate.integer("cycle_length", self.cycle_length, at_least=1)
+    if self.truncated_batch_size is not None:
+      _validate.integer(
+          "truncated_batch_size", self.truncated_batch_size, at_least=1
+      )
+    if not isinstance(self.partition_type, PartitionType):
+      rule = "a member of PartitionType"
+      _validate.fail("partition_type", rule, self.partition_type)
+
+  def bind(self, num_examples: int, rng: RngType = None) -> Batches:
+    """See base class."""
+    seed = _seed(rng)
+    groups = self._groups(num_examples, seed)
+
+    def draw(generator, step):
+      group = groups[step % self.cycle_length]
+      # A binomial size and then a uniform subset of that size is a Poisson
+      # sample, in O(batch) instead of O(num_examples).
+      size = generator.binomial(_size(group), self.sampling_prob)
+      if self.truncated_batch_size is not None:
+        size = min(size, self.truncated_batch_size)
+      return _subset(generator, group, size)
+
+    return Batches(self.iterations, draw, seed)
+
+  def _groups(self, num_examples, seed):
+    _validate.integer("num_examples", num_examples, at_least=0)
+    if self.cycle_length == 1:
+      return [num_examples]
+    generator = _generator(seed, 0)
+    order = generator.permutation(num_examples).astype(_dtype(num_examples))
+    if self.partition_type is PartitionType.EQUAL_SPLIT:
+      size = num_examples // self.cycle_length
+      return np.split(order[: size * self.cycle_length], self.cycle_length)
+    shares = np.full(self.cycle_length, 1 / self.cycle_length)
+    sizes = generator.multinomial(num_examples, shares)
+    return np.split(order, np.cumsum(sizes)[:-1])
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedBatchSampling(BatchSelectionStrategy):
+  """Batches of one size, each drawn uniformly, independently of the others.
+
+  Guarantee: Without `replace`, every subset of `batch_size` examples is equally
+    likely. Poisson accounting does NOT hold for it.
+
+  Attributes:
+    batch_size: Examples a batch.
+    iterations: Number of batches.
+    replace: Draw with replacement within a batch.
+
+  Source: Balle et al. 2018 (1807.01647); Wang et al. 2019 (1808.00087).
+  """
+
+  batch_size: int
+  iterations: int
+  replace: bool = False
+
+  def __post_init__(self):
+    _validate.integer("batch_size", self.batch_size, at_least=0)
+    _validate.integer("iterations", self.iterations, at_least=0)
+
+  def bind(self, num_examples: int, rng: RngType = None) -> Batches:
+    """See base class."""
+    _validate.integer("num_examples", num_examples, at_least=0)
+    if not self.replace and self.batch_size > num_examples:
+      rule = f"at most num_examples = {num_examples} unless replace is set"
+      _validate.fail("batch_size", rule, self.batch_size)
+
+    def draw(generator, step):
+      del step
+      if not self.replace:
+        return _subset(generator, num_examples, self.batch_size)
+      drawn = generator.integers(num_examples, size=self.batch_size)
+      return drawn.astype(_dtype(num_examples))
+
+    return Batches(self.iterations, draw, _seed(rng))
+
+
+@dataclasses.dataclass(frozen=True)
+class PaddedBatches:
+  """Batches filled up with -1 to one of a few sizes, so nothing recompiles.
+
+  Attributes:
+    batches: What to pad.
+    sizes: Ascending sizes; a batch gets the smallest that holds it, and one
+      larger than all of them a multiple of the largest.
+  """
+
+  batches: Batches
+  sizes: tuple[int, ...]
+
+  def __post_init__(self):
+    for size in self.sizes:
+      _validate.integer("sizes", size, at_least=1)
+    if not self.sizes or list(self.sizes) != sorted(set(self.sizes)):
+      _validate.fail("sizes", "ascending positive integers", self.sizes)
+
+  def batch(self, step: int) -> np.ndarray:
+    """Returns step's indices, padded with -1; see `Batches.batch`."""
+    indices = self.batches.batch(step)
+    for size in self.sizes:
+      if len(indices) <= size:
+        return pad_to_size(indices, size)
+    return pad_to_multiple_of(indices, self.sizes[-1])
+
+  def __len__(self) -> int:
+    return len(self.batches)
+
+  def __iter__(self) -> Iterator[np.ndarray]:
+    return (self.batch(step) for step in range(len(self)))
+
+
+def poisson_sizes(
+    *,
+    num_examples: int,
+    sampling_prob: float,
+    multiple: int = 1,
+    num_stddevs: tuple[float, ...] = (1.0, 3.0, 6.0),
+) -> tuple[int, ...]:
+  """Sizes to pad Poisson batches to, from public numbers alone.
+
+  Args:
+    num_examples: Size of the data set.
+    sampling_prob: In (0, 1].
+    multiple: Sizes are rounded up to a multiple of this.
+    num_stddevs: Sizes are the expected batch size plus so many standard
+      deviations. Of the defaults, about 84% of batches fit the first, all but
+      one in 700 the second, and all but one in 10^9 the third.
+
+  Returns:
+    Ascending sizes, none above num_examples (rounded up).
+  """
+  _validate.integer("num_examples", num_examples, at_least=1)
+  _validate.probability("sampling_prob", sampling_prob)
+  _validate.integer("multiple", multiple, at_least=1)
+  mean = num_examples * sampling_prob
+  stddev = math.sqrt(mean * (1 - sampling_prob))
+  needed = [min(mean + k * stddev, num_examples) for k in num_stddevs]
+  return tuple(sorted({math.ceil(n / multiple) * multiple for n in needed}))
+
+
+def pad_to_multiple_of(indices: np.ndarray, multiple: int) -> np.ndarray:
+  """Appends -1 until the length is a multiple of `multiple`.
+
+  Args:
+    indices: Signed integers [batch_size].
+    multiple: A positive integer.
+
+  Returns:
+    A new array. Load any public dummy example for -1, and mark these rows by
+    `is_padding_example`. An empty batch stays empty.
+
+  Raises:
+    ValueError: If an argument breaks its rule.
+  """
+  _validate.integer("multiple", multiple, at_least=1)
+  return pad_to_size(indices, math.ceil(len(indices) / multiple) * multiple)
+
+
+def pad_to_size(indices: np.ndarray, size: int) -> np.ndarray:
+  """Appends -1 until the length is `size`; see `pad_to_multiple_of`."""
+  indices = np.asarray(indices)
+  if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.signedinteger):
+    got = f"{indices.dtype} {indices.shape}"
+    _validate.fail("indices", "one-dimensional signed integers", got)
+  if size < len(indices):
+    _validate.fail("size", "at least the number of indices", size)
+  missing = size - len(indices)
+  return np.pad(indices, (0, missing), constant_values=-1)
+
+
+def _subset(generator, group, size):
+  """A uniform subset, of range(group) if that is a number."""
+  chosen = generator.choice(group, size=size, replace=False, shuffle=False)
+  return chosen.astype(_dtype(_size(group)), copy=False)
+
+
+def _size(group) -> int:
+  return group if isinstance(group, int) else len(group)
+
+
+def _dtype(num_examples):
+  """The shortest signed type that holds every index and -1."""
+  return np.min_scalar_type(-max(num_examples, 1))
+
+
+def _seed(rng: RngType) -> int:
+  if isinstance(rng, np.random.Generator):
+    return int.from_bytes(rng.bytes(16), "little")
+  if rng is None:
+    return np.random.SeedSequence().entropy
+  return _validate.integer("rng", rng, at_least=0)
+
+
+def _generator(seed: int, stream: int) -> np.random.Generator:
+  """Independent randomness for each stream: 0 for groups, t + 1 for step t."""
+  return np.random.default_rng(
+      np.random.SeedSequence(seed, spawn_key=(stream,))
+  )

@@ -1,0 +1,204 @@
+"""Adds privacy to an existing optax loop: sampler, gradient and optimiser.
+
+`make_private` derives the three from one mechanism, so that what is run is what
+the accountant is told: the sampler draws the batches that it assumes, gradients
+are clipped and divided by the expected batch size, and noise is added once per
+update, scaled to that sum. This file imports no accountant: any object with the
+mechanism's fields will do.
+
+Example:
+  >>> import types
+  >>> import jax, jax.numpy as jnp, optax
+  >>> from jax_privacy import dp_sgd
+  >>> mechanism = types.SimpleNamespace(  # or accounting.Mechanism(...)
+  ...     noise_multiplier=1.0, num_steps=20, sampling="poisson",
+  ...     sampling_prob=0.5, num_examples=64, max_batch_size=None)
+  >>> x = jax.random.normal(jax.random.key(0), (64, 2))
+  >>> y = x @ jnp.array([1.0, -2.0])
+  >>> loss_fn = lambda w, batch: jnp.mean((batch["x"] @ w - batch["y"]) ** 2)
+  >>> private = dp_sgd.make_private(
+  ...     loss_fn, optax.sgd(0.1), mechanism, l2_clip_norm=4.0,
+  ...     key=jax.random.key(1))
+  >>> w = jnp.zeros(2)
+  >>> state = private.optimizer.init(w)
+  >>> for indices in private.sampler:
+  ...   batch = {"x": x[indices], "y": y[indices]}
+  ...   grads = private.grad_fn(w, batch, is_padding_example=indices < 0)
+  ...   updates, state = private.optimizer.update(grads, state, w)
+  ...   w = optax.apply_updates(w, updates)
+  >>> print(jnp.round(w))
+  [ 1. -2.]
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import chex
+import jax
+import numpy as np
+import optax
+
+from jax_privacy import _validate, batch_selection, clipping, noise_addition
+
+
+class Mechanism(Protocol):
+  """What `make_private` reads of a mechanism; `accounting.Mechanism` has it.
+
+  Attributes:
+    noise_multiplier: Standard deviation of the noise over the clip norm.
+    num_steps: Number of updates.
+    sampling: "poisson", "truncated_poisson" or "fixed_without_replacement".
+    sampling_prob: Probability that an example is in a batch.
+    num_examples: Stated size of the data set.
+    max_batch_size: Where Poisson batches are truncated, or None.
+  """
+
+  noise_multiplier: float
+  num_steps: int
+  sampling: str
+  sampling_prob: float
+  num_examples: int
+  max_batch_size: int | None
+
+
+class PrivateTraining(NamedTuple):
+  """Three parts that belong together; see `make_private`.
+
+  Attributes:
+    sampler: `sampler.batch(step)` and iteration give indices, padded with -1.
+    grad_fn: A `clipped_grad`; call it with `is_padding_example=indices < 0`.
+    optimizer: Noise, then the given optimiser.
+  """
+
+  sampler: batch_selection.PaddedBatches
+  grad_fn: clipping.BoundedSensitivityCallable
+  optimizer: optax.GradientTransformation
+
+
+def make_private(
+    loss_fn: Callable[..., Any],
+    optimizer: optax.GradientTransformation,
+    mechanism: Mechanism,
+    *,
+    l2_clip_norm: float | chex.ArrayTree,
+    key: chex.PRNGKey | int,
+    microbatch_size: int | None = None,
+    **clipped_grad_options: Any,
+) -> PrivateTraining:
+  """Returns the sampler, gradient function and optimiser of DP-SGD.
+
+  Args:
+    loss_fn: `loss_fn(params, batch)`; see `clipped_grad` for other signatures.
+    optimizer: Any optax optimiser; it sees noised gradients only. With
+      `optax.MultiSteps` inside, noise is still added at every call.
+    mechanism: What the run releases; see `Mechanism`.
+    l2_clip_norm: See `clipped_grad`.
+    key: The run's private randomness: batches and noise are derived from it.
+      Keep it secret, and use it for nothing else.
+    microbatch_size: See `clipped_grad`. Batches are then padded to one size,
+      whose unused end is skipped; else to one of three.
+    **clipped_grad_options: Any other option of `clipped_grad`, except
+      `normalize_by`, which is the expected batch size, and `nan_safe`.
+
+  Returns:
+    A `PrivateTraining`.
+
+  Raises:
+    ValueError: If an argument, or a field of the mechanism, breaks its rule.
+
+  Guarantee: Run for steps 0 ... num_steps - 1, once each, the iterates satisfy
+    what an accountant says of the mechanism. The sampler has no further steps.
+
+  Source: Abadi et al. 2016 (arXiv 1607.00133), algorithm 1, with the sum
+    divided by the expected batch size.
+  """
+  for name in ("normalize_by", "nan_safe"):
+    if name in clipped_grad_options:
+      given = clipped_grad_options[name]
+      _validate.fail(name, "left to make_private, which sets it", given)
+  noise_multiplier = _validate.positive(
+      "noise_multiplier", mechanism.noise_multiplier
+  )
+  key = _validate.prng_key("key", key)
+  noise_key, sampler_key = jax.random.split(key)
+  grad_fn = clipping.clipped_grad(
+      loss_fn,
+      l2_clip_norm=l2_clip_norm,
+      microbatch_size=microbatch_size,
+      normalize_by=mechanism.num_examples * mechanism.sampling_prob,
+      **clipped_grad_options,
+  )
+  # A noise multiplier is relative to one example's share of the sum, whatever
+  # the neighbouring relation; the accountant knows that a replaced example
+  # moves the sum by two shares.
+  stddev = noise_multiplier * grad_fn.sensitivity("add_or_remove_one")
+  noise = noise_addition.gaussian_privatizer(stddev=stddev, prng_key=noise_key)
+  return PrivateTraining(
+      sampler=make_sampler(
+          mechanism, key=sampler_key, microbatch_size=microbatch_size
+      ),
+      grad_fn=grad_fn,
+      optimizer=optax.chain(noise, optimizer),
+  )
+
+
+def make_sampler(
+    mechanism: Mechanism,
+    *,
+    key: chex.PRNGKey,
+    microbatch_size: int | None = None,
+) -> batch_selection.PaddedBatches:
+  """Returns the padded batches that the mechanism's accounting assumes."""
+  num_examples = _validate.integer(
+      "num_examples", mechanism.num_examples, at_least=1
+  )
+  num_steps = _validate.integer("num_steps", mechanism.num_steps, at_least=1)
+  probability = _validate.probability("sampling_prob", mechanism.sampling_prob)
+  multiple = microbatch_size or 1
+  if mechanism.sampling == "fixed_without_replacement":
+    batch_size = _fixed_batch_size(num_examples * probability)
+    strategy = batch_selection.FixedBatchSampling(batch_size, num_steps)
+    sizes = (math.ceil(batch_size / multiple) * multiple,)
+  elif mechanism.sampling in ("poisson", "truncated_poisson"):
+    limit = _truncation(mechanism)
+    strategy = batch_selection.CyclicPoissonSampling(
+        probability, num_steps, truncated_batch_size=limit
+    )
+    sizes = batch_selection.poisson_sizes(
+        num_examples=num_examples, sampling_prob=probability, multiple=multiple
+    )
+    if limit is not None:
+      largest = math.ceil(limit / multiple) * multiple
+      sizes = tuple(sorted({min(size, largest) for size in sizes}))
+    if microbatch_size is not None:
+      sizes = sizes[-1:]
+  else:
+    rule = "poisson, truncated_poisson or fixed_without_replacement"
+    _validate.fail("sampling", rule, mechanism.sampling)
+  batches = strategy.bind(num_examples, _seed_from_key(key))
+  return batch_selection.PaddedBatches(batches, sizes)
+
+
+def _fixed_batch_size(expected_batch_size) -> int:
+  batch_size = round(expected_batch_size)
+  if abs(batch_size - expected_batch_size) > 1e-6:
+    rule = 'a whole number for "fixed_without_replacement" sampling'
+    _validate.fail("expected_batch_size", rule, expected_batch_size)
+  return batch_size
+
+
+def _truncation(mechanism):
+  if mechanism.sampling == "poisson":
+    if mechanism.max_batch_size is not None:
+      rule = 'None for "poisson" sampling (use "truncated_poisson")'
+      _validate.fail("max_batch_size", rule, mechanism.max_batch_size)
+    return None
+  return _validate.integer(
+      "max_batch_size", mechanism.max_batch_size, at_least=1
+  )
+
+
+def _seed_from_key(key) -> int:
+  words = np.asarray(jax.random.bits(key, (4,), np.uint32))
+  return int.from_bytes(words.tobytes(), "little")
