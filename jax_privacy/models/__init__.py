@@ -1,1 +1,23 @@
-"""TODO."""
+"""Image classifiers fit for DP-SGD, built by name.
+
+Invariant: every model is a pure function of its parameters and of each image on
+its own. None holds BatchNorm, running statistics or a random state, so the
+gradient of one example never depends on another example.
+
+>>> from flax import nnx
+>>> from jax_privacy import models
+>>> models.names()
+('cnn_small', 'cnn_tanh', 'wide_resnet')
+>>> model = models.build("cnn_tanh", rngs=nnx.Rngs(0), num_classes=10)
+>>> apply_fn, params = models.functional(model)
+>>> models.num_parameters(params)
+26010
+"""
+
+from jax_privacy.models.layers import GroupNorm as GroupNorm
+from jax_privacy.models.layers import WSConv as WSConv
+from jax_privacy.models.pure import functional as functional
+from jax_privacy.models.pure import num_parameters as num_parameters
+from jax_privacy.models.pure import refuse_batch_norm as refuse_batch_norm
+from jax_privacy.models.registry import build as build
+from jax_privacy.models.registry import names as names

@@ -1,0 +1,177 @@
+"""Layers that keep examples apart: weight-standardised conv and GroupNorm.
+
+Invariant: a layer's output for one example depends on that example and on the
+parameters alone. A layer computes in the dtype of its parameters (its input is
+cast to it), and takes statistics in float32 at least.
+
+>>> from flax import nnx
+>>> import jax.numpy as jnp
+>>> conv = WSConv(3, 8, kernel_size=(3, 3), strides=2, rngs=nnx.Rngs(0))
+>>> norm = GroupNorm(8, num_groups=4)
+>>> norm(conv(jnp.ones((2, 6, 6, 3)))).shape
+(2, 3, 3, 8)
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jax_privacy.models import checks
+
+_FAN_IN_NORMAL = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+
+
+def _statistics_dtype(dtype: jnp.dtype) -> jnp.dtype:
+  """The dtype for means and variances: `dtype`, but float32 at least."""
+  return jnp.dtype(dtype if jnp.finfo(dtype).bits > 32 else jnp.float32)
+
+
+def standardise_weight(
+    kernel: jax.Array, gain: jax.Array, *, epsilon: float = 1e-4
+) -> jax.Array:
+  """Centres and scales a kernel, one output channel at a time.
+
+  (W - mean) * gain / sqrt(max(var * fan_in, epsilon)), with mean and var over
+  everything but the output channel: a channel has mean 0 and norm |gain|.
+
+  Args:
+    kernel: [height, width, in, out] weights.
+    gain: [out] norms.
+    epsilon: the least squared norm that a centred channel is divided by.
+
+  Returns:
+    The standardised kernel, of the shape and dtype of `kernel`.
+
+  Source: Brock et al. 2021, "Characterizing signal propagation to close the
+  performance gap in unnormalized ResNets" (arXiv 2101.08692), section 4.
+  """
+  dtype = _statistics_dtype(kernel.dtype)
+  weight = kernel.astype(dtype)
+  axes = tuple(range(kernel.ndim - 1))
+  mean = jnp.mean(weight, axis=axes, keepdims=True)
+  variance = jnp.var(weight, axis=axes, keepdims=True)
+  fan_in = math.prod(kernel.shape[:-1])
+  scale = jax.lax.rsqrt(jnp.maximum(variance * fan_in, epsilon))
+  scale *= jnp.expand_dims(gain.astype(dtype), axes)
+  return ((weight - mean) * scale).astype(kernel.dtype)
+
+
+class WSConv(nnx.Module):
+  """A 2-D convolution with standardised weights, a gain and a bias.
+
+  Args:
+    in_features: channels of the input.
+    out_features: channels of the output.
+    kernel_size: (height, width) in pixels.
+    strides: pixels between outputs, the same in both directions.
+    padding: "SAME" or "VALID".
+    rngs: where the kernel's random key comes from.
+
+  Raises:
+    ValueError: if a size is not a positive integer.
+
+  Source: De et al. 2022 (arXiv 2204.13650), appendix; `standardise_weight`.
+  """
+
+  def __init__(
+      self,
+      in_features: int,
+      out_features: int,
+      *,
+      kernel_size: Sequence[int],
+      strides: int = 1,
+      padding: str = "SAME",
+      rngs: nnx.Rngs,
+  ):
+    in_features = checks.positive_int("in_features", in_features)
+    out_features = checks.positive_int("out_features", out_features)
+    size = checks.positive_ints("kernel_size", tuple(kernel_size), length=2)
+    self.strides = checks.positive_int("strides", strides)
+    self.padding = padding
+    shape = (*size, in_features, out_features)
+    self.kernel = nnx.Param(_FAN_IN_NORMAL(rngs.params(), shape, jnp.float32))
+    self.gain = nnx.Param(jnp.ones(out_features, jnp.float32))
+    self.bias = nnx.Param(jnp.zeros(out_features, jnp.float32))
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns the convolution of `x`, [n, height, width, in_features]."""
+    kernel = self.kernel[...]
+    y = jax.lax.conv_general_dilated(
+        x.astype(kernel.dtype),
+        standardise_weight(kernel, self.gain[...]),
+        window_strides=(self.strides, self.strides),
+        padding=self.padding,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return y + jnp.expand_dims(self.bias[...], (0, 1, 2)).astype(y.dtype)
+
+
+class GroupNorm(nnx.Module):
+  """Normalises each example over space and over groups of channels.
+
+  The mean and variance of a group come from per-channel sums of x and x^2, so
+  that the input is read once and no [n, ..., groups, channels] copy is made:
+  on a CPU this is faster than the two-pass form. Cancellation may leave the
+  variance short by about 1e-7 * mean^2; it is cut at 0, so the output stays
+  finite, and a group whose mean is a thousand times its deviation is
+  normalised inaccurately.
+
+  Args:
+    num_features: channels of the input.
+    num_groups: groups of adjacent channels; divides `num_features`.
+    epsilon: added to the variance; 1e-5 as in Haiku (1e-6 in Flax).
+
+  Raises:
+    ValueError: if `num_groups` does not divide `num_features`, or `epsilon`
+      is not positive.
+
+  Source: Wu and He 2018, "Group normalization" (arXiv 1803.08494), eq. 1.
+  """
+
+  def __init__(
+      self, num_features: int, *, num_groups: int, epsilon: float = 1e-5
+  ):
+    num_features = checks.positive_int("num_features", num_features)
+    self.num_groups = checks.positive_int("num_groups", num_groups)
+    if num_features % self.num_groups:
+      raise ValueError(
+          f"num_groups must divide num_features = {num_features}, got"
+          f" {num_groups}."
+      )
+    if not 0.0 < epsilon < math.inf:
+      raise ValueError(f"epsilon must be positive and finite, got {epsilon}.")
+    self.epsilon = float(epsilon)
+    self.scale = nnx.Param(jnp.ones(num_features, jnp.float32))
+    self.bias = nnx.Param(jnp.zeros(num_features, jnp.float32))
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Returns `x`, [n, ..., num_features], normalised, in the same dtype."""
+    dtype = _statistics_dtype(x.dtype)
+    values = x.astype(dtype)
+    mean, inverse = self._moments(values)
+    # One multiply and one add a pixel: scale and bias are folded in first.
+    factor = inverse * self.scale[...].astype(dtype)[None]
+    shift = self.bias[...].astype(dtype)[None] - mean * factor
+    space = tuple(range(1, x.ndim - 1))
+    factor, shift = (jnp.expand_dims(v, space) for v in (factor, shift))
+    return (values * factor + shift).astype(x.dtype)
+
+  def _moments(self, values: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns mean and inverse deviation of each channel's group, [n, c]."""
+    num_examples, *space, num_features = values.shape
+    group_size = num_features // self.num_groups
+    count = math.prod(space) * group_size
+    axes = tuple(range(1, values.ndim - 1))
+
+    def group_mean(x):
+      sums = jnp.sum(x, axis=axes)
+      sums = sums.reshape(num_examples, self.num_groups, group_size)
+      return jnp.sum(sums, axis=-1) / count
+
+    mean = group_mean(values)
+    variance = group_mean(jnp.square(values)) - jnp.square(mean)
+    inverse = jax.lax.rsqrt(jnp.maximum(variance, 0.0) + self.epsilon)
+    return tuple(jnp.repeat(v, group_size, axis=-1) for v in (mean, inverse))

@@ -1,0 +1,66 @@
+"""Builds a model from its name and options, as a config holds them.
+
+Invariant: this table is the only list of models. To add one, write its file
+and add its line here.
+
+>>> from flax import nnx
+>>> type(build("wide_resnet", rngs=nnx.Rngs(0), depth=10, width=1)).__name__
+'WideResNet'
+>>> build("cnn_small", rngs=nnx.Rngs(0), color="red")
+Traceback (most recent call last):
+...
+ValueError: color is no option of 'cnn_small': must be one of channels, \
+image_shape, num_classes, num_groups.
+"""
+
+import inspect
+import types
+from typing import Any
+
+from flax import nnx
+
+from jax_privacy.models import cnn, wide_resnet
+
+_MODELS: types.MappingProxyType[str, type[nnx.Module]] = types.MappingProxyType(
+    {
+        "cnn_small": cnn.SmallCNN,
+        "cnn_tanh": cnn.TanhCNN,
+        "wide_resnet": wide_resnet.WideResNet,
+    }
+)
+
+
+def names() -> tuple[str, ...]:
+  """Returns the names that `build` takes, sorted."""
+  return tuple(sorted(_MODELS))
+
+
+def build(name: str, *, rngs: nnx.Rngs, **options: Any) -> nnx.Module:
+  """Builds the model of that name.
+
+  Args:
+    name: one of `names()`.
+    rngs: where the random keys of the parameters come from.
+    **options: the model's own; every model takes `num_classes` and
+      `image_shape`, (height, width, channels).
+
+  Returns:
+    The model: called with float images [n, height, width, channels] it gives
+    logits [n, num_classes].
+
+  Raises:
+    ValueError: if the name or an option is unknown (the text lists the valid
+      ones), or an option has an invalid value.
+  """
+  if name not in _MODELS:
+    raise ValueError(f"name must be one of {', '.join(names())}, got {name!r}.")
+  model = _MODELS[name]
+  parameters = inspect.signature(model.__init__).parameters
+  valid = sorted(set(parameters) - {"self", "rngs"})
+  for option in options:
+    if option not in valid:
+      raise ValueError(
+          f"{option} is no option of {name!r}: must be one of"
+          f" {', '.join(valid)}."
+      )
+  return model(rngs=rngs, **options)
