@@ -1,1 +1,22 @@
-"""TODO."""
+"""Random-access sources of labelled images, by name, and augmentations.
+
+Invariant: example i of a source is the same bytes on every read, so a batch is
+named by its indices alone, and the number of examples that privacy is accounted
+with is the *stated* one.
+
+>>> import numpy as np
+>>> from jax_privacy import data
+>>> source = data.load("digits", split="train")
+>>> len(source), source.num_examples, source.image_shape, source.num_classes
+(1437, 1437, (8, 8, 1), 10)
+>>> batch = source[np.array([3, 1, -1])]
+>>> batch["image"].shape, batch["image"].dtype, batch["label"].shape
+((3, 8, 8, 1), dtype('uint8'), (3,))
+"""
+
+from jax_privacy.data import augment as augment
+from jax_privacy.data.arrays import ArraySource as ArraySource
+from jax_privacy.data.registry import load as load
+from jax_privacy.data.registry import names as names
+from jax_privacy.data.source import Batch as Batch
+from jax_privacy.data.source import Source as Source

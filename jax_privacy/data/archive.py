@@ -1,0 +1,138 @@
+"""Reads the arrays of an untrusted .npz file, one by one.
+
+Invariant: no pickle is ever loaded, and an array's bytes are read piece by
+piece before it is made, so a header cannot claim memory that the file does not
+fill. `numpy.load` allocates first.
+
+>>> import pathlib, tempfile
+>>> folder = tempfile.TemporaryDirectory()
+>>> path = pathlib.Path(folder.name) / "a.npz"
+>>> np.savez(path, a=np.arange(3))
+>>> with Archive(path) as file:
+...   sorted(file.keys()), file.read("a", kinds="iu", ndims=(1,)).tolist()
+(['a'], [0, 1, 2])
+>>> folder.cleanup()
+"""
+
+import math
+import os
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import numpy as np
+
+from jax_privacy.data import bounded
+
+_SUFFIX = ".npy"
+_READ_HEADER = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+# What zipfile and NumPy raise on malformed, encrypted or unsupported input.
+_ERRORS = (
+    EOFError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+class Archive:
+  """An open .npz file, to be used in a `with` statement.
+
+  Args:
+    path: the file.
+
+  Raises:
+    ValueError: if it cannot be read, or is no zip file.
+  """
+
+  def __init__(self, path: str | os.PathLike):
+    self.name = str(path)
+    try:
+      self._zip = zipfile.ZipFile(path)
+    except _ERRORS as error:
+      raise ValueError(
+          f"path must be a readable .npz file, got {self.name}: {error}."
+      ) from error
+    self._members = {
+        member.filename.removesuffix(_SUFFIX): member
+        for member in self._zip.infolist()
+        if member.filename.endswith(_SUFFIX)
+    }
+
+  def __enter__(self) -> "Archive":
+    return self
+
+  def __exit__(self, *error) -> None:
+    self._zip.close()
+
+  def keys(self) -> set[str]:
+    """Returns the names of the arrays."""
+    return set(self._members)
+
+  def read(self, key: str, *, kinds: str, ndims: tuple[int, ...]) -> np.ndarray:
+    """Reads one array.
+
+    Args:
+      key: its name, one of `keys()`.
+      kinds: the kinds of dtype it may have, as in `numpy.dtype.kind`; "O" is
+        never read.
+      ndims: the numbers of dimensions it may have.
+
+    Returns:
+      The array, read-only.
+
+    Raises:
+      ValueError: if the array is malformed, truncated, or of another kind.
+    """
+    what = f"array {key!r} of {self.name}"
+    with self._open(key, what) as stream:
+      shape, fortran_order, dtype = _read_header(stream)
+    if dtype.kind not in kinds.replace("O", "") or len(shape) not in ndims:
+      raise ValueError(
+          f"{what} must be of kind {' or '.join(kinds)} and have"
+          f" {' or '.join(map(str, ndims))} dimensions, got {dtype}"
+          f" {list(shape)}."
+      )
+    with self._open(key, what) as stream:
+      _read_header(stream)
+      num_bytes = math.prod(shape) * dtype.itemsize
+      values = bounded.read_exactly(stream, num_bytes, what=what)
+      bounded.expect_end(stream, what=what)
+      order = "F" if fortran_order else "C"
+      return np.frombuffer(values, dtype).reshape(shape, order=order)
+
+  @contextmanager
+  def _open(self, key: str, what: str) -> Iterator[BinaryIO]:
+    """Opens one array's bytes, and names it in whatever goes wrong."""
+    try:
+      with self._zip.open(self._members[key]) as stream:
+        yield stream
+    except _ERRORS as error:
+      raise ValueError(f"{what} must be readable: {error}.") from error
+
+
+def _read_header(
+    stream: BinaryIO,
+) -> tuple[tuple[int, ...], bool, np.dtype]:
+  """Returns (shape, whether in Fortran order, dtype)."""
+  version = np.lib.format.read_magic(stream)
+  if version not in _READ_HEADER:
+    raise ValueError(f"version of the .npy format is {version}")
+  shape, fortran_order, dtype = _READ_HEADER[version](stream)
+  if any(size < 0 for size in shape):
+    raise ValueError(f"shape is {shape}")
+  return shape, fortran_order, dtype

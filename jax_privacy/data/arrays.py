@@ -1,0 +1,113 @@
+"""A source of images that are in memory.
+
+Invariant: the arrays are checked once, when the source is made, and the source
+never writes to them.
+
+>>> import numpy as np
+>>> images = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
+>>> source = ArraySource(images, np.array([0, 1, 1]), num_classes=2)
+>>> source.image_shape, source[np.array([1])]["image"].ravel().tolist()
+((2, 2, 1), [4, 5, 6, 7])
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jax_privacy.data import source
+
+
+class ArraySource(source.Labelled):
+  """Images and labels given as arrays.
+
+  Args:
+    images: uint8 [n, height, width] or [n, height, width, channels].
+    labels: [n] integers in [0, num_classes).
+    label_names: the classes; or None, for the decimal numbers.
+    num_classes: the number of classes; or None, for that of `label_names`.
+    num_examples: the stated number of examples; must be n.
+
+  Raises:
+    ValueError: if shape, dtype, a label or a stated number is wrong.
+  """
+
+  def __init__(
+      self,
+      images: np.ndarray,
+      labels: np.ndarray,
+      *,
+      label_names: Sequence[str] | None = None,
+      num_classes: int | None = None,
+      num_examples: int | None = None,
+  ):
+    images = np.asarray(images)
+    if images.ndim == 3:
+      images = images[..., None]
+    if images.ndim != 4 or images.dtype != np.uint8:
+      raise ValueError(
+          "images must be uint8 [n, height, width] or [n, height, width,"
+          f" channels], got {images.dtype} {list(images.shape)}."
+      )
+    if 0 in images.shape[1:]:
+      raise ValueError(
+          f"images must have at least one pixel, got {list(images.shape)}."
+      )
+    super().__init__(
+        labels,
+        label_names=label_names,
+        num_classes=num_classes,
+        num_examples=num_examples,
+    )
+    if len(images) != len(self):
+      raise ValueError(
+          f"images must be as many as the labels, {len(self)}, got"
+          f" {len(images)}."
+      )
+    self._images = images
+    self.image_shape = images.shape[1:]
+
+  def __getitem__(self, indices: np.ndarray) -> source.Batch:
+    """Returns the examples at a 1-D array of integers; -1 is padding."""
+    rows, padding = source.check_indices(indices, length=len(self))
+    images = self._images[rows]
+    images[padding] = 0
+    return {"image": images, "label": self._labels_at(rows, padding)}
+
+  def as_arrays(self) -> source.Batch:
+    """Returns a copy of all the examples, in order of index."""
+    return {"image": self._images.copy(), "label": self._labels.copy()}
+
+
+def load_arrays(
+    *,
+    split: str = "train",
+    images: np.ndarray,
+    labels: np.ndarray,
+    label_names: Sequence[str] | None = None,
+    num_classes: int | None = None,
+    num_examples: int | None = None,
+) -> ArraySource:
+  """Makes an `ArraySource`, by keyword.
+
+  Args:
+    split: what the caller calls these arrays; nothing depends on it.
+    images: as in `ArraySource`.
+    labels: as in `ArraySource`.
+    label_names: as in `ArraySource`.
+    num_classes: as in `ArraySource`.
+    num_examples: as in `ArraySource`.
+
+  Returns:
+    The source.
+
+  Raises:
+    ValueError: as `ArraySource` does.
+  """
+  del split
+  return ArraySource(
+      images,
+      labels,
+      label_names=label_names,
+      num_classes=num_classes,
+      num_examples=num_examples,
+  )

@@ -1,0 +1,208 @@
+"""Augmentations of one image, in JAX, to be run on the device under `vmap`.
+
+Invariant: an augmentation is a pure function of (key, image): with the key
+folded from (run key, step, example index), neither the batch's layout nor the
+device can change what an example turns into.
+
+>>> import jax, jax.numpy as jnp
+>>> augment_fn = build(("crop", "flip"), pad=4)
+>>> augment_fn(jax.random.key(0), jnp.ones((8, 8, 3))).shape
+(8, 8, 3)
+>>> pixels = jnp.full((1, 1, 3), 255, jnp.uint8)
+>>> standardise(pixels, mean=0.5, std=0.5).ravel().tolist()
+[1.0, 1.0, 1.0]
+"""
+
+import functools
+import inspect
+import math
+import numbers
+import types
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+AugmentFn: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
+"""(key, image [height, width, channels]) -> image of the same shape."""
+
+
+def mirror_pad_and_crop(
+    key: jax.Array, image: jax.Array, *, pad: int
+) -> jax.Array:
+  """Pads an image with its own mirror image and crops it at a random place.
+
+  The mirror repeats the edge, as NumPy's "symmetric" and not "reflect": this
+  is what De et al.'s code does. Each of the (2 pad + 1)^2 crops is as likely.
+
+  Args:
+    key: a random key.
+    image: [height, width, channels].
+    pad: pixels added on each side; at most the height and the width.
+
+  Returns:
+    The crop, of the image's shape and dtype.
+
+  Raises:
+    ValueError: if `pad` is not an integer in [0, min(height, width)].
+
+  Source: De et al. 2022 (arXiv 2204.13650), section 3.
+  """
+  _check_image(image)
+  _check_pad(pad)
+  if pad > min(image.shape[:2]):
+    raise ValueError(
+        f"pad must be at most the image's sides, {image.shape[:2]}, got {pad}."
+    )
+  padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode="symmetric")
+  top, left = jax.random.randint(key, (2,), 0, 2 * pad + 1)
+  return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
+
+
+def random_flip(key: jax.Array, image: jax.Array) -> jax.Array:
+  """Flips an image left to right with probability 1/2.
+
+  Args:
+    key: a random key.
+    image: [height, width, channels].
+
+  Returns:
+    The image or its mirror image.
+  """
+  _check_image(image)
+  return jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+
+
+def standardise(
+    image: jax.Array,
+    *,
+    mean: float | Sequence[float],
+    std: float | Sequence[float],
+) -> jax.Array:
+  """Returns (image / 255 - mean) / std in float32.
+
+  Args:
+    image: uint8 [..., channels].
+    mean: the mean of pixels in [0, 1]: a number, or one for each channel.
+    std: their standard deviation, likewise.
+
+  Returns:
+    float32 of the image's shape.
+
+  Raises:
+    ValueError: if the image is not uint8, a constant is not finite, a standard
+      deviation is not positive, or they are not as many as the channels.
+
+  Guarantee: mean and std are constants that the caller makes public; were they
+  taken from the private data, they would be an unaccounted release.
+  """
+  if image.dtype != jnp.uint8:
+    raise ValueError(f"image must be uint8, got {image.dtype}.")
+  num_channels = image.shape[-1]
+  mean = _constants("mean", mean, num_channels=num_channels)
+  std = _constants("std", std, num_channels=num_channels)
+  if min(std) <= 0.0:
+    raise ValueError(f"std must be positive, got {std}.")
+  shape = (1,) * (image.ndim - 1) + (num_channels,)
+  mean, std = (jnp.array(v, jnp.float32).reshape(shape) for v in (mean, std))
+  return (image.astype(jnp.float32) / 255.0 - mean) / std
+
+
+def compose(*augmentations: AugmentFn) -> AugmentFn:
+  """Applies augmentations in turn, each with a key of its own.
+
+  Args:
+    *augmentations: functions of (key, image); none gives the identity.
+
+  Returns:
+    A function of (key, image).
+  """
+
+  def augment_fn(key: jax.Array, image: jax.Array) -> jax.Array:
+    for i, augmentation in enumerate(augmentations):
+      image = augmentation(jax.random.fold_in(key, i), image)
+    return image
+
+  return augment_fn
+
+
+_AUGMENTATIONS: types.MappingProxyType[str, Callable[..., jax.Array]] = (
+    types.MappingProxyType({"crop": mirror_pad_and_crop, "flip": random_flip})
+)
+
+
+def names() -> tuple[str, ...]:
+  """Returns the names that `build` takes, sorted."""
+  return tuple(sorted(_AUGMENTATIONS))
+
+
+def build(names: Sequence[str], **options: Any) -> AugmentFn:
+  """Builds an augmentation from names, as a config holds them.
+
+  Args:
+    names: any of "crop" and "flip", applied in this order; none gives the
+      identity.
+    **options: `pad`, in pixels, for "crop".
+
+  Returns:
+    A function of (key, image [height, width, channels]).
+
+  Raises:
+    ValueError: if a name is unknown, or an option is missing, invalid, or of
+      use to none of the names.
+  """
+  if isinstance(names, str) or any(n not in _AUGMENTATIONS for n in names):
+    raise ValueError(
+        f"names must be some of {', '.join(sorted(_AUGMENTATIONS))}, got"
+        f" {names!r}."
+    )
+  unused = set(options)
+  augmentations = []
+  for name in names:
+    function = _AUGMENTATIONS[name]
+    wanted = set(inspect.signature(function).parameters) - {"key", "image"}
+    for option in wanted - set(options):
+      raise ValueError(f"{option} must be given for {name!r}, got none.")
+    own = {option: options[option] for option in wanted}
+    augmentations.append(functools.partial(function, **own))
+    unused -= wanted
+  for option in sorted(unused):
+    raise ValueError(
+        f"{option} is no option of {', '.join(map(repr, names)) or 'nothing'}."
+    )
+  if "pad" in options:
+    _check_pad(options["pad"])
+  return compose(*augmentations)
+
+
+def _check_image(image: jax.Array) -> None:
+  if image.ndim != 3:
+    raise ValueError(
+        "image must be one image, [height, width, channels], got"
+        f" {list(image.shape)}."
+    )
+
+
+def _check_pad(pad: int) -> None:
+  is_int = isinstance(pad, numbers.Integral) and not isinstance(pad, bool)
+  if not is_int or pad < 0:
+    raise ValueError(f"pad must be an integer of at least 0, got {pad!r}.")
+
+
+def _constants(
+    name: str, values: float | Sequence[float], *, num_channels: int
+) -> tuple[float, ...]:
+  """Returns one finite float for each channel."""
+  if isinstance(values, numbers.Real):
+    values = (values,) * num_channels
+  for value in values:
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_real or not math.isfinite(value):
+      raise ValueError(f"{name} must be finite numbers, got {values!r}.")
+  if len(values) != num_channels:
+    raise ValueError(
+        f"{name} must be one number, or one for each of {num_channels}"
+        f" channels, got {len(values)}."
+    )
+  return tuple(float(value) for value in values)

@@ -1,0 +1,109 @@
+"""Decodes one JPEG or PNG image with Pillow.
+
+Invariant: an image becomes uint8 [height, width, channels] or an error that
+names it; the size is checked before any pixel is decoded, so that a small file
+cannot claim a large memory.
+
+>>> import io, PIL.Image
+>>> file = io.BytesIO()
+>>> PIL.Image.new("RGB", (4, 2), (255, 0, 0)).save(file, "PNG")
+>>> decode_image(file, what="red", channels=3, size=(2, 4), resize=False).shape
+(2, 4, 3)
+"""
+
+import os
+import struct
+import warnings
+from typing import BinaryIO
+
+import numpy as np
+import PIL.Image
+
+# 16-bit and floating-point images are left out: Pillow clips them to 255.
+_MODES = frozenset({"1", "CMYK", "L", "LA", "P", "RGB", "RGBA", "YCbCr"})
+_TARGET_MODE = {1: "L", 3: "RGB"}
+_ERRORS = (
+    OSError,  # Holds PIL.UnidentifiedImageError.
+    SyntaxError,  # A broken PNG chunk.
+    ValueError,
+    struct.error,
+    PIL.Image.DecompressionBombError,
+    PIL.Image.DecompressionBombWarning,
+)
+
+
+def decode_image(
+    file: str | os.PathLike | BinaryIO,
+    *,
+    what: str,
+    channels: int,
+    size: tuple[int, int] | None,
+    resize: bool,
+) -> np.ndarray:
+  """Decodes one image.
+
+  Transparency is dropped, an EXIF orientation is not applied.
+
+  Args:
+    file: a path or a binary stream.
+    what: the image, for the error text.
+    channels: 1 (grey) or 3 (RGB); an image of another kind is converted.
+    size: (height, width) in pixels; or None, for the image's own.
+    resize: whether an image of another size is resized (bilinear, with
+      anti-aliasing) or refused.
+
+  Returns:
+    uint8 [height, width, channels].
+
+  Raises:
+    ValueError: if the image cannot be read, has another size and may not be
+      resized, or has more than 8 bits a channel.
+  """
+  try:
+    with warnings.catch_warnings():
+      warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+      with PIL.Image.open(file, formats=("JPEG", "PNG")) as image:
+        _check(image, what=what, size=None if resize else size)
+        image = image.convert(_TARGET_MODE[channels])
+  except _Refused:
+    raise
+  except _ERRORS as error:
+    raise ValueError(f"{what} must be a readable image: {error}.") from error
+  if size is not None and image.size != (size[1], size[0]):
+    image = image.resize((size[1], size[0]), PIL.Image.Resampling.BILINEAR)
+  return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+def check_channels(channels: int) -> int:
+  """Returns the number of channels if it is 1 or 3.
+
+  Args:
+    channels: the number to check.
+
+  Returns:
+    The number.
+
+  Raises:
+    ValueError: if it is any other.
+  """
+  if isinstance(channels, bool) or channels not in _TARGET_MODE:
+    raise ValueError(f"channels must be 1 or 3, got {channels!r}.")
+  return channels
+
+
+class _Refused(ValueError):
+  """A whole image of a kind that is not accepted."""
+
+
+def _check(
+    image: PIL.Image.Image, *, what: str, size: tuple[int, int] | None
+) -> None:
+  if image.mode not in _MODES:
+    raise _Refused(
+        f"{what} must have at most 8 bits a channel, got mode {image.mode}."
+    )
+  if size is not None and image.size != (size[1], size[0]):
+    raise _Refused(
+        f"{what} must be of size {size[0]}x{size[1]} (height x width), got"
+        f" {image.height}x{image.width}: give image_size to resize."
+    )

@@ -1,0 +1,102 @@
+"""A source of JPEG or PNG images, decoded one by one when they are read.
+
+Invariant: every image comes out with the shape that `image_shape` says, or its
+decoding is an error that names the image. Nothing is kept in memory but the
+encoded bytes, or the paths.
+
+>>> import io, PIL.Image
+>>> def encoded(color):
+...   file = io.BytesIO()
+...   PIL.Image.new("RGB", (4, 2), color).save(file, "PNG")
+...   return file.getvalue()
+>>> files = [encoded((9, 8, 7)), encoded((6, 5, 4))]
+>>> source = EncodedSource(
+...   [lambda f=f: io.BytesIO(f) for f in files], ["a", "b"],
+...   np.array([0, 1]), num_classes=2)
+>>> source[np.array([1, -1])]["image"][:, 0, 0].tolist()
+[[6, 5, 4], [0, 0, 0]]
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import BinaryIO
+
+import numpy as np
+
+from jax_privacy.data import decode, source
+
+
+class EncodedSource(source.Labelled):
+  """Encoded images, each behind a function that opens it.
+
+  Args:
+    openers: n functions without arguments; each gives a path, or a new binary
+      stream.
+    descriptions: n texts that name the images in errors.
+    labels: [n] integers in [0, num_classes).
+    channels: 1 (grey) or 3 (RGB); an image of another kind is converted.
+    image_size: (height, width) that every image is resized to; or None, for
+      the size of the first, which all must then have.
+    label_names: the classes; or None, for the decimal numbers.
+    num_classes: the number of classes; or None, for that of `label_names`.
+    num_examples: the stated number of examples; must be n.
+
+  Raises:
+    ValueError: if an option, a label or a stated number is wrong, or the first
+      image cannot be read.
+  """
+
+  def __init__(
+      self,
+      openers: Sequence[Callable[[], str | os.PathLike | BinaryIO]],
+      descriptions: Sequence[str],
+      labels: np.ndarray,
+      *,
+      channels: int = 3,
+      image_size: Sequence[int] | None = None,
+      label_names: Sequence[str] | None = None,
+      num_classes: int | None = None,
+      num_examples: int | None = None,
+  ):
+    super().__init__(
+        labels,
+        label_names=label_names,
+        num_classes=num_classes,
+        num_examples=num_examples,
+    )
+    if not len(openers) == len(descriptions) == len(self):
+      raise ValueError(
+          f"openers and descriptions must be as many as the labels, {len(self)}"
+          f", got {len(openers)} and {len(descriptions)}."
+      )
+    self._openers = openers
+    self._descriptions = descriptions
+    self._channels = decode.check_channels(channels)
+    self._resize = image_size is not None
+    self._size = None
+    if image_size is not None:
+      self._size = source.check_image_size(image_size)
+    else:
+      self._size = self._decode(0).shape[:2]
+    self.image_shape = (*self._size, self._channels)
+
+  def __getitem__(self, indices: np.ndarray) -> source.Batch:
+    """Returns the examples at a 1-D array of integers; -1 is padding."""
+    rows, padding = source.check_indices(indices, length=len(self))
+    images = np.zeros((len(rows), *self.image_shape), np.uint8)
+    for i in np.flatnonzero(~padding):
+      images[i] = self._decode(rows[i])
+    return {"image": images, "label": self._labels_at(rows, padding)}
+
+  def as_arrays(self) -> source.Batch:
+    """Decodes all the examples, in order of index."""
+    return self[np.arange(len(self))]
+
+  def _decode(self, row: int) -> np.ndarray:
+    return decode.decode_image(
+        self._openers[row](),
+        what=self._descriptions[row],
+        channels=self._channels,
+        size=self._size,
+        resize=self._resize,
+    )

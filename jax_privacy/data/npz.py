@@ -1,0 +1,155 @@
+"""NumPy archives (.npz): arrays of pixels, or of encoded images.
+
+Invariant: nothing is ever unpickled, and no array is allocated on the word of a
+header: memory in use is bounded by the bytes that the file really gives.
+
+Two layouts, told apart by the names of the arrays:
+  pixels: images uint8 [n, h, w] or [n, h, w, c] and labels [n] for each split,
+    as x_train, y_train, x_test, y_test or train_images, train_labels,
+    test_images, test_labels, or under names given as options.
+  encoded: `bytes`, uint8 [b], the JPEG or PNG files one after the other;
+    `offsets`, [n + 1], where each begins; `labels`, [n]; `is_test`, bool [n].
+Either may hold `label_names`, an array of strings.
+
+>>> import pathlib, tempfile
+>>> folder = tempfile.TemporaryDirectory()
+>>> path = pathlib.Path(folder.name) / "tiny.npz"
+>>> np.savez(path, x_train=np.zeros((3, 2, 2), np.uint8), y_train=[1, 0, 2])
+>>> load_npz(path=path, num_classes=3).as_arrays()["label"].tolist()
+[1, 0, 2]
+>>> folder.cleanup()
+"""
+
+import io
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from jax_privacy.data import archive, arrays, encoded, source
+
+_PIXEL_KEYS = (
+    ("x_{split}", "y_{split}"),
+    ("{split}_images", "{split}_labels"),
+)
+_ENCODED_KEYS = ("bytes", "offsets", "labels", "is_test")
+
+
+def load_npz(
+    *,
+    split: str = "train",
+    path: str | os.PathLike,
+    image_key: str | None = None,
+    label_key: str | None = None,
+    num_classes: int | None = None,
+    label_names: Sequence[str] | None = None,
+    channels: int = 3,
+    num_examples: int | None = None,
+) -> source.Source:
+  """Loads a split of an archive, in either layout.
+
+  Args:
+    split: "train" or "test".
+    path: the file.
+    image_key: the name of the images, in which "{split}" stands for the split;
+      or None, for the usual names.
+    label_key: the name of the labels, likewise; given if `image_key` is.
+    num_classes: the number of classes; 10 if neither this nor `label_names` is
+      given and the file has no label names.
+    label_names: the classes; or None, for those in the file, or else the
+      decimal numbers.
+    channels: 1 (grey) or 3 (RGB), in the encoded layout.
+    num_examples: the stated number of examples, or None where none is stated.
+
+  Returns:
+    An `ArraySource`, or an `EncodedSource`, which decodes an image when read.
+
+  Raises:
+    ValueError: if the file is malformed, an array is missing or of the wrong
+      kind, or a label or a stated number is wrong.
+  """
+  source.check_split(split)
+  if (image_key is None) != (label_key is None):
+    raise ValueError(
+        "image_key and label_key must be given together, got"
+        f" {image_key!r} and {label_key!r}."
+    )
+  with archive.Archive(path) as file:
+    if label_names is None and "label_names" in file.keys():
+      label_names = file.read("label_names", kinds="U", ndims=(1,)).tolist()
+    if label_names is None and num_classes is None:
+      num_classes = 10
+    classes = {"num_classes": num_classes, "label_names": label_names}
+    if image_key is None and set(_ENCODED_KEYS) <= file.keys():
+      return _encoded(
+          file, split, channels=channels, num_examples=num_examples, **classes
+      )
+    image_key, label_key = _pixel_keys(file, split, image_key, label_key)
+    return arrays.ArraySource(
+        file.read(image_key, kinds="u", ndims=(3, 4)),
+        file.read(label_key, kinds="iu", ndims=(1,)),
+        num_examples=num_examples,
+        **classes,
+    )
+
+
+def _pixel_keys(
+    file: archive.Archive,
+    split: str,
+    image_key: str | None,
+    label_key: str | None,
+) -> tuple[str, str]:
+  """Returns the names of the split's images and labels."""
+  templates = _PIXEL_KEYS if image_key is None else ((image_key, label_key),)
+  pairs = [
+      tuple(key.replace("{split}", split) for key in pair) for pair in templates
+  ]
+  for pair in pairs:
+    if file.keys() >= set(pair):
+      return pair
+  wanted = " or ".join(", ".join(pair) for pair in pairs)
+  if image_key is None:
+    wanted += f" or {', '.join(_ENCODED_KEYS)}"
+  raise ValueError(
+      f"{file.name} must hold {wanted}, got {', '.join(sorted(file.keys()))}."
+  )
+
+
+def _encoded(
+    file: archive.Archive, split: str, **options
+) -> encoded.EncodedSource:
+  """Makes the source of the encoded layout."""
+  blob = file.read("bytes", kinds="u", ndims=(1,))
+  offsets = file.read("offsets", kinds="iu", ndims=(1,))
+  labels = file.read("labels", kinds="iu", ndims=(1,))
+  is_test = file.read("is_test", kinds="b", ndims=(1,))
+  _check_encoded(file.name, blob, offsets, labels, is_test)
+  offsets = offsets.astype(np.int64)
+  rows = np.flatnonzero(is_test == (split == "test"))
+
+  def opener(row):
+    return lambda: io.BytesIO(blob[offsets[row] : offsets[row + 1]])
+
+  return encoded.EncodedSource(
+      [opener(row) for row in rows],
+      [f"image {row} of {file.name}" for row in rows],
+      labels[rows],
+      **options,
+  )
+
+
+def _check_encoded(name, blob, offsets, labels, is_test) -> None:
+  """Refuses arrays that do not fit together."""
+  if blob.dtype != np.uint8:
+    raise ValueError(f"bytes of {name} must be uint8, got {blob.dtype}.")
+  if not len(offsets) - 1 == len(labels) == len(is_test):
+    raise ValueError(
+        f"{name} must hold n + 1 offsets, n labels and n of is_test, got"
+        f" {len(offsets)}, {len(labels)} and {len(is_test)}."
+    )
+  rising = (offsets[1:] >= offsets[:-1]).all()
+  if not rising or offsets[0] != 0 or offsets[-1] != len(blob):
+    raise ValueError(
+        f"offsets of {name} must rise from 0 to the number of bytes,"
+        f" {len(blob)}, got {offsets[0]} to {offsets[-1]}."
+    )

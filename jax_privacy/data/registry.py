@@ -1,0 +1,70 @@
+"""Loads a source from its name and options, as a config holds them.
+
+Invariant: this table is the only list of sources. To add one, write its file
+and add its line here.
+
+>>> len(load("digits", split="test"))
+360
+>>> load("digits", color="red")
+Traceback (most recent call last):
+...
+ValueError: color is no option of 'digits': must be one of num_examples, split.
+"""
+
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any
+
+from jax_privacy.data import arrays, digits, folder, idx, npz
+from jax_privacy.data import source as source_lib
+
+_SOURCES: types.MappingProxyType[str, Callable[..., source_lib.Source]] = (
+    types.MappingProxyType(
+        {
+            "arrays": arrays.load_arrays,
+            "digits": digits.load_digits,
+            "folder": folder.load_folder,
+            "idx": idx.load_idx,
+            "npz": npz.load_npz,
+        }
+    )
+)
+
+
+def names() -> tuple[str, ...]:
+  """Returns the names that `load` takes, sorted."""
+  return tuple(sorted(_SOURCES))
+
+
+def load(
+    name: str, *, split: str = "train", **options: Any
+) -> source_lib.Source:
+  """Loads the source of that name.
+
+  Args:
+    name: one of `names()`.
+    split: "train" or "test"; for "folder", any folder's name.
+    **options: the source's own; every source takes `num_examples`, the stated
+      number of examples.
+
+  Returns:
+    The source.
+
+  Raises:
+    ValueError: if the name or an option is unknown (the text lists the valid
+      ones), an option is missing or invalid, or the data are malformed.
+  """
+  if name not in _SOURCES:
+    raise ValueError(f"name must be one of {', '.join(names())}, got {name!r}.")
+  parameters = inspect.signature(_SOURCES[name]).parameters
+  for option in options:
+    if option not in parameters:
+      raise ValueError(
+          f"{option} is no option of {name!r}: must be one of"
+          f" {', '.join(sorted(parameters))}."
+      )
+  for option, parameter in parameters.items():
+    if parameter.default is parameter.empty and option not in options:
+      raise ValueError(f"{option} must be given for {name!r}, got none.")
+  return _SOURCES[name](split=split, **options)

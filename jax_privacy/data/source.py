@@ -1,0 +1,243 @@
+"""What a source of labelled images is, and the checks that sources share.
+
+Invariant: `source[indices]` is a pure function of the indices; index -1 is
+padding and gives a zero image of label 0, so that a padded batch never shows an
+example it did not draw. Any other index outside the source is an error.
+
+>>> import numpy as np
+>>> rows, padding = check_indices(np.array([2, -1, 0]), length=3)
+>>> rows.tolist(), padding.tolist()
+([2, 0, 0], [False, True, False])
+>>> check_indices(np.array([3]), length=3)
+Traceback (most recent call last):
+...
+IndexError: indices must be -1 (padding) or in [0, 3), got 3.
+"""
+
+import numbers
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+
+Batch: TypeAlias = dict[str, np.ndarray]
+"""{"image": uint8 [n, height, width, channels], "label": int32 [n]}."""
+
+
+@runtime_checkable
+class Source(Protocol):
+  """Labelled images with random access.
+
+  Attributes:
+    num_examples: the STATED, public number of examples, which accounting uses.
+      It equals `len(source)`, which is checked when the source is made.
+      Reading it is a ValueError where none was stated.
+    label_names: the classes; label i is called `label_names[i]`.
+    num_classes: the number of classes.
+    image_shape: (height, width, channels) of every image.
+  """
+
+  label_names: tuple[str, ...]
+  image_shape: tuple[int, int, int]
+
+  @property
+  def num_examples(self) -> int:
+    """The stated number of examples."""
+
+  @property
+  def num_classes(self) -> int:
+    """The number of classes."""
+
+  def __len__(self) -> int:
+    """The number of examples there really are: private."""
+
+  def __getitem__(self, indices: np.ndarray) -> Batch:
+    """Returns the examples at a 1-D array of integers; -1 is padding."""
+
+  def as_arrays(self) -> Batch:
+    """Returns all the examples, in order of index; they must fit in memory."""
+
+
+class Labelled:
+  """The labels, class names and stated size that every source has.
+
+  Args:
+    labels: [n] integers, checked against the number of classes.
+    label_names: the classes; or None, for the decimal numbers.
+    num_classes: the number of classes; or None, for that of `label_names`.
+    num_examples: the stated number of examples, or None where none is stated.
+
+  Raises:
+    ValueError: if there is no example, a label is outside [0, num_classes),
+      or a stated number is not what was found.
+  """
+
+  def __init__(
+      self,
+      labels: np.ndarray,
+      *,
+      label_names: Sequence[str] | None,
+      num_classes: int | None,
+      num_examples: int | None,
+  ):
+    self.label_names = _label_names(label_names, num_classes)
+    self._labels = _check_labels(labels, num_classes=self.num_classes)
+    self._stated = num_examples
+    if num_examples is not None:
+      self._stated = _positive_int("num_examples", num_examples)
+      if num_examples != len(self):
+        raise ValueError(
+            "num_examples must be the number of examples of the source,"
+            f" {len(self)}, got {num_examples}."
+        )
+
+  def __len__(self) -> int:
+    return len(self._labels)
+
+  @property
+  def num_classes(self) -> int:
+    """The number of classes."""
+    return len(self.label_names)
+
+  @property
+  def num_examples(self) -> int:
+    """The stated number of examples.
+
+    Raises:
+      ValueError: if none was stated. It is not read off the data: under
+        add-or-remove-one neighbours the true number is private.
+    """
+    if self._stated is None:
+      raise ValueError(
+          "num_examples must be stated to be used in accounting, got None: pass"
+          " num_examples=... when the source is made."
+      )
+    return self._stated
+
+  def _labels_at(self, rows: np.ndarray, padding: np.ndarray) -> np.ndarray:
+    labels = self._labels[rows]
+    labels[padding] = 0
+    return labels
+
+
+def check_indices(
+    indices: np.ndarray, *, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Checks indices, and splits them into rows to read and a padding mask.
+
+  Args:
+    indices: 1-D array of integers, each -1 or in [0, length).
+    length: the number of examples, at least 1.
+
+  Returns:
+    (rows, padding): int64 rows, 0 where padded, and a boolean mask.
+
+  Raises:
+    IndexError: if an index is out of range; the text names the first.
+    ValueError: if the indices are not a 1-D array of integers.
+  """
+  indices = np.asarray(indices)
+  if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
+    raise ValueError(
+        "indices must be a 1-D array of integers, got"
+        f" {indices.dtype} {list(indices.shape)}."
+    )
+  wrong = (indices < -1) | (indices >= length)
+  if wrong.any():
+    raise IndexError(
+        f"indices must be -1 (padding) or in [0, {length}), got"
+        f" {indices[wrong.argmax()]}."
+    )
+  rows = indices.astype(np.int64)
+  padding = rows == -1
+  return np.where(padding, 0, rows), padding
+
+
+def _positive_int(name: str, value: int) -> int:
+  is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+  if not is_int or value <= 0:
+    raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+  return int(value)
+
+
+def _label_names(
+    label_names: Sequence[str] | None, num_classes: int | None
+) -> tuple[str, ...]:
+  if num_classes is not None:
+    num_classes = _positive_int("num_classes", num_classes)
+  if label_names is None:
+    if num_classes is None:
+      raise ValueError(
+          "num_classes must be given where label_names is not, got None: it is"
+          " not read off the labels."
+      )
+    return tuple(str(i) for i in range(num_classes))
+  names = (
+      (label_names,)
+      if isinstance(label_names, str)
+      else tuple(str(name) for name in label_names)
+  )
+  if not names or len(set(names)) != len(names):
+    raise ValueError(
+        f"label_names must be one or more different names, got {names}."
+    )
+  if num_classes is not None and num_classes != len(names):
+    raise ValueError(
+        f"num_classes must be the number of label_names, {len(names)}, got"
+        f" {num_classes}."
+    )
+  return names
+
+
+def _check_labels(labels: np.ndarray, *, num_classes: int) -> np.ndarray:
+  labels = np.asarray(labels)
+  if labels.ndim != 1 or labels.dtype.kind not in "iu":
+    raise ValueError(
+        "labels must be a 1-D array of integers, got"
+        f" {labels.dtype} {list(labels.shape)}."
+    )
+  if not labels.size:
+    raise ValueError("labels must hold at least one example, got none.")
+  wrong = (labels < 0) | (labels >= num_classes)
+  if wrong.any():
+    first = int(wrong.argmax())
+    raise ValueError(
+        f"labels must be in [0, {num_classes}), got {labels[first]} at index"
+        f" {first}."
+    )
+  return labels.astype(np.int32)
+
+
+def check_split(split: str) -> str:
+  """Returns the split if it is "train" or "test".
+
+  Args:
+    split: the name to check.
+
+  Returns:
+    The name.
+
+  Raises:
+    ValueError: if it is any other.
+  """
+  if split not in ("train", "test"):
+    raise ValueError(f"split must be 'train' or 'test', got {split!r}.")
+  return split
+
+
+def check_image_size(image_size: Sequence[int]) -> tuple[int, int]:
+  """Returns (height, width) if both are positive integers.
+
+  Args:
+    image_size: the size to check, in pixels.
+
+  Returns:
+    The size as a tuple of Python ints.
+
+  Raises:
+    ValueError: if it is anything else.
+  """
+  if isinstance(image_size, str) or len(image_size) != 2:
+    raise ValueError(f"image_size must be (height, width), got {image_size!r}.")
+  height, width = image_size
+  return _positive_int("image_size", height), _positive_int("image_size", width)
