@@ -1,1 +1,1 @@
-"""TODO."""
+"""One recipe a file; each opens with what it gives and the command."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The launcher: trains, evaluates and reports what a config describes."""

@@ -1,0 +1,125 @@
+"""What every recipe shares: its fields, and arguments after the colon.
+
+Invariant: a recipe is numbers and names only, so this folder never imports JAX.
+Every field a run reads is in `base()`; the launcher locks the config, so that a
+misspelt override is an error and not a silent default.
+
+Example:
+  >>> from configs import common
+  >>> common.parse_arg("epsilon=1", epsilon=3.0, smoke=False)
+  {'epsilon': 1.0, 'smoke': False}
+  >>> common.parse_arg("epslon=1", epsilon=3.0)
+  Traceback (most recent call last):
+  ...
+  ValueError: config argument must be one of epsilon, got 'epslon'.
+"""
+
+from typing import Any
+
+import ml_collections
+from ml_collections import config_dict
+
+_BOOLS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
+  """Reads `key=value,key=value`, each value of the type of its default.
+
+  Args:
+    arg: What follows the colon in `--config=file.py:...`; None or "" for
+      nothing.
+    **defaults: The keys there are, with their defaults: bool, int, float, str.
+
+  Returns:
+    The defaults, with what `arg` says put in.
+
+  Raises:
+    ValueError: For an unknown key, one given twice, or a value of another type.
+  """
+  values = dict(defaults)
+  seen = set()
+  for item in filter(None, (arg or "").split(",")):
+    key, _, text = item.partition("=")
+    if key not in defaults:
+      valid = ", ".join(sorted(defaults))
+      raise ValueError(f"config argument must be one of {valid}, got {key!r}.")
+    if key in seen:
+      raise ValueError(
+          f"config argument {key} must be given once, got {arg!r}."
+      )
+    seen.add(key)
+    values[key] = _convert(key, text, type(defaults[key]))
+  return values
+
+
+def _convert(key: str, text: str, kind: type) -> Any:
+  try:
+    return _BOOLS[text.lower()] if kind is bool else kind(text)
+  except (KeyError, ValueError):
+    rule = f"config argument {key} must be of type {kind.__name__}"
+    raise ValueError(f"{rule}, got {text!r}.") from None
+
+
+def base() -> ml_collections.ConfigDict:
+  """Returns a config with every field there is.
+
+  Fields:
+    seed: Of parameters, batches, noise and augmentations. None takes one from
+      the operating system and writes it nowhere but the checkpoint; a fixed
+      seed is for research: who knows it can subtract the noise.
+    data: source (a name of `jax_privacy.data`), options for it, the two splits,
+      num_examples (the STATED size; None for the source's published one), and
+      the normalisation's mean and std, in units of pixel / 255: public
+      constants, never computed from private data.
+    model: A name of `jax_privacy.models` and its options.
+    augment: Names of augmentations in order, their options, and views an
+      example (augmentation multiplicity).
+    dp: See `experiments._build.build_mechanism`. With epsilon alone, noise is
+      calibrated; with noise_multiplier alone, epsilon is whatever it is; with
+      both, the run stops at the last step that fits.
+    train: Exactly one of num_steps and num_epochs; steps are
+      round(num_epochs x num_examples / expected_batch_size).
+    log_every, save_every: In steps; None for about 50 lines and 10 saves a run.
+  """
+  return ml_collections.ConfigDict(
+      {
+          "name": "",
+          "seed": config_dict.placeholder(int),
+          "data": {
+              "source": "",
+              "options": {},
+              "train_split": "train",
+              "test_split": "test",
+              "num_examples": config_dict.placeholder(int),
+              "mean": (0.0,),
+              "std": (1.0,),
+          },
+          "model": {"name": "", "options": {}},
+          "augment": {"names": (), "options": {}, "num_views": 1},
+          "dp": {
+              "epsilon": config_dict.placeholder(float),
+              "delta": config_dict.placeholder(float),
+              "accountant": "pld",
+              "neighboring_relation": "add_or_remove_one",
+              "noise_multiplier": config_dict.placeholder(float),
+              "sampling": "poisson",
+              "max_batch_size": config_dict.placeholder(int),
+              "l2_clip_norm": 1.0,
+              "rescale_to_unit_norm": True,
+          },
+          "train": {
+              "expected_batch_size": 0,
+              "num_steps": config_dict.placeholder(int),
+              "num_epochs": config_dict.placeholder(float),
+              "microbatch_size": config_dict.placeholder(int),
+              "optimizer": "sgd",
+              "optimizer_options": {},
+              "learning_rate": 0.0,
+              "schedule": "constant",
+              "ema_decay": 0.999,
+          },
+          "eval": {"batch_size": 500, "params": "ema"},
+          "log_every": config_dict.placeholder(int),
+          "save_every": config_dict.placeholder(int),
+      }
+  )

@@ -1,0 +1,280 @@
+"""Turns a config into the objects of a run: the only place that reads it.
+
+The invariant: sampler, noise and accountant come from one `Mechanism`, and
+nothing is computed from the training data but what goes through it; shapes and
+label names come from the source's description, sizes from the stated number.
+
+Every mistake in a config is a ValueError here, before any training.
+"""
+
+import dataclasses
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+from flax import nnx
+
+import accounting
+from jax_privacy import augmult, averaging, data, dp_sgd, models
+from jax_privacy.data import augment
+
+_EVAL_PARAMS = ("last", "ema")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+  """A model as a pure function of standardised images.
+
+  Attributes:
+    apply_fn: `apply_fn(params, images)` giving logits; images float.
+    standardise_fn: uint8 images to what `apply_fn` takes.
+    params: Initial parameters.
+  """
+
+  apply_fn: Callable[[Any, jax.Array], jax.Array]
+  standardise_fn: Callable[[jax.Array], jax.Array]
+  params: Any
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+  """All that the training loop needs.
+
+  Attributes:
+    config: As given.
+    mechanism: What the run releases.
+    train_source: Private examples.
+    test_source: Examples that are not part of the guarantee.
+    model: See `Model`.
+    private: Sampler, gradient function and optimiser.
+    ema: The averaging of parameters.
+    run_key: What all randomness of the run is derived from.
+    augment_key: Derived from it; keys the views of each example.
+  """
+
+  config: ml_collections.ConfigDict
+  mechanism: accounting.Mechanism
+  train_source: data.Source
+  test_source: data.Source
+  model: Model
+  private: dp_sgd.PrivateTraining
+  ema: averaging.Averaging
+  run_key: jax.Array
+  augment_key: jax.Array
+
+
+def build(
+    config: ml_collections.ConfigDict, *, run_key: jax.Array | None = None
+) -> Experiment:
+  """Builds a run.
+
+  Args:
+    config: As `configs.common.base` describes.
+    run_key: To go on with a run's randomness; None to make it from the seed.
+
+  Raises:
+    ValueError: If a field breaks its rule; the text names it.
+  """
+  if config.eval.params not in _EVAL_PARAMS:
+    raise ValueError(
+        f"eval.params must be one of {_EVAL_PARAMS}, got"
+        f" {config.eval.params!r}."
+    )
+  train_source = build_source(config, config.data.train_split)
+  test_source = build_source(config, config.data.test_split, stated=None)
+  if train_source.label_names != test_source.label_names:
+    raise ValueError(
+        "data.test_split must have the training split's labels, got"
+        f" {test_source.label_names} for {train_source.label_names}."
+    )
+  mechanism = build_mechanism(config, train_source.num_examples)
+  if run_key is None:
+    run_key = make_run_key(config)
+  init_key, private_key, augment_key = jax.random.split(run_key, 3)
+  model = build_model(config, train_source, init_key)
+  return Experiment(
+      config=config,
+      mechanism=mechanism,
+      train_source=train_source,
+      test_source=test_source,
+      model=model,
+      private=dp_sgd.make_private(
+          build_loss(config, model),
+          build_optimizer(config, mechanism.num_steps),
+          mechanism,
+          l2_clip_norm=config.dp.l2_clip_norm,
+          key=private_key,
+          rescale_to_unit_norm=config.dp.rescale_to_unit_norm,
+          microbatch_size=config.train.microbatch_size,
+          batch_argnums=(1, 2, 3),
+          keep_batch_dim=False,
+          return_values=True,
+      ),
+      ema=averaging.ema(config.train.ema_decay),
+      run_key=run_key,
+      augment_key=augment_key,
+  )
+
+
+def build_source(
+    config: ml_collections.ConfigDict, split: str, **stated: Any
+) -> data.Source:
+  """Loads a split; `stated=None` for one whose size is not accounted with."""
+  options = config.data.options.to_dict()
+  if "stated" not in stated and config.data.num_examples is not None:
+    options["num_examples"] = config.data.num_examples
+  return data.load(config.data.source, split=split, **options)
+
+
+def build_mechanism(
+    config: ml_collections.ConfigDict, num_examples: int
+) -> accounting.Mechanism:
+  """Returns the mechanism, with noise or steps found from a target epsilon.
+
+  Args:
+    config: Of dp.epsilon and dp.noise_multiplier, at least one is given. With
+      epsilon alone, the least noise that meets it is found; with both, the run
+      is cut to the most steps that fit.
+    num_examples: The stated size of the training data.
+
+  Raises:
+    ValueError: If a field breaks its rule, or not even one step fits.
+  """
+  dp = config.dp
+  mechanism = accounting.Mechanism.for_batch_size(
+      expected_batch_size=config.train.expected_batch_size,
+      num_examples=num_examples,
+      num_steps=_num_steps(config, num_examples),
+      noise_multiplier=1.0
+      if dp.noise_multiplier is None
+      else dp.noise_multiplier,
+      sampling=dp.sampling,
+      max_batch_size=dp.max_batch_size,
+      neighboring_relation=dp.neighboring_relation,
+  )
+  if dp.delta is None:
+    raise ValueError("dp.delta must be given, got None.")
+  budget = {"delta": dp.delta, "accountant": dp.accountant}
+  if dp.noise_multiplier is None and dp.epsilon is None:
+    raise ValueError(
+        "dp.epsilon or dp.noise_multiplier must be given, got None for both."
+    )
+  if dp.noise_multiplier is None:
+    return accounting.calibrate_noise(mechanism, epsilon=dp.epsilon, **budget)
+  if dp.epsilon is None or (
+      accounting.epsilon(mechanism, **budget) <= dp.epsilon
+  ):
+    return mechanism
+  return accounting.calibrate_num_steps(mechanism, epsilon=dp.epsilon, **budget)
+
+
+def build_model(
+    config: ml_collections.ConfigDict, source: data.Source, key: jax.Array
+) -> Model:
+  """Builds the model for a source's images and labels, initialised by key."""
+  module = models.build(
+      config.model.name,
+      rngs=nnx.Rngs(key),
+      num_classes=source.num_classes,
+      image_shape=source.image_shape,
+      **config.model.options.to_dict(),
+  )
+  apply_fn, params = models.functional(module)
+
+  def standardise_fn(images):
+    return augment.standardise(
+        images, mean=config.data.mean, std=config.data.std
+    )
+
+  # Wrong constants are found now, not in the middle of a traced step.
+  jax.eval_shape(standardise_fn, jnp.zeros((1, *source.image_shape), jnp.uint8))
+  return Model(apply_fn=apply_fn, standardise_fn=standardise_fn, params=params)
+
+
+def build_loss(
+    config: ml_collections.ConfigDict, model: Model
+) -> Callable[..., jax.Array]:
+  """Returns `loss_fn(params, image, label, key)` of one uint8 image."""
+  names = tuple(config.augment.names)
+  augment_fn = None
+  if names:
+    augment_fn = augment.build(names, **config.augment.options.to_dict())
+  views_loss_fn = augmult.augmult(
+      model.apply_fn,
+      augmult.mean_over_views(optax.softmax_cross_entropy_with_integer_labels),
+      augment_fn=augment_fn,
+      num_views=config.augment.num_views,
+  )
+
+  def loss_fn(params, image, label, key):
+    loss, _ = views_loss_fn(params, model.standardise_fn(image), label, key)
+    return loss
+
+  return loss_fn
+
+
+def build_optimizer(
+    config: ml_collections.ConfigDict, num_steps: int
+) -> optax.GradientTransformation:
+  """Returns the optax optimiser of that name, with its learning rate."""
+  train = config.train
+  make = getattr(optax, train.optimizer, None)
+  if not callable(make):
+    raise ValueError(
+        "train.optimizer must be the name of an optax optimiser, got"
+        f" {train.optimizer!r}."
+    )
+  if not train.learning_rate > 0:
+    raise ValueError(
+        f"train.learning_rate must be positive, got {train.learning_rate}."
+    )
+  schedules = {
+      "constant": optax.constant_schedule(train.learning_rate),
+      "cosine": optax.cosine_decay_schedule(train.learning_rate, num_steps),
+      "linear": optax.linear_schedule(train.learning_rate, 0.0, num_steps),
+  }
+  if train.schedule not in schedules:
+    raise ValueError(
+        f"train.schedule must be one of {sorted(schedules)}, got"
+        f" {train.schedule!r}."
+    )
+  options = train.optimizer_options.to_dict()
+  try:
+    return make(learning_rate=schedules[train.schedule], **options)
+  except TypeError as error:
+    raise ValueError(
+        f"train.optimizer_options must fit optax.{train.optimizer}, got"
+        f" {options} ({error})."
+    ) from error
+
+
+def _num_steps(config, num_examples: int) -> int:
+  train = config.train
+  if (train.num_steps is None) == (train.num_epochs is None):
+    raise ValueError(
+        "Exactly one of train.num_steps and train.num_epochs must be given,"
+        f" got {train.num_steps} and {train.num_epochs}."
+    )
+  if train.num_steps is not None:
+    return train.num_steps
+  if not train.num_epochs > 0 or not train.expected_batch_size > 0:
+    raise ValueError(
+        "train.num_epochs and train.expected_batch_size must be positive, got"
+        f" {train.num_epochs} and {train.expected_batch_size}."
+    )
+  steps = round(train.num_epochs * num_examples / train.expected_batch_size)
+  return max(steps, 1)
+
+
+def make_run_key(config: ml_collections.ConfigDict) -> jax.Array:
+  """Returns the key of config.seed, or a fresh one for None."""
+  seed = config.seed
+  if seed is None:
+    seed = secrets.randbits(63)
+  if isinstance(seed, bool) or not 0 <= seed < 2**63:
+    raise ValueError(f"seed must be in [0, 2^63), got {seed}.")
+  return jax.random.key(seed)

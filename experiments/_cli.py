@@ -1,0 +1,40 @@
+"""How the commands parse flags and fail: one line on stderr and exit code 2.
+
+A mistake of the user's (a flag, a config field, a file) ends with one line that
+names it. Anything else is a fault of ours and keeps its traceback.
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable
+
+from absl import flags, logging
+
+
+def run(main: Callable[[], None]) -> None:
+  """Parses the flags of the command line, then calls `main`."""
+  logging.set_verbosity(logging.WARNING)
+  # A config file is code: parsing it can end in any of these.
+  with exit_on_mistake(flags.Error, AttributeError, KeyError):
+    flags.FLAGS(sys.argv)
+  main()
+
+
+@contextlib.contextmanager
+def exit_on_mistake(*also: type[Exception]):
+  """Turns ValueError and OSError, and the types given, into exit code 2."""
+  try:
+    yield
+  except (ValueError, OSError, *also) as error:
+    print(f"error: {_one_line(error)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _one_line(error: Exception) -> str:
+  if isinstance(error, (AttributeError, KeyError)):
+    # ml_collections says no more than the name.
+    name = str(error.args[0]).strip("\"'")
+    return f"config must have only known fields, got an unknown one: {name}"
+  # absl quotes the traceback of a config file that failed: its last line says
+  # what was wrong.
+  return str(error).strip().splitlines()[-1]

@@ -1,0 +1,61 @@
+"""Accuracy of saved parameters on a split, overall and per class."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import _build
+from jax_privacy import data
+
+
+class Accuracy(NamedTuple):
+  """Fractions of examples classified right.
+
+  Attributes:
+    overall: Over all examples.
+    per_class: By label name; NaN for a class without examples.
+  """
+
+  overall: float
+  per_class: dict[str, float]
+
+
+def evaluate(
+    model: _build.Model, params: Any, source: data.Source, *, batch_size: int
+) -> Accuracy:
+  """Classifies every example of a source.
+
+  Args:
+    model: See `_build.Model`.
+    params: Parameters to use.
+    source: Examples.
+    batch_size: Examples at a time; the last batch is padded.
+
+  Returns:
+    The accuracy.
+  """
+
+  @jax.jit
+  def predict(params, images):
+    logits = model.apply_fn(params, model.standardise_fn(images))
+    return jnp.argmax(logits, axis=-1)
+
+  num_right = np.zeros(source.num_classes)
+  num_seen = np.zeros(source.num_classes)
+  for start in range(0, len(source), batch_size):
+    indices = np.arange(start, start + batch_size)
+    indices[indices >= len(source)] = -1
+    batch = source[indices]
+    is_real = indices >= 0
+    labels = batch["label"][is_real]
+    right = np.asarray(predict(params, batch["image"]))[is_real] == labels
+    np.add.at(num_right, labels, right)
+    np.add.at(num_seen, labels, 1)
+  with np.errstate(invalid="ignore"):
+    per_class = num_right / num_seen
+  return Accuracy(
+      overall=float(num_right.sum() / num_seen.sum()),
+      per_class=dict(zip(source.label_names, per_class.tolist(), strict=True)),
+  )

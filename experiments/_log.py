@@ -1,0 +1,110 @@
+"""Shows and records how a run gets on.
+
+A bar on a terminal, plain lines elsewhere, and lines of metrics.jsonl. The
+only private number among them, the loss, is marked as such in all three; the
+rate is told from the expected batch size, not from realised ones.
+"""
+
+import time
+
+import jax
+import rich.console
+import rich.progress
+
+import accounting
+from experiments import _build, _workdir
+
+_LINES_A_RUN = 50
+
+
+class RunLog:
+  """A context whose `record` is called after every step.
+
+  Args:
+    experiment: The run.
+    workdir: Where metrics.jsonl stands.
+    initial_step: Steps that were done before.
+  """
+
+  def __init__(
+      self,
+      experiment: _build.Experiment,
+      workdir: _workdir.Workdir,
+      *,
+      initial_step: int,
+  ):
+    mechanism, dp = experiment.mechanism, experiment.config.dp
+    self._num_steps = mechanism.num_steps
+    self._batch_size = mechanism.expected_batch_size
+    self._workdir = workdir
+    self._initial_step = initial_step
+    self._epsilons = _epsilons(mechanism, dp, experiment.config.log_every)
+    metrics = workdir.read_metrics()
+    self._seconds_before = metrics[-1]["train_seconds"] if metrics else 0.0
+    self._start = time.monotonic()
+    self._console = rich.console.Console(highlight=False, soft_wrap=True)
+    self._bar = rich.progress.Progress(
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.BarColumn(),
+        rich.progress.TimeRemainingColumn(),
+        rich.progress.TextColumn("{task.description}"),
+        console=self._console,
+        disable=not self._console.is_terminal,
+    )
+    self._task = self._bar.add_task(
+        "compiling", total=self._num_steps, completed=initial_step
+    )
+
+  def __enter__(self):
+    self._bar.start()
+    return self
+
+  def __exit__(self, *unused):
+    self._bar.stop()
+
+  def train_seconds(self) -> float:
+    """Returns seconds of training so far, those before a resume included."""
+    return self._seconds_before + time.monotonic() - self._start
+
+  def record(self, step: int, loss: jax.Array) -> None:
+    """Moves the bar; at every log_every-th step, and the last, tells more.
+
+    Args:
+      step: Steps done, this one included.
+      loss: The batch's private mean loss, read from the device when told.
+    """
+    self._bar.update(self._task, completed=step)
+    if step not in self._epsilons:
+      return
+    loss = float(loss)
+    seconds = time.monotonic() - self._start
+    rate = self._batch_size * (step - self._initial_step) / seconds
+    epsilon = self._epsilons[step]
+    self._workdir.append_metrics(
+        {
+            "step": step,
+            "epsilon": epsilon,
+            "examples_per_second": rate,
+            "train_seconds": self._seconds_before + seconds,
+            _workdir.PRIVATE: {"loss": loss},
+        }
+    )
+    text = (
+        f"epsilon {epsilon:.3f}, {rate:.0f} examples/s,"
+        f" loss {loss:.3f} (private, not for release)"
+    )
+    if self._console.is_terminal:
+      self._bar.update(self._task, description=text)
+    else:
+      self._console.print(f"step {step}/{self._num_steps}: {text}")
+
+
+def _epsilons(mechanism, dp, log_every) -> dict[int, float]:
+  """Returns the epsilon spent, by step that is to be told of."""
+  num_steps = mechanism.num_steps
+  every = log_every or max(1, num_steps // _LINES_A_RUN)
+  steps = sorted({*range(every, num_steps + 1, every), num_steps})
+  epsilons = accounting.epsilon_curve(
+      mechanism, steps=steps, delta=dp.delta, accountant=dp.accountant
+  )
+  return dict(zip(steps, map(float, epsilons), strict=True))

@@ -1,0 +1,126 @@
+"""What a finished run says of itself: summary.json, and the same on screen."""
+
+import importlib.metadata
+import math
+import platform
+import resource
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+import accounting
+from experiments import _build, _evaluation, _loop, _workdir
+from jax_privacy import models
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "dp-accounting", "numpy")
+
+
+def summarise(
+    experiment: _build.Experiment,
+    state: _loop.TrainState,
+    *,
+    train_seconds: float,
+) -> dict[str, Any]:
+  """Returns what summary.json holds.
+
+  Everything in it is public: derived from the mechanism, from the released
+  parameters, or from the test split, which the guarantee does not cover.
+
+  Args:
+    experiment: The run.
+    state: Its last state.
+    train_seconds: Spent in the training loop, compilation included.
+  """
+  config, mechanism = experiment.config, experiment.mechanism
+  batch_size = mechanism.expected_batch_size
+  num_steps = int(state.step)
+  last, ema = (
+      _evaluation.evaluate(
+          experiment.model,
+          params,
+          experiment.test_source,
+          batch_size=config.eval.batch_size,
+      )
+      for params in (state.params, state.ema.average)
+  )
+  return {
+      "status": "finished",
+      "name": config.name,
+      **privacy(config, mechanism),
+      "num_steps": num_steps,
+      "num_views": config.augment.num_views,
+      "num_parameters": models.num_parameters(state.params),
+      "test_accuracy": last.overall,
+      "test_accuracy_ema": ema.overall,
+      "eval_params": config.eval.params,
+      "train_seconds": train_seconds,
+      "examples_per_second": batch_size * num_steps / train_seconds,
+      "peak_memory_bytes": _peak_memory_bytes(),
+      "device": jax.devices()[0].device_kind,
+      "params_sha256": _workdir.params_sha256(state.params),
+      "seed": config.seed,
+      "versions": _versions(),
+  }
+
+
+def privacy(config: Any, mechanism: accounting.Mechanism) -> dict[str, Any]:
+  """Returns the part of the summary that states and explains epsilon."""
+  dp = config.dp
+  return {
+      "epsilon": accounting.epsilon(
+          mechanism, delta=dp.delta, accountant=dp.accountant
+      ),
+      "epsilon_target": dp.epsilon,
+      "delta": dp.delta,
+      "accountant": dp.accountant,
+      "neighboring_relation": mechanism.neighboring_relation,
+      "noise_multiplier": mechanism.noise_multiplier,
+      "sampling": mechanism.sampling,
+      "sampling_prob": mechanism.sampling_prob,
+      "max_batch_size": mechanism.max_batch_size,
+      "num_examples": mechanism.num_examples,
+      "expected_batch_size": mechanism.expected_batch_size,
+      "l2_clip_norm": dp.l2_clip_norm,
+  }
+
+
+def show(summary: Mapping[str, Any]) -> None:
+  """Prints the result: accuracy, and the guarantee it was reached under."""
+  accuracy = {
+      "last": summary["test_accuracy"],
+      "ema": summary["test_accuracy_ema"],
+  }
+  chosen = summary["eval_params"]
+  print(
+      f"test accuracy {accuracy[chosen]:.2%} ({chosen} parameters; last"
+      f" {accuracy['last']:.2%}, ema {accuracy['ema']:.2%})\n"
+      f"({_rounded_up(summary['epsilon'])}, {summary['delta']:g})-DP for"
+      f" {summary['neighboring_relation'].replace('_', ' ')} example, by"
+      f" {summary['accountant'].upper()}: {summary['num_steps']} steps, noise"
+      f" multiplier {summary['noise_multiplier']:g}, sampling probability"
+      f" {summary['sampling_prob']:.4g}\n"
+      f"{summary['num_parameters']:,} parameters,"
+      f" {summary['train_seconds']:.1f} s of training,"
+      f" {summary['examples_per_second']:.0f} examples/s"
+  )
+  if summary["seed"] is not None:
+    print(
+        f"The seed was fixed ({summary['seed']}): fine for research; a release"
+        " of a private model needs --config.seed=None."
+    )
+
+
+def _rounded_up(epsilon: float) -> str:
+  """To three digits, never below the value: a claim must hold as printed."""
+  return f"{math.ceil(epsilon * 1000) / 1000:.3f}"
+
+
+def _peak_memory_bytes() -> int:
+  usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return usage if platform.system() == "Darwin" else usage * 1024
+
+
+def _versions() -> dict[str, str]:
+  versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+  return {"python": platform.python_version(), **versions}
