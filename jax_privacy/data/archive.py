@@ -38,6 +38,7 @@ _ERRORS = (
     EOFError,
     NotImplementedError,
     OSError,
+    OverflowError,
     RuntimeError,
     SyntaxError,
     TypeError,
@@ -110,8 +111,8 @@ class Archive:
     with self._open(key, what) as stream:
       _read_header(stream)
       num_bytes = math.prod(shape) * dtype.itemsize
-      values = bounded.read_exactly(stream, num_bytes, what=what)
-      bounded.expect_end(stream, what=what)
+      values = bounded.read_exactly(stream, num_bytes, what="it")
+      bounded.expect_end(stream, what="it")
       order = "F" if fortran_order else "C"
       return np.frombuffer(values, dtype).reshape(shape, order=order)
 
@@ -122,7 +123,8 @@ class Archive:
       with self._zip.open(self._members[key]) as stream:
         yield stream
     except _ERRORS as error:
-      raise ValueError(f"{what} must be readable: {error}.") from error
+      reason = str(error).rstrip(".")
+      raise ValueError(f"{what} must be readable: {reason}.") from error
 
 
 def _read_header(

@@ -15,7 +15,6 @@ device can change what an example turns into.
 
 import functools
 import inspect
-import math
 import numbers
 import types
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 AugmentFn: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 """(key, image [height, width, channels]) -> image of the same shape."""
@@ -47,7 +47,7 @@ def mirror_pad_and_crop(
   Raises:
     ValueError: if `pad` is not an integer in [0, min(height, width)].
 
-  Source: De et al. 2022 (arXiv 2204.13650), section 3.
+  Source: De et al. 2022 (arXiv 2204.13650), and its code.
   """
   _check_image(image)
   _check_pad(pad)
@@ -83,7 +83,7 @@ def standardise(
   """Returns (image / 255 - mean) / std in float32.
 
   Args:
-    image: uint8 [..., channels].
+    image: uint8 [..., channels], one image or a batch.
     mean: the mean of pixels in [0, 1]: a number, or one for each channel.
     std: their standard deviation, likewise.
 
@@ -102,10 +102,10 @@ def standardise(
   num_channels = image.shape[-1]
   mean = _constants("mean", mean, num_channels=num_channels)
   std = _constants("std", std, num_channels=num_channels)
-  if min(std) <= 0.0:
-    raise ValueError(f"std must be positive, got {std}.")
+  if not (std > 0.0).all():
+    raise ValueError(f"std must be positive, got {std.tolist()}.")
   shape = (1,) * (image.ndim - 1) + (num_channels,)
-  mean, std = (jnp.array(v, jnp.float32).reshape(shape) for v in (mean, std))
+  mean, std = mean.reshape(shape), std.reshape(shape)
   return (image.astype(jnp.float32) / 255.0 - mean) / std
 
 
@@ -130,11 +130,6 @@ def compose(*augmentations: AugmentFn) -> AugmentFn:
 _AUGMENTATIONS: types.MappingProxyType[str, Callable[..., jax.Array]] = (
     types.MappingProxyType({"crop": mirror_pad_and_crop, "flip": random_flip})
 )
-
-
-def names() -> tuple[str, ...]:
-  """Returns the names that `build` takes, sorted."""
-  return tuple(sorted(_AUGMENTATIONS))
 
 
 def build(names: Sequence[str], **options: Any) -> AugmentFn:
@@ -192,17 +187,17 @@ def _check_pad(pad: int) -> None:
 
 def _constants(
     name: str, values: float | Sequence[float], *, num_channels: int
-) -> tuple[float, ...]:
-  """Returns one finite float for each channel."""
-  if isinstance(values, numbers.Real):
-    values = (values,) * num_channels
-  for value in values:
-    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not is_real or not math.isfinite(value):
-      raise ValueError(f"{name} must be finite numbers, got {values!r}.")
-  if len(values) != num_channels:
+) -> np.ndarray:
+  """Returns one finite float32 for each channel."""
+  array = np.asarray(values)
+  if array.dtype.kind not in "fiu" or array.shape not in ((), (num_channels,)):
     raise ValueError(
         f"{name} must be one number, or one for each of {num_channels}"
-        f" channels, got {len(values)}."
+        f" channels, got {values!r}."
     )
-  return tuple(float(value) for value in values)
+  # Checked in float32: a number may be finite, or above 0, in float64 only.
+  with np.errstate(over="ignore"):
+    array = np.broadcast_to(array.astype(np.float32), (num_channels,))
+  if not np.isfinite(array).all():
+    raise ValueError(f"{name} must be finite, got {values!r}.")
+  return array

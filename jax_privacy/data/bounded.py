@@ -9,7 +9,7 @@ b'abc'
 >>> read_exactly(io.BytesIO(b"abcd"), 10**15, what="x")
 Traceback (most recent call last):
 ...
-ValueError: x must hold 1000000000000000 more bytes, got 4: truncated?
+ValueError: x must hold 1000000000000000 more bytes, got 4.
 """
 
 from typing import BinaryIO
@@ -38,7 +38,7 @@ def read_exactly(stream: BinaryIO, num_bytes: int, *, what: str) -> bytes:
     if not part:
       raise ValueError(
           f"{what} must hold {num_bytes} more bytes, got"
-          f" {num_bytes - missing}: truncated?"
+          f" {num_bytes - missing}."
       )
     parts.append(part)
     missing -= len(part)

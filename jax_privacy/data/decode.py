@@ -100,7 +100,8 @@ def _check(
 ) -> None:
   if image.mode not in _MODES:
     raise _Refused(
-        f"{what} must have at most 8 bits a channel, got mode {image.mode}."
+        f"{what} must have at most 8 bits a channel (a mode of"
+        f" {', '.join(sorted(_MODES))}), got mode {image.mode}."
     )
   if size is not None and image.size != (size[1], size[0]):
     raise _Refused(

@@ -44,7 +44,7 @@ class TanhCNN(nnx.Module):
     ValueError: if an option is not positive, or the images are too small.
 
   Source: Papernot et al. 2020, "Tempered sigmoid activations" (arXiv
-  2007.14191); as used in Tramer and Boneh 2020 (arXiv 2011.11660), table 11.
+  2007.14191), as used by Tramer and Boneh 2020 (arXiv 2011.11660).
   """
 
   def __init__(

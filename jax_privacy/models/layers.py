@@ -46,7 +46,8 @@ def standardise_weight(
     The standardised kernel, of the shape and dtype of `kernel`.
 
   Source: Brock et al. 2021, "Characterizing signal propagation to close the
-  performance gap in unnormalized ResNets" (arXiv 2101.08692), section 4.
+  performance gap in unnormalized ResNets" (arXiv 2101.08692); epsilon and
+  its place as in the code of De et al. 2022 (arXiv 2204.13650).
   """
   dtype = _statistics_dtype(kernel.dtype)
   weight = kernel.astype(dtype)
@@ -73,7 +74,7 @@ class WSConv(nnx.Module):
   Raises:
     ValueError: if a size is not a positive integer.
 
-  Source: De et al. 2022 (arXiv 2204.13650), appendix; `standardise_weight`.
+  Source: De et al. 2022 (arXiv 2204.13650) and its code.
   """
 
   def __init__(

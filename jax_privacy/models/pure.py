@@ -45,8 +45,9 @@ def refuse_batch_norm(model: nnx.Module) -> None:
     else:
       continue
     raise ValueError(
-        f"model must hold no BatchNorm, got one at {_dotted(layer)}: it mixes"
-        " the examples of a batch. Use jax_privacy.models.GroupNorm instead."
+        "model must hold no BatchNorm and no batch statistics, got them at"
+        f" {_dotted(layer)}: they mix the examples of a batch. Use"
+        " jax_privacy.models.GroupNorm instead."
     )
 
 
@@ -60,7 +61,7 @@ def functional(
 
   Returns:
     (apply_fn, params), where `apply_fn(params, images)` gives what
-    `model(images)` gives. The keys of `params` are the attribute names of the
+    `model(images)` gives, and refuses parameters of another structure. The keys of `params` are the attribute names of the
     model; the members of a list have the keys "0", "1", ....
 
   Raises:
@@ -73,19 +74,20 @@ def functional(
         f"model must hold parameters only, got {type(variable).__name__} at"
         f" {_dotted(path)}."
     )
-  leaves, treedef = jax.tree_util.tree_flatten_with_path(
-      nnx.to_pure_dict(state)
-  )
-  paths = [tuple(str(entry.key) for entry in path) for path, _ in leaves]
+  own = _by_path(nnx.to_pure_dict(state))
+  treedef = jax.tree.structure(nnx.to_pure_dict(state))
 
   def apply_fn(params: Params, images: jax.Array) -> jax.Array:
-    leaves = [_get(params, path) for path in paths]
+    given = _by_path(params)
+    for path in given.keys() ^ own.keys():
+      rule = "hold no" if path in given else "hold"
+      raise ValueError(f"params must {rule} {_dotted(path)} of this model.")
+    # By path, not by order: the members of a list are sorted as text in one
+    # tree ("10" before "2") and as numbers in the other.
+    leaves = [given[path] for path in own]
     return nnx.merge(graphdef, treedef.unflatten(leaves))(images)
 
-  params: Params = {}
-  for path, (_, leaf) in zip(paths, leaves, strict=True):
-    _set(params, path, leaf)
-  return apply_fn, params
+  return apply_fn, _nested(own)
 
 
 def num_parameters(params: Any) -> int:
@@ -97,15 +99,18 @@ def _dotted(path: tuple[Any, ...]) -> str:
   return ".".join(map(str, path)) or "the model itself"
 
 
-def _get(params: Params, path: tuple[str, ...]) -> jax.Array:
-  for key in path:
-    if key not in params:
-      raise ValueError(f"params must hold {_dotted(path)}.")
-    params = params[key]
+def _by_path(tree: Params) -> dict[tuple[str, ...], jax.Array]:
+  """Returns the leaves of nested dicts by their keys, in the tree's order."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {tuple(str(key.key) for key in path): leaf for path, leaf in leaves}
+
+
+def _nested(leaves: dict[tuple[str, ...], jax.Array]) -> Params:
+  """The inverse of `_by_path`, with text for every key."""
+  params: Params = {}
+  for path, leaf in leaves.items():
+    node = params
+    for key in path[:-1]:
+      node = node.setdefault(key, {})
+    node[path[-1]] = leaf
   return params
-
-
-def _set(params: Params, path: tuple[str, ...], leaf: jax.Array) -> None:
-  for key in path[:-1]:
-    params = params.setdefault(key, {})
-  params[path[-1]] = leaf
