@@ -1,1 +1,16 @@
-"""TODO."""
+"""Privacy arithmetic: NumPy, SciPy and dp-accounting, never JAX."""
+
+from accounting._warnings import AccountingWarning as AccountingWarning
+from accounting._warnings import LargeDeltaWarning as LargeDeltaWarning
+from accounting._warnings import OrderGridWarning as OrderGridWarning
+from accounting._warnings import TinyDeltaWarning as TinyDeltaWarning
+from accounting._warnings import (
+    VacuousGuaranteeWarning as VacuousGuaranteeWarning,
+)
+from accounting.calibrate import calibrate_batch_size as calibrate_batch_size
+from accounting.calibrate import calibrate_noise as calibrate_noise
+from accounting.calibrate import calibrate_num_steps as calibrate_num_steps
+from accounting.epsilon import delta as delta
+from accounting.epsilon import epsilon as epsilon
+from accounting.epsilon import epsilon_curve as epsilon_curve
+from accounting.mechanism import Mechanism as Mechanism

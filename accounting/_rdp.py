@@ -1,0 +1,169 @@
+"""Renyi differential privacy, through dp-accounting and around its faults.
+
+Invariant: the values used here are upper bounds on the Renyi divergence that
+never decrease with the order, as the divergence itself never does.
+dp-accounting 0.6.0 leaves out fractional orders whose series does not
+converge, and rounding can make its values fall with the order or go below
+zero, which it then reads as an epsilon of 0.
+
+>>> from accounting import mechanism
+>>> run = mechanism.Mechanism(
+...     noise_multiplier=4.0, sampling_prob=0.01, num_steps=10_000)
+>>> epsilon, order = epsilons(run, steps=[10_000], delta=1e-5)
+>>> round(float(epsilon[0]), 4)
+1.0355
+"""
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from accounting import mechanism as mechanism_lib
+
+# Rounding in the logarithm of a sum near 1, over as many terms as the order.
+_RESOLUTION = 1e-13
+# Steps in one block of the curve, so that a million of them need 10 MB.
+_BLOCK = 8192
+
+
+def epsilons(
+    mechanism: mechanism_lib.Mechanism, *, steps: Sequence[int], delta: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Converts Renyi divergences to epsilon after each number of steps.
+
+  Args:
+    mechanism: The run; its own `num_steps` is not used.
+    steps: Numbers of steps.
+    delta: The delta of the guarantee.
+
+  Returns:
+    Epsilon and the order that gave it, one of each for each number of steps.
+
+  Source: Canonne, Kamath and Steinke 2020 (2004.00010), Proposition 12; and
+    where the divergence is below delta**2, Bretagnolle and Huber's bound of
+    the total variation distance, both as dp-accounting does it.
+  """
+  orders, rdp = step_divergences(_single(mechanism))
+  counts = np.asarray([_compositions(mechanism, t) for t in steps], float)
+  offset = np.log1p(-1 / orders) - np.log(delta * orders) / (orders - 1)
+  values, best = np.empty(len(counts)), np.empty(len(counts))
+  for start in range(0, len(counts), _BLOCK):
+    block = slice(start, start + _BLOCK)
+    total = counts[block, None] * rdp
+    eps = np.where(delta**2 + np.expm1(-total) > 0, 0.0, total + offset)
+    index = np.argmin(eps, axis=1)
+    values[block] = np.maximum(eps[np.arange(len(index)), index], 0.0)
+    best[block] = orders[index]
+  return values, best
+
+
+def delta(mechanism: mechanism_lib.Mechanism, *, epsilon: float) -> float:
+  """Returns the least delta that RDP can show for `epsilon`."""
+  from dp_accounting.rdp import rdp_privacy_accountant
+
+  orders, rdp = step_divergences(_single(mechanism))
+  total = _compositions(mechanism, mechanism.num_steps) * rdp
+  # An infinite divergence says nothing, and the library's formula chokes on it.
+  finite = np.isfinite(total)
+  if not finite.any():
+    return 1.0
+  value, _ = rdp_privacy_accountant.compute_delta(
+      orders[finite], total[finite], epsilon
+  )
+  return float(value)
+
+
+def at_grid_edge(order: float) -> bool:
+  """Tells whether the order is the grid's first or last."""
+  from dp_accounting.rdp import rdp_privacy_accountant
+
+  grid = rdp_privacy_accountant.DEFAULT_RDP_ORDERS
+  return order in (grid[0], grid[-1])
+
+
+@functools.lru_cache(maxsize=256)
+def step_divergences(
+    step: mechanism_lib.Mechanism,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the grid of orders and the divergence of one step at each.
+
+  Args:
+    step: A mechanism of one step.
+
+  Returns:
+    Orders, ascending, and Renyi divergences, non-decreasing; both read-only.
+  """
+  import dp_accounting as dp
+
+  relation = step.neighboring_relation.upper()
+  accountant = dp.rdp.RdpAccountant(
+      neighboring_relation=dp.NeighboringRelation[relation]
+  )
+  with _quiet():
+    accountant.compose(step.event(accountant="rdp"))
+  floor = 0.0
+  if step.sampling == "fixed_without_replacement":
+    # The bound is log(1 + x) with x rounded to 0 below the resolution.
+    floor = _RESOLUTION
+  elif step.sampling == "poisson":
+    # At order 2 the sum has two terms, and is exact; no higher order is lower.
+    floor = math.log1p(_chi_square(step))
+  orders = accountant.orders
+  rdp = _repair(orders, accountant.rdp, floor=floor)
+  for array in (orders, rdp):
+    array.setflags(write=False)
+  return orders, rdp
+
+
+def _repair(orders: np.ndarray, rdp: np.ndarray, *, floor: float) -> np.ndarray:
+  """Replaces what cannot be right by a bound that is.
+
+  Args:
+    orders: The grid of orders, ascending.
+    rdp: Computed divergences, some lost to rounding or not a number.
+    floor: A lower bound of the divergence at order 2, hence above it.
+
+  Returns:
+    Upper bounds that never fall with the order.
+  """
+  lost = ~np.isfinite(rdp) | ((orders < 2) & (rdp < _RESOLUTION))
+  raised = np.where(orders >= 2, np.maximum(rdp, floor), rdp)
+  raised = np.where(lost, np.inf, raised)
+  return np.minimum.accumulate(raised[::-1])[::-1]
+
+
+def _chi_square(step: mechanism_lib.Mechanism) -> float:
+  """Chi-square divergence of one Poisson step: q^2 (exp(1/s^2) - 1)."""
+  noise = step.noise_multiplier
+  if step.sampling_prob == 1 and step.neighboring_relation == "replace_one":
+    noise /= 2
+  exponent = noise**-2
+  return step.sampling_prob**2 * math.expm1(exponent) if exponent < 700 else 0.0
+
+
+def _single(mechanism: mechanism_lib.Mechanism) -> mechanism_lib.Mechanism:
+  return dataclasses.replace(mechanism, num_steps=1)
+
+
+def _compositions(mechanism: mechanism_lib.Mechanism, num_steps: int) -> int:
+  """How often the divergence of one step adds up in `num_steps` steps."""
+  if mechanism.sampling != "deterministic":
+    return num_steps
+  return dataclasses.replace(mechanism, num_steps=num_steps).max_participations
+
+
+@contextlib.contextmanager
+def _quiet():
+  """Silences dp-accounting's notes on orders that it leaves out."""
+  logger = logging.getLogger("absl")
+  before = logger.level
+  logger.setLevel(logging.ERROR)
+  try:
+    yield
+  finally:
+    logger.setLevel(before)

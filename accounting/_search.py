@@ -1,0 +1,141 @@
+"""Finds where a slow, monotone function crosses a target, in few calls.
+
+Epsilon against noise, steps or batch size is close to a straight line in
+logarithms, so that regula falsi there needs a handful of calls. Invariant: the
+answer is a point that was evaluated and found within the target, never one
+that was only interpolated.
+
+>>> found = smallest(lambda x: 1 / x, target=0.5, guess=1, low=0.1, high=9)
+>>> round(found, 2)
+2.0
+>>> largest_integer(lambda n: n * n, target=50.0, guess=3, high=100)
+7
+"""
+
+import math
+from collections.abc import Callable
+
+_MAX_CALLS = 200
+
+
+def smallest(
+    fn: Callable[[float], float],
+    *,
+    target: float,
+    guess: float,
+    low: float,
+    high: float,
+    rtol: float = 1e-4,
+) -> float | None:
+  """Returns a point just within the target, of a falling function.
+
+  Args:
+    fn: A positive, non-increasing function of a positive number.
+    target: What `fn` has to stay within.
+    guess: Where to start, between `low` and `high`.
+    low: The least point considered.
+    high: The greatest point considered.
+    rtol: How far below the target, relatively, is near enough.
+
+  Returns:
+    x with fn(x) <= target, and fn(x) >= target * (1 - rtol) where fn takes
+    such a value; `low` if that is within already; None if `high` is not.
+  """
+  # Aims at the middle of the accepted range, to fall on neither side of it.
+  goal = math.log(target) + 0.5 * math.log1p(-rtol)
+  x = min(max(guess, low), high)
+  value = fn(x)
+  outside, inside = (x, value), None
+  if value <= target:
+    outside, inside = None, (x, value)
+  factor = 1.02
+  for _ in range(_MAX_CALLS):
+    if inside and inside[1] >= target * (1 - rtol):
+      return inside[0]
+    if inside and outside:
+      if math.log(inside[0] / outside[0]) < 1e-9:
+        return inside[0]  # fn jumps over the accepted range.
+      x = math.exp(_between(outside, inside, goal))
+    elif inside:
+      if inside[0] <= low:
+        return low
+      x, factor = max(low, inside[0] / factor), factor**2
+    else:
+      if outside[0] >= high:
+        return None
+      x, factor = min(high, outside[0] * factor), factor**2
+    value = fn(x)
+    if value <= target:
+      inside = (x, value)
+    else:
+      outside = (x, value)
+  return inside[0] if inside else None
+
+
+def _between(outside, inside, goal: float) -> float:
+  """Logarithm of the next point: interpolated, and kept off the ends."""
+  left, right = math.log(outside[0]), math.log(inside[0])
+  middle = 0.5 * (left + right)
+  if not (0 < inside[1] and math.isfinite(outside[1])):
+    return middle
+  above, below = math.log(outside[1]), math.log(inside[1])
+  if above - below < 1e-12:
+    return middle
+  share = (above - goal) / (above - below)
+  return left + min(max(share, 0.01), 0.99) * (right - left)
+
+
+def largest_integer(
+    fn: Callable[[int], float],
+    *,
+    target: float,
+    guess: int,
+    high: int,
+) -> int | None:
+  """Returns the largest integer within the target, of a rising function.
+
+  Args:
+    fn: A non-negative, non-decreasing function of an integer of at least 1.
+    target: What `fn` has to stay within.
+    guess: Where to start.
+    high: The largest integer considered.
+
+  Returns:
+    n with fn(n) <= target, and fn(n + 1) > target unless n is `high`; None
+    if fn(1) > target.
+  """
+  n = min(max(guess, 1), high)
+  inside = outside = None
+  stride, turn = 1, 0
+  for _ in range(_MAX_CALLS):
+    value = fn(n)
+    if value <= target:
+      inside = (n, value)
+      if n == high:
+        return n
+    else:
+      outside = (n, value)
+      if n == 1:
+        return None
+    if inside and outside:
+      if outside[0] - inside[0] == 1:
+        return inside[0]
+      n, turn = _next_integer(inside, outside, target, turn), turn + 1
+    elif inside:
+      n, stride = min(high, inside[0] + stride), stride * 8
+    else:
+      n, stride = max(1, outside[0] - stride), stride * 8
+  raise RuntimeError("The search did not end: the function is not monotone.")
+
+
+def _next_integer(inside, outside, target: float, turn: int) -> int:
+  """The next integer to try, strictly between the two."""
+  low, high = inside[0], outside[0]
+  if turn % 3 == 2 or not (inside[1] > 0 and math.isfinite(outside[1])):
+    return (low + high) // 2
+  rise = math.log(outside[1] / inside[1])
+  share = math.log(target / inside[1]) / rise if rise > 0 else 0.5
+  point = low * math.exp(share * math.log(high / low))
+  # Rounding up on every other turn closes in from both sides.
+  rounded = math.floor(point) + turn % 2
+  return min(max(rounded, low + 1), high - 1)

@@ -1,0 +1,107 @@
+"""Checks of arguments, one sentence each, shared by the whole package.
+
+Every message reads "<name> must be <rule>, got <value>.": the name a caller
+typed, the rule it broke and what was there instead. NaN fails every rule, and
+a boolean is not a number, although Python would let it pass for one.
+
+>>> real("delta", 0.5, low=0, high=1)
+0.5
+>>> integer("num_steps", True)
+Traceback (most recent call last):
+ValueError: num_steps must be an integer of at least 1, got True.
+"""
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+# JSON numbers are read as Python integers of any length; beyond 2**53 a float
+# no longer tells neighbours apart, so no count is let through up there.
+_MAX_INTEGER = 2**53
+
+
+def fail(name: str, rule: str, value: Any):
+  """Raises the ValueError that every check here raises."""
+  raise ValueError(f"{name} must be {rule}, got {value!r}.")
+
+
+def _is_real(value: Any) -> bool:
+  return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def real(
+    name: str,
+    value: Any,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    low_ok: bool = False,
+    high_ok: bool = False,
+) -> float:
+  """Returns `value` as a float, if it is finite and inside the interval.
+
+  Args:
+    name: The argument's name, for the message.
+    value: What the caller gave; any real number but a boolean.
+    low: Lower end of the interval.
+    high: Upper end of the interval.
+    low_ok: Whether the lower end itself is allowed.
+    high_ok: Whether the upper end itself is allowed.
+
+  Returns:
+    The value as a Python float.
+
+  Raises:
+    ValueError: If it is no real number, not finite, or outside.
+  """
+  rule = _rule(low, high, low_ok=low_ok, high_ok=high_ok)
+  if not _is_real(value):
+    fail(name, rule, value)
+  try:
+    number = float(value)
+  except OverflowError:
+    fail(name, rule, value)
+  above = number >= low if low_ok else number > low
+  below = number <= high if high_ok else number < high
+  if not (math.isfinite(number) and above and below):
+    fail(name, rule, value)
+  return number
+
+
+def _rule(low: float, high: float, *, low_ok: bool, high_ok: bool) -> str:
+  if math.isfinite(high):
+    ends = f"{'[' if low_ok else '('}{low:g}, {high:g}{']' if high_ok else ')'}"
+    return f"a number in {ends}"
+  if math.isfinite(low):
+    return f"a finite number {'of at least' if low_ok else 'above'} {low:g}"
+  return "a finite number"
+
+
+def integer(name: str, value: Any, *, low: int = 1) -> int:
+  """Returns `value` as an int, if it is an integer of at least `low`.
+
+  Args:
+    name: The argument's name, for the message.
+    value: What the caller gave. 3.0 is not an integer, nor is True.
+    low: The least value allowed.
+
+  Returns:
+    The value as a Python int.
+
+  Raises:
+    ValueError: If it is no integer, too small, or beyond 2**53.
+  """
+  is_integer = isinstance(value, numbers.Integral)
+  if not is_integer or isinstance(value, bool) or value < low:
+    fail(name, f"an integer of at least {low}", value)
+  if value > _MAX_INTEGER:
+    fail(name, "an integer of at most 2**53", value)
+  return int(value)
+
+
+def choice(name: str, value: Any, *, options: Sequence[str]) -> str:
+  """Returns `value`, if it is one of `options`."""
+  if not isinstance(value, str) or value not in options:
+    fail(name, "one of " + ", ".join(options), value)
+  return value

@@ -1,0 +1,232 @@
+"""The way back: the noise, steps or batch size that a target epsilon allows.
+
+Invariant: `accounting.epsilon` of what is returned never exceeds the target.
+Every answer is checked by evaluating that very function at the rounded result;
+coarse grids and guesses only decide where to look.
+
+>>> from accounting.epsilon import epsilon as epsilon_of
+>>> plan = Mechanism(noise_multiplier=1.0, sampling_prob=0.01, num_steps=1000)
+>>> run = calibrate_noise(plan, epsilon=2.0, delta=1e-5)
+>>> 0.999 * 2.0 <= epsilon_of(run, delta=1e-5) <= 2.0
+True
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+from accounting import _search, _validate
+from accounting.epsilon import check_delta, check_supported, evaluate, vacuous
+from accounting.epsilon import warn as _warn
+from accounting.mechanism import Mechanism
+
+# Outside this range a noise multiplier is a mistake, and arithmetic fails.
+MIN_NOISE = 1e-2
+MAX_NOISE = 1e8
+MAX_STEPS = 10**8
+_DIGITS = 6
+_COARSENING = 5.0
+
+
+def calibrate_noise(
+    mechanism: Mechanism,
+    *,
+    epsilon: float,
+    delta: float,
+    accountant: str = "pld",
+) -> Mechanism:
+  """Returns the run with the smallest noise that meets a target epsilon.
+
+  Args:
+    mechanism: The run; its own noise multiplier is not used.
+    epsilon: The target, above 0.
+    delta: The delta of the guarantee.
+    accountant: "pld" or "rdp".
+
+  Returns:
+    The mechanism with its noise multiplier, rounded up to six digits.
+
+  Raises:
+    ValueError: As `accounting.epsilon`, and if no noise up to 1e8 is enough.
+
+  Guarantee:
+    `accounting.epsilon` of the result is at most the target, and at least
+    0.999 of it unless it jumps over that range (RDP's falls to 0 at once) or
+    the noise multiplier is 0.01, the least that is considered.
+  """
+  target = _check(mechanism, epsilon, delta, accountant)
+
+  def at(noise: float) -> Mechanism:
+    return dataclasses.replace(mechanism, noise_multiplier=noise)
+
+  fn = _epsilon_of(at, delta=delta, accountant=accountant)
+  coarse = _epsilon_of(at, delta=delta, accountant=accountant, coarse=True)
+  bounds = {"target": target, "low": MIN_NOISE, "high": MAX_NOISE}
+  guess = _clt_noise(mechanism, epsilon=target, delta=delta)
+  near = _search.smallest(coarse, guess=guess, rtol=1e-3, **bounds)
+  noise = _search.smallest(fn, guess=near or MAX_NOISE, rtol=_RTOL, **bounds)
+  if noise is None:
+    rule = f"within reach of a noise multiplier of {MAX_NOISE:g}"
+    _validate.fail("epsilon", rule, epsilon)
+  noise = _round_up(noise)
+  while fn(noise) > target:  # The grid can differ by an ulp on the way up.
+    noise = _round_up(noise * (1 + 10.0**-_DIGITS))
+  result = at(noise)
+  _say(result, delta=delta, accountant=accountant)
+  return result
+
+
+def calibrate_num_steps(
+    mechanism: Mechanism,
+    *,
+    epsilon: float,
+    delta: float,
+    accountant: str = "pld",
+) -> Mechanism:
+  """Returns the run with the most steps that fit a target epsilon.
+
+  Args:
+    mechanism: The run; its own number of steps is not used.
+    epsilon: The target, above 0.
+    delta: The delta of the guarantee.
+    accountant: "pld" or "rdp".
+
+  Returns:
+    The mechanism with its number of steps. One step more would exceed the
+    target.
+
+  Raises:
+    ValueError: As `accounting.epsilon`; if not even one step fits, or 1e8 do.
+  """
+  target = _check(mechanism, epsilon, delta, accountant)
+
+  def at(num_steps: int) -> Mechanism:
+    return dataclasses.replace(mechanism, num_steps=num_steps)
+
+  steps = _largest(at, target, delta, accountant, high=MAX_STEPS)
+  if steps is None:
+    rule = f"at least the epsilon of one step ({_one(at, delta, accountant)})"
+    _validate.fail("epsilon", rule, epsilon)
+  if steps == MAX_STEPS:
+    rule = f"exceeded within {MAX_STEPS} steps"
+    _validate.fail("epsilon", rule, epsilon)
+  _say(at(steps), delta=delta, accountant=accountant)
+  return at(steps)
+
+
+def calibrate_batch_size(
+    mechanism: Mechanism,
+    *,
+    epsilon: float,
+    delta: float,
+    accountant: str = "pld",
+) -> Mechanism:
+  """Returns the run with the largest expected batch that fits a target.
+
+  Args:
+    mechanism: The run, with `num_examples`; its own `sampling_prob` is not
+      used.
+    epsilon: The target, above 0.
+    delta: The delta of the guarantee.
+    accountant: "pld" or "rdp".
+
+  Returns:
+    The mechanism whose expected batch size is a whole number of examples, at
+    most all of them. One example more would exceed the target.
+
+  Raises:
+    ValueError: As `accounting.epsilon`; if `num_examples` is None, or not
+      even an expected batch of one example fits.
+  """
+  target = _check(mechanism, epsilon, delta, accountant)
+  total = mechanism.num_examples
+  if total is None:
+    _validate.fail("num_examples", "given to choose a batch size", None)
+
+  def at(size: int) -> Mechanism:
+    return dataclasses.replace(mechanism, sampling_prob=size / total)
+
+  guess = round(mechanism.sampling_prob * total)
+  size = _largest(at, target, delta, accountant, high=total, guess=guess)
+  if size is None:
+    one = _one(at, delta, accountant)
+    rule = f"at least the epsilon of a batch of one ({one})"
+    _validate.fail("epsilon", rule, epsilon)
+  _say(at(size), delta=delta, accountant=accountant)
+  return at(size)
+
+
+# Half of the 0.999 promised is left for rounding the noise up.
+_RTOL = 5e-4
+
+
+def _check(mechanism, epsilon, delta, accountant) -> float:
+  target = _validate.real("epsilon", epsilon, low=0)
+  check_delta(mechanism, delta)
+  check_supported(mechanism, accountant=accountant)
+  return target
+
+
+def _epsilon_of(
+    at: Callable, *, delta: float, accountant: str, coarse: bool = False
+) -> Callable:
+  """Makes the function that is searched: a number to an epsilon."""
+
+  def fn(value):
+    coarsening = _COARSENING if coarse else 1.0
+    return evaluate(
+        at(value), delta=delta, accountant=accountant, coarsening=coarsening
+    )[0]
+
+  return fn
+
+
+def _largest(at, target, delta, accountant, *, high, guess=100):
+  """Searches on a coarse grid, then decides on the fine one."""
+  for coarse in (True, False):
+    fn = _epsilon_of(at, delta=delta, accountant=accountant, coarse=coarse)
+    found = _search.largest_integer(fn, target=target, guess=guess, high=high)
+    guess = found or 1
+  return found
+
+
+def _one(at, delta, accountant) -> str:
+  return f"{evaluate(at(1), delta=delta, accountant=accountant)[0]:.6g}"
+
+
+def _say(mechanism: Mechanism, *, delta: float, accountant: str) -> None:
+  value, notes = evaluate(mechanism, delta=delta, accountant=accountant)
+  _warn(notes + vacuous(value))
+
+
+def _round_up(value: float) -> float:
+  """Rounds up to `_DIGITS` significant digits."""
+  places = _DIGITS - 1 - math.floor(math.log10(value))
+  rounded = round(value, places)
+  if rounded < value:
+    rounded = round(rounded + 10.0**-places, places)
+  return rounded
+
+
+def _clt_noise(mechanism: Mechanism, *, epsilon: float, delta: float) -> float:
+  """Guesses the noise by the central limit of Gaussian privacy.
+
+  Source: Bu, Dong, Long and Su 2020 (1911.11607): mu of the whole run is
+    q sqrt(T (exp(1 / s^2) - 1)).
+  """
+  from scipy import optimize, special
+
+  def excess(log_mu: float) -> float:
+    mu = math.exp(log_mu)
+    near = special.ndtr(-epsilon / mu + mu / 2)
+    # exp(epsilon) * Phi(x) in logarithms: epsilon may be thousands.
+    far = math.exp(epsilon + special.log_ndtr(-epsilon / mu - mu / 2))
+    return near - far - delta
+
+  mu = math.exp(optimize.brentq(excess, -30.0, 10.0, xtol=1e-3))
+  q, steps = mechanism.sampling_prob, mechanism.num_steps
+  if mechanism.sampling == "deterministic":
+    q, steps = 1.0, mechanism.max_participations
+  if mechanism.neighboring_relation == "replace_one":
+    mu /= 2
+  return 1 / math.sqrt(math.log1p(mu**2 / (q**2 * steps)))

@@ -1,0 +1,263 @@
+"""What a training run releases, in one frozen record.
+
+`Mechanism` is the single source of truth: the sampler, the noise and the
+accountant are all derived from it, so that no number is written twice. Its
+invariant is that every field was checked when it was made; a `Mechanism` that
+exists can be accounted for, or is refused by name in `accounting.epsilon`.
+
+>>> run = Mechanism.for_batch_size(
+...     expected_batch_size=4096, num_examples=50_000,
+...     noise_multiplier=3.0, num_steps=1000)
+>>> run.sampling_prob, run.expected_batch_size
+(0.08192, 4096.0)
+>>> Mechanism.from_dict(run.to_dict()) == run
+True
+"""
+
+import dataclasses
+import enum
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from accounting import _validate
+
+if TYPE_CHECKING:
+  import dp_accounting
+
+SAMPLINGS = (
+    "poisson",
+    "truncated_poisson",
+    "fixed_without_replacement",
+    "deterministic",
+)
+NEIGHBORING_RELATIONS = ("add_or_remove_one", "replace_one", "replace_special")
+_ALIASES = {"add_or_remove": "add_or_remove_one", "replace": "replace_one"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mechanism:
+  """`num_steps` noisy sums of clipped gradients, all of them released.
+
+  Attributes:
+    noise_multiplier: Standard deviation of the noise on the SUM, divided by
+      the clip norm, that is by the most that one example can add to the sum.
+      The same under every neighbouring relation: the relation changes the
+      accounting and never the noise.
+    num_steps: Number of updates. An update made of many microbatches is one
+      step.
+    sampling_prob: Probability that an example takes part in a step, in (0, 1].
+    num_examples: Stated, hence public, number of examples. Needed by the
+      samplers that draw from a set of fixed size, and for the batch size.
+    sampling: How a step's batch is drawn.
+      "poisson": each example on its own, with probability `sampling_prob`.
+      "truncated_poisson": Poisson, then a random `max_batch_size` of those
+        drawn, where more were.
+      "fixed_without_replacement": a fresh uniform subset of exactly
+        `expected_batch_size` examples at every step.
+      "deterministic": no chance is counted on. Fixed batches or shuffled
+        epochs: an example is in at most one of floor(1 / sampling_prob)
+        steps in a row, and who is in it does not depend on anyone's presence.
+    max_batch_size: The cap of "truncated_poisson"; None for every other.
+    neighboring_relation: Which data sets count as neighbours.
+      "add_or_remove_one": one has one example more.
+      "replace_one": one example differs.
+      "replace_special": one example is blanked, and then contributes zero.
+      The aliases "add_or_remove" and "replace", and the members of
+      `dp_accounting.NeighboringRelation`, are turned into these.
+
+  Raises:
+    ValueError: At construction, naming the field, the rule and the value.
+  """
+
+  noise_multiplier: float
+  num_steps: int
+  sampling_prob: float
+  num_examples: int | None = None
+  sampling: str = "poisson"
+  max_batch_size: int | None = None
+  neighboring_relation: str = "add_or_remove_one"
+
+  def __post_init__(self):
+    checked = {
+        "noise_multiplier": _validate.real(
+            "noise_multiplier", self.noise_multiplier, low=0
+        ),
+        "num_steps": _validate.integer("num_steps", self.num_steps),
+        "sampling_prob": _validate.real(
+            "sampling_prob", self.sampling_prob, low=0, high=1, high_ok=True
+        ),
+        "num_examples": _optional_integer("num_examples", self.num_examples),
+        "sampling": _validate.choice(
+            "sampling", self.sampling, options=SAMPLINGS
+        ),
+        "max_batch_size": _optional_integer(
+            "max_batch_size", self.max_batch_size
+        ),
+        "neighboring_relation": _relation(self.neighboring_relation),
+    }
+    for name, value in checked.items():
+      object.__setattr__(self, name, value)  # The only write; then frozen.
+    self._check_sampling()
+
+  def _check_sampling(self):
+    truncated = self.sampling == "truncated_poisson"
+    if truncated and self.max_batch_size is None:
+      _validate.fail("max_batch_size", "given for truncated_poisson", None)
+    if not truncated and self.max_batch_size is not None:
+      rule = f"None for sampling {self.sampling!r}"
+      _validate.fail("max_batch_size", rule, self.max_batch_size)
+    fixed = self.sampling == "fixed_without_replacement"
+    if (truncated or fixed) and self.num_examples is None:
+      _validate.fail("num_examples", f"given for {self.sampling}", None)
+    if fixed and not (
+        self.expected_batch_size.is_integer() and self.expected_batch_size >= 1
+    ):
+      rule = "a whole number of at least 1 for fixed_without_replacement"
+      _validate.fail("expected_batch_size", rule, self.expected_batch_size)
+
+  @classmethod
+  def for_batch_size(
+      cls, *, expected_batch_size: float, num_examples: int, **fields: Any
+  ) -> "Mechanism":
+    """Makes the mechanism whose batches hold so many examples on average.
+
+    Args:
+      expected_batch_size: Expected number of examples in a batch.
+      num_examples: Stated number of examples.
+      **fields: The other fields of `Mechanism`, without `sampling_prob`.
+
+    Returns:
+      A mechanism with `sampling_prob = expected_batch_size / num_examples`.
+
+    Raises:
+      ValueError: If a field is invalid, or the batch exceeds the data set.
+    """
+    size = _validate.real("expected_batch_size", expected_batch_size, low=0)
+    total = _validate.integer("num_examples", num_examples)
+    if size > total:
+      rule = f"at most num_examples ({total})"
+      _validate.fail("expected_batch_size", rule, expected_batch_size)
+    return cls(sampling_prob=size / total, num_examples=total, **fields)
+
+  @property
+  def expected_batch_size(self) -> float:
+    """Expected examples in a batch, `sampling_prob * num_examples`.
+
+    Snapped to the nearest integer within one part in 10**9, so that dividing
+    by the data set's size and multiplying again gives 4096.0 back. It is the
+    size before any truncation.
+
+    Raises:
+      ValueError: If `num_examples` is None.
+    """
+    if self.num_examples is None:
+      _validate.fail("num_examples", "given to know the batch size", None)
+    size = self.sampling_prob * self.num_examples
+    nearest = float(round(size))
+    return nearest if math.isclose(size, nearest, rel_tol=1e-9) else size
+
+  @property
+  def max_participations(self) -> int:
+    """Most steps that one example can be in when no chance is counted on.
+
+    ceil(num_steps / floor(1 / sampling_prob)): with a batch size that does
+    not divide the data set this covers an epoch that drops its last, short
+    batch, one that keeps it, and one that runs on into the next.
+    """
+    # 1 / (1 / k) may fall an ulp short of k; 1 / 5e-324 is infinite.
+    inverse = min(1 / self.sampling_prob, 2.0**53)
+    steps_per_epoch = math.floor(inverse * (1 + 1e-12))
+    return -(-self.num_steps // steps_per_epoch)
+
+  def event(self, *, accountant: str = "pld") -> "dp_accounting.DpEvent":
+    """Describes the run to dp-accounting.
+
+    Args:
+      accountant: "pld" or "rdp", the accountant that will read the event.
+
+    Returns:
+      An event to compose into dp-accounting's accountant of that name, made
+      with this mechanism's neighbouring relation.
+
+    Guarantee:
+      dp-accounting 0.6.0's RDP accountant reads `GaussianDpEvent` as noise
+      over sensitivity and overlooks that replacing an example moves the sum by
+      twice the clip norm. Where that accountant would, the event therefore
+      holds half the noise multiplier; its PLD accountant does the doubling
+      itself. `SampledWithoutReplacementDpEvent`, which RDP alone reads, always
+      holds half.
+    """
+    import dp_accounting as dp
+
+    _validate.choice("accountant", accountant, options=("pld", "rdp"))
+    noise = self.noise_multiplier
+    if self.sampling == "truncated_poisson":
+      step = dp.dp_event.TruncatedSubsampledGaussianDpEvent(
+          dataset_size=self.num_examples,
+          sampling_probability=self.sampling_prob,
+          truncated_batch_size=self.max_batch_size,
+          noise_multiplier=noise,
+      )
+      return dp.SelfComposedDpEvent(step, self.num_steps)
+    if self.sampling == "fixed_without_replacement":
+      step = dp.SampledWithoutReplacementDpEvent(
+          source_dataset_size=self.num_examples,
+          sample_size=int(self.expected_batch_size),
+          event=dp.GaussianDpEvent(noise / 2),
+      )
+      return dp.SelfComposedDpEvent(step, self.num_steps)
+    if self.sampling == "poisson" and self.sampling_prob < 1:
+      step = dp.PoissonSampledDpEvent(
+          self.sampling_prob, dp.GaussianDpEvent(noise)
+      )
+      return dp.SelfComposedDpEvent(step, self.num_steps)
+    halve = accountant == "rdp" and self.neighboring_relation == "replace_one"
+    step = dp.GaussianDpEvent(noise / 2 if halve else noise)
+    return dp.SelfComposedDpEvent(step, self.max_participations)
+
+  def to_dict(self) -> dict[str, Any]:
+    """Returns the fields as plain values that JSON can hold."""
+    return dataclasses.asdict(self)
+
+  @classmethod
+  def from_dict(cls, fields: Mapping[str, Any]) -> "Mechanism":
+    """Makes a mechanism from the result of `to_dict`, trusting nothing.
+
+    Args:
+      fields: A mapping of field names to values, such as parsed JSON.
+
+    Returns:
+      The mechanism. `from_dict(m.to_dict()) == m`.
+
+    Raises:
+      ValueError: If `fields` is no mapping, a required key is missing, a key
+        is unknown, or a value has the wrong type or breaks its rule.
+    """
+    if not isinstance(fields, Mapping):
+      _validate.fail(
+          "fields", "a mapping of field names", type(fields).__name__
+      )
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    if unknown := [key for key in fields if key not in known]:
+      rule = "one of " + ", ".join(known)
+      _validate.fail("field", rule, unknown[0])
+    for name, field in known.items():
+      if field.default is dataclasses.MISSING and name not in fields:
+        _validate.fail(name, "given", None)
+    return cls(**fields)
+
+
+def _optional_integer(name: str, value: Any) -> int | None:
+  return None if value is None else _validate.integer(name, value)
+
+
+def _relation(value: Any) -> str:
+  """Turns an alias or dp-accounting's enum member into the stored name."""
+  # By name, so that dp-accounting (a second's import) is not needed here.
+  name = value.name if isinstance(value, enum.Enum) else value
+  if isinstance(name, str):
+    name = _ALIASES.get(name.lower(), name.lower())
+  return _validate.choice(
+      "neighboring_relation", name, options=NEIGHBORING_RELATIONS
+  )
