@@ -22,7 +22,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jax_privacy import _validate
+from jax_privacy import _validate, precision
 
 
 class AverageState(NamedTuple):
@@ -97,7 +97,9 @@ def _running_average(weight_fn) -> Averaging:
 
   def init(params):
     # Copied: a training step may donate the parameters' own buffers.
-    average = jax.tree.map(lambda p: jnp.array(p, _dtype(p)), params)
+    average = jax.tree.map(
+        lambda p: jnp.array(p, precision.at_least_float32(p.dtype)), params
+    )
     return AverageState(average, jnp.zeros((), jnp.int32))
 
   def update(params, state):
@@ -109,7 +111,3 @@ def _running_average(weight_fn) -> Averaging:
     return AverageState(average, state.num_updates + 1)
 
   return Averaging(init, update)
-
-
-def _dtype(param):
-  return jnp.promote_types(param.dtype, jnp.float32)

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jax_privacy import _validate
+from jax_privacy import _validate, precision
 
 
 class GaussianNoiseState(NamedTuple):
@@ -99,13 +99,9 @@ def gaussian_privatizer(
 
 def _add_noise(key, leaf, stddev, dtype):
   leaf = jnp.asarray(leaf)
-  if not jnp.issubdtype(leaf.dtype, jnp.floating):
-    raise TypeError(
-        f"A sum to noise must be real and floating point, got {leaf.dtype}."
-    )
-  draw_dtype = dtype or jnp.promote_types(leaf.dtype, jnp.float32)
-  noise = stddev * jax.random.normal(key, leaf.shape, draw_dtype)
-  total_dtype = jnp.promote_types(leaf.dtype, noise.dtype)
+  sum_dtype = precision.at_least_float32(leaf.dtype)
+  noise = stddev * jax.random.normal(key, leaf.shape, dtype or sum_dtype)
+  total_dtype = precision.at_least_float32(leaf.dtype, noise.dtype)
   noised = leaf.astype(total_dtype) + noise.astype(total_dtype)
   return noised.astype(leaf.dtype)  # Rounding what is already private is free.
 

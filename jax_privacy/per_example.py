@@ -23,6 +23,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from jax_privacy import precision
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClippedSum:
@@ -127,7 +129,7 @@ def clip_parts(
   keep = functools.reduce(jnp.logical_and, valid, ~jnp.asarray(return_zero))
 
   def scale(leaf, factor):
-    leaf = leaf.astype(_sum_dtype(leaf))
+    leaf = leaf.astype(precision.at_least_float32(leaf.dtype))
     # Not a product with 0: 0 x NaN is NaN.
     return jnp.where(keep, leaf * factor.astype(leaf.dtype), 0)
 
@@ -152,17 +154,12 @@ def relative_norm(tree: chex.ArrayTree, clip_norm: chex.Numeric) -> jax.Array:
 
   Returns:
     A scalar: 0 for an empty tree, infinity or NaN where the sum is not finite.
+
+  Raises:
+    TypeError: If a leaf is not real and floating point.
   """
   leaves = jax.tree.leaves(tree)
-  for leaf in leaves:
-    if not jnp.issubdtype(leaf.dtype, jnp.floating):
-      raise TypeError(
-          "A gradient to clip must be real and floating point, got"
-          f" {leaf.dtype}."
-      )
-  dtype = functools.reduce(
-      jnp.promote_types, [leaf.dtype for leaf in leaves], jnp.dtype("float32")
-  )
+  dtype = precision.at_least_float32(*(leaf.dtype for leaf in leaves))
   clip_norm = jnp.asarray(clip_norm, dtype)
   squares = [
       jnp.sum(jnp.square(leaf.astype(dtype) / clip_norm)) for leaf in leaves
@@ -183,10 +180,6 @@ def clip_factor(relative: jax.Array) -> jax.Array:
   """
   slack = 4 * float(jnp.finfo(relative.dtype).eps)
   return jnp.minimum(1.0, (1.0 - slack) / relative)
-
-
-def _sum_dtype(leaf):
-  return jnp.promote_types(leaf.dtype, jnp.float32)
 
 
 def _split_at_prefix(treedef, tree):

@@ -1,0 +1,450 @@
+"""`clipped_grad` against the slow oracle, and its sensitivity."""
+
+import dp_accounting
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+
+import jax_privacy
+from jax_privacy import clipping
+
+# Of float32 sums of ten terms of norm below 1: rounding, nothing else.
+_RTOL = 2e-6
+
+
+def _params(dtype=jnp.float32):
+  keys = jax.random.split(jax.random.key(0), 3)
+  return {
+      "w": jax.random.normal(keys[0], (4, 3)).astype(dtype),
+      "inner": {
+          "b": jax.random.normal(keys[1], (3,)).astype(dtype),
+          "v": jax.random.normal(keys[2], (3,)).astype(dtype),
+      },
+  }
+
+
+def _batch(size=10, scale=1.0, dtype=jnp.float32):
+  keys = jax.random.split(jax.random.key(1), 2)
+  x = scale * jax.random.normal(keys[0], (size, 4))
+  y = jax.random.normal(keys[1], (size,))
+  return {"x": x.astype(dtype), "y": y.astype(dtype)}
+
+
+def _loss(params, batch):
+  """Mean over the given rows, of any rank: [n, 4] or one row [4]."""
+  x = jnp.atleast_2d(batch["x"])
+  hidden = jnp.tanh(x @ params["w"] + params["inner"]["b"][None])
+  return jnp.mean((hidden @ params["inner"]["v"] - batch["y"]) ** 2)
+
+
+def _loss_aux(params, batch):
+  loss = _loss(params, batch)
+  return loss, {"x": batch["x"], "double": 2 * loss}
+
+
+@pytest.mark.parametrize("keep_batch_dim", [True, False])
+@pytest.mark.parametrize(
+    "microbatch_size, jitted",
+    [(None, True), (None, False), (1, True), (3, True), (5, True), (64, True)],
+)
+def test_equals_oracle(keep_batch_dim, microbatch_size, jitted):
+  params, batch = _params(), _batch()
+  want, want_norms = oracle.clipped_sum(
+      _loss, params, batch, 0.7, keep_batch_dim=keep_batch_dim
+  )
+  # Some examples must be clipped and some not, or the test says little.
+  assert (want_norms > 0.7).any() and (want_norms < 0.7).any()
+  grad_fn = jax_privacy.clipped_grad(
+      _loss,
+      l2_clip_norm=0.7,
+      keep_batch_dim=keep_batch_dim,
+      microbatch_size=microbatch_size,
+      return_grad_norms=True,
+  )
+  got, aux = (jax.jit(grad_fn) if jitted else grad_fn)(params, batch)
+  np.testing.assert_allclose(oracle.flat64(got), want, rtol=0, atol=_RTOL)
+  np.testing.assert_allclose(aux.grad_norms, want_norms, rtol=_RTOL)
+  assert aux.values is None and aux.aux is None
+
+
+def test_clip_norm_is_honoured():
+  # A public API that ignores the clip norm it is given gives equal sums.
+  params, batch = _params(), _batch(scale=5.0)
+  for clip_norm in (0.01, 0.1):
+    got = jax_privacy.clipped_grad(_loss, l2_clip_norm=clip_norm)(params, batch)
+    want, _ = oracle.clipped_sum(_loss, params, batch, clip_norm)
+    np.testing.assert_allclose(oracle.flat64(got), want, rtol=1e-5, atol=1e-8)
+
+
+def test_aux_values_and_norms():
+  params, batch = _params(), _batch()
+  grad_fn = jax_privacy.clipped_grad(
+      _loss_aux,
+      has_aux=True,
+      l2_clip_norm=1.0,
+      return_values=True,
+      return_grad_norms=True,
+      microbatch_size=4,
+  )
+  _, aux = grad_fn(params, batch)
+  losses = [
+      _loss(params, oracle.example_rows(batch, i, keep_batch_dim=True))
+      for i in range(10)
+  ]
+  np.testing.assert_allclose(aux.values, losses, rtol=1e-5)
+  np.testing.assert_allclose(aux.aux["double"], 2 * aux.values, rtol=1e-6)
+  # The axis of 1 that keep_batch_dim puts in does not come back.
+  np.testing.assert_array_equal(aux.aux["x"], batch["x"])
+  assert grad_fn.has_aux
+
+
+def test_several_argnums_and_batch_argnums():
+  params, batch = _params(), _batch()
+  loss = lambda w, x, inner, y: _loss(
+      {"w": w, "inner": inner}, {"x": x, "y": y}
+  )
+  grad_fn = jax_privacy.clipped_grad(
+      loss, argnums=(0, 2), batch_argnums=(1, 3), l2_clip_norm=0.5
+  )
+  got = grad_fn(params["w"], batch["x"], params["inner"], batch["y"])
+  want = jax_privacy.clipped_grad(_loss, l2_clip_norm=0.5)(params, batch)
+  assert isinstance(got, tuple)
+  np.testing.assert_array_equal(got[0], want["w"])
+  np.testing.assert_array_equal(got[1]["v"], want["inner"]["v"])
+
+
+def test_rescale_and_normalize():
+  params, batch = _params(), _batch()
+  plain = jax_privacy.clipped_grad(_loss, l2_clip_norm=0.25)
+  both = jax_privacy.clipped_grad(
+      _loss, l2_clip_norm=0.25, rescale_to_unit_norm=True, normalize_by=8.0
+  )
+  want = oracle.flat64(plain(params, batch)) / 0.25 / 8.0
+  np.testing.assert_allclose(
+      oracle.flat64(both(params, batch)), want, rtol=1e-6, atol=1e-9
+  )
+  assert plain.sensitivity() == 0.25
+  assert both.sensitivity() == 1 / 8
+
+
+def test_normalize_does_not_use_the_realised_batch_size():
+  # Division by the realised size would give sums independent of duplication.
+  params, batch = _params(), _batch(5)
+  grad_fn = jax_privacy.clipped_grad(_loss, l2_clip_norm=1.0, normalize_by=5.0)
+  twice = jax.tree.map(lambda x: jnp.concatenate([x, x]), batch)
+  np.testing.assert_allclose(
+      oracle.flat64(grad_fn(params, twice)),
+      2 * oracle.flat64(grad_fn(params, batch)),
+      rtol=1e-5,
+      atol=1e-7,
+  )
+
+
+def test_per_layer_clip_norms():
+  params, batch = _params(), _batch()
+  clip_norms = {"w": 0.3, "inner": 0.4}
+  grad_fn = jax_privacy.clipped_grad(
+      _loss, l2_clip_norm=clip_norms, return_grad_norms=True
+  )
+  got, aux = grad_fn(params, batch)
+  want = {name: 0.0 for name in clip_norms}
+  for i in range(10):
+    row = oracle.example_rows(batch, i, keep_batch_dim=True)
+    grads = jax.grad(_loss)(params, row)
+    for name, clip_norm in clip_norms.items():
+      part = oracle.flat64(grads[name])
+      part_norm = np.linalg.norm(part)
+      np.testing.assert_allclose(aux.grad_norms[name][i], part_norm, rtol=1e-4)
+      want[name] += part * min(1.0, clip_norm / part_norm)
+  for name in clip_norms:
+    np.testing.assert_allclose(
+        oracle.flat64(got[name]), want[name], rtol=0, atol=_RTOL
+    )
+  assert grad_fn.sensitivity() == pytest.approx(0.5)
+  unit = jax_privacy.clipped_grad(
+      _loss, l2_clip_norm=clip_norms, rescale_to_unit_norm=True
+  )
+  assert unit.sensitivity() == 1.0
+  np.testing.assert_allclose(
+      oracle.flat64(unit(params, batch)), oracle.flat64(got) / 0.5, rtol=1e-5
+  )
+
+
+def test_clip_norms_must_fit_the_gradient():
+  grad_fn = jax_privacy.clipped_grad(_loss, l2_clip_norm={"nope": 1.0})
+  with pytest.raises(ValueError, match="pytree prefix of the gradient.*nope"):
+    grad_fn(_params(), _batch())
+
+
+def test_pre_clipping_transform():
+  params, batch = _params(), _batch(scale=0.3)
+  scale = lambda grads: [10.0 * grads["w"]]
+  grad_fn = jax_privacy.clipped_grad(
+      _loss,
+      l2_clip_norm=0.5,
+      pre_clipping_transform=scale,
+      return_grad_norms=True,
+  )
+  (got,), aux = grad_fn(params, batch)
+  want = np.zeros(12)
+  for i in range(10):
+    row = oracle.example_rows(batch, i, keep_batch_dim=True)
+    grads = jax.grad(_loss)(params, row)
+    scaled = oracle.flat64(scale(grads))
+    want += scaled * min(1.0, 0.5 / np.linalg.norm(scaled))
+    # The norm told is the gradient's own, as in jax-privacy 2.x.
+    np.testing.assert_allclose(aux.grad_norms[i], oracle.norm(grads), rtol=1e-5)
+  np.testing.assert_allclose(oracle.flat64(got), want, rtol=0, atol=_RTOL)
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf, 3e38])
+@pytest.mark.parametrize("clip_norm", [0.7, {"w": 0.7, "inner": 0.7}])
+def test_non_finite_example_counts_zero(bad, clip_norm):
+  # Through the whole loss, and in one part of the gradient alone.
+  params, batch = _params(), _batch()
+
+  def loss(params, batch):
+    return _loss(params, batch) + jnp.sum(params["w"]) * jnp.mean(batch["z"])
+
+  batch["z"] = jnp.zeros(10).at[3].set(bad)
+  grad_fn = jax_privacy.clipped_grad(loss, l2_clip_norm=clip_norm)
+  got = grad_fn(params, batch)
+  want = grad_fn(params, oracle.drop(batch, 3))
+  np.testing.assert_allclose(
+      oracle.flat64(got), oracle.flat64(want), rtol=0, atol=_RTOL
+  )
+
+
+def test_nan_is_kept_without_nan_safe():
+  params, batch = _params(), _batch()
+  batch["x"] = batch["x"].at[2, 1].set(jnp.nan)
+  grad_fn = jax_privacy.clipped_grad(_loss, l2_clip_norm=1.0, nan_safe=False)
+  assert np.isnan(oracle.flat64(grad_fn(params, batch))).any()
+
+
+@pytest.mark.parametrize("microbatch_size", [None, 4])
+@pytest.mark.parametrize("filler", [0.0, 1e30, jnp.nan])
+def test_padding_counts_zero_wherever_it_stands(microbatch_size, filler):
+  params, batch = _params(), _batch()
+  is_padding = jnp.array([0, 1, 0, 0, 1, 0, 0, 0, 1, 1], dtype=bool)
+  padded = jax.tree.map(
+      lambda x: x.at[jnp.where(is_padding)[0]].set(filler), batch
+  )
+  grad_fn = jax_privacy.clipped_grad(
+      _loss, l2_clip_norm=0.7, microbatch_size=microbatch_size
+  )
+  got = grad_fn(params, padded, is_padding_example=is_padding)
+  real = jax.tree.map(lambda x: x[~is_padding], batch)
+  want, _ = oracle.clipped_sum(_loss, params, real, 0.7)
+  np.testing.assert_allclose(oracle.flat64(got), want, rtol=0, atol=_RTOL)
+
+
+@pytest.mark.parametrize("microbatch_size", [None, 4])
+@pytest.mark.parametrize("keep_batch_dim", [True, False])
+def test_empty_and_all_padding_batches(microbatch_size, keep_batch_dim):
+  params, batch = _params(), _batch()
+  grad_fn = jax_privacy.clipped_grad(
+      _loss_aux,
+      has_aux=True,
+      l2_clip_norm=1.0,
+      microbatch_size=microbatch_size,
+      keep_batch_dim=keep_batch_dim,
+      return_grad_norms=True,
+  )
+  empty = jax.tree.map(lambda x: x[:0], batch)
+  got, aux = jax.jit(grad_fn)(params, empty)
+  assert oracle.norm(got) == 0
+  assert aux.grad_norms.shape == (0,) and aux.aux["x"].shape == (0, 4)
+  got, _ = grad_fn(params, batch, is_padding_example=jnp.ones(10, bool))
+  assert oracle.norm(got) == 0
+  jax.tree.map(
+      lambda g, p: np.testing.assert_equal(g.shape, p.shape), got, params
+  )
+
+
+def test_trailing_padding_microbatches_are_not_run():
+  # Every row that runs is counted; 12 rows in threes, real ones in the first
+  # two microbatches and none in the last two.
+  rows = []
+
+  def loss(params, x):
+    jax.debug.callback(lambda v: rows.append(float(v)), jnp.sum(x))
+    return jnp.sum(params * x)
+
+  grad_fn = jax_privacy.clipped_grad(loss, l2_clip_norm=1e6, microbatch_size=3)
+  is_padding = jnp.arange(12) >= 5
+  got = grad_fn(jnp.float32(1), jnp.arange(12.0), is_padding_example=is_padding)
+  jax.effects_barrier()
+  assert sorted(rows) == [0, 1, 2, 3, 4, 5]
+  np.testing.assert_allclose(got, 0 + 1 + 2 + 3 + 4, rtol=1e-6)
+
+
+def test_examples_get_keys_of_their_own_and_padding_changes_none():
+  def loss(params, x, key):
+    draw = jax.random.normal(key)
+    return params * draw * jnp.sum(x), draw
+
+  grad_fn = jax_privacy.clipped_grad(
+      loss, has_aux=True, l2_clip_norm=1.0, prng_argnum=2, microbatch_size=3
+  )
+  key = jax.random.key(5)
+  _, aux = grad_fn(jnp.float32(1), jnp.ones((6, 2)), key)
+  assert len(set(aux.aux.tolist())) == 6
+  _, longer = grad_fn(jnp.float32(1), jnp.ones((9, 2)), key)
+  np.testing.assert_array_equal(aux.aux, longer.aux[:6])
+  _, other = grad_fn(jnp.float32(1), jnp.ones((6, 2)), jax.random.key(6))
+  assert not set(aux.aux.tolist()) & set(other.aux.tolist())
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_short_dtypes_are_summed_in_float32(dtype):
+  params, batch = _params(dtype), _batch(dtype=dtype)
+  got, aux = jax_privacy.clipped_grad(
+      _loss, l2_clip_norm=0.5, return_grad_norms=True
+  )(params, batch)
+  assert {x.dtype for x in jax.tree.leaves(got)} == {jnp.dtype("float32")}
+  assert aux.grad_norms.dtype == jnp.float32
+  want, _ = oracle.clipped_sum(_loss, params, batch, 0.5)
+  # The gradients come with 8 bits; their clipped sum adds no error to speak of.
+  np.testing.assert_allclose(oracle.flat64(got), want, rtol=0, atol=1e-5)
+
+
+def test_float16_squares_that_underflow_are_clipped_all_the_same():
+  # Each entry, 1e-4, squares to 1e-8: zero in float16, and a norm of zero would
+  # let a gradient of norm 1e-4 x 100 through a clip norm of 1e-3.
+  loss = lambda params, x: jnp.sum(params * x)
+  grad_fn = jax_privacy.clipped_grad(loss, l2_clip_norm=1e-3)
+  got = grad_fn(
+      jnp.zeros((1, 10_000), jnp.float16),
+      jnp.full((1, 10_000), 1e-4, jnp.float16),
+  )
+  assert 0.999e-3 < oracle.norm(got) <= 1e-3
+
+
+@pytest.mark.parametrize("exponent", range(-44, 39, 6))
+@pytest.mark.parametrize("clip_norm", [1e-30, 1e-6, 1.0, 1e6, 1e30])
+def test_norm_never_above_the_clip_norm_at_any_scale(exponent, clip_norm):
+  # A sum of squares that underflows lets gradients through; one that overflows
+  # must not either. Zero is allowed where squares overflow.
+  scale = np.float32(10.0**exponent)
+  pytree = {"a": jnp.full(1000, scale), "b": jnp.full((3, 7), -scale)}
+  clipped, _ = jax_privacy.clip_pytree(pytree, clip_norm)
+  assert oracle.norm(clipped) <= clip_norm
+  if oracle.norm(pytree) < 0.99 * clip_norm:
+    # XLA flushes what is subnormal, below 1.2e-38, to zero.
+    np.testing.assert_allclose(clipped["a"], pytree["a"], rtol=0, atol=1.2e-38)
+
+
+@pytest.mark.parametrize("size", [1, 10, 10**4, 10**6])
+def test_clipped_norm_is_at_most_the_bound_in_exact_arithmetic(size):
+  # Rounding of norm and product is bought off by the slack of `clip_factor`:
+  # without it about half of these come out above the bound.
+  for seed in range(20):
+    x = jax.random.normal(jax.random.key(seed), (size,)) * 10.0
+    clipped, norm = jax_privacy.clip_pytree([x], 0.3)
+    if norm > 0.3:
+      assert 0.3 * (1 - 2e-6) < oracle.norm(clipped) <= 0.3
+
+
+def test_clip_pytree_options():
+  tree = {"a": jnp.array([3.0, 4.0])}
+  clipped, norm = jax_privacy.clip_pytree(tree, 2.0, rescale_to_unit_norm=True)
+  np.testing.assert_allclose(clipped["a"], [0.6, 0.8], rtol=1e-6)
+  assert norm == 5.0
+  clipped, _ = jax_privacy.clip_pytree(tree, 2.0, return_zero=True)
+  assert oracle.norm(clipped) == 0
+  clipped, norm = jax_privacy.clip_pytree({}, 1.0)
+  assert clipped == {} and norm == 0
+  zero, norm = jax_privacy.clip_pytree(jnp.zeros(3), 1.0)
+  assert oracle.norm(zero) == 0 and norm == 0
+  for bad in (0.0, -1.0, jnp.nan, jnp.inf):  # Known only when it runs.
+    clipped, _ = jax.jit(jax_privacy.clip_pytree)(tree, jnp.float32(bad))
+    assert oracle.norm(clipped) == 0
+  with pytest.raises(TypeError, match="real and floating point, got int32"):
+    jax_privacy.clip_pytree(jnp.arange(3), 1.0)
+
+
+def test_sensitivity_by_relation():
+  grad_fn = jax_privacy.clipped_grad(_loss, l2_clip_norm=3.0, normalize_by=2.0)
+  relations = dp_accounting.NeighboringRelation
+  for relation, want in [
+      ("add_or_remove_one", 1.5),
+      ("replace_special", 1.5),
+      ("replace_one", 3.0),
+      ("add_or_remove", 1.5),
+      ("replace", 3.0),
+      (relations.ADD_OR_REMOVE_ONE, 1.5),
+      (relations.REPLACE_SPECIAL, 1.5),
+      (relations.REPLACE_ONE, 3.0),
+  ]:
+    assert grad_fn.sensitivity(relation) == want
+  assert grad_fn.sensitivity() == 1.5
+  with pytest.raises(ValueError, match="neighboring_relation must be one of"):
+    grad_fn.sensitivity("neighbours")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"l2_clip_norm": value}
+        for value in (0.0, -1.0, jnp.nan, jnp.inf, True, "1", None, {})
+    ]
+    + [{"l2_clip_norm": {"w": 1.0, "inner": -1.0}}]
+    + [{"normalize_by": value} for value in (0.0, -2.0, float("nan"), jnp.inf)]
+    + [{"microbatch_size": value} for value in (0, -1, 2.5, True)]
+    + [{"dtype": value} for value in (jnp.bfloat16, jnp.float16, jnp.int32)]
+    + [{"method": "fast"}],
+)
+def test_bad_options_are_named(options):
+  ((name, value),) = options.items()
+  with pytest.raises(ValueError, match=f"^{name} must be .*, got .*\\.$"):
+    jax_privacy.clipped_grad(_loss, **({"l2_clip_norm": 1.0} | options))
+
+
+def test_bad_argument_positions_and_batches_are_named():
+  make = lambda **options: jax_privacy.clipped_grad(
+      _loss, l2_clip_norm=1.0, **options
+  )
+  with pytest.raises(ValueError, match="must be disjoint"):
+    make(argnums=1)
+  with pytest.raises(ValueError, match="must be disjoint"):
+    make(prng_argnum=0)
+  with pytest.raises(ValueError, match="argnums must be an integer"):
+    make(argnums=-1)
+  with pytest.raises(ValueError, match="batch_argnums must be one or several"):
+    make(batch_argnums=())
+  params, batch = _params(), _batch()
+  with pytest.raises(ValueError, match="batch_argnums must be positions"):
+    make()(params)
+  with pytest.raises(ValueError, match="prng_argnum must be a position"):
+    make(prng_argnum=2)(params, batch)
+  batch["y"] = batch["y"][:7]
+  with pytest.raises(ValueError, match="arrays of one leading size.*10.*7"):
+    make()(params, batch)
+  for mask in (jnp.zeros(9, bool), jnp.zeros(10)):
+    with pytest.raises(ValueError, match="is_padding_example must be bool"):
+      make()(params, _batch(), is_padding_example=mask)
+
+
+def test_ghost_says_that_it_does_not_exist_yet():
+  with pytest.raises(NotImplementedError, match='"ghost" is not implemented'):
+    jax_privacy.clipped_grad(_loss, l2_clip_norm=1.0, method="ghost")
+
+
+def test_vmap_and_auto_are_the_same_and_shapes_can_be_asked_for():
+  params, batch = _params(), _batch()
+  sums = [
+      jax_privacy.clipped_grad(_loss, l2_clip_norm=1.0, method=m)(params, batch)
+      for m in ("auto", "vmap")
+  ]
+  assert oracle.distance(*sums) == 0
+  shapes = jax.eval_shape(
+      jax_privacy.clipped_grad(_loss, l2_clip_norm=1.0), params, batch
+  )
+  assert shapes["w"].shape == (4, 3)
+
+
+def test_aux_is_the_public_tuple():
+  assert clipping.Aux._fields == ("values", "grad_norms", "aux")
