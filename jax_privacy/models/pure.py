@@ -61,8 +61,9 @@ def functional(
 
   Returns:
     (apply_fn, params), where `apply_fn(params, images)` gives what
-    `model(images)` gives, and refuses parameters of another structure. The keys of `params` are the attribute names of the
-    model; the members of a list have the keys "0", "1", ....
+    `model(images)` gives, and refuses parameters of another structure. The
+    keys of `params` are the attribute names of the model; the members of a
+    list have the keys "0", "1", ....
 
   Raises:
     ValueError: if the model holds BatchNorm or any other state.
@@ -74,20 +75,22 @@ def functional(
         f"model must hold parameters only, got {type(variable).__name__} at"
         f" {_dotted(path)}."
     )
-  own = _by_path(nnx.to_pure_dict(state))
-  treedef = jax.tree.structure(nnx.to_pure_dict(state))
+  initial = nnx.to_pure_dict(state)
+  leaves = _by_path(initial)
+  # The function below keeps the paths, but must not keep the arrays alive.
+  paths, treedef = tuple(leaves), jax.tree.structure(initial)
 
   def apply_fn(params: Params, images: jax.Array) -> jax.Array:
     given = _by_path(params)
-    for path in given.keys() ^ own.keys():
+    for path in sorted(given.keys() ^ set(paths)):
       rule = "hold no" if path in given else "hold"
-      raise ValueError(f"params must {rule} {_dotted(path)} of this model.")
+      raise ValueError(f"params must {rule} {_dotted(path)} for this model.")
     # By path, not by order: the members of a list are sorted as text in one
     # tree ("10" before "2") and as numbers in the other.
-    leaves = [given[path] for path in own]
-    return nnx.merge(graphdef, treedef.unflatten(leaves))(images)
+    state = treedef.unflatten([given[path] for path in paths])
+    return nnx.merge(graphdef, state)(images)
 
-  return apply_fn, _nested(own)
+  return apply_fn, _nested(leaves)
 
 
 def num_parameters(params: Any) -> int:

@@ -1,0 +1,141 @@
+"""WRN-d-k: published sizes, and the order of operations inside it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from jax_privacy import models
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "num_classes", "count"),
+    # De et al. 2022, as counted in their code.
+    [
+        (16, 4, 10, 2_753_818),
+        (40, 4, 10, 8_961_306),
+        (28, 10, 100, 36_558_068),
+    ],
+)
+def test_published_numbers_of_parameters(depth, width, num_classes, count):
+  model = nnx.eval_shape(
+      lambda: models.build(
+          "wide_resnet",
+          rngs=nnx.Rngs(0),
+          depth=depth,
+          width=width,
+          num_classes=num_classes,
+      )
+  )
+  assert models.num_parameters(nnx.state(model, nnx.Param)) == count
+
+
+def _conv(params, x, stride):
+  kernel = params["kernel"]
+  fan_in = kernel[..., 0].size
+  centred = kernel - jnp.mean(kernel, (0, 1, 2), keepdims=True)
+  var = jnp.mean(centred**2, (0, 1, 2), keepdims=True)
+  weight = centred / jnp.sqrt(jnp.maximum(var * fan_in, 1e-4))
+  y = jax.lax.conv_general_dilated(
+      x,
+      weight * params["gain"].reshape(1, 1, 1, -1),
+      (stride, stride),
+      "SAME",
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+  )
+  return y + params["bias"].reshape(1, 1, 1, -1)
+
+
+def _norm(params, x):
+  n, h, w, c = x.shape
+  groups = x.reshape(n, h, w, 16, c // 16)
+  mean = jnp.mean(groups, (1, 2, 4), keepdims=True)
+  var = jnp.mean((groups - mean) ** 2, (1, 2, 4), keepdims=True)
+  y = ((groups - mean) / jnp.sqrt(var + 1e-5)).reshape(x.shape)
+  scale, bias = (params[k].reshape(1, 1, 1, -1) for k in ("scale", "bias"))
+  return y * scale + bias
+
+
+def _relu_norm(params, x):
+  return _norm(params, jnp.maximum(x, 0.0))
+
+
+def _norm_relu(params, x):
+  return jnp.maximum(_norm(params, x), 0.0)
+
+
+def _forward(params, x, *, order=_relu_norm, strides=(1, 2, 2), head=True):
+  """The recipe's text, line by line, for two blocks a stage."""
+
+  def unit(p, x, stride):
+    return _conv(p["conv"], order(p["norm"], x), stride)
+
+  x = _conv(params["stem"], x, 1)
+  for stage in range(3):
+    for i in range(2):
+      p = params["blocks"][str(2 * stage + i)]
+      stride = strides[stage] if i == 0 else 1
+      shortcut = unit(p["shortcut"], x, stride) if i == 0 else x
+      x = shortcut + unit(p["unit_1"], unit(p["unit_0"], x, stride), 1)
+  if head:
+    x = order(params["norm"], x)
+  return x.mean((1, 2)) @ params["linear"]["kernel"] + params["linear"][
+      "bias"
+  ].reshape(1, -1)
+
+
+@pytest.fixture(scope="module")
+def wrn():
+  """WRN-16-1 with every parameter away from its start, and some images."""
+  model = models.build(
+      "wide_resnet",
+      rngs=nnx.Rngs(0),
+      depth=16,
+      width=1,
+      num_classes=3,
+      image_shape=(8, 8, 3),
+  )
+  apply_fn, params = models.functional(model)
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(
+      lambda p: p + 0.3 * rng.normal(size=p.shape).astype(np.float32), params
+  )
+  images = jnp.asarray(rng.normal(size=(2, 8, 8, 3)), jnp.float32)
+  return params, images, apply_fn(params, images)
+
+
+def test_equals_the_recipe_written_out(wrn):
+  params, images, logits = wrn
+  np.testing.assert_allclose(
+      logits, _forward(params, images), rtol=1e-3, atol=1e-4
+  )
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"order": _norm_relu}, {"strides": (1, 1, 2)}, {"head": False}],
+    ids=["norm then ReLU", "one stride less", "no norm in the head"],
+)
+def test_the_comparison_tells_a_wrong_recipe(wrn, fault):
+  params, images, logits = wrn
+  wrong = _forward(params, images, **fault)
+  assert jnp.max(jnp.abs(wrong - logits)) > 0.01
+
+
+def test_only_the_first_block_of_a_stage_has_a_shortcut(wrn):
+  blocks = wrn[0]["blocks"]
+  assert len(blocks) == 6
+  with_shortcut = [i for i, block in blocks.items() if "shortcut" in block]
+  assert sorted(with_shortcut) == ["0", "2", "4"]
+
+
+@pytest.mark.parametrize("depth", [4, 0, -2, 15, 17, 10.0, True, float("nan")])
+def test_depth_is_refused_unless_6n_plus_4(depth):
+  with pytest.raises(ValueError, match=r"depth must be .*, got"):
+    models.build("wide_resnet", rngs=nnx.Rngs(0), depth=depth)
+
+
+def test_groups_that_do_not_divide_the_channels_are_refused():
+  with pytest.raises(ValueError, match="num_groups must divide"):
+    models.build("wide_resnet", rngs=nnx.Rngs(0), depth=10, num_groups=5)
