@@ -51,5 +51,6 @@ def replace(batch, i, row):
 
 def distance(a, b):
   """L2 distance between two pytrees, in float64; infinite if not finite."""
-  value = np.linalg.norm(flat64(a) - flat64(b))
+  with np.errstate(invalid="ignore"):
+    value = np.linalg.norm(flat64(a) - flat64(b))
   return float(value) if np.isfinite(value) else float("inf")
