@@ -56,7 +56,7 @@ def load_folder(
     ValueError: if a folder is missing or empty, a class is not among those of
       root/train, an option is wrong, or the first image cannot be read.
   """
-  if not split or pathlib.Path(split).name != split:
+  if split in ("", "..") or pathlib.Path(split).name != split:
     raise ValueError(f"split must be the name of a folder, got {split!r}.")
   root = pathlib.Path(path)
   folder = root / split

@@ -16,7 +16,7 @@ IndexError: indices must be -1 (padding) or in [0, 3), got 3.
 
 import numbers
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -24,7 +24,6 @@ Batch: TypeAlias = dict[str, np.ndarray]
 """{"image": uint8 [n, height, width, channels], "label": int32 [n]}."""
 
 
-@runtime_checkable
 class Source(Protocol):
   """Labelled images with random access.
 
@@ -153,61 +152,6 @@ def check_indices(
   return np.where(padding, 0, rows), padding
 
 
-def _positive_int(name: str, value: int) -> int:
-  is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-  if not is_int or value <= 0:
-    raise ValueError(f"{name} must be a positive integer, got {value!r}.")
-  return int(value)
-
-
-def _label_names(
-    label_names: Sequence[str] | None, num_classes: int | None
-) -> tuple[str, ...]:
-  if num_classes is not None:
-    num_classes = _positive_int("num_classes", num_classes)
-  if label_names is None:
-    if num_classes is None:
-      raise ValueError(
-          "num_classes must be given where label_names is not, got None: it is"
-          " not read off the labels."
-      )
-    return tuple(str(i) for i in range(num_classes))
-  names = (
-      (label_names,)
-      if isinstance(label_names, str)
-      else tuple(str(name) for name in label_names)
-  )
-  if not names or len(set(names)) != len(names):
-    raise ValueError(
-        f"label_names must be one or more different names, got {names}."
-    )
-  if num_classes is not None and num_classes != len(names):
-    raise ValueError(
-        f"num_classes must be the number of label_names, {len(names)}, got"
-        f" {num_classes}."
-    )
-  return names
-
-
-def _check_labels(labels: np.ndarray, *, num_classes: int) -> np.ndarray:
-  labels = np.asarray(labels)
-  if labels.ndim != 1 or labels.dtype.kind not in "iu":
-    raise ValueError(
-        "labels must be a 1-D array of integers, got"
-        f" {labels.dtype} {list(labels.shape)}."
-    )
-  if not labels.size:
-    raise ValueError("labels must hold at least one example, got none.")
-  wrong = (labels < 0) | (labels >= num_classes)
-  if wrong.any():
-    first = int(wrong.argmax())
-    raise ValueError(
-        f"labels must be in [0, {num_classes}), got {labels[first]} at index"
-        f" {first}."
-    )
-  return labels.astype(np.int32)
-
-
 def check_split(split: str) -> str:
   """Returns the split if it is "train" or "test".
 
@@ -237,7 +181,61 @@ def check_image_size(image_size: Sequence[int]) -> tuple[int, int]:
   Raises:
     ValueError: if it is anything else.
   """
-  if isinstance(image_size, str) or len(image_size) != 2:
+  is_pair = isinstance(image_size, Sequence) and len(image_size) == 2
+  if not is_pair or isinstance(image_size, str):
     raise ValueError(f"image_size must be (height, width), got {image_size!r}.")
   height, width = image_size
   return _positive_int("image_size", height), _positive_int("image_size", width)
+
+
+def _positive_int(name: str, value: int) -> int:
+  is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+  if not is_int or value <= 0:
+    raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+  return int(value)
+
+
+def _label_names(
+    label_names: Sequence[str] | None, num_classes: int | None
+) -> tuple[str, ...]:
+  if num_classes is not None:
+    num_classes = _positive_int("num_classes", num_classes)
+  if label_names is None:
+    if num_classes is None:
+      raise ValueError(
+          "num_classes must be given where label_names is not, got None: it is"
+          " not read off the labels."
+      )
+    return tuple(str(i) for i in range(num_classes))
+  # A string is a sequence too, of its letters: not what anyone means.
+  names = () if isinstance(label_names, str) else label_names
+  names = tuple(str(name) for name in names)
+  if not names or len(set(names)) != len(names):
+    raise ValueError(
+        f"label_names must be one or more different names, got {label_names!r}."
+    )
+  if num_classes is not None and num_classes != len(names):
+    raise ValueError(
+        f"num_classes must be the number of label_names, {len(names)}, got"
+        f" {num_classes}."
+    )
+  return names
+
+
+def _check_labels(labels: np.ndarray, *, num_classes: int) -> np.ndarray:
+  labels = np.asarray(labels)
+  if labels.ndim != 1 or labels.dtype.kind not in "iu":
+    raise ValueError(
+        "labels must be a 1-D array of integers, got"
+        f" {labels.dtype} {list(labels.shape)}."
+    )
+  if not labels.size:
+    raise ValueError("labels must hold at least one example, got none.")
+  wrong = (labels < 0) | (labels >= num_classes)
+  if wrong.any():
+    first = int(wrong.argmax())
+    raise ValueError(
+        f"labels must be in [0, {num_classes}), got {labels[first]} at index"
+        f" {first}."
+    )
+  return labels.astype(np.int32)
