@@ -192,7 +192,7 @@ def test_classes_without_names_are_called_by_number(make):
         ({"label_names": []}, "label_names must be one or more"),
         (
             {"label_names": "abc"},
-            "label_names must be one or more .* got 'abc'",
+            "label_names must be .* got 'abc'",
         ),
     ],
 )
