@@ -122,6 +122,9 @@ def make_private(
   )
   key = _validate.prng_key("key", key)
   noise_key, sampler_key = jax.random.split(key)
+  sampler = make_sampler(
+      mechanism, key=sampler_key, microbatch_size=microbatch_size
+  )
   grad_fn = clipping.clipped_grad(
       loss_fn,
       l2_clip_norm=l2_clip_norm,
@@ -134,13 +137,7 @@ def make_private(
   # moves the sum by two shares.
   stddev = noise_multiplier * grad_fn.sensitivity("add_or_remove_one")
   noise = noise_addition.gaussian_privatizer(stddev=stddev, prng_key=noise_key)
-  return PrivateTraining(
-      sampler=make_sampler(
-          mechanism, key=sampler_key, microbatch_size=microbatch_size
-      ),
-      grad_fn=grad_fn,
-      optimizer=optax.chain(noise, optimizer),
-  )
+  return PrivateTraining(sampler, grad_fn, optax.chain(noise, optimizer))
 
 
 def make_sampler(
