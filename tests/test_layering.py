@@ -1,0 +1,131 @@
+"""The import table: which folder may import what of this project.
+
+It is read off the syntax trees, so imports inside functions count too.
+"""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_OURS = ("accounting", "jax_privacy", "experiments", "configs", "tests")
+
+# Folder -> prefixes of our own modules that it may import; the longest prefix
+# of a file's module name that stands here decides. A name with "-" before it
+# is forbidden though a shorter one allows it.
+_TABLE = {
+    "accounting": ("accounting",),
+    "jax_privacy": (
+        "jax_privacy",
+        "-jax_privacy.models",
+        "-jax_privacy.data",
+        "-jax_privacy.auditing",
+    ),
+    "jax_privacy.models": ("jax_privacy.models",),
+    "jax_privacy.data": ("jax_privacy.data",),
+    "jax_privacy.auditing": (
+        "jax_privacy",
+        "-jax_privacy.models",
+        "-jax_privacy.data",
+    ),
+    "configs": ("configs.common",),
+    "experiments": ("accounting", "jax_privacy", "experiments", "configs"),
+}
+# Packages of others that a folder must not touch.
+_FOREIGN = {
+    "accounting": ("jax", "flax", "optax", "chex"),
+    "configs": ("jax", "flax", "optax", "numpy"),
+    "jax_privacy": ("dp_accounting",),
+    "jax_privacy.models": ("dp_accounting",),
+    "jax_privacy.data": ("dp_accounting",),
+}
+
+
+def _imports(source: str) -> set[str]:
+  """Dotted names of all that a file imports, `from a import b` as a.b."""
+  names = set()
+  for node in ast.walk(ast.parse(source)):
+    if isinstance(node, ast.Import):
+      names |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, "relative imports hide what is imported"
+      names |= {f"{node.module}.{alias.name}" for alias in node.names}
+  return names
+
+
+def _starts(name: str, prefix: str) -> bool:
+  return name == prefix or name.startswith(prefix + ".")
+
+
+def _faults(module: str, source: str) -> list[str]:
+  folder = max((f for f in _TABLE if _starts(module, f)), key=len)
+  allowed = [p for p in _TABLE[folder] if not p.startswith("-")]
+  barred = [p[1:] for p in _TABLE[folder] if p.startswith("-")]
+  faults = []
+  for name in _imports(source):
+    ours = name.split(".")[0] in _OURS
+    ok = any(_starts(name, p) for p in allowed) and not any(
+        _starts(name, p) for p in barred
+    )
+    foreign = any(_starts(name, p) for p in _FOREIGN.get(folder, ()))
+    if (ours and not ok) or foreign:
+      faults.append(f"{module} imports {name}")
+  return faults
+
+
+def _files():
+  for folder in ("accounting", "jax_privacy", "experiments", "configs"):
+    yield from sorted((_ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize(
+    "path", _files(), ids=lambda p: str(p.relative_to(_ROOT))
+)
+def test_imports_follow_the_table(path):
+  parts = path.relative_to(_ROOT).with_suffix("").parts
+  module = ".".join(parts).removesuffix(".__init__")
+  assert not _faults(module, path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    "module, source",
+    [
+        ("accounting.x", "import jax.numpy as jnp"),
+        ("accounting.x", "def f():\n  from jax_privacy import clipping"),
+        ("jax_privacy.dp_sgd", "import accounting"),
+        ("jax_privacy.dp_sgd", "from jax_privacy import models"),
+        ("jax_privacy.dp_sgd", "from jax_privacy.data import augment"),
+        ("jax_privacy.models.cnn", "from jax_privacy import clipping"),
+        ("jax_privacy.models.cnn", "from jax_privacy.data import load"),
+        ("jax_privacy.data.idx", "from jax_privacy import _validate"),
+        ("configs.x", "import jax"),
+        ("configs.x", "from configs import digits_cnn"),
+        ("experiments.train", "from tests import conftest"),
+    ],
+)
+def test_a_forbidden_import_is_caught(module, source):
+  assert _faults(module, source)
+
+
+def _loaded_by(statement: str) -> set[str]:
+  """Top-level modules loaded by a statement in a fresh interpreter."""
+  program = f"{statement}\nimport sys; print(*sys.modules)"
+  result = subprocess.run(
+      [sys.executable, "-c", program],
+      capture_output=True,
+      text=True,
+      check=True,
+      cwd=_ROOT,
+  )
+  return {name.split(".")[0] for name in result.stdout.split()}
+
+
+def test_what_an_import_loads():
+  assert not _loaded_by("import accounting") & {"jax", "flax", "optax"}
+  # dp-accounting takes a second to load, so only its users wait for it.
+  assert "dp_accounting" not in _loaded_by("import accounting")
+  loaded = _loaded_by("import jax_privacy")
+  assert not loaded & {"accounting", "dp_accounting", "flax", "sklearn"}
