@@ -4,8 +4,8 @@ Invariant: this table is the only list of models. To add one, write its file
 and add its line here.
 
 >>> from flax import nnx
->>> type(build("wide_resnet", rngs=nnx.Rngs(0), depth=10, width=1)).__name__
-'WideResNet'
+>>> type(build("cnn_small", rngs=nnx.Rngs(0), channels=(8, 8))).__name__
+'SmallCNN'
 >>> build("cnn_small", rngs=nnx.Rngs(0), color="red")
 Traceback (most recent call last):
 ...

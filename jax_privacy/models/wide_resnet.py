@@ -5,9 +5,10 @@ then ReLU), and there is no normalisation before the stem or after the stem's
 convolution. Every convolution is weight-standardised.
 
 >>> from flax import nnx
->>> import jax.numpy as jnp
->>> model = WideResNet(rngs=nnx.Rngs(0), depth=10, width=1)
->>> model(jnp.zeros((2, 32, 32, 3))).shape
+>>> import jax, jax.numpy as jnp
+>>> def forward(images):
+...   return WideResNet(rngs=nnx.Rngs(0), depth=16, width=4)(images)
+>>> jax.eval_shape(forward, jnp.zeros((2, 32, 32, 3))).shape
 (2, 10)
 """
 
