@@ -79,6 +79,8 @@ def base() -> ml_collections.ConfigDict:
       both, the run stops at the last step that fits.
     train: Exactly one of num_steps and num_epochs; steps are
       round(num_epochs x num_examples / expected_batch_size).
+    eval: Images at a time; how many of the split's first ones (None for all);
+      and which parameters the result is told of, chosen beforehand.
     log_every, save_every: In steps; None for about 50 lines and 10 saves a run.
   """
   return ml_collections.ConfigDict(
@@ -123,3 +125,48 @@ def base() -> ml_collections.ConfigDict:
           "save_every": config_dict.placeholder(int),
       }
   )
+
+
+def tanh_cnn(*, epsilon: float) -> ml_collections.ConfigDict:
+  """Returns what Tramer and Boneh's recipes for the tanh CNN share.
+
+  Source: Tramer and Boneh 2020 (arXiv 2011.11660), appendix; the network is
+  Papernot et al.'s (2007.14191).
+  """
+  config = base()
+  config.seed = 0
+  config.data.num_examples = 60_000
+  config.model.name = "cnn_tanh"
+  config.dp.epsilon = epsilon
+  config.dp.delta = 1e-5
+  config.dp.l2_clip_norm = 0.1
+  config.dp.rescale_to_unit_norm = False
+  config.train.num_epochs = 40.0
+  config.train.optimizer_options = {"momentum": 0.9}
+  config.train.ema_decay = 0.99
+  return config
+
+
+def make_smoke(
+    config: ml_collections.ConfigDict,
+    *,
+    image_shape: tuple[int, int, int] | None = None,
+) -> None:
+  """Cuts a recipe down to seconds: few steps on the bundled digits.
+
+  Args:
+    config: Changed in place.
+    image_shape: Enlarge the digits to this, to stand in for other images.
+  """
+  config.data.source = "digits"
+  config.data.options = (
+      {} if image_shape is None else {"image_shape": image_shape}
+  )
+  config.data.num_examples = None
+  config.dp.delta = 1e-4
+  config.train.expected_batch_size = 16
+  config.train.num_epochs = None
+  config.train.num_steps = 3
+  config.train.microbatch_size = None
+  config.eval.num_examples = 40
+  config.eval.batch_size = 20

@@ -14,24 +14,32 @@ class Accuracy(NamedTuple):
   """Fractions of examples classified right.
 
   Attributes:
+    num_examples: How many were looked at.
     overall: Over all examples.
     per_class: By label name; NaN for a class without examples.
   """
 
+  num_examples: int
   overall: float
   per_class: dict[str, float]
 
 
 def evaluate(
-    model: _build.Model, params: Any, source: data.Source, *, batch_size: int
+    model: _build.Model,
+    params: Any,
+    source: data.Source,
+    *,
+    batch_size: int,
+    num_examples: int | None = None,
 ) -> Accuracy:
-  """Classifies every example of a source.
+  """Classifies the examples of a source.
 
   Args:
     model: See `_build.Model`.
     params: Parameters to use.
     source: Examples.
     batch_size: Examples at a time; the last batch is padded.
+    num_examples: How many of the first ones to look at; None for all.
 
   Returns:
     The accuracy.
@@ -42,11 +50,12 @@ def evaluate(
     logits = model.apply_fn(params, model.standardise_fn(images))
     return jnp.argmax(logits, axis=-1)
 
+  num_examples = min(num_examples or len(source), len(source))
   num_right = np.zeros(source.num_classes)
   num_seen = np.zeros(source.num_classes)
-  for start in range(0, len(source), batch_size):
+  for start in range(0, num_examples, batch_size):
     indices = np.arange(start, start + batch_size)
-    indices[indices >= len(source)] = -1
+    indices[indices >= num_examples] = -1
     batch = source[indices]
     is_real = indices >= 0
     labels = batch["label"][is_real]
@@ -56,6 +65,7 @@ def evaluate(
   with np.errstate(invalid="ignore"):
     per_class = num_right / num_seen
   return Accuracy(
+      num_examples=num_examples,
       overall=float(num_right.sum() / num_seen.sum()),
       per_class=dict(zip(source.label_names, per_class.tolist(), strict=True)),
   )

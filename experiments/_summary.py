@@ -41,6 +41,7 @@ def summarise(
           params,
           experiment.test_source,
           batch_size=config.eval.batch_size,
+          num_examples=config.eval.num_examples,
       )
       for params in (state.params, state.ema.average)
   )
@@ -51,6 +52,7 @@ def summarise(
       "num_steps": num_steps,
       "num_views": config.augment.num_views,
       "num_parameters": models.num_parameters(state.params),
+      "test_examples": last.num_examples,
       "test_accuracy": last.overall,
       "test_accuracy_ema": ema.overall,
       "eval_params": config.eval.params,

@@ -39,11 +39,18 @@ def main() -> None:
     which = _PARAMS.value or config.eval.params
     step, params = _restore(workdir, model, which)
   accuracy = _evaluation.evaluate(
-      model, params, source, batch_size=config.eval.batch_size
+      model,
+      params,
+      source,
+      batch_size=config.eval.batch_size,
+      num_examples=config.eval.num_examples,
   )
   if split == config.data.train_split:
     print("These are training examples: the numbers are PRIVATE.")
-  print(f"{which} parameters of step {step} on {len(source)} {split} examples")
+  print(
+      f"{which} parameters of step {step}, on {accuracy.num_examples} examples"
+      f" of {split}"
+  )
   print(f"accuracy {accuracy.overall:.2%}")
   for name, value in accuracy.per_class.items():
     print(f"  {name}: {value:.2%}")

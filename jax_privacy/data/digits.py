@@ -12,6 +12,8 @@ order. A pixel p in 0..16 becomes floor(255 p / 16 + 1/2).
 (1437, 360)
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from jax_privacy.data import arrays, source
@@ -22,7 +24,10 @@ _HELD_OUT_EVERY = 5
 
 
 def load_digits(
-    *, split: str = "train", num_examples: int | None = None
+    *,
+    split: str = "train",
+    num_examples: int | None = None,
+    image_shape: Sequence[int] = (8, 8, 1),
 ) -> arrays.ArraySource:
   """Loads the bundled digits.
 
@@ -30,12 +35,16 @@ def load_digits(
     split: "train" (1437 images) or "test" (360).
     num_examples: the stated number of examples; or None, for the published
       number of the split.
+    image_shape: (height, width, channels) to enlarge the images to, so that
+      they can stand in for others: each pixel becomes a block, the frame that
+      is left is black, and channels are copies.
 
   Returns:
-    A source of 8x8x1 images of 10 classes.
+    A source of images of 10 classes.
 
   Raises:
-    ValueError: if the split is unknown, or the stated number is wrong.
+    ValueError: if the split is unknown, the stated number is wrong, or the
+      shape is smaller than 8x8x1.
 
   Source: Alpaydin and Kaynak 1998, "Optical recognition of handwritten
   digits", UCI; the test part, as `sklearn.datasets.load_digits`.
@@ -51,10 +60,25 @@ def load_digits(
   rows = np.flatnonzero(is_test == (split == "test"))
   pixels = np.floor(bundled.images[rows] * (255 / _MAX_PIXEL) + 0.5)
   return arrays.ArraySource(
-      pixels.astype(np.uint8),
+      _enlarge(pixels.astype(np.uint8), tuple(image_shape)),
       bundled.target[rows],
       num_classes=10,
       num_examples=(
           _NUM_EXAMPLES[split] if num_examples is None else num_examples
       ),
   )
+
+
+def _enlarge(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+  """[n, 8, 8] to [n, *shape]: blocks of pixels, centred, channels alike."""
+  if len(shape) != 3 or any(
+      a < b for a, b in zip(shape, (8, 8, 1), strict=True)
+  ):
+    raise ValueError(f"image_shape must be at least (8, 8, 1), got {shape}.")
+  height, width, channels = shape
+  factor = min(height // 8, width // 8)
+  blocks = images.repeat(factor, axis=1).repeat(factor, axis=2)
+  top, left = (height - 8 * factor) // 2, (width - 8 * factor) // 2
+  bottom, right = height - 8 * factor - top, width - 8 * factor - left
+  framed = np.pad(blocks, ((0, 0), (top, bottom), (left, right)))
+  return np.repeat(framed[..., None], channels, axis=-1)

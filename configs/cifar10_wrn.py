@@ -1,0 +1,81 @@
+"""CIFAR-10, Wide-ResNet from scratch, as De et al. 2022 (arXiv 2204.13650).
+
+  python -m experiments.train --workdir=runs/cifar10 \
+    --config=configs/cifar10_wrn.py:epsilon=8,path=data/cifar10.npz
+
+Published test accuracy of WRN-16-4 at epsilon 1, 2, 3, 4, 6, 8 (delta 1e-5):
+56.8, 64.9, 69.2, 71.9, 77.0, 79.5 (0.7); seeds spread by several points. Of
+WRN-40-4 at 1, 2, 4, 8: 56.8, 65.9, 73.5, 81.4.
+
+Measured here: accuracy not run.
+
+Noise and steps are the paper's, so epsilon is what they give: by RDP close to
+the epsilon asked for, by PLD (the default here) below it. It is for 50,000
+training images, training and validation split together.
+
+Arguments: epsilon (one of the above; default 8); depth and width of the
+network (16 and 4); views an example (16); path (an npz of encoded images, or of
+arrays, see `jax_privacy.data`); smoke (a few steps of a narrow network on the
+bundled digits, for tests).
+"""
+
+import ml_collections
+
+from configs import common
+
+# epsilon: (learning rate, noise multiplier, number of steps). Of 8 the last
+# is a user's configuration that reproduced the paper's result.
+_RECIPES = {
+    1.0: (2.0, 10.0, 875),
+    2.0: (2.0, 6.0, 1125),
+    3.0: (2.0, 5.0, 1593),
+    4.0: (2.0, 4.0, 1687),
+    6.0: (4.0, 3.0, 1843),
+    8.0: (4.0, 3.0, 2468),
+}
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  """Returns the recipe; see the module for arguments and results."""
+  args = common.parse_arg(
+      arg,
+      epsilon=8.0,
+      depth=16,
+      width=4,
+      views=16,
+      path="data/cifar10.npz",
+      smoke=False,
+  )
+  if args["epsilon"] not in _RECIPES:
+    raise ValueError(
+        f"config argument epsilon must be one of {sorted(_RECIPES)}, got"
+        f" {args['epsilon']}."
+    )
+  learning_rate, noise_multiplier, num_steps = _RECIPES[args["epsilon"]]
+  config = common.base()
+  config.name = "cifar10_wrn"
+  config.seed = 0
+  config.data.source = "npz"
+  config.data.options = {"path": args["path"]}
+  config.data.num_examples = 50_000
+  config.data.mean = (0.4914, 0.4822, 0.4465)
+  config.data.std = (0.2470, 0.2435, 0.2616)
+  config.model.name = "wide_resnet"
+  config.model.options = {"depth": args["depth"], "width": args["width"]}
+  config.augment.names = ("crop", "flip")
+  config.augment.options = {"pad": 4}
+  config.augment.num_views = args["views"]
+  config.dp.epsilon = args["epsilon"]
+  config.dp.delta = 1e-5
+  config.dp.noise_multiplier = noise_multiplier
+  config.dp.l2_clip_norm = 1.0
+  config.train.expected_batch_size = 4096
+  config.train.num_steps = num_steps
+  config.train.microbatch_size = 16
+  config.train.learning_rate = learning_rate
+  config.train.ema_decay = 0.9999
+  if args["smoke"]:
+    common.make_smoke(config, image_shape=(32, 32, 3))
+    config.model.options = {"depth": 10, "width": 1}
+    config.augment.num_views = 2
+  return config

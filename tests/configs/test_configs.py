@@ -1,0 +1,117 @@
+"""Every recipe builds, runs in small, and says what it costs."""
+
+import importlib
+import json
+import math
+
+import launch
+import pytest
+
+import accounting
+from configs import common
+from experiments import _workdir
+
+# recipes.md, CIFAR-10 from scratch: epsilon by RDP and PLD of each row, as
+# computed with dp-accounting 0.6.0 when the table was made.
+_CIFAR10 = {
+    1.0: (10, 875, 0.988, 0.904),
+    2.0: (6, 1125, 2.000, 1.837),
+    3.0: (5, 1593, 2.983, 2.748),
+    4.0: (4, 1687, 3.996, 3.688),
+    6.0: (3, 1843, 5.952, 5.507),
+    8.0: (3, 2468, 7.05, 6.53),
+}
+
+_SUMMARY_KEYS = {
+    "epsilon", "delta", "accountant", "neighboring_relation",
+    "noise_multiplier", "sampling_prob", "num_steps", "num_examples",
+    "expected_batch_size", "l2_clip_norm", "num_views", "num_parameters",
+    "test_accuracy", "test_accuracy_ema", "train_seconds",
+    "examples_per_second", "params_sha256", "seed", "versions",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", launch.CONFIGS)
+def test_runs_in_small(name, tmp_path):
+  summary = launch.run(launch.config(name), tmp_path / "run")
+  assert _SUMMARY_KEYS <= set(summary)
+  written = json.loads((tmp_path / "run" / "summary.json").read_text())
+  assert written == summary
+  assert summary["num_steps"] == 3
+  assert 0 < summary["epsilon"] <= summary["epsilon_target"]
+  assert 0 <= summary["test_accuracy"] <= 1
+  stored = json.loads((tmp_path / "run" / "config.json").read_text())
+  assert stored["name"] == name
+
+
+@pytest.mark.parametrize("name", launch.CONFIGS)
+def test_opens_with_result_and_command(name):
+  module = importlib.import_module(f"configs.{name}")
+  assert f"--config=configs/{name}.py" in module.__doc__
+  assert "easured" in module.__doc__ and "Arguments: " in module.__doc__
+
+
+@pytest.mark.parametrize("epsilon", sorted(_CIFAR10))
+def test_cifar10_rows_cost_what_they_state(epsilon):
+  noise_multiplier, num_steps, by_rdp, by_pld = _CIFAR10[epsilon]
+  config = launch.config("cifar10_wrn", f"epsilon={epsilon}")
+  assert config.dp.noise_multiplier == noise_multiplier
+  assert config.train.num_steps == num_steps
+  mechanism = accounting.Mechanism.for_batch_size(
+      noise_multiplier=config.dp.noise_multiplier,
+      num_steps=config.train.num_steps,
+      expected_batch_size=config.train.expected_batch_size,
+      num_examples=config.data.num_examples,
+  )
+  for accountant, want in (("rdp", by_rdp), ("pld", by_pld)):
+    got = accounting.epsilon(
+        mechanism, delta=config.dp.delta, accountant=accountant
+    )
+    # The table has two or three decimals.
+    assert math.isclose(got, want, abs_tol=6e-3)
+    assert got <= epsilon + 6e-3
+
+
+def test_cifar10_arguments():
+  config = launch.config("cifar10_wrn", "depth=40,width=2,views=3,epsilon=1")
+  assert config.model.options.depth == 40 and config.model.options.width == 2
+  assert config.augment.num_views == 3 and config.train.learning_rate == 2.0
+  with pytest.raises(ValueError, match=r"epsilon must be one of \[1.0.*got 5"):
+    launch.config("cifar10_wrn", "epsilon=5")
+
+
+@pytest.mark.parametrize(
+    "arg, message",
+    [
+        ("epslon=3", "must be one of epsilon, smoke, got 'epslon'"),
+        ("epsilon=3,epsilon=4", "epsilon must be given once"),
+        ("epsilon=low", "epsilon must be of type float, got 'low'"),
+        ("smoke=maybe", "smoke must be of type bool, got 'maybe'"),
+        ("epsilon", "epsilon must be of type float, got ''"),
+    ],
+)
+def test_bad_arguments_are_named(arg, message):
+  with pytest.raises(ValueError, match=message):
+    common.parse_arg(arg, epsilon=3.0, smoke=False)
+
+
+def test_arguments_take_the_type_of_their_default():
+  got = common.parse_arg("a=1,b=2,c=true,d=x=y", a=0.5, b=1, c=False, d="")
+  assert got == {"a": 1.0, "b": 2, "c": True, "d": "x=y"}
+  assert isinstance(got["a"], float) and isinstance(got["b"], int)
+
+
+def test_unknown_fields_are_refused():
+  config = launch.config()
+  with pytest.raises(AttributeError, match="lerning_rate"):
+    config.train.lerning_rate = 0.1
+
+
+def test_config_survives_json(tmp_path):
+  workdir = _workdir.Workdir(tmp_path / "run")
+  for name in launch.CONFIGS:
+    config = launch.config(name)
+    path = tmp_path / name
+    workdir = _workdir.Workdir(path)
+    workdir.claim(config)
+    workdir.check(config)  # The same config is known again.

@@ -1,0 +1,98 @@
+"""The commands as typed: exit codes, what they print, one line for mistakes."""
+
+import json
+
+import launch
+import pytest
+
+_CONFIG = "--config=configs/digits_cnn.py:smoke=True"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+  """A finished run's folder, and what was printed."""
+  path = tmp_path_factory.mktemp("run") / "digits"
+  process = launch.command(
+      "experiments.train", _CONFIG, f"--workdir={path}", "--config.log_every=1"
+  )
+  assert process.returncode == 0, process.stderr
+  return path, process.stdout
+
+
+def test_train_prints_the_result_and_the_guarantee(finished):
+  path, printed = finished
+  summary = json.loads((path / "summary.json").read_text())
+  assert f"test accuracy {summary['test_accuracy_ema']:.2%}" in printed
+  assert "0.0001)-DP for add or remove one example, by PLD" in printed
+  assert printed.count("(private, not for release)") == 3
+  assert "step 3/3: epsilon 2.999" in printed or "epsilon 3.000" in printed
+  assert "The seed was fixed (0)" in printed
+  assert "\x1b" not in printed  # No terminal, no escape codes.
+
+
+def test_a_finished_run_is_told_again_and_not_run_again(finished):
+  path, printed = finished
+  before = (path / "summary.json").stat().st_mtime_ns
+  process = launch.command(
+      "experiments.train", _CONFIG, f"--workdir={path}", "--config.log_every=1"
+  )
+  assert process.returncode == 0
+  assert process.stdout in printed and "step" not in process.stdout[:5]
+  assert (path / "summary.json").stat().st_mtime_ns == before
+
+
+def test_evaluate_agrees_with_the_summary_and_tells_classes(finished):
+  path, _ = finished
+  summary = json.loads((path / "summary.json").read_text())
+  for flags, key in ([], "test_accuracy_ema"), (
+      ["--params=last"],
+      "test_accuracy",
+  ):
+    process = launch.command(
+        "experiments.evaluate", f"--workdir={path}", *flags
+    )
+    assert process.returncode == 0, process.stderr
+    assert f"accuracy {summary[key]:.2%}" in process.stdout
+    assert all(f"\n  {label}: " in process.stdout for label in range(10))
+  process = launch.command(
+      "experiments.evaluate", f"--workdir={path}", "--split=train"
+  )
+  assert "training examples: the numbers are PRIVATE" in process.stdout
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--config=configs/digits_cnn.py:epslon=3"], "got 'epslon'"),
+        (["--config=configs/no_such.py"], "no_such.py"),
+        ([_CONFIG, "--config.lr=3"], "unknown one: lr"),
+        ([_CONFIG, "--config.dp.epsilon=low"], "config.dp.epsilon"),
+        ([_CONFIG, "--config.dp.l2_clip_norm=-1"], "l2_clip_norm must be"),
+        ([_CONFIG, "--no_such_flag=1"], "no_such_flag"),
+        (["--config=configs/mnist_cnn.py:path=nowhere.npz"], "nowhere.npz"),
+    ],
+    ids=lambda x: x[-1] if isinstance(x, list) else "",
+)
+def test_mistakes_are_one_line_and_exit_code_2(flags, message, tmp_path):
+  process = launch.command(
+      "experiments.train", *flags, f"--workdir={tmp_path}/run"
+  )
+  assert process.returncode == 2
+  assert process.stderr.startswith("error: ") and message in process.stderr
+  assert process.stderr.count("\n") == 1, process.stderr
+  assert not (tmp_path / "run").exists()
+
+
+def test_another_config_is_refused(finished):
+  path, _ = finished
+  process = launch.command(
+      "experiments.train", _CONFIG, f"--workdir={path}", "--config.seed=3"
+  )
+  assert process.returncode == 2
+  assert "differs in log_every, seed" in process.stderr
+
+
+def test_evaluate_needs_a_run(tmp_path):
+  process = launch.command("experiments.evaluate", f"--workdir={tmp_path}")
+  assert process.returncode == 2
+  assert "workdir must hold a run" in process.stderr

@@ -1,0 +1,311 @@
+"""The launcher: what a run leaves behind, and that it is always the same."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import gaussian
+import jax
+import launch
+import numpy as np
+import pytest
+
+import accounting
+from experiments import _build, _loop, _workdir
+
+
+def _metrics(path):
+  lines = (path / "metrics.jsonl").read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def test_the_same_run_twice_gives_the_same_parameters(tmp_path):
+  digests = [
+      launch.run(launch.config(seed=seed), tmp_path / name)["params_sha256"]
+      for name, seed in (("a", 0), ("b", 0), ("c", 1))
+  ]
+  assert digests[0] == digests[1] != digests[2]
+
+
+def test_without_a_seed_no_two_runs_are_alike(tmp_path):
+  summaries = [
+      launch.run(launch.config(seed=None), tmp_path / name) for name in "ab"
+  ]
+  assert summaries[0]["seed"] is None
+  assert summaries[0]["params_sha256"] != summaries[1]["params_sha256"]
+
+
+@pytest.mark.parametrize("seed", [0, None])
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path, seed, monkeypatch):
+  config = launch.config(
+      seed=seed, train__num_steps=8, save_every=2, log_every=1
+  )
+  if seed is None:  # The same key for the unbroken run and the broken one.
+    monkeypatch.setattr(_build.secrets, "randbits", lambda n: 1234)
+  whole = launch.run(config, tmp_path / "whole")
+
+  class KilledError(Exception):
+    pass
+
+  real_train = _loop.train
+
+  def killed_after_five(experiment, state):
+    for i, item in enumerate(real_train(experiment, state)):
+      if i == 5:
+        raise KilledError
+      yield item
+
+  with monkeypatch.context() as patched:
+    patched.setattr(_loop, "train", killed_after_five)
+    with pytest.raises(KilledError):
+      launch.run(config, tmp_path / "broken")
+  assert not (tmp_path / "broken" / "summary.json").exists()
+  if seed is None:  # Only the checkpoint knows the key now.
+    monkeypatch.setattr(_build.secrets, "randbits", lambda n: 999)
+  resumed = launch.run(config, tmp_path / "broken")
+  assert resumed["params_sha256"] == whole["params_sha256"]
+  assert resumed["epsilon"] == whole["epsilon"]
+  assert [m["step"] for m in _metrics(tmp_path / "broken")] == list(range(1, 9))
+
+
+def test_metrics_mark_what_is_private(tmp_path):
+  config = launch.config(log_every=1)
+  launch.run(config, tmp_path)
+  metrics = _metrics(tmp_path)
+  assert [m["step"] for m in metrics] == [1, 2, 3]
+  for line in metrics:
+    # Everything outside the marked field is a function of public numbers.
+    assert set(line) == {
+        "step", "epsilon", "examples_per_second", "train_seconds",
+        "private_not_for_release",
+    }  # fmt: skip
+    assert line["private_not_for_release"]["loss"] > 0
+  epsilons = [m["epsilon"] for m in metrics]
+  assert epsilons == sorted(epsilons)
+  summary = json.loads((tmp_path / "summary.json").read_text())
+  assert epsilons[-1] == pytest.approx(summary["epsilon"], abs=1e-3)
+  assert "loss" not in summary
+
+
+def test_a_run_stops_at_the_last_step_that_fits(tmp_path):
+  config = launch.config(
+      dp__noise_multiplier=0.6, dp__epsilon=1.0, train__num_steps=500
+  )
+  experiment = _build.build(config)
+  mechanism = experiment.mechanism
+  assert 0 < mechanism.num_steps < 500
+  budget = {"delta": 1e-4, "accountant": "pld"}
+  assert accounting.epsilon(mechanism, **budget) <= 1.0
+  one_more = accounting.Mechanism.from_dict(
+      mechanism.to_dict() | {"num_steps": mechanism.num_steps + 1}
+  )
+  assert accounting.epsilon(one_more, **budget) > 1.0
+  summary = launch.run(config, tmp_path)
+  assert summary["num_steps"] == mechanism.num_steps
+  assert summary["epsilon"] <= 1.0
+
+
+def test_sampler_noise_and_summary_are_one_mechanism(tmp_path):
+  config = launch.config(dp__epsilon=2.0)
+  experiment = _build.build(config)
+  sampler = experiment.private.sampler
+  assert len(sampler) == experiment.mechanism.num_steps
+  strategy_rate = np.mean(
+      [
+          (sampler.batches.draw_fn(np.random.default_rng(i), 0)).size
+          for i in range(2000)
+      ]
+  )
+  # Mean of 2000 binomials of variance 16: standard error 0.09.
+  assert abs(strategy_rate - 16) < 5 * 0.09
+  summary = launch.run(config, tmp_path)
+  assert summary["noise_multiplier"] == experiment.mechanism.noise_multiplier
+  assert summary["sampling_prob"] == experiment.mechanism.sampling_prob
+  again = accounting.Mechanism(
+      noise_multiplier=summary["noise_multiplier"],
+      num_steps=summary["num_steps"],
+      sampling_prob=summary["sampling_prob"],
+      num_examples=summary["num_examples"],
+  )
+  assert accounting.epsilon(again, delta=1e-4) == summary["epsilon"]
+
+
+@pytest.mark.parametrize("microbatch_size", [None, 8])
+@pytest.mark.parametrize("rescale", [True, False])
+def test_noise_of_a_training_step(microbatch_size, rescale):
+  # With noise multiplier 50 the clipped sum, of norm at most C x realised batch
+  # size (some 16), adds less than (30 / (50 sqrt(10,026)))^2 = 4e-5 to the
+  # variance of an update: what is left is the noise.
+  config = launch.config(
+      dp__noise_multiplier=50.0,
+      dp__l2_clip_norm=0.1,
+      dp__rescale_to_unit_norm=rescale,
+      train__learning_rate=0.5,
+      train__microbatch_size=microbatch_size,
+  )
+  experiment = _build.build(config)
+  state = _loop.init_state(experiment)
+  before = [np.asarray(x) for x in jax.tree.leaves(state.params)]
+  state, _ = next(_loop.train(experiment, state))
+  after = [np.asarray(x) for x in jax.tree.leaves(state.params)]
+  change = np.concatenate(
+      [(a - b).ravel() for a, b in zip(after, before, strict=True)]
+  )
+  want = 0.5 * 50.0 * (1.0 if rescale else 0.1) / 16
+  assert gaussian.has_stddev(change, want)
+  assert not gaussian.has_stddev(change, want * 2 / 3)
+  assert not gaussian.has_stddev(change, want * 3 / 2)
+
+
+def test_data_on_which_nothing_may_depend(tmp_path):
+  # Other images, same description: mechanism, sampler and shapes are the same.
+  config = launch.config()
+  experiment = _build.build(config)
+  flipped = _build.build(launch.config(data__train_split="test"))
+  assert experiment.mechanism.num_examples == 1437
+  assert flipped.mechanism.num_examples == 360
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"dp__l2_clip_norm": -1.0}, "l2_clip_norm must be"),
+        ({"dp__l2_clip_norm": 0.0}, "l2_clip_norm must be"),
+        ({"dp__l2_clip_norm": float("nan")}, "l2_clip_norm must be"),
+        ({"dp__l2_clip_norm": float("inf")}, "l2_clip_norm must be"),
+        ({"dp__noise_multiplier": 0.0}, "noise_multiplier must be"),
+        ({"dp__noise_multiplier": -2.0}, "noise_multiplier must be"),
+        ({"dp__noise_multiplier": float("nan")}, "noise_multiplier must be"),
+        ({"dp__epsilon": -1.0}, "epsilon must be"),
+        ({"dp__epsilon": float("nan")}, "epsilon must be"),
+        ({"dp__epsilon": None}, "dp.epsilon or dp.noise_multiplier must be"),
+        ({"dp__delta": 0.0}, "delta must be"),
+        ({"dp__delta": 1.5}, "delta must be"),
+        ({"dp__delta": None}, "dp.delta must be given"),
+        ({"dp__accountant": "moments"}, "accountant must be"),
+        ({"dp__sampling": "shuffled"}, "sampling must be"),
+        ({"dp__neighboring_relation": "any"}, "neighboring_relation must be"),
+        ({"train__num_steps": 0}, "num_steps must be"),
+        ({"train__num_steps": -3}, "num_steps must be"),
+        ({"train__num_steps": None}, "num_steps and train.num_epochs must be"),
+        ({"train__num_epochs": 2.0}, "num_steps and train.num_epochs must be"),
+        (
+            {"train__num_steps": None, "train__num_epochs": float("nan")},
+            "num_epochs and",
+        ),
+        ({"train__expected_batch_size": 5000}, "batch_size.*5000"),
+        ({"train__expected_batch_size": 0}, "batch_size.*0"),
+        ({"train__microbatch_size": 0}, "microbatch_size must be"),
+        ({"train__learning_rate": -1.0}, "learning_rate must be"),
+        ({"train__learning_rate": float("nan")}, "learning_rate must be"),
+        ({"train__optimizer": "sdg"}, "optimizer must be.*'sdg'"),
+        (
+            {"train__optimizer_options": {"momentun": 0.9}},
+            "optimizer_options must fit optax.sgd.*momentun",
+        ),
+        ({"train__schedule": "step"}, "schedule must be one of"),
+        ({"train__ema_decay": 1.0}, "decay must be"),
+        ({"eval__params": "best"}, "eval.params must be one of"),
+        ({"model__name": "cnn"}, "name must be one of"),
+        ({"model__options": {"chanels": 3}}, "chanels is no option"),
+        ({"data__source": "mnist"}, "must be one of.*'mnist'"),
+        ({"data__train_split": "valid"}, "split.*valid"),
+        ({"data__num_examples": 1000}, "num_examples must be.*1437.*1000"),
+        ({"data__std": (0.0,)}, "std must be positive"),
+        ({"data__mean": (0.1, 0.2)}, "mean must be one number"),
+        ({"augment__num_views": 0}, "num_views must be"),
+        ({"augment__num_views": 4}, "num_views must be 1 without"),
+        ({"augment__names": ("rotate",)}, "names must be some of"),
+        ({"seed": -1}, "seed must be"),
+    ],
+    ids=str,
+)
+def test_bad_fields_are_named(fields, message):
+  with pytest.raises(ValueError, match=message):
+    _build.build(launch.config(**fields))
+
+
+def test_delta_of_one_over_n_is_warned_of():
+  with pytest.warns(UserWarning, match="delta"):
+    _build.build(launch.config(dp__delta=0.01))
+
+
+def test_another_config_in_the_workdir_is_refused(tmp_path):
+  workdir = _workdir.Workdir(tmp_path / "run")
+  workdir.claim(launch.config())
+  other = launch.config(dp__epsilon=5.0, train__learning_rate=0.1)
+  with pytest.raises(
+      ValueError, match="differs in dp.epsilon, train.learning_rate"
+  ):
+    workdir.claim(other)
+  foreign = tmp_path / "foreign"
+  foreign.mkdir()
+  (foreign / "thesis.tex").write_text("")
+  with pytest.raises(ValueError, match="which holds other files"):
+    _workdir.Workdir(foreign).claim(other)
+  assert not (foreign / "config.json").exists()
+
+
+def test_half_written_metrics_are_read_as_far_as_they_go(tmp_path):
+  workdir = _workdir.Workdir(tmp_path)
+  for step in (1, 2, 3):
+    workdir.append_metrics({"step": step})
+  with open(tmp_path / "metrics.jsonl", "a") as file:
+    file.write('{"step": 4, "epsil')
+  assert [m["step"] for m in workdir.read_metrics()] == [1, 2, 3]
+  workdir.keep_metrics_until(2)
+  assert [m["step"] for m in workdir.read_metrics()] == [1, 2]
+  (tmp_path / "metrics.jsonl").write_text('{"st\n{"step": 1}\n')
+  with pytest.raises(ValueError, match="must hold JSON lines"):
+    workdir.read_metrics()
+  (tmp_path / "summary.json").write_text("[1, 2")
+  with pytest.raises(ValueError, match="summary.json must hold JSON"):
+    workdir.read_summary()
+
+
+def test_digest_sees_names_shapes_types_and_bits():
+  base = {"a": np.zeros((2, 3), np.float32)}
+  others = [
+      {"b": np.zeros((2, 3), np.float32)},
+      {"a": np.zeros((3, 2), np.float32)},
+      {"a": np.zeros((2, 3), np.float16)},
+      {"a": np.full((2, 3), -0.0, np.float32)},
+  ]
+  digests = {_workdir.params_sha256(x) for x in [base, *others]}
+  assert len(digests) == 5
+  assert _workdir.params_sha256(base) == _workdir.params_sha256(
+      {"a": np.zeros((2, 3), np.float32)}
+  )
+
+
+def test_a_killed_run_leaves_no_summary_and_goes_on(tmp_path):
+  flags = [
+      "--config=configs/digits_cnn.py:smoke=True",
+      f"--workdir={tmp_path}/run",
+      "--config.train.num_steps=100000",
+      "--config.save_every=20",
+      "--config.log_every=20",
+  ]
+  process = subprocess.Popen(
+      [sys.executable, "-m", "experiments.train", *flags],
+      cwd=launch.ROOT,
+      stdout=subprocess.PIPE,
+      text=True,
+  )
+  for line in process.stdout:  # Killed in the middle, some steps after a save.
+    if line.startswith("step 60/"):
+      break
+  time.sleep(0.05)
+  process.send_signal(signal.SIGKILL)
+  process.communicate()
+  names = {path.name for path in (tmp_path / "run").iterdir()}
+  assert "summary.json" not in names and "config.json" in names
+  assert not any(name.endswith(".partial") for name in names)
+  saved = [
+      int(p.name)
+      for p in (tmp_path / "run" / "checkpoints").iterdir()
+      if p.name.isdigit()
+  ]
+  assert max(saved) >= 40

@@ -1,0 +1,43 @@
+"""Runs of the launcher in small, for the tests."""
+
+import importlib
+import pathlib
+import subprocess
+import sys
+
+from experiments import _build, _workdir, train
+
+ROOT = pathlib.Path(__file__).parents[2]
+CONFIGS = sorted(
+    path.stem
+    for path in (ROOT / "configs").glob("*.py")
+    if path.stem not in ("__init__", "common")
+)
+
+
+def config(name="digits_cnn", arg="smoke=True", **fields):
+  """The config of that name, with fields set by dotted name ("_" for ".")."""
+  value = importlib.import_module(f"configs.{name}").get_config(arg)
+  with value.unlocked():
+    value.update_from_flattened_dict(
+        {key.replace("__", "."): field for key, field in fields.items()}
+    )
+  return value.lock()
+
+
+def run(value, path):
+  """Trains in this process; returns the summary."""
+  workdir = _workdir.Workdir(pathlib.Path(path))
+  experiment = _build.build(value)
+  workdir.claim(value)
+  return train.run(experiment, workdir)
+
+
+def command(module, *flags):
+  """Runs `python -m module flags` from the checkout; returns the process."""
+  return subprocess.run(
+      [sys.executable, "-m", module, *flags],
+      capture_output=True,
+      text=True,
+      cwd=ROOT,
+  )
