@@ -42,6 +42,7 @@ _TEST = [
     "pytest>=8.2",
     "pytest-xdist>=3.6",
     "ruff>=0.9",
+    "setuptools>=77",
 ]
 
 setuptools.setup(

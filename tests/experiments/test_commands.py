@@ -44,10 +44,8 @@ def test_a_finished_run_is_told_again_and_not_run_again(finished):
 def test_evaluate_agrees_with_the_summary_and_tells_classes(finished):
   path, _ = finished
   summary = json.loads((path / "summary.json").read_text())
-  for flags, key in ([], "test_accuracy_ema"), (
-      ["--params=last"],
-      "test_accuracy",
-  ):
+  cases = {"test_accuracy_ema": [], "test_accuracy": ["--params=last"]}
+  for key, flags in cases.items():
     process = launch.command(
         "experiments.evaluate", f"--workdir={path}", *flags
     )
