@@ -1,4 +1,4 @@
-"""CIFAR-10, Wide-ResNet from scratch, as De et al. 2022 (arXiv 2204.13650).
+r"""CIFAR-10, Wide-ResNet from scratch, as De et al. 2022 (arXiv 2204.13650).
 
   python -m experiments.train --workdir=runs/cifar10 \
     --config=configs/cifar10_wrn.py:epsilon=8,path=data/cifar10.npz

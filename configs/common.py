@@ -83,7 +83,7 @@ def base() -> ml_collections.ConfigDict:
       and which parameters the result is told of, chosen beforehand.
     log_every, save_every: In steps; None for about 50 lines and 10 saves a run.
   """
-  return ml_collections.ConfigDict(
+  config = ml_collections.ConfigDict(
       {
           "name": "",
           "seed": config_dict.placeholder(int),
@@ -120,11 +120,16 @@ def base() -> ml_collections.ConfigDict:
               "schedule": "constant",
               "ema_decay": 0.999,
           },
-          "eval": {"batch_size": 500, "params": "ema"},
+          "eval": {
+              "batch_size": 500,
+              "num_examples": config_dict.placeholder(int),
+              "params": "ema",
+          },
           "log_every": config_dict.placeholder(int),
           "save_every": config_dict.placeholder(int),
       }
   )
+  return config.lock()  # A recipe's own misspelt field is an error too.
 
 
 def tanh_cnn(*, epsilon: float) -> ml_collections.ConfigDict:

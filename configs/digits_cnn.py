@@ -1,4 +1,4 @@
-"""Bundled digits, small CNN: trains privately in seconds, needs no download.
+r"""Bundled digits, small CNN: trains privately in seconds, needs no download.
 
   python -m experiments.train --config=configs/digits_cnn.py:epsilon=3.0 \
     --workdir=runs/digits

@@ -1,4 +1,4 @@
-"""Fashion-MNIST, tanh CNN, from scratch.
+r"""Fashion-MNIST, tanh CNN, from scratch.
 
   python -m experiments.train --workdir=runs/fashion_mnist \
     --config=configs/fashion_mnist_cnn.py:epsilon=3.0,path=data/fashion-mnist

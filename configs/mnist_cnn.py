@@ -1,4 +1,4 @@
-"""MNIST, tanh CNN, from scratch.
+r"""MNIST, tanh CNN, from scratch.
 
   python -m experiments.train --workdir=runs/mnist \
     --config=configs/mnist_cnn.py:epsilon=3.0,path=data/mnist.npz

@@ -16,7 +16,7 @@ def _source(num_examples=23):
 def _model(predict):
   def apply_fn(params, images):
     label = predict(images[:, 0, 0, 0])
-    return params * (label[:, None] == jnp.arange(4.0)[None])
+    return params * (label[:, None] == jnp.arange(4.0)[None]).astype(jnp.float32)
 
   return _build.Model(
       apply_fn=apply_fn,
