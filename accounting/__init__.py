@@ -14,3 +14,10 @@ from accounting.epsilon import delta as delta
 from accounting.epsilon import epsilon as epsilon
 from accounting.epsilon import epsilon_curve as epsilon_curve
 from accounting.mechanism import Mechanism as Mechanism
+from accounting.profile import PrivacyProfile as PrivacyProfile
+from accounting.profile import privacy_profile as privacy_profile
+from accounting.statement import Statement as Statement
+from accounting.statement import make_statement as make_statement
+from accounting.tuning import TuningCost as TuningCost
+from accounting.tuning import tuning_cost as tuning_cost
+from accounting.users import user_epsilon as user_epsilon

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accounting import _limits
 from accounting import mechanism as mechanism_lib
 
 # Fourier transforms leave about 1e-14 of mass where none should be.
@@ -29,10 +30,12 @@ MIN_DELTA = 1e-13
 # Widths of a bin, finest first; 1e-4 is dp-accounting's own.
 _LADDER = tuple(10.0 ** (k / 10) for k in range(-80, 1))
 _DEFAULT = 1e-4
-# Building one step costs 3 us a bin; composing, 0.3 us and 100 bytes.
+# Building one step costs 0.7 us a bin; composing, 0.3 us and 100 bytes.
 _STEP_BINS = 100_000
-_MAX_STEP_BINS = 500_000
+_MAX_STEP_BINS = 1_000_000
 _MAX_TOTAL_BINS = 2**22
+# From this many steps on, the length is computed before memory is taken.
+_CHECKED_STEPS = 10**6
 # dp-accounting drops noise beyond this many deviations: a mass of exp(-50).
 _TAIL_DEVIATIONS = 9.8
 
@@ -103,6 +106,7 @@ class LossDistribution(NamedTuple):
 _UNBOUNDED = Direction(
     np.zeros(1), np.zeros(1), 1.0, upper=np.zeros(2), lower=np.zeros(2)
 )
+_HOPELESS = LossDistribution((_UNBOUNDED,), math.inf)
 
 
 def composed(
@@ -118,6 +122,8 @@ def composed(
     The distribution; all its mass is at infinity where the noise is so small
     that bins would have to be wider than 1.
   """
+  if _limits.hopeless(mechanism):
+    return _HOPELESS
   step, times = _split(mechanism)
   interval = _interval(step, times) * coarsening
   return _composed(step, times, interval)
@@ -126,16 +132,19 @@ def composed(
 def composed_prefixes(
     mechanism: mechanism_lib.Mechanism, *, steps: list[int]
 ) -> list[LossDistribution]:
-  """Returns the distribution after each of some numbers of steps.
+  """Returns the distribution after each of some ascending numbers of steps.
 
-  All come from one step's distribution, on the grid that the longest needs.
+  All but the last come from one step's distribution, on a grid that adds at
+  most 0.02% to epsilon; the last is that of `composed`.
   """
   runs = [dataclasses.replace(mechanism, num_steps=t) for t in steps]
-  if mechanism.sampling_prob == 1:
+  if mechanism.sampling_prob == 1 or _limits.hopeless(mechanism):
     return [composed(run) for run in runs]
   step, _ = _split(mechanism)
-  interval = _interval(step, max(steps))
-  return [_composed(step, t, interval) for t in steps]
+  interval = max(_interval(step, steps[-1]), _deviation(step) / 20)
+  interval = next((h for h in _LADDER if h >= interval), math.inf)
+  before = [_composed(step, t, interval) for t in steps[:-1]]
+  return [*before, composed(runs[-1])]
 
 
 def _split(
@@ -145,6 +154,7 @@ def _split(
 
   k Gaussian releases without sampling are one with noise over sqrt(k).
   """
+  mechanism = _limits.tame(mechanism)
   plain = mechanism.sampling_prob == 1 and mechanism.sampling == "poisson"
   if plain or mechanism.sampling == "deterministic":
     count = mechanism.max_participations
@@ -175,12 +185,29 @@ def _interval(step: mechanism_lib.Mechanism, times: int) -> float:
         min(_DEFAULT, deviation / 16),
         min(2 * largest / _STEP_BINS, deviation / 14),
     )
-  mean = math.log1p(deviation**2)  # Of Renyi's order 2, hence not below it.
+  wanted = max(wanted, 2 * largest / _MAX_STEP_BINS)
+  return fit_interval(wanted, deviation=deviation, largest=largest, times=times)
+
+
+def fit_interval(
+    wanted: float, *, deviation: float, largest: float, times: int
+) -> float:
+  """Returns a width on the ladder that leaves memory enough to compose.
+
+  Args:
+    wanted: The least width that would do.
+    deviation: Root of the chi-square divergence of one step, or about that.
+    largest: The largest loss of one step.
+    times: How many steps are composed.
+
+  Returns:
+    A width, or infinity where it would have to be above 1.
+  """
+  # The mean is at most Renyi's divergence of order 2.
+  mean = math.log1p(deviation**2)
   total = times * mean + 15 * math.sqrt(2 * times * mean) + 2 * largest
   total = min(total, 2 * times * largest)
-  wanted = max(
-      wanted, 2 * largest / _MAX_STEP_BINS, 2 * total / _MAX_TOTAL_BINS
-  )
+  wanted = max(wanted, 2 * total / _MAX_TOTAL_BINS)
   return next((h for h in _LADDER if h >= wanted), math.inf)
 
 
@@ -213,8 +240,10 @@ def _built(step: mechanism_lib.Mechanism, interval: float):
   import dp_accounting as dp
   from dp_accounting.pld import privacy_loss_distribution as pld
 
-  relation = dp.NeighboringRelation[step.neighboring_relation.upper()]
+  from accounting import _discretise
+
   if step.sampling == "truncated_poisson":
+    relation = dp.NeighboringRelation[step.neighboring_relation.upper()]
     return pld.from_truncated_subsampled_gaussian_mechanism(
         dataset_size=step.num_examples,
         sampling_probability=step.sampling_prob,
@@ -223,11 +252,11 @@ def _built(step: mechanism_lib.Mechanism, interval: float):
         value_discretization_interval=interval,
         neighboring_relation=relation,
     )
-  return pld.from_gaussian_mechanism(
-      standard_deviation=step.noise_multiplier,
-      value_discretization_interval=interval,
+  return _discretise.gaussian(
+      noise=step.noise_multiplier,
       sampling_prob=step.sampling_prob,
-      neighboring_relation=relation,
+      interval=interval,
+      replace=step.neighboring_relation == "replace_one",
   )
 
 
@@ -236,11 +265,30 @@ def _composed(
     step: mechanism_lib.Mechanism, times: int, interval: float
 ) -> LossDistribution:
   if not interval <= _LADDER[-1]:
-    return LossDistribution((_UNBOUNDED,), math.inf)
+    return _HOPELESS
   pld = _built(step, interval)
+  if times > _CHECKED_STEPS and not _fits(pld, times):
+    return _HOPELESS
   if times > 1:
     pld = pld.self_compose(times)
   return read(pld, interval)
+
+
+def _fits(pld, times: int) -> bool:
+  """Tells whether the composed distribution fits into memory.
+
+  The width was chosen from the loss of a step, but rounding adds to its
+  variance, and 10**15 steps add that up.
+  """
+  from dp_accounting.pld import common
+
+  for direction in read(pld, 1.0).directions:
+    low, high = common.compute_self_convolve_bounds(
+        direction.probs, times, 1e-15
+    )
+    if high - low > 4 * _MAX_TOTAL_BINS:
+      return False
+  return True
 
 
 def read(pld, interval: float) -> LossDistribution:

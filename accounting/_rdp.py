@@ -23,6 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from accounting import _limits
 from accounting import mechanism as mechanism_lib
 
 # Rounding in the logarithm of a sum near 1, over as many terms as the order.
@@ -50,24 +51,46 @@ def epsilons(
   """
   orders, rdp = step_divergences(_single(mechanism))
   counts = np.asarray([_compositions(mechanism, t) for t in steps], float)
+  blocks = [
+      to_epsilon(orders, counts[i : i + _BLOCK, None] * rdp, delta=delta)
+      for i in range(0, len(counts), _BLOCK)
+  ]
+  values, best = zip(*blocks, strict=True)
+  return np.concatenate(values), np.concatenate(best)
+
+
+def to_epsilon(
+    orders: np.ndarray, rdp: np.ndarray, *, delta: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Converts rows of Renyi divergences to epsilon.
+
+  Args:
+    orders: Orders, all above 1, shape [num_orders].
+    rdp: Divergences, shape [num_rows, num_orders].
+    delta: The delta of the guarantee.
+
+  Returns:
+    Epsilon and the order that gave it, each of shape [num_rows].
+  """
   offset = np.log1p(-1 / orders) - np.log(delta * orders) / (orders - 1)
-  values, best = np.empty(len(counts)), np.empty(len(counts))
-  for start in range(0, len(counts), _BLOCK):
-    block = slice(start, start + _BLOCK)
-    total = counts[block, None] * rdp
-    eps = np.where(delta**2 + np.expm1(-total) > 0, 0.0, total + offset)
-    index = np.argmin(eps, axis=1)
-    values[block] = np.maximum(eps[np.arange(len(index)), index], 0.0)
-    best[block] = orders[index]
-  return values, best
+  eps = np.where(delta**2 + np.expm1(-rdp) > 0, 0.0, rdp + offset)
+  index = np.argmin(eps, axis=1)
+  return np.maximum(np.min(eps, axis=1), 0.0), orders[index]
+
+
+def divergences(
+    mechanism: mechanism_lib.Mechanism,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the grid of orders and the whole run's divergence at each."""
+  orders, rdp = step_divergences(_single(mechanism))
+  return orders, _compositions(mechanism, mechanism.num_steps) * rdp
 
 
 def delta(mechanism: mechanism_lib.Mechanism, *, epsilon: float) -> float:
   """Returns the least delta that RDP can show for `epsilon`."""
   from dp_accounting.rdp import rdp_privacy_accountant
 
-  orders, rdp = step_divergences(_single(mechanism))
-  total = _compositions(mechanism, mechanism.num_steps) * rdp
+  orders, total = divergences(mechanism)
   # An infinite divergence says nothing, and the library's formula chokes on it.
   finite = np.isfinite(total)
   if not finite.any():
@@ -100,6 +123,10 @@ def step_divergences(
   """
   import dp_accounting as dp
 
+  if _limits.hopeless(step):
+    orders = np.array(dp.rdp.rdp_privacy_accountant.DEFAULT_RDP_ORDERS)
+    return orders, np.full(len(orders), np.inf)
+  step = _limits.tame(step)
   relation = step.neighboring_relation.upper()
   accountant = dp.rdp.RdpAccountant(
       neighboring_relation=dp.NeighboringRelation[relation]

@@ -43,33 +43,49 @@ def smallest(
   """
   # Aims at the middle of the accepted range, to fall on neither side of it.
   goal = math.log(target) + 0.5 * math.log1p(-rtol)
-  x = min(max(guess, low), high)
-  value = fn(x)
-  outside, inside = (x, value), None
-  if value <= target:
-    outside, inside = None, (x, value)
-  factor = 1.02
-  for _ in range(_MAX_CALLS):
-    if inside and inside[1] >= target * (1 - rtol):
-      return inside[0]
+  x, slope = min(max(guess, low), high), 1.5
+  inside = outside = previous = None
+  for turn in range(_MAX_CALLS):
+    point = (x, fn(x))
+    if point[1] <= target:
+      inside = point
+      if point[1] >= target * (1 - rtol) or x <= low:
+        return x
+    else:
+      outside = point
+      if x >= high:
+        return None
     if inside and outside:
       if math.log(inside[0] / outside[0]) < 1e-9:
         return inside[0]  # fn jumps over the accepted range.
       x = math.exp(_between(outside, inside, goal))
-    elif inside:
-      if inside[0] <= low:
-        return low
-      x, factor = max(low, inside[0] / factor), factor**2
     else:
-      if outside[0] >= high:
-        return None
-      x, factor = min(high, outside[0] * factor), factor**2
-    value = fn(x)
-    if value <= target:
-      inside = (x, value)
-    else:
-      outside = (x, value)
-  return inside[0] if inside else None
+      slope = _slope(previous, point, slope)
+      x = min(max(x * _stride(point[1], goal, slope, turn), low), high)
+    previous = point
+  raise RuntimeError("The search did not end: the function is not monotone.")
+
+
+def _slope(previous, point, slope: float) -> float:
+  """How fast the logarithm falls with that of x, from the last two points."""
+  if previous is None or not (
+      0 < point[1] < math.inf and 0 < previous[1] < math.inf
+  ):
+    return slope
+  run = math.log(previous[0] / point[0])
+  rise = math.log(point[1] / previous[1])
+  return min(max(rise / run, 0.1), 50.0) if run != 0 else slope
+
+
+def _stride(value: float, goal: float, slope: float, turn: int) -> float:
+  """Factor from a point towards the goal, while only one side is known."""
+  if value == 0:
+    return 0.5
+  if math.isinf(value):
+    return 2.0
+  # Longer and longer, lest a wrong slope never reaches the other side.
+  step = (math.log(value) - goal) / slope * 1.5 ** max(0, turn - 2)
+  return math.exp(min(max(step, -3.0), 3.0))
 
 
 def _between(outside, inside, goal: float) -> float:

@@ -63,7 +63,7 @@ def calibrate_noise(
   coarse = _epsilon_of(at, delta=delta, accountant=accountant, coarse=True)
   bounds = {"target": target, "low": MIN_NOISE, "high": MAX_NOISE}
   guess = _clt_noise(mechanism, epsilon=target, delta=delta)
-  near = _search.smallest(coarse, guess=guess, rtol=1e-3, **bounds)
+  near = _search.smallest(coarse, guess=guess, rtol=_RTOL, **bounds)
   noise = _search.smallest(fn, guess=near or MAX_NOISE, rtol=_RTOL, **bounds)
   if noise is None:
     rule = f"within reach of a noise multiplier of {MAX_NOISE:g}"

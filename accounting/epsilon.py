@@ -27,7 +27,7 @@ ACCOUNTANTS = ("pld", "rdp")
 # Beyond this, a guarantee is said to be vacuous: exp(50) is no bound at all.
 VACUOUS_EPSILON = 50.0
 # Curves of more points than this are interpolated between about as many.
-_KNOTS_PER_OCTAVE = 3
+_KNOTS_PER_OCTAVE = 2
 _EXACT_POINTS = 40
 
 
@@ -108,7 +108,7 @@ def epsilon_curve(
   Returns:
     An array of epsilons, one for each entry of `steps`, never falling with
     the number of steps. RDP's is exact at each. PLD's is exact at the last, at
-    about three points an octave, and where at most 40 are asked for;
+    about two points an octave, and where at most 40 are asked for;
     elsewhere it is interpolated (monotone cubic in the logarithms).
 
   Raises:

@@ -1,0 +1,146 @@
+"""The commands of `dp-budget` that explain: what a guarantee means and covers.
+
+Invariant: a command returns its answer twice, as data and as text, both from
+the same numbers, and writes no file but the one it was asked to.
+"""
+
+import dataclasses
+import pathlib
+
+from accounting import (
+    _plots,
+    _render,
+    _report,
+    _validate,
+    _words,
+    profile,
+    statement,
+    tuning,
+    users,
+)
+from accounting._answer import Answer, scientific_up, sentence, table
+from accounting._answer import fields as fields_of
+from accounting._arguments import Plan
+
+
+def profile_of(plan: Plan, arguments) -> Answer:
+  path = arguments.plot and _plots.check_path(arguments.plot)
+  found = profile.privacy_profile(
+      plan.mechanism, reconstruction_prior=arguments.prior
+  )
+  if path:
+    _plots.save(_plots.guarantee(found), path)
+  points = [
+      {"epsilon": e, "delta": d}
+      for e, d in zip(
+          found.epsilons.tolist(), found.deltas.tolist(), strict=True
+      )
+  ]
+  facts = statement.profile_facts(found)
+  fields = plan.mechanism.to_dict() | {"profile": points} | facts
+  rows = [
+      ("mu of the Gaussian guarantee", f"{found.gdp_mu:.5g}"),
+      ("its regret", f"{found.gdp_regret:.2g}"),
+      ("Bayes success (a coin: 50%)", _words.percent(found.bayes_success)),
+      *_words.attack_rows(facts),
+  ]
+  every = points[::11]
+  text = "\n\n".join(
+      [
+          table(("the best attack", "at most"), rows),
+          table(
+              ("epsilon", "delta"),
+              [
+                  (f"{p['epsilon']:.4f}", scientific_up(p["delta"]))
+                  for p in every
+              ],
+          ),
+      ]
+  )
+  return Answer(fields=fields, text=text, mechanism=plan.mechanism)
+
+
+def tuning_of(plan: Plan, arguments) -> Answer:
+  cost = tuning.tuning_cost(
+      plan.mechanism,
+      num_trials_mean=arguments.num_trials_mean,
+      distribution=arguments.distribution,
+      delta=plan.delta,
+  )
+  fields = fields_of(plan, arguments) | dataclasses.asdict(cost)
+  fields |= {
+      "accountant": "rdp",
+      "num_trials_mean": arguments.num_trials_mean,
+      "distribution": arguments.distribution,
+  }
+  rows = [
+      ("one run", _words.up(cost.epsilon_single)),
+      (
+          f"the best of a random number of runs, {arguments.distribution}, "
+          f"mean {arguments.num_trials_mean:g}",
+          _words.up(cost.epsilon_tuned),
+      ),
+      ("all of that many runs", _words.up(cost.epsilon_naive)),
+  ]
+  text = table(("released", "epsilon (rdp)"), rows)
+  return Answer(fields=fields, text=text, mechanism=plan.mechanism)
+
+
+def users_of(plan: Plan, arguments) -> Answer:
+  if arguments.accountant != "pld":
+    _validate.fail("accountant", "pld for users", arguments.accountant)
+  value = users.user_epsilon(
+      plan.mechanism,
+      examples_per_user=arguments.examples_per_user,
+      delta=plan.delta,
+  )
+  fields = fields_of(plan, arguments)
+  fields |= {
+      "epsilon": value,
+      "examples_per_user": arguments.examples_per_user,
+  }
+  text = f"{sentence(fields)}, users of {arguments.examples_per_user} examples"
+  return Answer(fields=fields, text=text, mechanism=plan.mechanism)
+
+
+def statement_of(plan: Plan, arguments) -> Answer:
+  made = statement.make_statement(
+      plan.mechanism,
+      delta=plan.delta,
+      accountant=arguments.accountant,
+      batches=arguments.batches,
+      unit=arguments.unit,
+  )
+  return _stated(made, arguments, {})
+
+
+def report(arguments) -> Answer:
+  """Verifies a finished run, and states what it may claim."""
+  checked = _report.verify(pathlib.Path(arguments.workdir))
+  made = _report.state(checked, unit=arguments.unit)
+  return _stated(made, arguments, {"verified": True})
+
+
+def _stated(made: statement.Statement, arguments, more: dict) -> Answer:
+  """Renders a statement in the format asked for."""
+  if arguments.format == "json":
+    arguments.json = True
+  # The statement says its warnings itself, in every format but JSON.
+  warnings = tuple(made.facts["warnings"]) if arguments.json else ()
+  fields = made.facts | more
+  text = _FORMATS.get(arguments.format, _render.text)(made)
+  if not arguments.output:
+    return Answer(fields=fields, text=text, warnings=warnings, pure=True)
+  pathlib.Path(arguments.output).write_text(text, encoding="utf-8")
+  text = f"wrote {arguments.output}"
+  return Answer(fields=fields, text=text, warnings=warnings, pure=True)
+
+
+def _html(made: statement.Statement) -> str:
+  plots = []
+  if made.profile is not None:
+    plots.append(_plots.svg(_plots.guarantee(made.profile)))
+  return _render.html(made, plots=plots)
+
+
+_FORMATS = {"html": _html, "markdown": _render.markdown}

@@ -1,0 +1,99 @@
+"""Plots of epsilon over time and of the whole guarantee.
+
+matplotlib is imported when a plot is made, and draws without a display.
+Invariant: a plot shows numbers computed elsewhere, and computes none.
+"""
+
+import io
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from accounting import _validate
+from accounting.profile import PrivacyProfile
+
+SUFFIXES = (".png", ".svg")
+_SIZE = (6.4, 3.6)
+
+
+def check_path(path: str) -> pathlib.Path:
+  """Refuses a file name that no plot can be written to."""
+  found = pathlib.Path(path)
+  if found.suffix.lower() not in SUFFIXES:
+    _validate.fail("plot", "a file name ending in .png or .svg", path)
+  return found
+
+
+def curve(steps: Sequence[int], epsilons: Sequence[float], *, label: str):
+  """Draws epsilon against the number of steps; returns the figure."""
+  figure, axes = _figure(1)
+  axes[0].plot(steps, epsilons)
+  axes[0].set(xlabel="steps", ylabel="epsilon", title=label)
+  axes[0].set_ylim(bottom=0)
+  return figure
+
+
+def guarantee(profile: PrivacyProfile):
+  """Draws delta against epsilon, and the best attack; returns the figure."""
+  figure, axes = _figure(2)
+  axes[0].semilogy(profile.epsilons, np.maximum(profile.deltas, 1e-13))
+  axes[0].set(xlabel="epsilon", ylabel="delta", title="Privacy profile")
+  from scipy import special
+
+  rates = np.linspace(1e-4, 1 - 1e-4, 400)
+  mu = profile.gdp_mu
+  if np.isfinite(mu):
+    label = f"mu = {mu:.3g}"
+    axes[1].plot(rates, special.ndtr(special.ndtri(rates) + mu), label=label)
+  axes[1].plot([0, 1], [0, 1], ":", color="gray", label="guessing")
+  points = profile.tpr_at_fpr
+  axes[1].plot(list(points), list(points.values()), "o", label="this run")
+  axes[1].set(
+      xlabel="false positive rate",
+      ylabel="true positive rate",
+      title="Best membership attack",
+  )
+  axes[1].legend(frameon=False)
+  return figure
+
+
+def save(figure, path: pathlib.Path) -> None:
+  """Writes a figure to a file of the format that its name ends in."""
+  with _fixed_ids():
+    figure.savefig(path, format=path.suffix[1:].lower(), **_plain(path.suffix))
+
+
+def svg(figure) -> str:
+  """Returns a figure as an <svg> element to put inside a page."""
+  buffer = io.StringIO()
+  with _fixed_ids():
+    figure.savefig(buffer, format="svg", **_plain(".svg"))
+  document = buffer.getvalue()
+  return document[document.index("<svg") :]
+
+
+def _plain(suffix: str) -> dict:
+  """No date in the file, so that the same run gives the same bytes."""
+  return {"metadata": {"Date": None}} if suffix.lower() == ".svg" else {}
+
+
+def _fixed_ids():
+  import matplotlib
+
+  return matplotlib.rc_context({"svg.hashsalt": "dp-budget"})
+
+
+def _figure(count: int):
+  """Makes a figure of its own, outside pyplot's global state."""
+  from matplotlib import figure
+
+  made = figure.Figure(
+      figsize=(_SIZE[0] * (1 if count == 1 else 1.5), _SIZE[1]),
+      layout="constrained",
+  )
+  axes = made.subplots(1, count, squeeze=False)[0]
+  for ax in axes:
+    ax.grid(alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+  return made, axes

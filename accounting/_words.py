@@ -1,0 +1,279 @@
+"""The sentences of a statement.
+
+Plain words for someone who is no expert, one function for each section. They
+say only what `facts` holds, and name what the guarantee leaves out.
+
+>>> up(3.88268), up(float("inf")), percent(0.3459)
+('3.883', 'infinite', '34.59%')
+"""
+
+import math
+from typing import Any
+
+_RELATIONS = {
+    "add_or_remove_one": "one has one {unit} more than the other",
+    "replace_one": "they have the same size and differ in one {unit}",
+    "replace_special": (
+        "in one of them one {unit} is blanked, and contributes nothing"
+    ),
+}
+_SAMPLINGS = {
+    "poisson": (
+        "every {unit} enters every batch independently, with probability "
+        "{sampling_prob:.6g}"
+    ),
+    "truncated_poisson": (
+        "every {unit} enters every batch independently, with probability "
+        "{sampling_prob:.6g}, and of more than {max_batch_size} a uniformly "
+        "random {max_batch_size} are kept"
+    ),
+    "fixed_without_replacement": (
+        "every batch is a fresh, uniformly random set of a fixed size, a "
+        "fraction {sampling_prob:.6g} of the data"
+    ),
+    "deterministic": (
+        "no chance is counted on; every {unit} is in at most one of "
+        "floor(1 / {sampling_prob:.6g}) steps in a row, and who is in it does "
+        "not depend on whether anyone else is"
+    ),
+}
+_ACCOUNTANTS = {
+    "pld": "privacy loss distributions (PLD)",
+    "rdp": "Renyi differential privacy (RDP)",
+}
+
+
+def up(value: float, *, digits: int = 3) -> str:
+  """Writes a number rounded up, so that a bound still holds as printed."""
+  if value is None or math.isinf(value):
+    return "infinite"
+  scale = 10**digits
+  # A hair's breadth for numbers that are already round in decimal.
+  return f"{math.ceil(value * scale * (1 - 1e-12)) / scale:.{digits}f}"
+
+
+def percent(value: float) -> str:
+  """Writes a probability in percent, rounded up."""
+  return f"{math.ceil(value * 1e4 * (1 - 1e-12)) / 100:.4g}%"
+
+
+def sections(facts: dict[str, Any], make) -> tuple:
+  """Writes all sections.
+
+  Args:
+    facts: The facts of a `Statement`.
+    make: The class `Section`, which this module cannot import.
+
+  Returns:
+    Sections, in the order they should be read.
+  """
+  parts = [
+      ("Claim", _claim(facts), ()),
+      ("Warnings", tuple(facts["warnings"]), ()),
+      ("Who is trusted", _TRUST, ()),
+      ("What is protected", _unit(facts), _relation_rows(facts)),
+      ("What is released", _RELEASE, ()),
+      ("What the guarantee covers, and what not", _coverage(facts), ()),
+      ("Accounting", _accounting(facts), _accounting_rows(facts)),
+      ("Delta", _delta(facts), ()),
+      ("What an attacker gains", _attack(facts), attack_rows(facts)),
+      ("Randomness and arithmetic", _ARITHMETIC, ()),
+      ("Versions", (), tuple(facts["versions"].items())),
+  ]
+  return tuple(
+      make(title=title, paragraphs=paragraphs, rows=rows)
+      for title, paragraphs, rows in parts
+      if paragraphs or rows
+  )
+
+
+def _claim(facts) -> tuple[str, ...]:
+  relation = facts["neighboring_relation"].replace("_", " ")
+  return (
+      f"The run is ({up(facts['epsilon'])}, {facts['delta']:g})-differentially "
+      f"private under the {relation} relation, for one {facts['unit']} at a "
+      "time, if batches were drawn as stated under Accounting.",
+  )
+
+
+_TRUST = (
+    "Central model: whoever runs the training sees the raw data and is "
+    "trusted with it. The guarantee is against everyone who sees what is "
+    "released, whatever else they know and however much they compute.",
+    "It does not protect the data where they are collected, stored or "
+    "processed: access control, logs, crash dumps and timing are outside it.",
+)
+
+
+def _unit(facts) -> tuple[str, ...]:
+  unit = facts["unit"]
+  relation = _RELATIONS[facts["neighboring_relation"]].format(unit=unit)
+  return (
+      f"The unit of privacy is one {unit}. Two data sets are neighbours if "
+      f"{relation}. A person with several of them is protected less: "
+      "`dp-budget users` computes by how much.",
+      "Epsilon of the same run under each relation "
+      "(- where there is no analysis):",
+  )
+
+
+def _relation_rows(facts) -> tuple[tuple[str, str], ...]:
+  return tuple(
+      (name, "-" if value is None else up(value))
+      for name, value in facts["epsilon_by_relation"].items()
+  )
+
+
+_RELEASE = (
+    "All iterates: the noisy sum of clipped gradients of every step, hence "
+    "every checkpoint, every average of them and the final model. Anything "
+    "computed from these alone, predictions included, costs nothing more.",
+)
+
+
+def _coverage(facts) -> tuple[str, ...]:
+  return (
+      f"Covered: the {facts['num_steps']} gradient steps of this one run.",
+      "Not covered, unless accounted for as well: other runs on the same data "
+      "(tuning; see `dp-budget tuning`); statistics of the data used in "
+      "preprocessing, such as normalisation constants, vocabularies or the "
+      "removal of duplicates; evaluation on private data; early stopping or "
+      "the choice of a checkpoint by such an evaluation; and the training "
+      "loss and realised batch sizes, if shown to anyone.",
+      "The number of examples, the clip norm and the settings of the run are "
+      "taken to be public.",
+  )
+
+
+def _accounting(facts) -> tuple[str, ...]:
+  sampling = _SAMPLINGS[facts["sampling"]].format(**facts)
+  rounding = (
+      "Its losses are put on a grid, rounded so that epsilon can only come "
+      "out too large, by 0.1% or so at most in usual settings."
+      if facts["accountant"] == "pld"
+      else "It is an upper bound that PLD usually improves by about 10%."
+  )
+  return (
+      f"Accountant: {_ACCOUNTANTS[facts['accountant']]}. {rounding}",
+      f"It assumes that {sampling}; that each gradient is clipped by itself; "
+      "that sums are divided by the expected batch size, never by the "
+      "realised one; and that noise is added once per step, whose number "
+      "counts updates and not microbatches, empty batches included.",
+      _satisfied(facts),
+  )
+
+
+def _satisfied(facts) -> str:
+  drawn, sampling = facts["batches"], facts["sampling"]
+  bound = up(facts["epsilon_deterministic"])
+  if facts["neighboring_relation"] != "replace_one":
+    bound += f" (for blanking one {facts['unit']})"
+  if sampling == "deterministic":
+    return "Fixed batches and shuffled epochs both satisfy this."
+  if drawn is None:
+    return (
+        "Nobody has said whether the program draws batches so. If it shuffles "
+        f"or goes through the data in order, epsilon is {bound}: no more than "
+        "that is proven."
+    )
+  if drawn == "poisson" and "poisson" in sampling:
+    return (
+        "The program is said to draw batches so. If it merely shuffled, "
+        f"epsilon would be {bound}."
+    )
+  return (
+      f"The program is said to use {drawn} batches: the assumption is NOT met, "
+      f"and only epsilon {bound} is proven."
+  )
+
+
+def _accounting_rows(facts) -> tuple[tuple[str, str], ...]:
+  epochs = facts["num_steps"] * facts["sampling_prob"]
+  rows = [
+      (
+          "noise multiplier (noise on the sum / clip norm)",
+          f"{facts['noise_multiplier']:.6g}",
+      ),
+      ("steps (updates)", f"{facts['num_steps']}"),
+      ("sampling probability", f"{facts['sampling_prob']:.6g}"),
+      ("expected epochs (steps x probability)", f"{epochs:.6g}"),
+  ]
+  if facts["num_examples"] is not None:
+    size = facts["num_examples"] * facts["sampling_prob"]
+    rows += [
+        ("stated number of examples", f"{facts['num_examples']}"),
+        ("expected batch size", f"{size:.6g}"),
+    ]
+  return tuple(rows)
+
+
+def _delta(facts) -> tuple[str, ...]:
+  delta, total = facts["delta"], facts["num_examples"]
+  text = (
+      f"With probability at most about delta = {delta:g} the bound "
+      "exp(epsilon) may fail altogether. "
+  )
+  if total is None:
+    return (
+        text + "It should be well below 1 over the number of examples, "
+        "which was not stated.",
+    )
+  side = "below" if delta < 1 / total else "NOT below"
+  return (
+      text + f"It is {side} 1 / {total} = {1 / total:.3g}, delta times the "
+      f"number of examples being {delta * total:.3g}.",
+  )
+
+
+def _attack(facts) -> tuple[str, ...]:
+  if "gdp_mu" not in facts:
+    return ("No tight analysis of this sampler is known to say it from.",)
+  mu = facts["gdp_mu"]
+  fit = (
+      "so that mu describes the whole guarantee"
+      if facts["gdp_regret"] < 0.01
+      else "so that mu alone overstates what an attacker gains"
+  )
+  return (
+      "An attacker who knows everything but whether one person's "
+      f"{facts['unit']} was used guesses right with probability at most "
+      f"{percent(facts['bayes_success'])}, where a coin gets 50%. Falsely "
+      "accusing 1% of those who were not, they find at most "
+      f"{percent(facts['tpr_at_fpr']['0.01'])} of those who were.",
+      "Telling neighbours apart is at least as hard as telling N(0, 1) from "
+      f"N({mu:.4g}, 1), the {mu:.4g}-Gaussian guarantee; error rates differ "
+      f"by at most {facts['gdp_regret']:.2g} from it, {fit}.",
+  )
+
+
+def attack_rows(facts: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+  """Returns what the best attack reaches, row by row."""
+  if "gdp_mu" not in facts:
+    return ()
+  rows = [
+      (
+          f"true positive rate at {percent(float(rate))} false positives",
+          percent(value),
+      )
+      for rate, value in facts["tpr_at_fpr"].items()
+  ]
+  return (
+      *rows,
+      (
+          "advantage (true minus false positive rate)",
+          percent(facts["advantage"]),
+      ),
+      (
+          "reconstruction, where it succeeds in "
+          f"{percent(facts['reconstruction_prior'])} without the model",
+          percent(facts["reconstruction_bound"]),
+      ),
+  )
+
+
+_ARITHMETIC = (
+    "The analysis takes real numbers and perfect randomness. Floating-point "
+    "noise has been attacked in simpler settings (Mironov 2012), and a "
+    "generator that is not cryptographic could be; neither is covered. A seed "
+    "that is published, or kept where others can read it, voids the guarantee.",
+)

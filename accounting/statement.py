@@ -1,0 +1,212 @@
+"""What a run may claim: the same facts as data, and as sentences.
+
+Covers the reporting list of "How to DP-fy ML" (Ponomareva et al. 2023,
+2303.00654) and the components that NIST SP 800-226 asks to evaluate.
+Invariant: every number in a sentence is one of `Statement.facts`, and an
+epsilon is rounded up wherever it is shown, so that the claim holds as printed.
+
+>>> from accounting.mechanism import Mechanism
+>>> run = Mechanism.for_batch_size(
+...     expected_batch_size=4096, num_examples=50_000,
+...     noise_multiplier=3.0, num_steps=1000)
+>>> made = make_statement(run, delta=1e-5)
+>>> made.sections[0].paragraphs[0][:59]
+'The run is (3.883, 1e-05)-differentially private under the '
+"""
+
+import dataclasses
+import importlib.metadata
+import math
+import platform
+import warnings
+from typing import Any
+
+from accounting import _validate, _words
+from accounting.epsilon import check_delta, check_supported, evaluate, vacuous
+from accounting.mechanism import NEIGHBORING_RELATIONS, Mechanism
+from accounting.profile import PrivacyProfile, privacy_profile
+
+BATCHES = ("poisson", "shuffled", "fixed")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Section:
+  """A heading, its paragraphs, and rows of a table where there is one."""
+
+  title: str
+  paragraphs: tuple[str, ...]
+  rows: tuple[tuple[str, str], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Statement:
+  """What may be claimed of a run.
+
+  Attributes:
+    facts: Every number and choice, as values that JSON can hold.
+    sections: The same in words.
+    profile: The whole guarantee, or None where PLD has no analysis.
+  """
+
+  facts: dict[str, Any]
+  sections: tuple[Section, ...]
+  profile: PrivacyProfile | None
+
+
+def make_statement(
+    mechanism: Mechanism,
+    *,
+    delta: float,
+    accountant: str = "pld",
+    batches: str | None = None,
+    unit: str = "example",
+) -> Statement:
+  """States what a run may claim.
+
+  Args:
+    mechanism: What the run releases.
+    delta: The delta of the guarantee.
+    accountant: "pld" or "rdp".
+    batches: How the program really draws batches: "poisson", "shuffled",
+      "fixed", or None where nobody has said.
+    unit: What one example is, in a word or two: "image", "patient record".
+
+  Returns:
+    The statement.
+
+  Raises:
+    ValueError: As `accounting.epsilon`.
+  """
+  delta = _check(mechanism, delta, accountant, batches)
+  value, notes = evaluate(mechanism, delta=delta, accountant=accountant)
+  profile = _profile(mechanism)
+  facts = {
+      "epsilon": value,
+      "delta": delta,
+      "accountant": accountant,
+      **mechanism.to_dict(),
+      "batches": batches,
+      "unit": unit,
+      "epsilon_by_relation": _by_relation(mechanism, delta, accountant),
+      "epsilon_deterministic": deterministic_epsilon(mechanism, delta=delta),
+      "versions": versions(),
+  }
+  if profile is not None:
+    facts |= profile_facts(profile)
+  facts["warnings"] = [
+      *dict.fromkeys(
+          [str(n) for n in notes + vacuous(value)]
+          + delta_warnings(mechanism, delta)
+          + batch_warnings(facts)
+      )
+  ]
+  return Statement(
+      facts=facts, sections=_words.sections(facts, Section), profile=profile
+  )
+
+
+def _check(mechanism, delta, accountant, batches) -> float:
+  check_supported(mechanism, accountant=accountant)
+  if batches is not None:
+    _validate.choice("batches", batches, options=BATCHES)
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Said in the statement itself.
+    return check_delta(mechanism, delta)
+
+
+def delta_warnings(mechanism: Mechanism, delta: float) -> list[str]:
+  """Returns what `check_delta` has to say about this delta."""
+  with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    check_delta(mechanism, delta)
+  return [str(w.message) for w in caught]
+
+
+def batch_warnings(facts: dict[str, Any]) -> list[str]:
+  """Says where batches are not drawn as the accounting assumes.
+
+  Args:
+    facts: With "sampling", "batches", "neighboring_relation" and
+      "epsilon_deterministic" (None if there is no delta to compute it at).
+
+  Returns:
+    Warnings, none of them if all is well.
+  """
+  amplified = facts["sampling"] != "deterministic"
+  found = []
+  if amplified and facts["batches"] in ("shuffled", "fixed"):
+    text = (
+        f"batches are {facts['batches']}, but accounted for as "
+        f"{facts['sampling'].replace('_', ' ')}: that is not proven."
+    )
+    if facts["epsilon_deterministic"] is not None:
+      bound = _words.up(facts["epsilon_deterministic"])
+      text += f" Without counting on sampling, epsilon is {bound}."
+    found.append(text)
+  if not amplified and facts["neighboring_relation"] == "add_or_remove_one":
+    found.append(
+        "deterministic batches and add_or_remove_one: this holds if the other "
+        "examples stay in their batches when one leaves, as with a fixed slot "
+        "for each. If batches close up, use replace_one."
+    )
+  return found
+
+
+def deterministic_epsilon(mechanism: Mechanism, *, delta: float) -> float:
+  """Returns epsilon when nothing is counted on from sampling.
+
+  Args:
+    mechanism: Any run.
+    delta: A checked delta.
+
+  Returns:
+    Epsilon by PLD (by RDP at a delta of 1e-13 or less) of batches each example
+    is in at most once in floor(1 / sampling_prob) steps.
+  """
+  fixed = dataclasses.replace(
+      mechanism, sampling="deterministic", max_batch_size=None
+  )
+  return evaluate(fixed, delta=delta, accountant="pld")[0]
+
+
+def profile_facts(profile: PrivacyProfile) -> dict[str, Any]:
+  """Returns a profile's numbers, but for the curve itself."""
+  return {
+      "gdp_mu": profile.gdp_mu,
+      "gdp_regret": profile.gdp_regret,
+      "advantage": profile.advantage,
+      "bayes_success": profile.bayes_success,
+      "tpr_at_fpr": {f"{k:g}": v for k, v in profile.tpr_at_fpr.items()},
+      "reconstruction_prior": profile.reconstruction_prior,
+      "reconstruction_bound": profile.reconstruction_bound,
+  }
+
+
+def _profile(mechanism: Mechanism) -> PrivacyProfile | None:
+  if mechanism.sampling == "fixed_without_replacement":
+    return None
+  return privacy_profile(mechanism)
+
+
+def _by_relation(mechanism: Mechanism, delta: float, accountant: str):
+  """Epsilon under each relation: by the accountant, or else by PLD."""
+  found = {}
+  for relation in NEIGHBORING_RELATIONS:
+    run = dataclasses.replace(mechanism, neighboring_relation=relation)
+    found[relation] = None
+    for name in dict.fromkeys((accountant, "pld")):
+      try:
+        check_supported(run, accountant=name)
+        value, _ = evaluate(run, delta=delta, accountant=name)
+      except ValueError:
+        continue
+      found[relation] = value if math.isfinite(value) else None
+      break
+  return found
+
+
+def versions() -> dict[str, str]:
+  """Returns the versions that the numbers were computed with."""
+  names = ("dp-accounting", "numpy", "scipy")
+  found = {name: importlib.metadata.version(name) for name in names}
+  return {"python": platform.python_version(), **found}

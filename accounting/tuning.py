@@ -1,0 +1,103 @@
+"""What it costs to pick the best of several runs.
+
+Trying settings on the private data and publishing the best run releases more
+than that one run. If the number of runs is itself drawn at random, and not
+told, the cost is a fraction of that of releasing them all. Invariant: the
+bound holds for any way of scoring, and for runs whose settings differ, as long
+as each satisfies the mechanism given here.
+
+>>> from accounting.mechanism import Mechanism
+>>> run = Mechanism(
+...     noise_multiplier=3.0, sampling_prob=4096 / 50_000, num_steps=1000)
+>>> cost = tuning_cost(
+...     run, num_trials_mean=10, distribution="logarithmic", delta=1e-5)
+>>> round(cost.epsilon_single, 2), round(cost.epsilon_tuned, 2)
+(4.21, 6.67)
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from accounting import _rdp, _validate
+from accounting.epsilon import check_delta, check_supported
+from accounting.mechanism import Mechanism
+
+# The shape of the truncated negative binomial that each name stands for.
+_SHAPES = {"logarithmic": 0.0, "geometric": 1.0, "poisson": math.inf}
+DISTRIBUTIONS = tuple(_SHAPES)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TuningCost:
+  """Epsilons of one run, of the best of a random number, and of all.
+
+  Attributes:
+    epsilon_single: Of one run alone.
+    epsilon_tuned: Of the best of a random number of runs.
+    epsilon_naive: Of releasing every one of `ceil(num_trials_mean)` runs.
+  """
+
+  epsilon_single: float
+  epsilon_tuned: float
+  epsilon_naive: float
+
+
+def tuning_cost(
+    mechanism: Mechanism,
+    *,
+    num_trials_mean: float,
+    distribution: str,
+    delta: float,
+) -> TuningCost:
+  """Returns what picking the best of a random number of runs costs.
+
+  Args:
+    mechanism: One run.
+    num_trials_mean: Mean number of runs, at least 1 (above 1 unless
+      "poisson").
+    distribution: How the number of runs is drawn: "logarithmic", "geometric"
+      or "poisson", the last of which can be 0 runs and so no release at all.
+    delta: The delta of each of the guarantees.
+
+  Returns:
+    Three epsilons, all by Renyi divergences.
+
+  Raises:
+    ValueError: If an argument breaks its rule, or RDP has no analysis of the
+      sampler.
+
+  Guarantee:
+    The number of runs must be drawn before the first, from this distribution
+    and independently of the data, and neither it nor any other run released.
+
+  Source: Papernot and Steinke 2022 (2110.03620), Theorems 2 and 6.
+  """
+  from dp_accounting.rdp import rdp_privacy_accountant as rdp
+
+  check_delta(mechanism, delta)
+  check_supported(mechanism, accountant="rdp")
+  _validate.choice("distribution", distribution, options=DISTRIBUTIONS)
+  mean = _validate.real(
+      "num_trials_mean", num_trials_mean, low=1, low_ok=True, high=1e6
+  )
+  if mean == 1 and distribution != "poisson":
+    _validate.fail("num_trials_mean", f"above 1 for {distribution}", mean)
+  orders, divergences = _rdp.divergences(mechanism)
+  # dp-accounting's event of this name would start from divergences that were
+  # not repaired (see `_rdp`), and read one below 0 as a delta of 0.
+  finite = np.isfinite(divergences)
+  tuned = rdp._compute_rdp_repeat_and_select(  # pylint: disable=protected-access
+      orders[finite], divergences[finite], mean, _SHAPES[distribution]
+  )
+  return TuningCost(
+      epsilon_single=_convert(orders, divergences, delta),
+      epsilon_tuned=_convert(orders[finite], tuned, delta),
+      epsilon_naive=_convert(orders, math.ceil(mean) * divergences, delta),
+  )
+
+
+def _convert(orders: np.ndarray, divergences: np.ndarray, delta: float):
+  values, _ = _rdp.to_epsilon(orders, divergences[None], delta=delta)
+  return float(values[0])
