@@ -173,7 +173,7 @@ def _by_rdp(mechanism: Mechanism, *, delta: float):
       mechanism, steps=[mechanism.num_steps], delta=delta
   )
   notes = []
-  if values[0] > 0 and _rdp.at_grid_edge(orders[0]):
+  if 0 < values[0] < math.inf and _rdp.at_grid_edge(orders[0]):
     notes.append(
         _warnings.OrderGridWarning(
             f"The best Renyi order, {orders[0]:g}, is an end of the grid of "

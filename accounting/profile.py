@@ -118,9 +118,10 @@ def true_positive_rates(
 ) -> np.ndarray:
   """Returns the largest true positive rate at each false positive rate.
 
-  At rate x no attack does better than delta(e) + exp(e) x, for any e >= 0 or
-  by exchanging the hypotheses 1 - exp(-e) (1 - delta(e) - x). Both are linear
-  between bins in exp(e), hence least at a bin.
+  At rate x no attack does better than delta(e) + exp(e) x for any e >= 0, nor
+  than 1 - exp(-e) (1 - delta'(e) - x), delta' being that of the hypotheses
+  exchanged. Both are linear in exp(e) between bins, hence least at a bin. An
+  attacker may take either data set for the null hypothesis.
 
   Args:
     loss: The run's loss distribution.
@@ -132,18 +133,24 @@ def true_positive_rates(
   top = max(0.0, *(float(d.losses[-1]) for d in loss.directions))
   width = loss.interval if np.isfinite(loss.interval) else 1.0
   bins = np.arange(int(top / width) + 2) * width
-  deltas = loss.deltas(bins)
+  deltas = [d.deltas(bins) for d in loss.directions]
   with np.errstate(over="ignore"):
     grown, shrunk = np.exp(bins), np.exp(-bins)
-  values = [
-      min(
-          1.0,
-          float(np.min(deltas + grown * x)),
-          float(np.min(1 - shrunk * (1 - deltas - x))),
-      )
-      for x in false_positive_rates
-  ]
-  return np.array(values)
+
+  def best(there, back, x: float) -> float:
+    return min(
+        float(np.min(there + grown * x)),
+        float(np.min(1 - shrunk * (1 - back - x))),
+        1.0,
+    )
+
+  first, last = deltas[0], deltas[-1]
+  return np.array(
+      [
+          max(best(first, last, x), best(last, first, x))
+          for x in false_positive_rates
+      ]
+  )
 
 
 def _roc(direction: _pld.Direction) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,122 @@
+"""Several examples a user, and several runs: known values and limits."""
+
+import dataclasses
+import math
+
+import pytest
+from dp_accounting.pld import privacy_loss_distribution as pld
+from scipy import stats
+
+import accounting
+from accounting import Mechanism
+
+_RUN = Mechanism(
+    noise_multiplier=3.0, sampling_prob=4096 / 50_000, num_steps=1000
+)
+
+
+@pytest.mark.parametrize(("count", "expected"), [(2, 8.807), (4, 21.234)])
+def test_known_values_of_users(count, expected):
+  found = accounting.user_epsilon(_RUN, examples_per_user=count, delta=1e-5)
+  assert found == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_user_of_one_example_is_an_example():
+  assert accounting.user_epsilon(
+      _RUN, examples_per_user=1, delta=1e-5
+  ) == accounting.epsilon(_RUN, delta=1e-5)
+
+
+def test_users_agree_with_dp_accountings_mixture():
+  run = dataclasses.replace(_RUN, noise_multiplier=1.0, num_steps=20)
+  q = run.sampling_prob
+  theirs = pld.from_mixture_gaussian_mechanism(
+      1.0,
+      [0, 1, 2, 3],
+      [stats.binom.pmf(i, 3, q) for i in range(4)],
+      value_discretization_interval=2e-3,
+  ).self_compose(20)
+  with pytest.warns(accounting.VacuousGuaranteeWarning) as caught:
+    ours = accounting.user_epsilon(run, examples_per_user=3, delta=1e-6)
+    accounting.user_epsilon(run, examples_per_user=100, delta=1e-6)
+  assert len(caught) == 1, "Only the second is vacuous."
+  assert ours == pytest.approx(theirs.get_epsilon_for_delta(1e-6), rel=1e-3)
+
+
+def test_more_examples_are_less_private():
+  values = [
+      accounting.user_epsilon(_RUN, examples_per_user=k, delta=1e-5)
+      for k in (1, 2, 3)
+  ]
+  assert values == sorted(values)
+  # No better than k times as bad, which even delta = 0 would cost.
+  assert values[2] > 3 * values[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "match"),
+    [
+        ({}, {"examples_per_user": 0}, "examples_per_user must be an integer"),
+        ({}, {"examples_per_user": 101}, "examples_per_user must be at most"),
+        ({}, {"delta": 1e-14}, "delta must be above 1e-13 for users"),
+        (
+            {"neighboring_relation": "replace"},
+            {},
+            "neighboring_relation must be one of add_or_remove_one, replace_sp",
+        ),
+        (
+            {
+                "sampling": "truncated_poisson",
+                "num_examples": 50_000,
+                "max_batch_size": 5000,
+            },
+            {},
+            "sampling must be one of poisson, deterministic",
+        ),
+    ],
+)
+def test_users_refuse_what_has_no_analysis(change, arguments, match):
+  run = dataclasses.replace(_RUN, **change)
+  arguments = {"examples_per_user": 2, "delta": 1e-5} | arguments
+  with pytest.raises(ValueError, match=match):
+    accounting.user_epsilon(run, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "expected"), [("logarithmic", 6.67), ("poisson", 9.23)]
+)
+def test_known_values_of_tuning(distribution, expected):
+  cost = accounting.tuning_cost(
+      _RUN, num_trials_mean=10, distribution=distribution, delta=1e-5
+  )
+  assert cost.epsilon_single == pytest.approx(4.212, abs=1e-3)
+  assert cost.epsilon_tuned == pytest.approx(expected, abs=5e-3)
+  ten = dataclasses.replace(_RUN, num_steps=10_000)
+  assert cost.epsilon_naive == pytest.approx(
+      accounting.epsilon(ten, delta=1e-5, accountant="rdp"), rel=1e-12
+  )
+  assert cost.epsilon_single < cost.epsilon_tuned < cost.epsilon_naive
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"distribution": "fixed"}, "distribution must be one of logarithmic"),
+        ({"num_trials_mean": 0.5}, r"num_trials_mean must be a number in \[1"),
+        ({"num_trials_mean": math.nan}, "num_trials_mean must be a number"),
+        ({"num_trials_mean": 1}, "num_trials_mean must be above 1 for logar"),
+        ({"delta": 0.0}, "delta must be a number in"),
+    ],
+)
+def test_bad_tuning_is_refused(arguments, match):
+  good = {"num_trials_mean": 5, "distribution": "logarithmic", "delta": 1e-5}
+  with pytest.raises(ValueError, match=match):
+    accounting.tuning_cost(_RUN, **(good | arguments))
+
+
+def test_tuning_needs_an_rdp_analysis():
+  run = dataclasses.replace(_RUN, neighboring_relation="replace")
+  with pytest.raises(ValueError, match="accountant must be one with an anal"):
+    accounting.tuning_cost(
+        run, num_trials_mean=5, distribution="poisson", delta=1e-5
+    )
