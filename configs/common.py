@@ -78,8 +78,10 @@ def base() -> ml_collections.ConfigDict:
       calibrated; with noise_multiplier alone, epsilon is whatever it is; with
       both, the run stops at the last step that fits.
     train: Exactly one of num_steps and num_epochs; steps are
-      round(num_epochs x num_examples / expected_batch_size).
-    eval: Images at a time; how many of the split's first ones (None for all);
+      round(num_epochs x num_examples / expected_batch_size). With
+      physical_batch_size, a batch is computed in pieces of so many examples:
+      less memory, the same numbers, noise once.
+    eval: Images at a time; how many of the split, evenly spaced (None for all);
       and which parameters the result is told of, chosen beforehand.
     log_every, save_every: In steps; None for about 50 lines and 10 saves a run.
   """
@@ -113,7 +115,7 @@ def base() -> ml_collections.ConfigDict:
               "expected_batch_size": 0,
               "num_steps": config_dict.placeholder(int),
               "num_epochs": config_dict.placeholder(float),
-              "microbatch_size": config_dict.placeholder(int),
+              "physical_batch_size": config_dict.placeholder(int),
               "optimizer": "sgd",
               "optimizer_options": {},
               "learning_rate": 0.0,
@@ -172,6 +174,6 @@ def make_smoke(
   config.train.expected_batch_size = 16
   config.train.num_epochs = None
   config.train.num_steps = 3
-  config.train.microbatch_size = None
+  config.train.physical_batch_size = None
   config.eval.num_examples = 40
   config.eval.batch_size = 20

@@ -79,6 +79,9 @@ def build(
   Raises:
     ValueError: If a field breaks its rule; the text names it.
   """
+  size = config.train.physical_batch_size
+  if size is not None and not size > 0:
+    raise ValueError(f"train.physical_batch_size must be positive, got {size}.")
   if config.eval.params not in _EVAL_PARAMS:
     raise ValueError(
         f"eval.params must be one of {_EVAL_PARAMS}, got"
@@ -109,7 +112,6 @@ def build(
           l2_clip_norm=config.dp.l2_clip_norm,
           key=private_key,
           rescale_to_unit_norm=config.dp.rescale_to_unit_norm,
-          microbatch_size=config.train.microbatch_size,
           batch_argnums=(1, 2, 3),
           keep_batch_dim=False,
           return_values=True,

@@ -132,9 +132,9 @@ def test_sampler_noise_and_summary_are_one_mechanism(tmp_path):
   assert accounting.epsilon(again, delta=1e-4) == summary["epsilon"]
 
 
-@pytest.mark.parametrize("microbatch_size", [None, 8])
+@pytest.mark.parametrize("physical_batch_size", [None, 8])
 @pytest.mark.parametrize("rescale", [True, False])
-def test_noise_of_a_training_step(microbatch_size, rescale):
+def test_noise_of_a_training_step(physical_batch_size, rescale):
   # With noise multiplier 50 the clipped sum, of norm at most C x realised batch
   # size (some 16), adds less than (30 / (50 sqrt(10,026)))^2 = 4e-5 to the
   # variance of an update: what is left is the noise.
@@ -143,7 +143,7 @@ def test_noise_of_a_training_step(microbatch_size, rescale):
       dp__l2_clip_norm=0.1,
       dp__rescale_to_unit_norm=rescale,
       train__learning_rate=0.5,
-      train__microbatch_size=microbatch_size,
+      train__physical_batch_size=physical_batch_size,
   )
   experiment = _build.build(config)
   state = _loop.init_state(experiment)
@@ -197,7 +197,7 @@ def test_data_on_which_nothing_may_depend(tmp_path):
         ),
         ({"train__expected_batch_size": 5000}, "batch_size.*5000"),
         ({"train__expected_batch_size": 0}, "batch_size.*0"),
-        ({"train__microbatch_size": 0}, "microbatch_size must be"),
+        ({"train__physical_batch_size": 0}, "physical_batch_size must be"),
         ({"train__learning_rate": -1.0}, "learning_rate must be"),
         ({"train__learning_rate": float("nan")}, "learning_rate must be"),
         ({"train__optimizer": "sdg"}, "optimizer must be.*'sdg'"),
