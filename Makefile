@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 INPUTS := setup.py pyproject.toml requirements.lock
 
-.PHONY: demo test test-slow lint format lock clean
+.PHONY: demo test test-slow lint format docs lock clean
 
 demo: $(VENV)/.installed
 	rm -rf runs/demo
@@ -29,12 +29,17 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
 	$(BIN)/pyink --quiet .
 
+docs: $(VENV)/.installed-test
+	$(PIP) install --constraint requirements.lock --editable ".[docs]"
+	$(BIN)/mkdocs build --strict --site-dir build/site
+
 # Takes the newest versions that setup.py allows and writes them down.
 lock:
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --editable ".[test,docs]"
-	$(BIN)/python -m pip freeze --exclude-editable > requirements.lock
+	$(BIN)/python -m pip freeze --all --exclude-editable \
+	  | grep -v "^pip==" > requirements.lock
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

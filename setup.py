@@ -58,7 +58,7 @@ setuptools.setup(
     install_requires=_REQUIRED,
     extras_require={
         "test": _TEST,
-        "docs": ["plotly>=6.0"],
+        "docs": ["mkdocs>=1.6"],
         "tfds": ["tensorflow-datasets>=4.9.7"],
         "cuda": ["jax[cuda12]>=0.8"],
     },
