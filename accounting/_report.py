@@ -30,6 +30,10 @@ _MECHANISM_KEYS = tuple(f.name for f in dataclasses.fields(Mechanism))
 _OPTIONAL = ("sampling", "max_batch_size", "epsilon_target", "status")
 _POSITIVE = ("l2_clip_norm", "train_seconds", "examples_per_second")
 _COUNTS = ("num_views", "num_parameters")
+_SEED = (
+    "the seed is written in the run's summary: whoever knows it can recompute "
+    "the noise, and against them nothing is protected.",
+)
 _ACCURACIES = ("test_accuracy", "test_accuracy_ema")
 
 
@@ -108,6 +112,7 @@ def state(checked: Checked, *, unit: str) -> statement.Statement:
       # This project's launcher derives its sampler from the same record.
       batches=_batches(checked.mechanism),
       unit=unit,
+      more_warnings=_SEED if checked.summary["seed"] is not None else (),
   )
   rows = tuple(
       (key.replace("_", " "), _shown(checked.summary[key]))

@@ -60,6 +60,7 @@ def make_statement(
     accountant: str = "pld",
     batches: str | None = None,
     unit: str = "example",
+    more_warnings: tuple[str, ...] = (),
 ) -> Statement:
   """States what a run may claim.
 
@@ -70,6 +71,7 @@ def make_statement(
     batches: How the program really draws batches: "poisson", "shuffled",
       "fixed", or None where nobody has said.
     unit: What one example is, in a word or two: "image", "patient record".
+    more_warnings: What else needs to be said, known to the caller alone.
 
   Returns:
     The statement.
@@ -98,6 +100,7 @@ def make_statement(
           [str(n) for n in notes + vacuous(value)]
           + delta_warnings(mechanism, delta)
           + batch_warnings(facts)
+          + list(more_warnings)
       )
   ]
   return Statement(

@@ -349,6 +349,9 @@ def test_report_verifies_a_finished_run(tmp_path, capsys):
   found = _json(capsys, "report", _write(tmp_path, _summary()))
   assert found["verified"] is True
   assert found["epsilon"] == _summary()["epsilon"]
+  assert "can recompute the noise" in found["warnings"][0]
+  secret = _json(capsys, "report", _write(tmp_path, _summary(seed=None)))
+  assert secret["warnings"] == []
   assert budget.main(["report", str(tmp_path)]) == 0
   assert "were recomputed" in " ".join(capsys.readouterr().out.split())
 
