@@ -112,7 +112,7 @@ def base() -> ml_collections.ConfigDict:
               "rescale_to_unit_norm": True,
           },
           "train": {
-              "expected_batch_size": 0,
+              "expected_batch_size": 0.0,
               "num_steps": config_dict.placeholder(int),
               "num_epochs": config_dict.placeholder(float),
               "physical_batch_size": config_dict.placeholder(int),

@@ -87,8 +87,10 @@ def build(
         f"eval.params must be one of {_EVAL_PARAMS}, got"
         f" {config.eval.params!r}."
     )
-  train_source = build_source(config, config.data.train_split)
-  test_source = build_source(config, config.data.test_split, stated=None)
+  train_source = build_source(
+      config, config.data.train_split, num_examples=config.data.num_examples
+  )
+  test_source = build_source(config, config.data.test_split)
   if train_source.label_names != test_source.label_names:
     raise ValueError(
         "data.test_split must have the training split's labels, got"
@@ -123,13 +125,18 @@ def build(
 
 
 def build_source(
-    config: ml_collections.ConfigDict, split: str, **stated: Any
+    config: ml_collections.ConfigDict,
+    split: str,
+    *,
+    num_examples: int | None = None,
 ) -> data.Source:
-  """Loads a split; `stated=None` for one whose size is not accounted with."""
-  options = config.data.options.to_dict()
-  if "stated" not in stated and config.data.num_examples is not None:
-    options["num_examples"] = config.data.num_examples
-  return data.load(config.data.source, split=split, **options)
+  """Loads a split; one that is accounted with has a stated `num_examples`."""
+  return data.load(
+      config.data.source,
+      split=split,
+      num_examples=num_examples,
+      **config.data.options.to_dict(),
+  )
 
 
 def build_mechanism(

@@ -211,6 +211,9 @@ class FixedBatchSampling(BatchSelectionStrategy):
 class PaddedBatches:
   """Batches filled up with -1 to one of a few sizes, so nothing recompiles.
 
+  Which of them a batch got is as private as its realised size, and the time a
+  step takes tells of it; one size only hides that, at the cost of padding.
+
   Attributes:
     batches: What to pad.
     sizes: Ascending sizes; a batch gets the smallest that holds it, and one

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import accounting
-from experiments import _build, _loop, _workdir
+from experiments import _build, _loop, _summary, _workdir
 
 
 def _metrics(path):
@@ -159,13 +159,46 @@ def test_noise_of_a_training_step(physical_batch_size, rescale):
   assert not gaussian.has_stddev(change, want * 3 / 2)
 
 
-def test_data_on_which_nothing_may_depend(tmp_path):
-  # Other images, same description: mechanism, sampler and shapes are the same.
-  config = launch.config()
-  experiment = _build.build(config)
-  flipped = _build.build(launch.config(data__train_split="test"))
-  assert experiment.mechanism.num_examples == 1437
-  assert flipped.mechanism.num_examples == 360
+def test_physical_batches_change_memory_only(tmp_path):
+  # Same examples, views, noise, steps and epsilon; sums differ by rounding.
+  summaries, params = [], []
+  for size in (None, 5, 64):
+    experiment = _build.build(
+        launch.config(
+            train__physical_batch_size=size,
+            augment__names=("crop",),
+            augment__options={"pad": 1},
+            augment__num_views=2,
+        )
+    )
+    start = _loop.init_state(experiment)
+    *_, (state, _) = _loop.train(experiment, start)
+    summaries.append(_summary.privacy(experiment.config, experiment.mechanism))
+    params.append(state.params)
+    assert int(state.step) == 3
+  assert summaries[0] == summaries[1] == summaries[2]
+  for other in params[1:]:
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        params[0],
+        other,
+    )
+
+
+def test_an_empty_batch_is_a_step_like_any_other():
+  config = launch.config(
+      train__expected_batch_size=0.001, dp__noise_multiplier=1.0
+  )
+  for size in (None, 4):
+    config.train.physical_batch_size = size
+    experiment = _build.build(config)
+    state = _loop.init_state(experiment)
+    before = np.asarray(state.params["linear"]["kernel"])
+    state, loss = next(_loop.train(experiment, state))
+    assert loss == 0 and int(state.step) == 1
+    # Noise of 1.0 x 1.0 / 0.001, learning rate 1: about a thousand.
+    moved = np.asarray(state.params["linear"]["kernel"]) - before
+    assert gaussian.has_stddev(moved, 1000.0)
 
 
 @pytest.mark.parametrize(
