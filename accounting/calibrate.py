@@ -216,6 +216,8 @@ def _clt_noise(mechanism: Mechanism, *, epsilon: float, delta: float) -> float:
   """
   from scipy import optimize, special
 
+  epsilon = min(epsilon, 1e4)  # A guess need not be good beyond.
+
   def excess(log_mu: float) -> float:
     mu = math.exp(log_mu)
     near = special.ndtr(-epsilon / mu + mu / 2)
@@ -223,8 +225,14 @@ def _clt_noise(mechanism: Mechanism, *, epsilon: float, delta: float) -> float:
     far = math.exp(epsilon + special.log_ndtr(-epsilon / mu - mu / 2))
     return near - far - delta
 
-  mu = math.exp(optimize.brentq(excess, -30.0, 10.0, xtol=1e-3))
-  q, steps = mechanism.sampling_prob, mechanism.num_steps
+  ends = (-30.0, 10.0)
+  if excess(ends[0]) >= 0:
+    mu = math.exp(ends[0])
+  elif excess(ends[1]) <= 0:
+    mu = math.exp(ends[1])
+  else:
+    mu = math.exp(optimize.brentq(excess, *ends, xtol=1e-3))
+  q, steps = max(mechanism.sampling_prob, 1e-12), mechanism.num_steps
   if mechanism.sampling == "deterministic":
     q, steps = 1.0, mechanism.max_participations
   if mechanism.neighboring_relation == "replace_one":

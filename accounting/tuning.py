@@ -88,6 +88,10 @@ def tuning_cost(
   # dp-accounting's event of this name would start from divergences that were
   # not repaired (see `_rdp`), and read one below 0 as a delta of 0.
   finite = np.isfinite(divergences)
+  if not finite.any():
+    return TuningCost(
+        epsilon_single=math.inf, epsilon_tuned=math.inf, epsilon_naive=math.inf
+    )
   tuned = rdp._compute_rdp_repeat_and_select(  # pylint: disable=protected-access
       orders[finite], divergences[finite], mean, _SHAPES[distribution]
   )

@@ -240,6 +240,24 @@ def test_infinity_is_null_in_json(capsys):
   assert "vacuous" in found["warnings"][0]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["statement"],
+        ["compare"],
+        ["curve"],
+        ["users", "--examples-per-user=3"],
+        ["tuning", "--num-trials-mean=5", "--distribution=poisson"],
+    ],
+    ids=lambda c: c[0],
+)
+def test_hardly_any_noise_breaks_no_command(command, capsys):
+  assert (
+      budget.main([*command, *_PLAN, *_DELTA, "--noise-multiplier=1e-6"]) == 0
+  )
+  assert "infinite" in capsys.readouterr().out
+
+
 # --- Statement and report -------------------------------------------------
 
 

@@ -88,6 +88,20 @@ def test_every_sampler_can_be_calibrated(fields):
   assert dataclasses.replace(found, noise_multiplier=1.0) == run
 
 
+@pytest.mark.parametrize("prob", [1e-300, 0.1])
+@pytest.mark.parametrize("target", [1e-300, 1e-6, 1e300])
+@pytest.mark.parametrize("delta", [1e-300, 1e-5, 1 - 1e-16])
+@pytest.mark.filterwarnings("ignore::accounting.AccountingWarning")
+def test_extreme_targets_end_in_an_answer_or_a_refusal(prob, target, delta):
+  run = Mechanism(noise_multiplier=1.0, num_steps=5, sampling_prob=prob)
+  try:
+    found = accounting.calibrate_noise(run, epsilon=target, delta=delta)
+  except ValueError as error:
+    assert "within reach of a noise multiplier" in str(error)
+  else:
+    assert accounting.epsilon(found, delta=delta) <= target
+
+
 @pytest.mark.parametrize("accountant", ["pld", "rdp"])
 @pytest.mark.parametrize("target", [0.5, 3.0])
 def test_one_step_more_would_not_fit(accountant, target):
