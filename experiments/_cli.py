@@ -15,17 +15,17 @@ def run(main: Callable[[], None]) -> None:
   """Parses the flags of the command line, then calls `main`."""
   logging.set_verbosity(logging.WARNING)
   # A config file is code: parsing it can end in any of these.
-  with exit_on_mistake(flags.Error, AttributeError, KeyError):
+  with exit_on(flags.Error, ValueError, OSError, AttributeError, KeyError):
     flags.FLAGS(sys.argv)
   main()
 
 
 @contextlib.contextmanager
-def exit_on_mistake(*also: type[Exception]):
-  """Turns ValueError and OSError, and the types given, into exit code 2."""
+def exit_on(*errors: type[Exception]):
+  """Turns errors of these types into one line and exit code 2."""
   try:
     yield
-  except (ValueError, OSError, *also) as error:
+  except errors as error:
     print(f"error: {_one_line(error)}", file=sys.stderr)
     sys.exit(2)
 

@@ -89,14 +89,14 @@ class RunLog:
             _workdir.PRIVATE: {"loss": loss},
         }
     )
-    text = (
-        f"epsilon {epsilon:.3f}, {rate:.0f} examples/s,"
-        f" loss {loss:.3f} (private, not for release)"
-    )
     if self._console.is_terminal:
+      text = f"epsilon {epsilon:.3f}, loss {loss:.2f} (not for release)"
       self._bar.update(self._task, description=text)
     else:
-      self._console.print(f"step {step}/{self._num_steps}: {text}")
+      self._console.print(
+          f"step {step}/{self._num_steps}: epsilon {epsilon:.3f},"
+          f" {rate:.0f} examples/s, loss {loss:.3f} (private, not for release)"
+      )
 
 
 def _epsilons(mechanism, dp, log_every) -> dict[int, float]:

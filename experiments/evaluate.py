@@ -14,7 +14,7 @@ import ml_collections
 from absl import flags
 
 from experiments import _build, _cli, _evaluation, _workdir
-from jax_privacy import averaging, checkpoint
+from jax_privacy import averaging, checkpoint, data
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
 _SPLIT = flags.DEFINE_string(
@@ -27,7 +27,7 @@ _PARAMS = flags.DEFINE_enum(
 
 def main() -> None:
   """Runs the command line."""
-  with _cli.exit_on_mistake():
+  with _cli.exit_on(ValueError, OSError):
     workdir = _workdir.Workdir(pathlib.Path(_WORKDIR.value))
     stored = workdir.read_config()
     if stored is None:
@@ -38,13 +38,14 @@ def main() -> None:
     model = _build.build_model(config, source, jax.random.key(0))
     which = _PARAMS.value or config.eval.params
     step, params = _restore(workdir, model, which)
-  accuracy = _evaluation.evaluate(
-      model,
-      params,
-      source,
-      batch_size=config.eval.batch_size,
-      num_examples=config.eval.num_examples,
-  )
+  with _cli.exit_on(data.ImageError, OSError):
+    accuracy = _evaluation.evaluate(
+        model,
+        params,
+        source,
+        batch_size=config.eval.batch_size,
+        num_examples=config.eval.num_examples,
+    )
   if split == config.data.train_split:
     print("These are training examples: the numbers are PRIVATE.")
   print(

@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import _build, _cli, _log, _loop, _summary, _workdir
-from jax_privacy import checkpoint
+from jax_privacy import checkpoint, data
 
 _SAVES_A_RUN = 10
 
@@ -27,7 +27,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
 
 def main() -> None:
   """Runs the command line."""
-  with _cli.exit_on_mistake():
+  with _cli.exit_on(ValueError, OSError):
     config = _CONFIG.value
     workdir = _workdir.Workdir(pathlib.Path(_WORKDIR.value))
     workdir.check(config)
@@ -36,7 +36,9 @@ def main() -> None:
       experiment = _build.build(config)
       workdir.claim(config)
   if summary is None:
-    summary = run(experiment, workdir)
+    # An image is decoded when it is drawn, and a disk fills up when it does.
+    with _cli.exit_on(data.ImageError, OSError):
+      summary = run(experiment, workdir)
   _summary.show(summary)
 
 

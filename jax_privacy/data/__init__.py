@@ -16,6 +16,7 @@ with is the *stated* one.
 
 from jax_privacy.data import augment as augment
 from jax_privacy.data.arrays import ArraySource as ArraySource
+from jax_privacy.data.decode import ImageError as ImageError
 from jax_privacy.data.registry import load as load
 from jax_privacy.data.registry import names as names
 from jax_privacy.data.source import Batch as Batch

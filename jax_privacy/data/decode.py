@@ -56,7 +56,7 @@ def decode_image(
     uint8 [height, width, channels].
 
   Raises:
-    ValueError: if the image cannot be read, has another size and may not be
+    ImageError: if the image cannot be read, has another size and may not be
       resized, or has more than 8 bits a channel.
   """
   try:
@@ -68,7 +68,7 @@ def decode_image(
   except _Refused:
     raise
   except _ERRORS as error:
-    raise ValueError(f"{what} must be a readable image: {error}.") from error
+    raise ImageError(f"{what} must be a readable image: {error}.") from error
   if size is not None and image.size != (size[1], size[0]):
     image = image.resize((size[1], size[0]), PIL.Image.Resampling.BILINEAR)
   return np.asarray(image).reshape(image.height, image.width, channels)
@@ -91,7 +91,11 @@ def check_channels(channels: int) -> int:
   return channels
 
 
-class _Refused(ValueError):
+class ImageError(ValueError):
+  """An image that cannot be used; found when it is first read."""
+
+
+class _Refused(ImageError):
   """A whole image of a kind that is not accepted."""
 
 

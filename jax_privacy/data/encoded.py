@@ -29,6 +29,8 @@ from jax_privacy.data import decode, source
 class EncodedSource(source.Labelled):
   """Encoded images, each behind a function that opens it.
 
+  Reading an example raises ImageError if its image cannot be used.
+
   Args:
     openers: n functions without arguments; each gives a path, or a new binary
       stream.

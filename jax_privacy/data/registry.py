@@ -8,7 +8,8 @@ and add its line here.
 >>> load("digits", color="red")
 Traceback (most recent call last):
 ...
-ValueError: color is no option of 'digits': must be one of num_examples, split.
+ValueError: color is no option of 'digits': must be one of image_shape, \
+num_examples, split.
 """
 
 import inspect

@@ -3,7 +3,11 @@
 import json
 
 import launch
+import numpy as np
+import PIL.Image
 import pytest
+
+from jax_privacy import data
 
 _CONFIG = "--config=configs/digits_cnn.py:smoke=True"
 
@@ -94,3 +98,64 @@ def test_evaluate_needs_a_run(tmp_path):
   process = launch.command("experiments.evaluate", f"--workdir={tmp_path}")
   assert process.returncode == 2
   assert "workdir must hold a run" in process.stderr
+
+
+def _folder_of_digits(path):
+  """Twenty real images, two classes, as PNG files."""
+  source = data.load("digits")
+  arrays = source.as_arrays()
+  for split in ("train", "test"):
+    for label in (0, 1):
+      folder = path / split / f"digit_{label}"
+      folder.mkdir(parents=True)
+      for i in np.flatnonzero(arrays["label"] == label)[:10]:
+        image = PIL.Image.fromarray(arrays["image"][i, ..., 0])
+        image.save(folder / f"{i}.png")
+
+
+def _folder_recipe(path, root):
+  """A recipe of the user's own, outside the checkout."""
+  recipe = path / "mine.py"
+  recipe.write_text(f"""
+from configs import digits_cnn
+
+def get_config(arg=None):
+  config = digits_cnn.get_config("smoke=True")
+  config.data.source = "folder"
+  config.data.options = {{"path": {str(root)!r}, "channels": 1}}
+  config.data.num_examples = 20
+  config.dp.delta = 1e-2
+  config.train.expected_batch_size = 15
+  return config
+""")
+  return recipe
+
+
+def test_a_folder_of_images_by_a_recipe_of_ones_own(tmp_path):
+  root = tmp_path / "images"
+  _folder_of_digits(root)
+  flags = [
+      f"--config={_folder_recipe(tmp_path, root)}",
+      f"--workdir={tmp_path}/run",
+  ]
+  process = launch.command("experiments.train", *flags)
+  assert process.returncode == 0, process.stderr
+  process = launch.command("experiments.evaluate", f"--workdir={tmp_path}/run")
+  assert "  digit_0: " in process.stdout and "on 20 examples" in process.stdout
+
+
+def test_an_unreadable_image_is_named_when_it_is_drawn(tmp_path):
+  root = tmp_path / "images"
+  _folder_of_digits(root)
+  images = sorted((root / "train" / "digit_1").iterdir())
+  for image in images:
+    image.write_bytes(b"no image")
+  process = launch.command(
+      "experiments.train",
+      f"--config={_folder_recipe(tmp_path, root)}",
+      f"--workdir={tmp_path}/run",
+  )
+  assert process.returncode == 2
+  last = process.stderr.strip().splitlines()[-1]
+  assert last.startswith("error: ") and "must be a readable image" in last
+  assert any(str(image) in last for image in images)

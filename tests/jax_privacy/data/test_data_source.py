@@ -280,7 +280,7 @@ def test_arrays_by_name():
         ),
         (
             {"name": "digits", "path": "x"},
-            "path is no option of 'digits': must be one of num_examples, split",
+            "path is no option of 'digits': must be one of image_shape,",
         ),
         ({"name": "idx"}, "path must be given for 'idx', got none"),
     ],
