@@ -26,6 +26,8 @@ MAX_NOISE = 1e8
 MAX_STEPS = 10**8
 _DIGITS = 6
 _COARSENING = 5.0
+# Half of the 0.999 promised is left for rounding the noise up.
+_RTOL = 5e-4
 
 
 def calibrate_noise(
@@ -154,10 +156,6 @@ def calibrate_batch_size(
     _validate.fail("epsilon", rule, epsilon)
   _say(at(size), delta=delta, accountant=accountant)
   return at(size)
-
-
-# Half of the 0.999 promised is left for rounding the noise up.
-_RTOL = 5e-4
 
 
 def _check(mechanism, epsilon, delta, accountant) -> float:
