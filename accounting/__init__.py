@@ -14,6 +14,7 @@ from accounting.epsilon import delta as delta
 from accounting.epsilon import epsilon as epsilon
 from accounting.epsilon import epsilon_curve as epsilon_curve
 from accounting.mechanism import Mechanism as Mechanism
+from accounting.mechanism import steps_for_epochs as steps_for_epochs
 from accounting.profile import PrivacyProfile as PrivacyProfile
 from accounting.profile import privacy_profile as privacy_profile
 from accounting.statement import Statement as Statement

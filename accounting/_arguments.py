@@ -16,7 +16,7 @@ import dataclasses
 import math
 
 from accounting import _validate, _warnings
-from accounting.mechanism import SAMPLINGS, Mechanism
+from accounting.mechanism import SAMPLINGS, Mechanism, steps_for_epochs
 from accounting.statement import BATCHES
 
 # Stands in for a number that a command looks for and so does not read.
@@ -178,7 +178,7 @@ def _num_steps(arguments, prob: float) -> tuple[int, list[str]]:
   if steps is not None:
     return steps, []
   epochs = _validate.real("epochs", epochs, low=0, high=1e9)
-  prob = _validate.real("sampling_prob", prob, low=0, high=1, high_ok=True)
+  sampled = steps_for_epochs(num_epochs=epochs, sampling_prob=prob)
   per_epoch = min(1 / prob, 2.0**53)
   # Ten epochs of a tenth each are a hundred steps, whatever 1 / 0.1 rounds to.
   low = math.floor(per_epoch * (1 + 1e-12))
@@ -187,8 +187,7 @@ def _num_steps(arguments, prob: float) -> tuple[int, list[str]]:
   if arguments.sampling == "deterministic":
     steps, how = choices[0], "epochs of floor(1 / sampling_prob) steps"
   else:
-    steps = math.ceil(epochs * per_epoch * (1 - 1e-12))
-    how = "epochs / sampling_prob, rounded up"
+    steps, how = sampled, "epochs / sampling_prob, rounded up"
   return steps, [
       f"{epochs:g} epochs are taken as {steps} steps ({how}); dropping each "
       f"epoch's short last batch makes {choices[0]}, keeping it {choices[1]}."

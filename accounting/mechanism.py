@@ -248,6 +248,27 @@ class Mechanism:
     return cls(**fields)
 
 
+def steps_for_epochs(*, num_epochs: float, sampling_prob: float) -> int:
+  """Returns the steps that so many epochs are taken as.
+
+  Args:
+    num_epochs: Expected number of times that an example is seen, above 0.
+    sampling_prob: Probability that an example takes part in a step.
+
+  Returns:
+    num_epochs / sampling_prob, rounded up: at least the epochs asked for.
+
+  Raises:
+    ValueError: If an argument breaks its rule.
+  """
+  epochs = _validate.real("num_epochs", num_epochs, low=0)
+  prob = _validate.real(
+      "sampling_prob", sampling_prob, low=0, high=1, high_ok=True
+  )
+  # Ten epochs of a tenth each are a hundred steps, whatever 1 / 0.1 rounds to.
+  return math.ceil(epochs * min(1 / prob, 2.0**53) * (1 - 1e-12))
+
+
 def _optional_integer(name: str, value: Any) -> int | None:
   return None if value is None else _validate.integer(name, value)
 

@@ -78,7 +78,7 @@ def base() -> ml_collections.ConfigDict:
       calibrated; with noise_multiplier alone, epsilon is whatever it is; with
       both, the run stops at the last step that fits.
     train: Exactly one of num_steps and num_epochs; steps are
-      round(num_epochs x num_examples / expected_batch_size). With
+      num_epochs x num_examples / expected_batch_size, rounded up. With
       physical_batch_size, a batch is computed in pieces of so many examples:
       less memory, the same numbers, noise once.
     eval: Images at a time; how many of the split, evenly spaced (None for all);

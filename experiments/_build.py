@@ -157,13 +157,16 @@ def build_mechanism(
   mechanism = accounting.Mechanism.for_batch_size(
       expected_batch_size=config.train.expected_batch_size,
       num_examples=num_examples,
-      num_steps=_num_steps(config, num_examples),
-      noise_multiplier=1.0
-      if dp.noise_multiplier is None
-      else dp.noise_multiplier,
+      num_steps=1,
+      noise_multiplier=(
+          1.0 if dp.noise_multiplier is None else dp.noise_multiplier
+      ),
       sampling=dp.sampling,
       max_batch_size=dp.max_batch_size,
       neighboring_relation=dp.neighboring_relation,
+  )
+  mechanism = dataclasses.replace(
+      mechanism, num_steps=_num_steps(config, mechanism.sampling_prob)
   )
   if dp.delta is None:
     raise ValueError("dp.delta must be given, got None.")
@@ -261,7 +264,7 @@ def build_optimizer(
     ) from error
 
 
-def _num_steps(config, num_examples: int) -> int:
+def _num_steps(config, sampling_prob: float) -> int:
   train = config.train
   if (train.num_steps is None) == (train.num_epochs is None):
     raise ValueError(
@@ -270,13 +273,9 @@ def _num_steps(config, num_examples: int) -> int:
     )
   if train.num_steps is not None:
     return train.num_steps
-  if not train.num_epochs > 0 or not train.expected_batch_size > 0:
-    raise ValueError(
-        "train.num_epochs and train.expected_batch_size must be positive, got"
-        f" {train.num_epochs} and {train.expected_batch_size}."
-    )
-  steps = round(train.num_epochs * num_examples / train.expected_batch_size)
-  return max(steps, 1)
+  return accounting.steps_for_epochs(
+      num_epochs=train.num_epochs, sampling_prob=sampling_prob
+  )
 
 
 def make_run_key(config: ml_collections.ConfigDict) -> jax.Array:

@@ -226,7 +226,7 @@ def test_an_empty_batch_is_a_step_like_any_other():
         ({"train__num_epochs": 2.0}, "num_steps and train.num_epochs must be"),
         (
             {"train__num_steps": None, "train__num_epochs": float("nan")},
-            "num_epochs and",
+            "num_epochs must be",
         ),
         ({"train__expected_batch_size": 5000}, "batch_size.*5000"),
         ({"train__expected_batch_size": 0}, "batch_size.*0"),
