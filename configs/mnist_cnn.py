@@ -7,7 +7,10 @@ Published: 98.1% at (2.93, 1e-5) (Tramer and Boneh 2020, arXiv 2011.11660, with
 their optimiser and Papernot et al.'s network; 40 epochs, batch 512, noise
 multiplier 1.23). Here the noise is calibrated to epsilon by PLD instead.
 
-MEASURED
+Measured, one run, seed 0, 2 CPU cores: at epsilon 3 (2.9995 by PLD, noise
+multiplier 1.06827, 4,688 steps) test accuracy 98.19% with EMA, chosen
+beforehand, and 98.11% last; 469 s of training, 5,119 examples/s, 925 MiB peak
+resident memory.
 
 Arguments: epsilon (default 3.0); path (Keras' mnist.npz); smoke (a few steps on
 the bundled digits, for tests).

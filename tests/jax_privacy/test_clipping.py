@@ -311,6 +311,26 @@ def test_short_dtypes_are_summed_in_float32(dtype):
   np.testing.assert_allclose(oracle.flat64(got), want, rtol=0, atol=1e-5)
 
 
+def test_float64_is_kept_and_can_be_asked_for():
+  with jax.enable_x64(True):
+    params = jax.tree.map(lambda x: x.astype(jnp.float64), _params())
+    batch = jax.tree.map(lambda x: x.astype(jnp.float64), _batch())
+    want, norms = oracle.clipped_sum(_loss, params, batch, 0.7)
+    got, aux = jax_privacy.clipped_grad(
+        _loss, l2_clip_norm=0.7, return_grad_norms=True
+    )(params, batch)
+    np.testing.assert_allclose(oracle.flat64(got), want, rtol=1e-12)
+    np.testing.assert_allclose(aux.grad_norms, norms, rtol=1e-12)
+    short = jax.tree.map(lambda x: x.astype(jnp.float32), params)
+    grad_fn = jax_privacy.clipped_grad(
+        _loss, l2_clip_norm=0.7, dtype=jnp.float64
+    )
+    cast = jax.tree.map(lambda x: x.astype(jnp.float32), batch)
+    assert {x.dtype for x in jax.tree.leaves(grad_fn(short, cast))} == {
+        jnp.dtype("float64")
+    }
+
+
 def test_float16_squares_that_underflow_are_clipped_all_the_same():
   # Each entry, 1e-4, squares to 1e-8: zero in float16, and a norm of zero would
   # let a gradient of norm 1e-4 x 100 through a clip norm of 1e-3.
