@@ -21,7 +21,6 @@ Example:
   4.0
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -31,17 +30,8 @@ import jax
 import jax.numpy as jnp
 
 from jax_privacy import _validate, microbatching, per_example
+from jax_privacy.sensitivity import BoundedSensitivityCallable
 
-# By how many clip norms one example can move the sum, per relation.
-_SENSITIVITY_IN_CLIP_NORMS = {
-    "add_or_remove_one": 1.0,  # An example is added or removed.
-    "replace_special": 1.0,  # An example is replaced by one that counts zero.
-    "replace_one": 2.0,  # An example is replaced by any other.
-}
-_RELATION_ALIASES = {
-    "add_or_remove": "add_or_remove_one",
-    "replace": "replace_one",
-}
 _METHODS = ("auto", "ghost", "vmap")
 
 
@@ -61,46 +51,6 @@ class Aux(NamedTuple):
   values: Any = None
   grad_norms: Any = None
   aux: Any = None
-
-
-@dataclasses.dataclass(frozen=True)
-class BoundedSensitivityCallable:
-  """A function of a batch whose first output has bounded L2 sensitivity.
-
-  Attributes:
-    fun: The function itself.
-    l2_norm_bound: The most one example can contribute to the output's L2 norm.
-    has_aux: Whether `fun` returns `(sum, aux)`; aux carries no guarantee.
-  """
-
-  fun: Callable[..., Any]
-  l2_norm_bound: float
-  has_aux: bool
-
-  def __call__(self, *args, **kwargs):
-    """Calls `fun`."""
-    return self.fun(*args, **kwargs)
-
-  def sensitivity(self, neighboring_relation: Any = "replace_special") -> float:
-    """Returns the L2 sensitivity of the output to one example.
-
-    Args:
-      neighboring_relation: "add_or_remove_one", "replace_special" (zero-out) or
-        "replace_one"; or a member of `dp_accounting.NeighboringRelation`.
-
-    Returns:
-      The L2 distance by which two neighbouring batches' outputs can differ.
-
-    Raises:
-      ValueError: If the relation is none of these.
-    """
-    name = getattr(neighboring_relation, "name", neighboring_relation)
-    name = name.lower() if isinstance(name, str) else name
-    name = _RELATION_ALIASES.get(name, name)
-    if name not in _SENSITIVITY_IN_CLIP_NORMS:
-      rule = f"one of {sorted(_SENSITIVITY_IN_CLIP_NORMS)}"
-      _validate.fail("neighboring_relation", rule, neighboring_relation)
-    return _SENSITIVITY_IN_CLIP_NORMS[name] * self.l2_norm_bound
 
 
 def clip_pytree(

@@ -39,7 +39,13 @@ import jax
 import numpy as np
 import optax
 
-from jax_privacy import _validate, batch_selection, clipping, noise_addition
+from jax_privacy import (
+    _validate,
+    batch_selection,
+    clipping,
+    noise_addition,
+    sensitivity,
+)
 
 
 class Mechanism(Protocol):
@@ -72,7 +78,7 @@ class PrivateTraining(NamedTuple):
   """
 
   sampler: batch_selection.PaddedBatches
-  grad_fn: clipping.BoundedSensitivityCallable
+  grad_fn: sensitivity.BoundedSensitivityCallable
   optimizer: optax.GradientTransformation
 
 

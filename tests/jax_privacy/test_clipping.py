@@ -6,42 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
+from toy import batch as _batch
+from toy import loss as _loss
+from toy import loss_aux as _loss_aux
+from toy import params as _params
 
 import jax_privacy
 from jax_privacy import clipping
 
 # Of float32 sums of ten terms of norm below 1: rounding, nothing else.
 _RTOL = 2e-6
-
-
-def _params(dtype=jnp.float32):
-  keys = jax.random.split(jax.random.key(0), 3)
-  return {
-      "w": jax.random.normal(keys[0], (4, 3)).astype(dtype),
-      "inner": {
-          "b": jax.random.normal(keys[1], (3,)).astype(dtype),
-          "v": jax.random.normal(keys[2], (3,)).astype(dtype),
-      },
-  }
-
-
-def _batch(size=10, scale=1.0, dtype=jnp.float32):
-  keys = jax.random.split(jax.random.key(1), 2)
-  x = scale * jax.random.normal(keys[0], (size, 4))
-  y = jax.random.normal(keys[1], (size,))
-  return {"x": x.astype(dtype), "y": y.astype(dtype)}
-
-
-def _loss(params, batch):
-  """Mean over the given rows, of any rank: [n, 4] or one row [4]."""
-  x = jnp.atleast_2d(batch["x"])
-  hidden = jnp.tanh(x @ params["w"] + params["inner"]["b"][None])
-  return jnp.mean((hidden @ params["inner"]["v"] - batch["y"]) ** 2)
-
-
-def _loss_aux(params, batch):
-  loss = _loss(params, batch)
-  return loss, {"x": batch["x"], "double": 2 * loss}
 
 
 @pytest.mark.parametrize("keep_batch_dim", [True, False])
@@ -403,54 +377,6 @@ def test_sensitivity_by_relation():
   assert grad_fn.sensitivity() == 1.5
   with pytest.raises(ValueError, match="neighboring_relation must be one of"):
     grad_fn.sensitivity("neighbours")
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"l2_clip_norm": value}
-        for value in (0.0, -1.0, jnp.nan, jnp.inf, True, "1", None, {})
-    ]
-    + [{"l2_clip_norm": {"w": 1.0, "inner": -1.0}}]
-    + [{"normalize_by": value} for value in (0.0, -2.0, float("nan"), jnp.inf)]
-    + [{"microbatch_size": value} for value in (0, -1, 2.5, True)]
-    + [{"dtype": value} for value in (jnp.bfloat16, jnp.float16, jnp.int32)]
-    + [{"method": "fast"}],
-)
-def test_bad_options_are_named(options):
-  ((name, value),) = options.items()
-  with pytest.raises(ValueError, match=f"^{name} must be .*, got .*\\.$"):
-    jax_privacy.clipped_grad(_loss, **({"l2_clip_norm": 1.0} | options))
-
-
-def test_bad_argument_positions_and_batches_are_named():
-  make = lambda **options: jax_privacy.clipped_grad(
-      _loss, l2_clip_norm=1.0, **options
-  )
-  with pytest.raises(ValueError, match="must be disjoint"):
-    make(argnums=1)
-  with pytest.raises(ValueError, match="must be disjoint"):
-    make(prng_argnum=0)
-  with pytest.raises(ValueError, match="argnums must be an integer"):
-    make(argnums=-1)
-  with pytest.raises(ValueError, match="batch_argnums must be one or several"):
-    make(batch_argnums=())
-  params, batch = _params(), _batch()
-  with pytest.raises(ValueError, match="batch_argnums must be positions"):
-    make()(params)
-  with pytest.raises(ValueError, match="prng_argnum must be a position"):
-    make(prng_argnum=2)(params, batch)
-  batch["y"] = batch["y"][:7]
-  with pytest.raises(ValueError, match="arrays of one leading size.*10.*7"):
-    make()(params, batch)
-  for mask in (jnp.zeros(9, bool), jnp.zeros(10)):
-    with pytest.raises(ValueError, match="is_padding_example must be bool"):
-      make()(params, _batch(), is_padding_example=mask)
-
-
-def test_ghost_says_that_it_does_not_exist_yet():
-  with pytest.raises(NotImplementedError, match='"ghost" is not implemented'):
-    jax_privacy.clipped_grad(_loss, l2_clip_norm=1.0, method="ghost")
 
 
 def test_vmap_and_auto_are_the_same_and_shapes_can_be_asked_for():

@@ -12,7 +12,7 @@ import oracle
 import pytest
 
 from accounting import Mechanism
-from jax_privacy import clipping, dp_sgd, noise_addition
+from jax_privacy import dp_sgd, noise_addition, sensitivity
 
 _NUM_PARAMS = 20_000
 _BATCH_SIZE = 16
@@ -103,7 +103,7 @@ def test_three_parts_come_from_one_mechanism():
       l2_clip_norm=2.0,
       key=0,
   )
-  assert isinstance(private.grad_fn, clipping.BoundedSensitivityCallable)
+  assert isinstance(private.grad_fn, sensitivity.BoundedSensitivityCallable)
   assert private.grad_fn.sensitivity() == 2.0 / 16
   assert len(private.sampler) == 6
   with pytest.raises(IndexError, match="step must be in"):

@@ -1,0 +1,69 @@
+"""By how much one example can move the output of a function of a batch.
+
+The invariant: the one number that noise is scaled to, `sensitivity(relation)`,
+is computed here and nowhere else, from the most that one example contributes.
+
+Example:
+  >>> from jax_privacy import sensitivity
+  >>> fn = sensitivity.BoundedSensitivityCallable(
+  ...     fun=lambda x: x, l2_norm_bound=2.0, has_aux=False)
+  >>> fn.sensitivity("add_or_remove_one"), fn.sensitivity("replace_one")
+  (2.0, 4.0)
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from jax_privacy import _validate
+
+# By how many contributions one example can move the sum, per relation.
+_NUM_CONTRIBUTIONS = {
+    "add_or_remove_one": 1.0,  # An example is added or removed.
+    "replace_special": 1.0,  # An example is replaced by one that counts zero.
+    "replace_one": 2.0,  # An example is replaced by any other.
+}
+_RELATION_ALIASES = {
+    "add_or_remove": "add_or_remove_one",
+    "replace": "replace_one",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundedSensitivityCallable:
+  """A function of a batch whose first output has bounded L2 sensitivity.
+
+  Attributes:
+    fun: The function itself.
+    l2_norm_bound: The most one example can contribute to the output's L2 norm.
+    has_aux: Whether `fun` returns `(sum, aux)`; aux carries no guarantee.
+  """
+
+  fun: Callable[..., Any]
+  l2_norm_bound: float
+  has_aux: bool
+
+  def __call__(self, *args, **kwargs):
+    """Calls `fun`."""
+    return self.fun(*args, **kwargs)
+
+  def sensitivity(self, neighboring_relation: Any = "replace_special") -> float:
+    """Returns the L2 sensitivity of the output to one example.
+
+    Args:
+      neighboring_relation: "add_or_remove_one", "replace_special" (zero-out) or
+        "replace_one"; or a member of `dp_accounting.NeighboringRelation`.
+
+    Returns:
+      The L2 distance by which two neighbouring batches' outputs can differ.
+
+    Raises:
+      ValueError: If the relation is none of these.
+    """
+    name = getattr(neighboring_relation, "name", neighboring_relation)
+    name = name.lower() if isinstance(name, str) else name
+    name = _RELATION_ALIASES.get(name, name)
+    if name not in _NUM_CONTRIBUTIONS:
+      rule = f"one of {sorted(_NUM_CONTRIBUTIONS)}"
+      _validate.fail("neighboring_relation", rule, neighboring_relation)
+    return _NUM_CONTRIBUTIONS[name] * self.l2_norm_bound
