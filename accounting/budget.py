@@ -14,6 +14,7 @@ epsilon 0.947 at delta 1e-05 (pld, add_or_remove_one)
 
 import json
 import math
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -65,7 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   if not arguments.json:
     for warning in dict.fromkeys(said):
       print(f"warning: {warning}", file=sys.stderr)
-  print(output)
+  try:
+    print(output, flush=True)
+  except BrokenPipeError:  # Read by `head`, say. Leave nothing to flush.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
   return 0
 
 

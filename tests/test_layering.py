@@ -82,7 +82,7 @@ def _files():
 
 
 @pytest.mark.parametrize(
-    "path", _files(), ids=lambda p: str(p.relative_to(_ROOT))
+    "path", list(_files()), ids=lambda p: str(p.relative_to(_ROOT))
 )
 def test_imports_follow_the_table(path):
   parts = path.relative_to(_ROOT).with_suffix("").parts

@@ -442,3 +442,17 @@ def test_report_of_no_run(tmp_path, capsys):
   assert "summary.json" in _refused(capsys, "report", str(tmp_path))
   (tmp_path / "summary.json").mkdir()
   assert "summary.json" in _refused(capsys, "report", str(tmp_path))
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+  # `dp-budget profile | head -1`: the pipe is closed before all is written.
+  process = subprocess.Popen(
+      [sys.executable, "-m", "accounting.budget", "statement"]
+      + ["--noise-multiplier=3", "--sampling-prob=1", "--num-steps=1"]
+      + ["--delta=1e-5", "--format=html"],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+  )
+  process.stdout.close()
+  assert process.wait() == 0
+  assert b"Traceback" not in process.stderr.read()
