@@ -3,11 +3,15 @@ r"""Fashion-MNIST, tanh CNN, from scratch.
   python -m experiments.train --workdir=runs/fashion_mnist \
     --config=configs/fashion_mnist_cnn.py:epsilon=3.0,path=data/fashion-mnist
 
-Published: 86.0% at (2.7, 1e-5) by RDP (Tramer and Boneh 2020, arXiv 2011.11660;
-40 epochs, batch 2048, noise multiplier 2.15). Here the noise is calibrated to
-epsilon by PLD instead.
+Published: 86.0% (Tramer and Boneh 2020, arXiv 2011.11660) after 40 epochs of
+batch 2048 at noise multiplier 2.15, which Poisson sampling makes (2.39, 1e-5)
+by PLD and (2.61, 1e-5) by RDP. Here the noise is calibrated to epsilon by PLD
+instead.
 
-MEASURED
+Measured, one run, seed 0, 2 CPU cores: at epsilon 3 (2.9992 by PLD, noise
+multiplier 1.80865, 1,172 steps) test accuracy 86.38% with EMA, chosen
+beforehand, and 86.41% last; 553 s of training, 4,337 examples/s, 1,210 MiB peak
+resident memory.
 
 Arguments: epsilon (default 3.0); path (a folder of the four IDX files, as they
 are distributed); smoke (a few steps on the bundled digits, for tests).
