@@ -83,7 +83,7 @@ def base() -> ml_collections.ConfigDict:
       less memory, the same numbers, noise once.
     eval: Images at a time; how many of the split, evenly spaced (None for all);
       and which parameters the result is told of, chosen beforehand.
-    log_every, save_every: In steps; None for about 50 lines and 10 saves a run.
+    log_every, save_every: In steps; None for about 20 lines and 10 saves a run.
   """
   config = ml_collections.ConfigDict(
       {

@@ -14,7 +14,7 @@ import rich.progress
 import accounting
 from experiments import _build, _workdir
 
-_LINES_A_RUN = 50
+_LINES_A_RUN = 20
 
 
 class RunLog:
