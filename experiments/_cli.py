@@ -8,15 +8,18 @@ import contextlib
 import sys
 from collections.abc import Callable
 
-from absl import flags, logging
+from absl import app, flags, logging
 
 
 def run(main: Callable[[], None]) -> None:
   """Parses the flags of the command line, then calls `main`."""
   logging.set_verbosity(logging.WARNING)
+  app.define_help_flags()
   # A config file is code: parsing it can end in any of these.
   with exit_on(flags.Error, ValueError, OSError, AttributeError, KeyError):
-    flags.FLAGS(sys.argv)
+    rest = flags.FLAGS(sys.argv)[1:]
+    if rest:
+      raise ValueError(f"arguments must be flags, --name=value, got {rest}.")
   main()
 
 

@@ -71,6 +71,7 @@ def test_evaluate_agrees_with_the_summary_and_tells_classes(finished):
         ([_CONFIG, "--config.dp.epsilon=low"], "config.dp.epsilon"),
         ([_CONFIG, "--config.dp.l2_clip_norm=-1"], "l2_clip_norm must be"),
         ([_CONFIG, "--no_such_flag=1"], "no_such_flag"),
+        ([_CONFIG, "config.seed=3"], "must be flags, --name=value, got"),
         (["--config=configs/mnist_cnn.py:path=nowhere.npz"], "nowhere.npz"),
     ],
     ids=lambda x: x[-1] if isinstance(x, list) else "",
@@ -92,6 +93,13 @@ def test_another_config_is_refused(finished):
   )
   assert process.returncode == 2
   assert "differs in log_every, seed" in process.stderr
+
+
+def test_help_and_missing_flags():
+  process = launch.command("experiments.train", "--help")
+  assert "--workdir: The run's folder." in process.stdout
+  process = launch.command("experiments.train")
+  assert process.returncode == 2 and process.stderr.count("\n") == 1
 
 
 def test_evaluate_needs_a_run(tmp_path):
