@@ -3,10 +3,10 @@ r"""MNIST, tanh CNN, from scratch.
   python -m experiments.train --workdir=runs/mnist \
     --config=configs/mnist_cnn.py:epsilon=3.0,path=data/mnist.npz
 
-Published: 98.1% (Tramer and Boneh 2020, arXiv 2011.11660, with Papernot et al.'s
-network) after 40 epochs of batch 512 at noise multiplier 1.23, which Poisson
-sampling makes (2.36, 1e-5) by PLD and (2.58, 1e-5) by RDP. Here the noise is
-calibrated to epsilon by PLD instead.
+Published: 98.1% (Tramer and Boneh 2020, arXiv 2011.11660) after 40 epochs of
+batch 512 at noise multiplier 1.23, which Poisson sampling makes (2.36, 1e-5) by
+PLD and (2.58, 1e-5) by RDP. Here the noise is calibrated to epsilon by PLD
+instead.
 
 Measured, one run, seed 0, 2 CPU cores: at epsilon 3 (2.9995 by PLD, noise
 multiplier 1.06827, 4,688 steps) test accuracy 98.19% with EMA, chosen
