@@ -5,10 +5,14 @@ names it. Anything else is a fault of ours and keeps its traceback.
 """
 
 import contextlib
+import re
 import sys
 from collections.abc import Callable
 
 from absl import app, flags, logging
+
+# ml_collections has no way to say that a number is None.
+_NONE = re.compile(r"--config\.([\w.]+)=None")
 
 
 def run(main: Callable[[], None]) -> None:
@@ -17,9 +21,13 @@ def run(main: Callable[[], None]) -> None:
   app.define_help_flags()
   # A config file is code: parsing it can end in any of these.
   with exit_on(flags.Error, ValueError, OSError, AttributeError, KeyError):
-    rest = flags.FLAGS(sys.argv)[1:]
+    set_to_none = [m[1] for m in map(_NONE.fullmatch, sys.argv) if m]
+    argv = [arg for arg in sys.argv if not _NONE.fullmatch(arg)]
+    rest = flags.FLAGS(argv)[1:]
     if rest:
       raise ValueError(f"arguments must be flags, --name=value, got {rest}.")
+    for name in set_to_none:
+      _set_to_none(flags.FLAGS.config, name.split("."))
   main()
 
 
@@ -31,6 +39,13 @@ def exit_on(*errors: type[Exception]):
   except errors as error:
     print(f"error: {_one_line(error)}", file=sys.stderr)
     sys.exit(2)
+
+
+def _set_to_none(config, path) -> None:
+  *parents, field = path
+  for name in parents:
+    config = config[name]
+  config[field] = None  # An unknown field is an error: the config is locked.
 
 
 def _one_line(error: Exception) -> str:

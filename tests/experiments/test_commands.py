@@ -68,6 +68,7 @@ def test_evaluate_agrees_with_the_summary_and_tells_classes(finished):
         (["--config=configs/digits_cnn.py:epslon=3"], "got 'epslon'"),
         (["--config=configs/no_such.py"], "no_such.py"),
         ([_CONFIG, "--config.lr=3"], "unknown one: lr"),
+        ([_CONFIG, "--config.dp.lr=None"], "lr"),
         ([_CONFIG, "--config.dp.epsilon=low"], "config.dp.epsilon"),
         ([_CONFIG, "--config.dp.l2_clip_norm=-1"], "l2_clip_norm must be"),
         ([_CONFIG, "--no_such_flag=1"], "no_such_flag"),
@@ -93,6 +94,22 @@ def test_another_config_is_refused(finished):
   )
   assert process.returncode == 2
   assert "differs in log_every, seed" in process.stderr
+
+
+def test_a_number_can_be_set_to_none(tmp_path):
+  process = launch.command(
+      "experiments.train",
+      _CONFIG,
+      f"--workdir={tmp_path}/run",
+      "--config.seed=None",
+      "--config.dp.epsilon=None",
+      "--config.dp.noise_multiplier=2.0",
+  )
+  assert process.returncode == 0, process.stderr
+  assert "The seed was fixed" not in process.stdout
+  summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+  assert summary["seed"] is None and summary["epsilon_target"] is None
+  assert summary["noise_multiplier"] == 2.0
 
 
 def test_help_and_missing_flags():
