@@ -8,6 +8,7 @@ Every mistake in a config is a ValueError here, before any training.
 """
 
 import dataclasses
+import math
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -79,9 +80,7 @@ def build(
   Raises:
     ValueError: If a field breaks its rule; the text names it.
   """
-  size = config.train.physical_batch_size
-  if size is not None and not size > 0:
-    raise ValueError(f"train.physical_batch_size must be positive, got {size}.")
+  _check_counts(config)
   if config.eval.params not in _EVAL_PARAMS:
     raise ValueError(
         f"eval.params must be one of {_EVAL_PARAMS}, got"
@@ -95,6 +94,11 @@ def build(
     raise ValueError(
         "data.test_split must have the training split's labels, got"
         f" {test_source.label_names} for {train_source.label_names}."
+    )
+  if train_source.image_shape != test_source.image_shape:
+    raise ValueError(
+        "data.test_split must have images of the training split's shape, got"
+        f" {test_source.image_shape} for {train_source.image_shape}."
     )
   mechanism = build_mechanism(config, train_source.num_examples)
   if run_key is None:
@@ -177,9 +181,13 @@ def build_mechanism(
     )
   if dp.noise_multiplier is None:
     return accounting.calibrate_noise(mechanism, epsilon=dp.epsilon, **budget)
-  if dp.epsilon is None or (
-      accounting.epsilon(mechanism, **budget) <= dp.epsilon
-  ):
+  epsilon = accounting.epsilon(mechanism, **budget)
+  if dp.epsilon is None and not math.isfinite(epsilon):
+    raise ValueError(
+        "dp.noise_multiplier must be large enough for a finite epsilon, got"
+        f" {dp.noise_multiplier}."
+    )
+  if dp.epsilon is None or epsilon <= dp.epsilon:
     return mechanism
   return accounting.calibrate_num_steps(mechanism, epsilon=dp.epsilon, **budget)
 
@@ -240,9 +248,10 @@ def build_optimizer(
         "train.optimizer must be the name of an optax optimiser, got"
         f" {train.optimizer!r}."
     )
-  if not train.learning_rate > 0:
+  if not 0 < train.learning_rate < math.inf:
     raise ValueError(
-        f"train.learning_rate must be positive, got {train.learning_rate}."
+        "train.learning_rate must be positive and finite, got"
+        f" {train.learning_rate}."
     )
   schedules = {
       "constant": optax.constant_schedule(train.learning_rate),
@@ -262,6 +271,20 @@ def build_optimizer(
         f"train.optimizer_options must fit optax.{train.optimizer}, got"
         f" {options} ({error})."
     ) from error
+
+
+def _check_counts(config) -> None:
+  """Checks what is only used in the middle of a run, or after it."""
+  counts = {
+      "train.physical_batch_size": config.train.physical_batch_size,
+      "eval.batch_size": config.eval.batch_size,
+      "eval.num_examples": config.eval.num_examples,
+      "log_every": config.log_every,
+      "save_every": config.save_every,
+  }
+  for name, value in counts.items():
+    if value is not None and not value >= 1:
+      raise ValueError(f"{name} must be at least 1, got {value}.")
 
 
 def _num_steps(config, sampling_prob: float) -> int:

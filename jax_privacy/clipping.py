@@ -84,7 +84,7 @@ def clip_pytree(
     of 0 and an empty pytree are returned as they are; NaN, infinity and a norm
     too large for its dtype give zeros if `nan_safe`.
   """
-  if not isinstance(clip_norm, jax.Array):
+  if not isinstance(clip_norm, jax.core.Tracer):
     clip_norm = _validate.positive("clip_norm", clip_norm)
   (clipped,), (norm,) = per_example.clip_parts(
       [pytree],

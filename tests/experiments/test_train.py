@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 
 import gaussian
 import jax
@@ -231,6 +230,15 @@ def test_an_empty_batch_is_a_step_like_any_other():
         ({"train__expected_batch_size": 5000}, "batch_size.*5000"),
         ({"train__expected_batch_size": 0}, "batch_size.*0"),
         ({"train__physical_batch_size": 0}, "physical_batch_size must be"),
+        ({"eval__batch_size": 0}, "eval.batch_size must be at least 1, got 0"),
+        ({"eval__num_examples": 0}, "eval.num_examples must be at least 1"),
+        ({"log_every": 0}, "log_every must be at least 1, got 0"),
+        ({"save_every": -2}, "save_every must be at least 1, got -2"),
+        (
+            {"dp__noise_multiplier": 1e-4, "dp__epsilon": None},
+            "dp.noise_multiplier must be large enough for a finite epsilon",
+        ),
+        ({"train__learning_rate": float("inf")}, "learning_rate must be"),
         ({"train__learning_rate": -1.0}, "learning_rate must be"),
         ({"train__learning_rate": float("nan")}, "learning_rate must be"),
         ({"train__optimizer": "sdg"}, "optimizer must be.*'sdg'"),
@@ -313,32 +321,34 @@ def test_digest_sees_names_shapes_types_and_bits():
   )
 
 
-def test_a_killed_run_leaves_no_summary_and_goes_on(tmp_path):
+def test_a_killed_run_leaves_no_summary_and_ends_with_the_same_bits(tmp_path):
   flags = [
       "--config=configs/digits_cnn.py:smoke=True",
-      f"--workdir={tmp_path}/run",
-      "--config.train.num_steps=100000",
+      "--config.train.num_steps=600",
       "--config.save_every=20",
       "--config.log_every=20",
   ]
+  path = tmp_path / "run"
   process = subprocess.Popen(
-      [sys.executable, "-m", "experiments.train", *flags],
+      [sys.executable, "-m", "experiments.train", *flags, f"--workdir={path}"],
       cwd=launch.ROOT,
       stdout=subprocess.PIPE,
       text=True,
   )
-  for line in process.stdout:  # Killed in the middle, some steps after a save.
+  for line in process.stdout:  # Killed in the middle.
     if line.startswith("step 60/"):
       break
-  time.sleep(0.05)
   process.send_signal(signal.SIGKILL)
   process.communicate()
-  names = {path.name for path in (tmp_path / "run").iterdir()}
+  names = {entry.name for entry in path.iterdir()}
   assert "summary.json" not in names and "config.json" in names
   assert not any(name.endswith(".partial") for name in names)
-  saved = [
-      int(p.name)
-      for p in (tmp_path / "run" / "checkpoints").iterdir()
-      if p.name.isdigit()
-  ]
-  assert max(saved) >= 40
+
+  digests = []
+  for workdir in (path, tmp_path / "whole"):
+    done = launch.command("experiments.train", *flags, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((workdir / "summary.json").read_text())
+    digests.append(summary["params_sha256"])
+    assert [m["step"] for m in _metrics(workdir)] == [*range(20, 601, 20)]
+  assert digests[0] == digests[1]

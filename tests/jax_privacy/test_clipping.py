@@ -356,6 +356,8 @@ def test_clip_pytree_options():
   for bad in (0.0, -1.0, jnp.nan, jnp.inf):  # Known only when it runs.
     clipped, _ = jax.jit(jax_privacy.clip_pytree)(tree, jnp.float32(bad))
     assert oracle.norm(clipped) == 0
+    with pytest.raises(ValueError, match="clip_norm must be a positive"):
+      jax_privacy.clip_pytree(tree, jnp.float32(bad))  # Known beforehand.
   with pytest.raises(TypeError, match="real and floating point, got int32"):
     jax_privacy.clip_pytree(jnp.arange(3), 1.0)
 
