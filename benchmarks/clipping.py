@@ -1,0 +1,250 @@
+"""Times private steps beside the ordinary one, for several models.
+
+  python -m benchmarks.clipping --model=wrn_16_4 [--batch-size=32]
+      [--methods=none,vmap,ghost] [--dtype=float32] [--step=grad]
+      [--seconds=20 | --rounds=N] [--json=FILE]
+
+All methods are timed in one process, one step of each a round, so that what
+else the machine does falls on all alike. The ratio of a method is the median,
+over rounds, of its time over that of "none" in the same round. "none" is the
+ordinary batched `jax.value_and_grad` of the mean loss, without an axis for
+examples. Memory, and the seconds to trace and to compile, are those of a
+process of its own for each method (see `footprint.py`).
+
+Invariant: nothing is asserted. Times belong to the machine and to the moment;
+the load average before and after is kept beside them.
+"""
+
+import argparse
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import rich.console
+import rich.table
+
+from benchmarks import footprint, steps
+
+_PACKAGES = ("jax", "jaxlib", "flax", "numpy")
+# Even on a machine too slow for the time given, there is a median.
+_LEAST_ROUNDS = 3
+_BASE = "none"
+_TABLE_WIDTH = 130
+_COLUMNS = (
+    "method",
+    "examples/s",
+    "ms",
+    "ratio to none",
+    "temp MiB",
+    "resident",
+    "device",
+    "trace s",
+    "compile s",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Measures, prints a table, and writes JSON if asked."""
+  args = _parse(argv)
+  settings = footprint.Settings(
+      **{
+          field.name: getattr(args, field.name)
+          for field in dataclasses.fields(footprint.Settings)
+      }
+  )
+  load = [os.getloadavg()[0]]
+  costs = {
+      method: footprint.measure(method, settings)
+      for method in (footprint.INPUTS, *args.methods)
+  }
+  report = _describe(settings)
+  times = _time_rounds(settings, args.methods, args.rounds, args.seconds)
+  load.append(os.getloadavg()[0])
+  report |= {
+      "rounds": len(times),
+      "load_average": load,
+      "inputs": costs.pop(footprint.INPUTS),
+      "rows": [
+          {"method": method, **_summary(times, i, args.methods, report)}
+          | costs[method]
+          for i, method in enumerate(args.methods)
+      ],
+  }
+  _print(report)
+  if args.json:
+    text = json.dumps(report, indent=2)
+    args.json.write_text(text + "\n", encoding="utf-8")
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+  parser = argparse.ArgumentParser(
+      prog="python -m benchmarks.clipping", description=__doc__.split("\n")[0]
+  )
+  footprint.add_arguments(parser)
+  parser.add_argument(
+      "--methods", type=_methods, default=steps.METHODS, help="by commas"
+  )
+  parser.add_argument("--rounds", type=int, help="instead of --seconds")
+  parser.add_argument("--seconds", type=float, default=20.0)
+  parser.add_argument("--json", type=pathlib.Path)
+  args = parser.parse_args(argv)
+  for name in ("batch_size", "rounds"):
+    value = getattr(args, name)
+    if value is not None and value < 1:
+      parser.error(f"{name} must be at least 1, got {value}.")
+  return args
+
+
+def _methods(text: str) -> tuple[str, ...]:
+  methods = tuple(text.split(","))
+  if len(set(methods)) < len(methods) or set(methods) - set(steps.METHODS):
+    raise argparse.ArgumentTypeError(
+        f"must be distinct ones of {','.join(steps.METHODS)}, got {text}."
+    )
+  return methods
+
+
+def _describe(settings: footprint.Settings) -> dict[str, Any]:
+  """What is measured, and on what."""
+  device = jax.local_devices()[0]
+  workload = jax.eval_shape(lambda: settings.workload().batch)
+  return {
+      **dataclasses.asdict(settings),
+      "batch_size": workload[0].shape[0],
+      "platform": device.platform,
+      "device": _device_name(device),
+      "cores": len(os.sched_getaffinity(0))
+      if hasattr(os, "sched_getaffinity")
+      else os.cpu_count(),
+      "versions": {
+          "python": platform.python_version(),
+          **{name: importlib.metadata.version(name) for name in _PACKAGES},
+      },
+  }
+
+
+def _device_name(device: jax.Device) -> str:
+  """The device's name; for a processor, what the kernel calls it."""
+  if device.platform == "cpu" and sys.platform == "linux":
+    text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    for line in text.splitlines():
+      if line.startswith("model name"):
+        return line.split(":", 1)[1].strip()
+  return device.device_kind
+
+
+def _time_rounds(
+    settings: footprint.Settings,
+    methods: Sequence[str],
+    rounds: int | None,
+    seconds: float,
+) -> np.ndarray:
+  """Returns seconds a step, [rounds, methods], the methods taking turns."""
+  workload = settings.workload()
+  args = (workload.params, *workload.batch)
+  step_fns = [settings.compile(method, workload).step for method in methods]
+  for step_fn in step_fns:  # The first call of a program is slower.
+    jax.block_until_ready(step_fn(*args))
+  times = []
+  end = time.perf_counter() + seconds
+
+  def more():
+    if rounds is not None:
+      return len(times) < rounds
+    return len(times) < _LEAST_ROUNDS or time.perf_counter() < end
+
+  while more():
+    times.append([_time_step(step_fn, args) for step_fn in step_fns])
+  return np.asarray(times)
+
+
+def _time_step(step_fn, args) -> float:
+  start = time.perf_counter()
+  jax.block_until_ready(step_fn(*args))
+  return time.perf_counter() - start
+
+
+def _summary(times, column, methods, report) -> dict[str, Any]:
+  """Medians and quartiles of one method."""
+  step_seconds = _quartiles(times[:, column])
+  ratio = None
+  if _BASE in methods:
+    base = times[:, methods.index(_BASE)]
+    ratio = _quartiles(times[:, column] / base)
+  return {
+      "step_seconds": step_seconds,
+      "ratio": ratio,
+      "examples_per_second": report["batch_size"] / step_seconds["median"],
+  }
+
+
+def _quartiles(values: np.ndarray) -> dict[str, float]:
+  lower, median, upper = np.percentile(values, (25, 50, 75))
+  return {"median": median, "lower": lower, "upper": upper}
+
+
+def _print(report: dict[str, Any]) -> None:
+  console = rich.console.Console()
+  # A table of numbers that wrap is unreadable, in a log more than anywhere.
+  console.width = max(console.width, _TABLE_WIDTH)
+  console.print(
+      f"{report['model']}, batch {report['batch_size']}, {report['dtype']},"
+      f" {report['rounds']} rounds, on {report['device']}"
+      f" ({report['cores']} cores)",
+      highlight=False,
+  )
+  table = rich.table.Table()
+  for i, column in enumerate(_COLUMNS):
+    table.add_column(column, justify="right" if i else "left", no_wrap=True)
+  for row in report["rows"]:
+    table.add_row(*_cells(row))
+  inputs = report["inputs"]
+  memory = [
+      _mebibytes(inputs[f"{where}_peak_bytes"])
+      for where in ("resident", "device")
+  ]
+  table.add_row("inputs", *[""] * 4, *memory, "", "")
+  console.print(table)
+  console.print(
+      "ms and ratio: median (quartiles). MiB: temporary as compiled; most"
+      " resident, most on the device.",
+      highlight=False,
+  )
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+  return (
+      row["method"],
+      f"{row['examples_per_second']:.1f}",
+      _spread(row["step_seconds"], scale=1e3),
+      _spread(row["ratio"]) if row["ratio"] else "",
+      _mebibytes(row["temp_bytes"]),
+      _mebibytes(row["resident_peak_bytes"]),
+      _mebibytes(row["device_peak_bytes"]),
+      f"{row['trace_seconds']:.2f}",
+      f"{row['compile_seconds']:.2f}",
+  )
+
+
+def _spread(values: dict[str, float], *, scale: float = 1.0) -> str:
+  lower, median, upper = (
+      f"{values[key] * scale:.2f}" for key in ("lower", "median", "upper")
+  )
+  return f"{median} ({lower}-{upper})"
+
+
+def _mebibytes(num_bytes: int | None) -> str:
+  return "" if num_bytes is None else f"{num_bytes / 2**20:.1f}"
+
+
+if __name__ == "__main__":
+  main()
