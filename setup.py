@@ -15,6 +15,7 @@ _PACKAGES = [
     "accounting",
     "jax_privacy",
     "jax_privacy.data",
+    "jax_privacy.ghost",
     "jax_privacy.models",
 ]
 

@@ -8,7 +8,7 @@ that sum; per-example values, norms and aux are returned only when asked for,
 and are not protected.
 
 `clipped_grad` checks its arguments, picks a method (`per_example.py` is the
-plain one), and runs it over microbatches if asked.
+plain one, `ghost/` the fast one), and runs it over microbatches if asked.
 
 Example:
   >>> import jax.numpy as jnp
@@ -28,8 +28,9 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+from absl import logging
 
-from jax_privacy import _validate, microbatching, per_example
+from jax_privacy import _validate, ghost, microbatching, per_example
 from jax_privacy.sensitivity import BoundedSensitivityCallable
 
 _METHODS = ("auto", "ghost", "vmap")
@@ -154,7 +155,9 @@ def clipped_grad(
     prng_argnum: The argument that holds PRNG keys; each example gets a key
       split off by its position in the batch.
     spmd_axis_name: See `jax.vmap`.
-    method: "auto", "vmap" or "ghost". All give the same numbers.
+    method: "ghost", "vmap", or "auto": ghost, or vmap where there is a
+      `pre_clipping_transform`. All give the same numbers; ghost makes no
+      example's gradient where it can do without (docs/ghost_clipping.md).
 
   Returns:
     A callable `(*args, is_padding_example=None)` giving the sum, or `(sum,
@@ -163,7 +166,6 @@ def clipped_grad(
 
   Raises:
     ValueError: If an argument breaks its rule; the text names it.
-    NotImplementedError: For `method="ghost"`, which does not exist yet.
 
   Guarantee: Adding, removing or zeroing one example moves the sum by at most
     `.sensitivity("add_or_remove_one")` = norm bound / normalize_by, replacing
@@ -183,9 +185,9 @@ def clipped_grad(
   if microbatch_size is not None:
     _validate.integer("microbatch_size", microbatch_size, at_least=1)
   _check_sum_dtype(dtype)
-  _check_method(method)
+  method = _choose_method(method, pre_clipping_transform)
 
-  sum_fn = per_example.ClippedSum(
+  options = dict(
       fun=fun if has_aux else lambda *args: (fun(*args), None),
       argnums=argnums if isinstance(argnums, int) else argnums_tuple,
       batch_argnums=batch_argnums,
@@ -193,11 +195,16 @@ def clipped_grad(
       clip_norms=clip_norms,
       divide_by=total_norm if rescale_to_unit_norm else 1.0,
       keep_batch_dim=keep_batch_dim,
-      pre_clipping_transform=pre_clipping_transform,
       nan_safe=nan_safe,
       dtype=dtype,
       spmd_axis_name=spmd_axis_name,
   )
+  if method == "ghost":
+    sum_fn = ghost.ClippedSum(**options)
+  else:
+    sum_fn = per_example.ClippedSum(
+        pre_clipping_transform=pre_clipping_transform, **options
+    )
 
   def clipped_grad_fn(*args, is_padding_example=None):
     batch_size = _batch_size(args, batch_argnums)
@@ -256,14 +263,24 @@ def _check_sum_dtype(dtype):
     _validate.fail("dtype", rule, jnp.dtype(dtype).name)
 
 
-def _check_method(method):
+def _choose_method(method, pre_clipping_transform):
+  """Returns "ghost" or "vmap"."""
   if method not in _METHODS:
     _validate.fail("method", f"one of {_METHODS}", method)
+  if method == "vmap" or pre_clipping_transform is None:
+    return "vmap" if method == "vmap" else "ghost"
   if method == "ghost":
-    raise NotImplementedError(
-        'method="ghost" is not implemented yet; use "vmap" or "auto", which'
-        " give the same numbers."
+    raise ValueError(
+        'method must be "vmap" or "auto" with a pre_clipping_transform, which'
+        " needs each example's gradient, got 'ghost'."
     )
+  logging.log_first_n(
+      logging.INFO,
+      'clipped_grad: method="auto" is "vmap" here: a pre_clipping_transform'
+      " needs each example's gradient.",
+      1,
+  )
+  return "vmap"
 
 
 def _batch_size(args, batch_argnums):

@@ -74,7 +74,7 @@ class ClippedSum:
     value_and_grad_fn = jax.value_and_grad(self.fun, self.argnums, has_aux=True)
     (loss, aux), grads = value_and_grad_fn(*args)
     if self.keep_batch_dim:
-      aux = jax.tree.map(_drop_unit_batch_axis, aux)
+      aux = jax.tree.map(drop_unit_batch_axis, aux)
     clipped, norms = self._clip(grads, is_padding_example)
     return clipped, loss, norms, aux
 
@@ -85,7 +85,7 @@ class ClippedSum:
     to_clip = grads if transform is None else transform(grads)
     treedef = jax.tree.structure(self.clip_norms)
     clipped, norms = clip_parts(
-        _split_at_prefix(treedef, to_clip),
+        split_at_prefix(treedef, to_clip),
         jax.tree.leaves(self.clip_norms),
         divide_by=self.divide_by,
         nan_safe=self.nan_safe,
@@ -182,7 +182,16 @@ def clip_factor(relative: jax.Array) -> jax.Array:
   return jnp.minimum(1.0, (1.0 - slack) / relative)
 
 
-def _split_at_prefix(treedef, tree):
+def split_at_prefix(treedef: Any, tree: chex.ArrayTree) -> list[chex.ArrayTree]:
+  """Returns the subtrees of `tree` at the leaves of a prefix `treedef`.
+
+  Args:
+    treedef: The structure of `l2_clip_norm`.
+    tree: A gradient.
+
+  Raises:
+    ValueError: If `treedef` is no prefix of `tree`.
+  """
   try:
     return treedef.flatten_up_to(tree)
   except ValueError as error:
@@ -192,5 +201,6 @@ def _split_at_prefix(treedef, tree):
     ) from error
 
 
-def _drop_unit_batch_axis(x):
+def drop_unit_batch_axis(x: jax.Array) -> jax.Array:
+  """Returns `x` without its leading axis, if that has size 1."""
   return jnp.squeeze(x, 0) if jnp.shape(x)[:1] == (1,) else x

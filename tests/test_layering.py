@@ -24,7 +24,11 @@ _TABLE = {
         "-jax_privacy.data",
         "-jax_privacy.auditing",
     ),
-    "jax_privacy.models": ("jax_privacy.models",),
+    # A layer that the ghost method knows is defined in the core.
+    "jax_privacy.models": (
+        "jax_privacy.models",
+        "jax_privacy.weight_standardisation",
+    ),
     "jax_privacy.data": ("jax_privacy.data",),
     "jax_privacy.auditing": (
         "jax_privacy",

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jax_privacy.models import checks
+from jax_privacy.weight_standardisation import standardise_weight
 
 _FAN_IN_NORMAL = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
@@ -27,37 +28,6 @@ _FAN_IN_NORMAL = jax.nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 def _statistics_dtype(dtype: jnp.dtype) -> jnp.dtype:
   """The dtype for means and variances: `dtype`, but float32 at least."""
   return jnp.dtype(dtype if jnp.finfo(dtype).bits > 32 else jnp.float32)
-
-
-def standardise_weight(
-    kernel: jax.Array, gain: jax.Array, *, epsilon: float = 1e-4
-) -> jax.Array:
-  """Centres and scales a kernel, one output channel at a time.
-
-  (W - mean) * gain / sqrt(max(var * fan_in, epsilon)), with mean and var over
-  everything but the output channel: a channel has mean 0 and norm |gain|.
-
-  Args:
-    kernel: [height, width, in, out] weights.
-    gain: [out] norms.
-    epsilon: the least squared norm that a centred channel is divided by.
-
-  Returns:
-    The standardised kernel, of the shape and dtype of `kernel`.
-
-  Source: Brock et al. 2021, "Characterizing signal propagation to close the
-  performance gap in unnormalized ResNets" (arXiv 2101.08692); epsilon and
-  its place as in the code of De et al. 2022 (arXiv 2204.13650).
-  """
-  dtype = _statistics_dtype(kernel.dtype)
-  weight = kernel.astype(dtype)
-  axes = tuple(range(kernel.ndim - 1))
-  mean = jnp.mean(weight, axis=axes, keepdims=True)
-  variance = jnp.var(weight, axis=axes, keepdims=True)
-  fan_in = math.prod(kernel.shape[:-1])
-  scale = jax.lax.rsqrt(jnp.maximum(variance * fan_in, epsilon))
-  scale *= jnp.expand_dims(gain.astype(dtype), axes)
-  return ((weight - mean) * scale).astype(kernel.dtype)
 
 
 class WSConv(nnx.Module):

@@ -52,6 +52,21 @@ def test_bad_argument_positions_and_batches_are_named():
       make()(params, _batch(), is_padding_example=mask)
 
 
-def test_ghost_says_that_it_does_not_exist_yet():
-  with pytest.raises(NotImplementedError, match='"ghost" is not implemented'):
-    jax_privacy.clipped_grad(_loss, l2_clip_norm=1.0, method="ghost")
+def test_ghost_refuses_what_needs_each_gradient():
+  with pytest.raises(ValueError, match='must be "vmap" or "auto" with a pre_'):
+    jax_privacy.clipped_grad(
+        _loss,
+        l2_clip_norm=1.0,
+        method="ghost",
+        pre_clipping_transform=lambda g: g,
+    )
+
+
+def test_auto_says_once_that_it_falls_back(caplog):
+  with caplog.at_level("INFO", logger="absl"):
+    for _ in range(2):
+      jax_privacy.clipped_grad(
+          _loss, l2_clip_norm=1.0, pre_clipping_transform=lambda g: g
+      )
+  said = [r for r in caplog.records if "pre_clipping_transform" in r.message]
+  assert len(said) == 1

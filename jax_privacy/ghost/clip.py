@@ -1,0 +1,259 @@
+"""The ghost method: per-example norms and the clipped sum, in one pass.
+
+One forward and one backward pass over activations give every site's inputs and
+cotangents (`graph.py`). Each component's plan (`plans.py`) turns these into
+squared norms, and, once the clip factors are known, into its part of the sum.
+
+The invariant: the same results as `per_example.ClippedSum`, up to rounding; and
+what one example adds to the sum depends on that example alone and has L2 norm
+at most the clip norm.
+
+Source: Goodfellow 2015 (arXiv 1510.01799); Li et al. 2022 (arXiv 2110.05679);
+Bu et al. 2022 (arXiv 2205.10683 and 2210.00038).
+
+Example:
+  >>> import jax.numpy as jnp
+  >>> import jax_privacy
+  >>> loss = lambda w, x: jnp.sum((x @ w) ** 2)
+  >>> grad_fn = jax_privacy.clipped_grad(
+  ...     loss, l2_clip_norm=1.0, method="ghost", keep_batch_dim=False)
+  >>> print(grad_fn(jnp.ones((2, 1)), jnp.array([[3.0, 4.0]])).ravel().round(3))
+  [0.6 0.8]
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jax_privacy import per_example, precision
+from jax_privacy.ghost import costs, graph, plans, rules
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClippedSum:
+  """`(args, is_padding_example) -> (sum, losses, norms, aux)` over a batch.
+
+  Attributes:
+    fun: `fun(*args)` returning `(loss, aux)` for one example.
+    argnums: What to differentiate; an int or a tuple, as for `jax.grad`.
+    batch_argnums: Arguments given to `fun` one row at a time.
+    prng_argnum: An argument that holds one key per example, or None.
+    clip_norms: A number, or a pytree prefix of the gradient.
+    divide_by: Each example's clipped gradient is divided by this.
+    keep_batch_dim: Whether rows keep a leading axis of size 1.
+    nan_safe: Whether a non-finite gradient counts zero.
+    dtype: Of the sum; None for the gradient's own, float32 at least.
+    spmd_axis_name: See `jax.vmap`.
+    choose: What picks a component's plan; see `costs.choose`.
+    loops: See `plans.Recorded`.
+  """
+
+  fun: Callable[..., tuple[Any, Any]]
+  argnums: int | tuple[int, ...]
+  batch_argnums: tuple[int, ...]
+  prng_argnum: int | None
+  clip_norms: Any
+  divide_by: float
+  keep_batch_dim: bool
+  nan_safe: bool
+  dtype: Any
+  spmd_axis_name: str | None
+  choose: Callable[..., str] = costs.choose
+  loops: bool | None = None
+
+  def __call__(self, args, is_padding_example):
+    """Returns the sum and, per example, losses, norms and aux."""
+    loss = _ExampleLoss(self, args)
+    split = graph.split(loss, loss.leaves, loss.row_shapes())
+    parts = _Parts(self, loss)
+    losses, aux, recorded = self._record(split, loss)
+    component_plans = [self._plan(r, parts) for r in recorded]
+    squares = {}
+    for r, plan in zip(recorded, component_plans, strict=True):
+      found = plan.squared_norms()
+      squares.update(zip(r.component.leaves, found, strict=True))
+    relative = parts.relative_norms(squares, is_padding_example.shape)
+    keep = ~is_padding_example
+    for r in relative if self.nan_safe else ():
+      keep &= jnp.isfinite(r)
+    sums = [jnp.zeros(x.shape, self.sum_dtype([x])) for x in loss.leaves]
+    for r, plan in zip(recorded, component_plans, strict=True):
+      for leaf, total in parts.sums(r.component, plan, relative, keep):
+        sums[leaf] = total.astype(sums[leaf].dtype)
+    norms = parts.norms(relative)
+    return loss.unflatten(sums), losses, norms, loss.aux_treedef.unflatten(aux)
+
+  def sum_dtype(self, leaves) -> jnp.dtype:
+    """The dtype of sums, and of norms, of these parameters."""
+    own = precision.at_least_float32(*(leaf.dtype for leaf in leaves))
+    return own if self.dtype is None else jnp.dtype(self.dtype)
+
+  def _record(self, split, loss):
+    """Runs forward and backward: losses, aux, and a record per component."""
+    shared = split.run_shared(loss.leaves)
+    zeros = [
+        [jnp.zeros(var.aval.shape, var.aval.dtype) for var in site.outputs]
+        for site in split.sites
+    ]
+
+    def one_example(rows):
+      run = functools.partial(split.run_data, shared, rows)
+      value, pull, recorded = jax.vjp(run, zeros, has_aux=True)
+      return value, pull(jnp.ones_like(value))[0], recorded
+
+    losses, cotangents, (aux, data, outputs) = jax.vmap(
+        one_example, spmd_axis_name=self.spmd_axis_name
+    )(loss.rows)
+
+    def record(component):
+      leaves = [loss.leaves[i] for i in component.leaves]
+      return plans.Recorded(
+          split=split,
+          component=component,
+          shared=shared,
+          leaves=leaves,
+          data=[data[i] for i in component.sites],
+          cotangents=[cotangents[i] for i in component.sites],
+          outputs=[outputs[i] for i in component.sites],
+          dtype=self.sum_dtype(leaves),
+          loops=self.loops,
+      )
+
+    return losses, aux, [record(c) for c in split.components]
+
+  def _plan(self, recorded, parts):
+    """Chooses a component's plan; gives it cotangents of a sane size."""
+    name = self.choose(
+        recorded.component,
+        [rules.find(site) for site in recorded.sites],
+        batch_size=len(recorded.cotangents[0][0]),
+        has_closed_norm=recorded.path is not None and len(recorded.sites) == 1,
+    )
+    scale = parts.scale(recorded.component)
+    if scale != 1.0:
+      scaled = jax.tree.map(lambda z: z * scale, recorded.cotangents)
+      recorded = dataclasses.replace(recorded, cotangents=scaled)
+    return plans.PLANS[name](recorded)
+
+
+class _ExampleLoss:
+  """One example's loss as `(leaves, rows) -> (loss, aux leaves)`.
+
+  The last row is a zero that is added to the loss: without it, a loss that does
+  not depend on the data would have no equation on the data side.
+  """
+
+  def __init__(self, clipped_sum, args):
+    self._of = clipped_sum
+    self._args = list(args)
+    argnums = clipped_sum.argnums
+    self._argnums = (argnums,) if isinstance(argnums, int) else argnums
+    params = [args[i] for i in self._argnums]
+    leaves, self._treedef = jax.tree.flatten(params)
+    self.leaves = [jnp.asarray(leaf) for leaf in leaves]
+    precision.at_least_float32(*(leaf.dtype for leaf in self.leaves))
+    mapped = [*clipped_sum.batch_argnums]
+    if clipped_sum.prng_argnum is not None:
+      mapped.append(clipped_sum.prng_argnum)
+    self._mapped = mapped
+    rows, self._row_treedef = jax.tree.flatten([args[i] for i in mapped])
+    rows = [jnp.asarray(row) for row in rows]
+    self.rows = [*rows, jnp.zeros(rows[0].shape[:1], jnp.float32)]
+    self.aux_treedef = None
+
+  def row_shapes(self):
+    """Returns one example's shapes."""
+    return [jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for x in self.rows]
+
+  def unflatten(self, leaves):
+    """Returns values of the leaves as the argument(s) to differentiate."""
+    params = self._treedef.unflatten(leaves)
+    return params[0] if isinstance(self._of.argnums, int) else tuple(params)
+
+  def __call__(self, leaves, rows):
+    """Returns the loss and aux's leaves."""
+    args = list(self._args)
+    params = self._treedef.unflatten(leaves)
+    for i, param in zip(self._argnums, params, strict=True):
+      args[i] = param
+    *rows, zero = rows
+    rows = self._row_treedef.unflatten(rows)
+    for i, row in zip(self._mapped, rows, strict=True):
+      if self._of.keep_batch_dim and i != self._of.prng_argnum:
+        row = jax.tree.map(lambda x: jnp.expand_dims(x, 0), row)
+      args[i] = row
+    value, aux = self._of.fun(*args)
+    value = jnp.asarray(value)
+    if value.shape == () and jnp.issubdtype(value.dtype, jnp.floating):
+      value = value + zero.astype(value.dtype)
+    if self._of.keep_batch_dim:
+      aux = jax.tree.map(per_example.drop_unit_batch_axis, aux)
+    aux, self.aux_treedef = jax.tree.flatten(aux)
+    return value, aux
+
+
+class _Parts:
+  """The parts of a gradient that are clipped each by itself."""
+
+  def __init__(self, clipped_sum, loss):
+    self._of = clipped_sum
+    self._treedef = jax.tree.structure(clipped_sum.clip_norms)
+    self._clip_norms = jax.tree.leaves(clipped_sum.clip_norms)
+    indices = loss.unflatten(range(len(loss.leaves)))
+    split = per_example.split_at_prefix(self._treedef, indices)
+    self._members = [jax.tree.leaves(part) for part in split]
+    self._dtypes = [
+        clipped_sum.sum_dtype([loss.leaves[i] for i in members])
+        for members in self._members
+    ]
+    self._part_of = {
+        leaf: part
+        for part, members in enumerate(self._members)
+        for leaf in members
+    }
+    self._scales = {}
+
+  def scale(self, component):
+    """Returns what a component's cotangents are multiplied by before squaring.
+
+    A power of two near one over the clip norm, if that is extreme: the square
+    of a gradient of its size must neither overflow nor vanish.
+    """
+    parts = {self._part_of[leaf] for leaf in component.leaves}
+    clip_norm = min(self._clip_norms[part] for part in parts)
+    exponent = math.frexp(clip_norm)[1]
+    scale = 1.0 if abs(exponent) < 14 else math.ldexp(1.0, -exponent)
+    self._scales.update(dict.fromkeys(component.leaves, scale))
+    return scale
+
+  def relative_norms(self, squares, shape):
+    """Returns, per part, norm over clip norm of each example."""
+    relative = []
+    for part, members in enumerate(self._members):
+      dtype, total = self._dtypes[part], jnp.zeros(shape, self._dtypes[part])
+      for leaf in members:
+        if leaf in squares:
+          ratio = self._clip_norms[part] * self._scales[leaf]
+          total += squares[leaf].astype(dtype) / ratio / ratio
+      relative.append(jnp.sqrt(total))
+    return relative
+
+  def sums(self, component, plan, relative, keep):
+    """Yields a component's parameters, each with its clipped sum."""
+    for part in sorted({self._part_of[leaf] for leaf in component.leaves}):
+      divide_by = self._of.divide_by * self._scales[component.leaves[0]]
+      factor = per_example.clip_factor(relative[part]) / divide_by
+      totals = plan.clipped_sums(factor, keep)
+      for leaf, total in zip(component.leaves, totals, strict=True):
+        if self._part_of[leaf] == part:
+          yield leaf, total
+
+  def norms(self, relative):
+    """Returns the norms before clipping, in the structure of the clip norms."""
+    pairs = zip(relative, self._clip_norms, strict=True)
+    return self._treedef.unflatten([r * c for r, c in pairs])

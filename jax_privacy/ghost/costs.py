@@ -1,0 +1,109 @@
+"""Which of three plans a component gets: the one place where time is guessed.
+
+  ghost: norms from Gram matrices; then one batched weight gradient of the
+    scaled cotangents. Only for one weight, with a form, through a transform
+    that keeps the norm known.
+  keep: make every example's gradient, keep it, contract it with the factors.
+  redo: make every example's gradient for its norm alone; then as ghost.
+
+The rates below were fitted to runs of single rules (float32, batch 32): see
+docs/performance.md for the runs. They are right to a factor of two or so, which
+is enough to rank the plans where it matters.
+
+The invariant: the choice changes time and memory, never a result.
+
+Example:
+  >>> from jax_privacy.ghost import costs
+  >>> sorted(costs.RATES)
+  ['cpu', 'gpu']
+"""
+
+import dataclasses
+import math
+
+import jax
+
+from jax_privacy.ghost import graph, rules
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rates:
+  """What a platform does in a second.
+
+  Attributes:
+    gram: Multiplications and additions in Gram matrices.
+    gradient: Of one example's weight gradients, one after the other.
+    batched_gradient: Of a batch's weight gradient.
+    moved: Bytes of per-example gradients written and read again.
+    kept: Most bytes of per-example gradients to keep of one component without
+      a form.
+    launched: Seconds that one more operation takes, however small.
+  """
+
+  gram: float
+  gradient: float
+  batched_gradient: float
+  moved: float
+  kept: float
+  launched: float
+
+
+RATES = {
+    # Measured on 2 CPU cores.
+    "cpu": Rates(
+        gram=150e9,
+        gradient=170e9,
+        batched_gradient=220e9,
+        moved=3e9,
+        kept=25e6,
+        launched=2e-5,
+    ),
+    # Not measured: float32 and memory peaks of an H200's data sheet, halved.
+    "gpu": Rates(
+        gram=30e12,
+        gradient=30e12,
+        batched_gradient=30e12,
+        moved=1.2e12,
+        kept=1e9,
+        launched=5e-6,
+    ),
+}
+
+
+def choose(
+    component: graph.Component,
+    forms: list[rules.Form | None],
+    *,
+    batch_size: int,
+    has_closed_norm: bool,
+    platform: str | None = None,
+) -> str:
+  """Returns "ghost", "keep" or "redo".
+
+  Args:
+    component: The component.
+    forms: Its sites' forms.
+    batch_size: Examples at a time.
+    has_closed_norm: Whether "ghost" is possible.
+    platform: "cpu" or "gpu"; None for JAX's default backend.
+  """
+  platform = platform or jax.default_backend()
+  rates = RATES.get(platform, RATES["gpu"])
+  size = 4.0 * sum(math.prod(var.aval.shape) for var in component.weights)
+  if any(form is None for form in forms):
+    return "keep" if batch_size * size <= rates.kept else "redo"
+  flops = sum(form.gradient_flops for form in forms)
+  batched = flops / rates.batched_gradient + rates.launched / batch_size
+  made = flops / rates.gradient
+  costs = {"keep": made + size / rates.moved, "redo": made + batched}
+  if has_closed_norm:
+    costs["ghost"] = batched + sum(map(_gram_flops, forms)) / rates.gram
+  return min(costs, key=costs.get)
+
+
+def _gram_flops(form):
+  if form.positions == 1:
+    return 2.0 * form.groups * (form.inputs + form.outputs)
+  # Some 10 passes over the two Gram matrices, at 10 flops a number.
+  per_pair = 2 * form.outputs + 100
+  return form.gram_flops + form.groups * form.positions**2 * per_pair

@@ -1,0 +1,326 @@
+"""Splits one example's loss into what all examples share and what meets data.
+
+Every equation of the loss goes to one of two sides: *shared* if nothing it
+reads depends on the example (weight standardisation, casts, broadcasts of a
+bias), run once; *data* otherwise, run under vmap. A shared value that depends
+on a parameter and is read by an equation of the data side is a *weight*, and
+that equation is a *site*. All that a parameter does to a loss, it does at
+sites.
+
+A zero is added to the output of each site. The derivative with respect to these
+zeros is, for every example, the cotangent z of each site's output; with the
+site's other operands, x, it gives the parameters' gradient without making it.
+
+Sites whose weights come from the same parameters form a *component*: its
+gradients have to be added before they are squared.
+
+The invariant: an example's gradient is the sum over sites of
+transform^T(site^T(z)), and parameters of different components share nothing.
+
+Example:
+  >>> import jax.numpy as jnp
+  >>> from jax_privacy.ghost import graph
+  >>> loss = lambda leaves, rows: (jnp.sum(jnp.sin(rows[0] @ leaves[0])), [])
+  >>> split = graph.split(loss, [jnp.ones((3, 2))], [jnp.ones((4, 3))])
+  >>> [site.name for site in split.sites]
+  ['dot_general']
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from jax_privacy.ghost import tracing
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+  """An equation of the data side that reads weights.
+
+  Attributes:
+    eqn: The equation.
+    positions: Which of its operands are weights.
+    data_positions: Which of its operands depend on the example.
+  """
+
+  eqn: Any
+  positions: tuple[int, ...]
+  data_positions: tuple[int, ...]
+
+  @property
+  def name(self) -> str:
+    """The primitive's name."""
+    return self.eqn.primitive.name
+
+  @property
+  def weights(self) -> tuple[Any, ...]:
+    """The variables of the weights."""
+    return tuple(self.eqn.invars[i] for i in self.positions)
+
+  @property
+  def data(self) -> tuple[Any, ...]:
+    """The variables that depend on the example."""
+    return tuple(self.eqn.invars[i] for i in self.data_positions)
+
+  @property
+  def outputs(self) -> tuple[Any, ...]:
+    """The output variables that can carry a gradient."""
+    return tuple(var for var in self.eqn.outvars if is_inexact(var))
+
+  def apply(
+      self, shared: tracing.Env, weights: Sequence[Any], data: Sequence[Any]
+  ) -> list[Any]:
+    """Returns the values of `outputs`, for values of `weights` and `data`.
+
+    Args:
+      shared: Values of the other operands.
+      weights: One per position.
+      data: One per data position.
+    """
+    given = dict(zip(self.positions, weights, strict=True))
+    given |= dict(zip(self.data_positions, data, strict=True))
+    values = [
+        given[i] if i in given else tracing.read(shared, atom)
+        for i, atom in enumerate(self.eqn.invars)
+    ]
+    outs = tracing.bind(self.eqn, values)
+    pairs = zip(self.eqn.outvars, outs, strict=True)
+    return [out for var, out in pairs if is_inexact(var)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Component:
+  """Parameters that meet, the weights made of them, and the weights' sites.
+
+  Attributes:
+    leaves: Positions of the parameters.
+    weights: The weights' variables.
+    sites: Positions in `Split.sites`.
+    eqns: The shared equations between parameters and weights, in order.
+  """
+
+  leaves: tuple[int, ...]
+  weights: tuple[Any, ...]
+  sites: tuple[int, ...]
+  eqns: tuple[Any, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """A loss of one example, taken apart.
+
+  Attributes:
+    closed: The whole jaxpr: parameters, then rows of data, to loss and aux.
+    leaf_vars: The parameters' variables.
+    row_vars: The data's variables.
+    shared_eqns: Equations that depend on no data.
+    data_eqns: The others.
+    sites: Where the data meet weights on the way to the loss.
+    components: Every parameter that reaches the loss is in exactly one.
+  """
+
+  closed: Any
+  leaf_vars: tuple[Any, ...]
+  row_vars: tuple[Any, ...]
+  shared_eqns: tuple[Any, ...]
+  data_eqns: tuple[Any, ...]
+  sites: tuple[Site, ...]
+  components: tuple[Component, ...]
+
+  def run_shared(self, leaves: Sequence[Any]) -> tracing.Env:
+    """Returns the values of all shared variables, for these parameters."""
+    constvars = self.closed.jaxpr.constvars
+    env = dict(zip(constvars, self.closed.consts, strict=True))
+    env.update(zip(self.leaf_vars, leaves, strict=True))
+    tracing.evaluate(self.shared_eqns, env)
+    return env
+
+  def run_data(
+      self,
+      shared: tracing.Env,
+      rows: Sequence[Any],
+      zeros: Sequence[Sequence[Any]],
+  ) -> tuple[Any, tuple[list[Any], list[Any], list[Any]]]:
+    """Runs the data side for one example.
+
+    Args:
+      shared: What `run_shared` returned.
+      rows: The example.
+      zeros: Per site, what to add to each of its `outputs`.
+
+    Returns:
+      The loss, and (aux, data, outputs), the latter two per site.
+    """
+    env = {**shared, **dict(zip(self.row_vars, rows, strict=True))}
+    zeros_of = {
+        var: zero
+        for site, site_zeros in zip(self.sites, zeros, strict=True)
+        for var, zero in zip(site.outputs, site_zeros, strict=True)
+    }
+    for eqn in self.data_eqns:
+      tracing.evaluate([eqn], env)
+      for var in eqn.outvars:
+        if var in zeros_of:
+          env[var] = env[var] + zeros_of[var]
+    data = [[env[var] for var in site.data] for site in self.sites]
+    outputs = [[env[var] for var in site.outputs] for site in self.sites]
+    loss, *aux = (tracing.read(env, v) for v in self.closed.jaxpr.outvars)
+    return loss, (aux, data, outputs)
+
+  def transform(
+      self, component: Component, shared: tracing.Env
+  ) -> Callable[..., list[Any]]:
+    """Returns the function from a component's parameters to its weights."""
+
+    def run(*leaves):
+      env = dict(shared)
+      names = (self.leaf_vars[i] for i in component.leaves)
+      env.update(zip(names, leaves, strict=True))
+      tracing.evaluate(component.eqns, env)
+      return [env[var] for var in component.weights]
+
+    return run
+
+
+def split(
+    fun: Callable[..., tuple[Any, list[Any]]],
+    leaves: Sequence[Any],
+    rows: Sequence[Any],
+) -> Split:
+  """Traces and splits the loss of one example.
+
+  Args:
+    fun: `fun(leaves, rows) -> (loss, aux leaves)`.
+    leaves: The parameters: arrays or shapes.
+    rows: One example's data: arrays or shapes.
+
+  Returns:
+    The split.
+
+  Raises:
+    TypeError: If the loss is not a real scalar, or `fun` asks for the value of
+      an array it is given.
+  """
+  closed = tracing.trace(fun, leaves, rows)
+  jaxpr = closed.jaxpr
+  leaf_vars = jaxpr.invars[: len(leaves)]
+  row_vars = jaxpr.invars[len(leaves) :]
+  _check_loss(jaxpr.outvars[0].aval)
+
+  meets_data = _reach_forward(jaxpr.eqns, row_vars)
+  is_data = [_reads(eqn, meets_data) for eqn in jaxpr.eqns]
+  pairs = list(zip(jaxpr.eqns, is_data, strict=True))
+  shared_eqns = tuple(eqn for eqn, data in pairs if not data)
+  data_eqns = tuple(eqn for eqn, data in pairs if data)
+  origins = _origins(shared_eqns, leaf_vars)
+  live = _reach_backward(data_eqns, jaxpr.outvars[0])
+  sites = tuple(_sites(data_eqns, meets_data, origins, live))
+  return Split(
+      closed=closed,
+      leaf_vars=tuple(leaf_vars),
+      row_vars=tuple(row_vars),
+      shared_eqns=shared_eqns,
+      data_eqns=data_eqns,
+      sites=sites,
+      components=tuple(_components(shared_eqns, sites, origins)),
+  )
+
+
+def is_inexact(var: Any) -> bool:
+  """Returns whether a variable can carry a gradient."""
+  return jnp.issubdtype(var.aval.dtype, jnp.inexact)
+
+
+def _check_loss(aval):
+  if aval.shape != () or not jnp.issubdtype(aval.dtype, jnp.floating):
+    raise TypeError(
+        "fun must return a real floating-point scalar loss for one example,"
+        f" got {aval.dtype} of shape {aval.shape}."
+    )
+
+
+def _reach_forward(eqns, start):
+  """Returns the variables that depend on `start`."""
+  reached = set(start)
+  for eqn in eqns:
+    if _reads(eqn, reached):
+      reached.update(eqn.outvars)
+  return reached
+
+
+def _reads(eqn, variables):
+  return any(tracing.is_var(v) and v in variables for v in eqn.invars)
+
+
+def _origins(eqns, leaf_vars):
+  """Maps shared variables to the parameters a gradient reaches through them."""
+  origins = {var: {i} for i, var in enumerate(leaf_vars)}
+  for eqn in eqns:
+    if eqn.primitive.name == "stop_gradient":
+      continue
+    read = [v for v in eqn.invars if tracing.is_var(v)]
+    found = set().union(*(origins.get(v, ()) for v in read))
+    if found:
+      origins.update((v, found) for v in eqn.outvars if is_inexact(v))
+  return origins
+
+
+def _reach_backward(eqns, loss):
+  """Returns the variables through which a gradient of the loss flows."""
+  live = {loss}
+  for eqn in reversed(eqns):
+    flows = any(is_inexact(v) and v in live for v in eqn.outvars)
+    if flows and eqn.primitive.name != "stop_gradient":
+      live.update(v for v in eqn.invars if tracing.is_var(v) and is_inexact(v))
+  return live
+
+
+def _sites(data_eqns, meets_data, origins, live):
+  for eqn in data_eqns:
+    is_live = any(is_inexact(v) and v in live for v in eqn.outvars)
+    if not is_live or eqn.primitive.name == "stop_gradient":
+      continue
+    atoms = [(i, v) for i, v in enumerate(eqn.invars) if tracing.is_var(v)]
+    positions = tuple(
+        i for i, v in atoms if v not in meets_data and origins.get(v)
+    )
+    if positions:
+      data_positions = tuple(i for i, v in atoms if v in meets_data)
+      yield Site(eqn, positions, data_positions)
+
+
+def _components(shared_eqns, sites, origins):
+  """Joins sites whose weights come from the same parameters.
+
+  All weights of one site are joined too: one vjp of its equation serves them.
+  """
+  groups = []
+  for index, site in enumerate(sites):
+    leaves = set().union(*(origins[var] for var in site.weights))
+    members = [index]
+    for group in [g for g in groups if g[0] & leaves]:
+      groups.remove(group)
+      leaves |= group[0]
+      members += group[1]
+    groups.append((leaves, members))
+  for leaves, members in groups:
+    members = sorted(members)
+    weights = dict.fromkeys(v for i in members for v in sites[i].weights)
+    yield Component(
+        leaves=tuple(sorted(leaves)),
+        weights=tuple(weights),
+        sites=tuple(members),
+        eqns=tuple(_between(shared_eqns, weights, origins)),
+    )
+
+
+def _between(shared_eqns, weights, origins):
+  """Returns the equations on the paths from parameters to `weights`."""
+  needed, found = set(weights), []
+  for eqn in reversed(shared_eqns):
+    if any(v in needed and origins.get(v) for v in eqn.outvars):
+      found.append(eqn)
+      needed.update(v for v in eqn.invars if tracing.is_var(v))
+  return reversed(found)

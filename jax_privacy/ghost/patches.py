@@ -1,0 +1,179 @@
+"""A convolution as a matrix product: its patches, and their Gram matrix.
+
+Patches are built with pads and slices, never with a convolution: XLA runs a
+convolution inside a loop on a CPU some 20 times slower than outside.
+
+The invariant: for one example, the convolution's output at position t is
+patches[t] times the kernel as a [D, P] matrix, in each of S groups.
+
+Example:
+  >>> import jax, jax.numpy as jnp
+  >>> from jax_privacy.ghost import patches
+  >>> conv = lambda x, w: jax.lax.conv_general_dilated(
+  ...     x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+  >>> x = jnp.ones((1, 5, 5, 2))
+  >>> jaxpr = jax.make_jaxpr(conv)(x, jnp.ones((3, 3, 2, 4))).jaxpr
+  >>> patches.layout(jaxpr.eqns[0]).patches(x).shape
+  (1, 25, 18)
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """One convolution's sizes; arrays are of one example.
+
+  Attributes:
+    params: The equation's parameters.
+    image: Shape of the input: [N, *space, C], whatever the equation's order.
+    kernel_size: Pixels of the kernel along each axis of space.
+    out_size: Pixels of the output along each axis of space.
+    groups: S, `feature_group_count`.
+    channels_out: P, output channels of one group.
+  """
+
+  params: Any
+  image: tuple[int, ...]
+  kernel_size: tuple[int, ...]
+  out_size: tuple[int, ...]
+  groups: int
+  channels_out: int
+
+  @property
+  def positions(self) -> int:
+    """T: images x pixels of the output."""
+    return self.image[0] * math.prod(self.out_size)
+
+  @property
+  def inputs(self) -> int:
+    """D: pixels of the kernel x input channels of a group."""
+    return math.prod(self.kernel_size) * self.image[-1] // self.groups
+
+  @property
+  def channel_axis(self) -> int | None:
+    """The output's axis of channels, if they are the kernel's last axis."""
+    numbers = self.params["dimension_numbers"]
+    is_last = numbers.rhs_spec[0] == len(numbers.rhs_spec) - 1
+    return numbers.out_spec[1] if is_last else None
+
+  @property
+  def gram_flops(self) -> float:
+    """What `gram` costs, in multiplications and additions."""
+    return min(self._gram_of_pixels_flops, self._gram_of_patches_flops)
+
+  @property
+  def _gram_of_patches_flops(self):
+    return 2.0 * self.groups * self.positions**2 * self.inputs
+
+  @property
+  def _gram_of_pixels_flops(self):
+    pixels = self.image[0] * math.prod(self._padded_size)
+    # A shifted slice is as slow as some 100 multiplications: see costs.py.
+    slices = 100 * self.groups * math.prod(self.kernel_size)
+    return 2.0 * pixels**2 * self.image[-1] + slices * self.positions**2
+
+  @property
+  def _padded_size(self):
+    pads, dilation = self.params["padding"], self.params["lhs_dilation"]
+    sizes = zip(self.image[1:-1], pads, dilation, strict=True)
+    return tuple((n - 1) * d + 1 + lo + hi for n, (lo, hi), d in sizes)
+
+  def patches(self, x: jax.Array) -> jax.Array:
+    """Returns the patches of an input, [S, T, D]."""
+    x = self._padded(x)
+    taps = [x[(slice(None), *where)] for where in self._taps()]
+    stacked = jnp.stack(taps, axis=-2)
+    per_group = self.image[-1] // self.groups
+    shape = (self.positions, len(taps), self.groups, per_group)
+    by_group = jnp.moveaxis(stacked.reshape(shape), 2, 0)
+    return by_group.reshape(self.groups, self.positions, self.inputs)
+
+  def patch_sums(self, x: jax.Array) -> jax.Array:
+    """Returns the sum of each patch, [S, T]."""
+    x = self._padded(x)
+    sums = jnp.sum(x.reshape(*x.shape[:-1], self.groups, -1), axis=-1)
+    total = sum(sums[(slice(None), *where)] for where in self._taps())
+    return total.reshape(self.positions, self.groups).T
+
+  def gram(self, x: jax.Array) -> jax.Array:
+    """Returns the inner products of patches, [S, T, T]."""
+    if self._gram_of_patches_flops <= self._gram_of_pixels_flops:
+      rows = self.patches(x)
+      return _einsum("std,sud->stu", rows, rows)
+    x = self._padded(x)
+    size = x.shape[:-1]
+    pixels = x.reshape(math.prod(size), self.groups, -1)
+    gram = _einsum("qgc,rgc->gqr", pixels, pixels)
+    gram = gram.reshape(self.groups, *size, *size)
+    total = sum(
+        gram[(slice(None), slice(None), *where, slice(None), *where)]
+        for where in self._taps()
+    )
+    return total.reshape(self.groups, self.positions, self.positions)
+
+  def outputs(self, z: jax.Array) -> jax.Array:
+    """Returns an output, or its cotangent, as [S, T, P]."""
+    batch, feature, *space = self.params["dimension_numbers"].out_spec
+    z = jnp.transpose(z, (batch, *space, feature))
+    z = z.reshape(self.positions, self.groups, self.channels_out)
+    return jnp.moveaxis(z, 1, 0)
+
+  def kernel(self, matrix: jax.Array) -> jax.Array:
+    """Returns [S, D, P] in the kernel's own shape."""
+    out, into, *space = self.params["dimension_numbers"].rhs_spec
+    per_group = self.image[-1] // self.groups
+    shape = (self.groups, *self.kernel_size, per_group, self.channels_out)
+    kernel = jnp.moveaxis(matrix.reshape(shape), 0, -2)
+    kernel = kernel.reshape(*self.kernel_size, per_group, -1)
+    order = (*space, into, out)  # Where each of its axes goes.
+    return jnp.transpose(kernel, np.argsort(order))
+
+  def _padded(self, x):
+    batch, feature, *space = self.params["dimension_numbers"].lhs_spec
+    x = jnp.transpose(x, (batch, *space, feature))
+    pads, dilation = self.params["padding"], self.params["lhs_dilation"]
+    pairs = zip(pads, dilation, strict=True)
+    inner = [(lo, hi, d - 1) for (lo, hi), d in pairs]
+    none = (0, 0, 0)
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), [none, *inner, none])
+
+  def _taps(self):
+    """Yields, per pixel of the kernel, what it sees of each axis of space."""
+    params = self.params
+    dilation, strides = params["rhs_dilation"], params["window_strides"]
+    axes = list(zip(dilation, self.out_size, strides, strict=True))
+    for tap in np.ndindex(*self.kernel_size):
+      yield tuple(
+          slice(i * d, i * d + (n - 1) * stride + 1, stride)
+          for i, (d, n, stride) in zip(tap, axes, strict=True)
+      )
+
+
+def layout(eqn: Any) -> Layout | None:
+  """Returns a `conv_general_dilated`'s layout; None if it groups the batch."""
+  params = eqn.params
+  if params["batch_group_count"] != 1:
+    return None
+  numbers = params["dimension_numbers"]
+  x, kernel = (v.aval.shape for v in eqn.invars)
+  out = eqn.outvars[0].aval.shape
+  batch, feature, *space = numbers.lhs_spec
+  groups = params["feature_group_count"]
+  return Layout(
+      params=params,
+      image=(x[batch], *(x[i] for i in space), x[feature]),
+      kernel_size=tuple(kernel[i] for i in numbers.rhs_spec[2:]),
+      out_size=tuple(out[i] for i in numbers.out_spec[2:]),
+      groups=groups,
+      channels_out=kernel[numbers.rhs_spec[0]] // groups,
+  )

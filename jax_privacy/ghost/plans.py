@@ -1,0 +1,334 @@
+"""The three ways to get a component's norms and its clipped sum.
+
+A plan is called twice: `squared_norms` gives, per parameter and example, the
+squared norm of the gradient; `clipped_sums`, given what each example is scaled
+by, the sum. Between the two it remembers what it made. `costs.py` chooses.
+
+The invariant: the gradients that are summed are those whose norms were taken,
+up to rounding, and an example that is not kept adds nothing, whatever its
+numbers are: it is left out by a selection, since 0 x NaN is NaN.
+
+Example:
+  >>> from jax_privacy.ghost import plans
+  >>> sorted(plans.PLANS)
+  ['ghost', 'keep', 'redo']
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jax_privacy import precision
+from jax_privacy.ghost import graph, paths, rules, tracing, transforms
+
+_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recorded:
+  """What one forward and backward pass leaves of a component.
+
+  Attributes:
+    split: The loss.
+    component: The component.
+    shared: Values of all shared variables.
+    leaves: Values of the component's parameters.
+    data: Per site, the operands that depend on the example, batched.
+    cotangents: Per site, those of its outputs, batched.
+    outputs: Per site, its outputs, batched.
+    dtype: Of sums.
+    loops: Whether gradients are made one after the other: True, False, or None
+      for what suits the platform that runs.
+  """
+
+  split: graph.Split
+  component: graph.Component
+  shared: tracing.Env
+  leaves: list[Any]
+  data: list[Any]
+  cotangents: list[Any]
+  outputs: list[Any]
+  dtype: Any
+  loops: bool | None = None
+
+  @property
+  def sites(self) -> list[graph.Site]:
+    """The component's sites."""
+    return [self.split.sites[i] for i in self.component.sites]
+
+  def weights(self, site: graph.Site) -> list[Any]:
+    """Returns the values of a site's weights."""
+    return [self.shared[var] for var in site.weights]
+
+  @functools.cached_property
+  def path(self) -> paths.Path | None:
+    """How parameters become weights, if norms survive it."""
+    return paths.find(self.split, self.component)
+
+  def standardise_operands(self) -> list[Any]:
+    """Returns the kernel, gain and epsilon of weight standardisation."""
+    atoms = self.path.standardise.invars
+    return [tracing.read(self.shared, atom) for atom in atoms]
+
+  def pull(self) -> Callable[[dict[Any, jax.Array]], list[Any]]:
+    """Returns the map from weights' cotangents to parameters' gradients."""
+    weights = self.component.weights
+    if self.path is not None and self.path.standardise is None:
+      pull = functools.partial(
+          paths.pull_isometric, self.split, self.component, self.shared
+      )
+      return lambda grads: [pull([grads[var] for var in weights])]
+    transform = self.split.transform(self.component, self.shared)
+    _, pull = jax.vjp(transform, *self.leaves)
+    return lambda grads: list(
+        pull([grads[var].astype(var.aval.dtype) for var in weights])
+    )
+
+  def map_examples(self, fun: Callable[..., Any], *args: Any) -> Any:
+    """Maps `fun` over the leading axis of `args`.
+
+    On a CPU one example after the other, if there is much to multiply: its
+    gradient then stays in cache while it is squared. Elsewhere all at once, in
+    batched matrix products.
+    """
+    at_once = jax.vmap(fun)
+
+    def loop(*args):
+      return jax.lax.map(lambda row: fun(*row), args)
+
+    if self.loops is not None:
+      return (loop if self.loops else at_once)(*args)
+    forms = [rules.find(site) for site in self.sites]
+    if not any(form and form.positions > 1 for form in forms):
+      return at_once(*args)
+    return jax.lax.platform_dependent(*args, cpu=loop, default=at_once)
+
+
+class Keep:
+  """Makes every example's gradient and keeps it."""
+
+  def __init__(self, recorded: Recorded):
+    self._recorded = recorded
+    self._grads = []
+
+  def squared_norms(self) -> list[jax.Array]:
+    """Returns, per parameter, [batch_size] squared norms."""
+    recorded = self._recorded
+    gradient_fn = example_gradient(recorded)
+
+    def one(data, cotangents):
+      grads = gradient_fn(data, cotangents)
+      squares = [_square(g) for g in grads]
+      pairs = zip(grads, squares, strict=True)
+      return squares, [jnp.where(jnp.isfinite(s), g, 0) for g, s in pairs]
+
+    squares, self._grads = recorded.map_examples(
+        one, recorded.data, recorded.cotangents
+    )
+    return squares
+
+  def clipped_sums(self, factor: jax.Array, keep: jax.Array) -> list[jax.Array]:
+    """Returns, per parameter, the sum of gradients times `factor`.
+
+    Args:
+      factor: [batch_size].
+      keep: Bool [batch_size]; the others count zero.
+    """
+    dtype = self._recorded.dtype
+    scale = jnp.where(keep, factor, 0).astype(dtype)
+    return [_einsum("b...,b->...", g.astype(dtype), scale) for g in self._grads]
+
+
+class Redo:
+  """Makes every example's gradient for its norm, and not again if it can."""
+
+  def __init__(self, recorded: Recorded):
+    self._recorded = recorded
+
+  def squared_norms(self) -> list[jax.Array]:
+    """Returns, per parameter, [batch_size] squared norms."""
+    recorded = self._recorded
+    gradient_fn = example_gradient(recorded)
+
+    def one(data, cotangents):
+      squares = [_square(g) for g in gradient_fn(data, cotangents)]
+      if recorded.path is None:
+        return squares
+      # The sum will not be of these gradients, but of the batched ones.
+      slack = _rounding(recorded, data, cotangents)
+      return [jnp.square(jnp.sqrt(square) + slack) for square in squares]
+
+    return recorded.map_examples(one, recorded.data, recorded.cotangents)
+
+  def clipped_sums(self, factor: jax.Array, keep: jax.Array) -> list[jax.Array]:
+    """As `Keep.clipped_sums`."""
+    if self._recorded.path is not None:
+      return batched_sums(self._recorded, factor, keep)
+    return self._accumulated(factor, keep)
+
+  def _accumulated(self, factor, keep):
+    """Makes the gradients again: rounded as they were for their norms."""
+    recorded = self._recorded
+    gradient_fn = example_gradient(recorded)
+
+    def add(sums, row):
+      data, cotangents, scale, is_kept = row
+      grads = gradient_fn(data, cotangents)
+      terms = [g.astype(recorded.dtype) * scale for g in grads]
+      terms = [jnp.where(is_kept, term, 0) for term in terms]
+      return [s + t for s, t in zip(sums, terms, strict=True)], None
+
+    zeros = [jnp.zeros(leaf.shape, recorded.dtype) for leaf in recorded.leaves]
+    factor = factor.astype(recorded.dtype)
+    rows = (recorded.data, recorded.cotangents, factor, keep)
+    return jax.lax.scan(add, zeros, rows)[0]
+
+
+class Ghost:
+  """Takes norms from Gram matrices; makes no example's gradient."""
+
+  def __init__(self, recorded: Recorded):
+    self._recorded = recorded
+
+  def squared_norms(self) -> list[jax.Array]:
+    """Returns, per parameter, [batch_size] squared norms."""
+    recorded, (site,) = self._recorded, self._recorded.sites
+    ((x,),), ((z,),) = recorded.data, recorded.cotangents
+    if recorded.path.standardise is not None:
+      return self._standardised(site, x, z)
+    form = rules.find(site)
+
+    def one(x, z):
+      return rules.squared_norm(form.gram(x), form.cotangents(z), form.inputs)
+
+    return [jax.vmap(one)(x, z)]
+
+  def _standardised(self, site, x, z):
+    recorded, form = self._recorded, rules.find(site)
+    kernel, gain, epsilon = recorded.standardise_operands()
+    unit = transforms.unit_outputs(
+        kernel,
+        gain,
+        epsilon,
+        outputs=recorded.outputs[0][0],
+        channel_axis=form.channel_axis + 1,
+        apply=lambda weight: jax.vmap(
+            lambda x: site.apply(recorded.shared, [weight], [x])[0]
+        )(x),
+    )
+    amplitude = transforms.amplitude(kernel, gain, epsilon)
+
+    def one(x, z, unit):
+      gram, cotangents = form.gram(x), form.cotangents(z)
+      along = jnp.sum(cotangents * form.cotangents(unit), axis=1)
+      scale = amplitude.astype(z.dtype).reshape(form.groups, 1, form.outputs)
+      return transforms.standardised(
+          rules.squared_norm(gram, cotangents * scale, form.inputs),
+          rules.diagonals(gram),
+          form.input_sums(x),
+          cotangents,
+          along,
+          kernel,
+          gain,
+          epsilon,
+      )
+
+    squares = jax.vmap(one)(x, z, unit)
+    return [squares[role] for role in recorded.path.roles]
+
+  def clipped_sums(self, factor: jax.Array, keep: jax.Array) -> list[jax.Array]:
+    """As `Keep.clipped_sums`."""
+    return batched_sums(self._recorded, factor, keep)
+
+
+PLANS = {"ghost": Ghost, "keep": Keep, "redo": Redo}
+
+
+def example_gradient(recorded: Recorded) -> Callable[[Any, Any], list[Any]]:
+  """Returns the map from one example's (data, cotangents) to its gradient.
+
+  The gradient is of the component's parameters, in their dtypes; data and
+  cotangents are given per site.
+  """
+  pull = recorded.pull()
+
+  def gradient(data, cotangents):
+    totals = {}
+    for site, xs, zs in zip(recorded.sites, data, cotangents, strict=True):
+      form = rules.find(site)
+      if form is not None:
+        grads = [form.gradient(xs[0], zs[0])]
+      else:
+        weights = recorded.weights(site)
+        grads = rules.generic_gradient(site, recorded.shared, weights, xs, zs)
+      for var, grad in zip(site.weights, grads, strict=True):
+        totals[var] = totals[var] + grad if var in totals else grad
+    return pull(totals)
+
+  return gradient
+
+
+def batched_sums(
+    recorded: Recorded, factor: jax.Array, keep: jax.Array
+) -> list[jax.Array]:
+  """Returns, per parameter, the sum of gradients times `factor`.
+
+  By each site's ordinary batched weight gradient, of scaled cotangents.
+  """
+  totals = {}
+  for site, (x,), (z,) in zip(
+      recorded.sites, recorded.data, recorded.cotangents, strict=True
+  ):
+    total = _weight_sum(recorded, site, x, z, factor, keep)
+    (var,) = site.weights
+    totals[var] = totals[var] + total if var in totals else total
+  return [g.astype(recorded.dtype) for g in recorded.pull()(totals)]
+
+
+def _weight_sum(recorded, site, x, z, factor, keep):
+  """One site's part of `batched_sums`."""
+  dtype = recorded.dtype
+
+  def select(x):
+    return jnp.where(jnp.expand_dims(keep, range(1, x.ndim)), x, 0)
+
+  z = z.astype(dtype)
+  z = select(z * jnp.expand_dims(factor.astype(dtype), range(1, z.ndim)))
+  if _is_inexact(x):
+    x = select(x.astype(dtype))
+  site = rules.in_dtype(site, dtype)
+  (weight,) = recorded.weights(site)
+
+  def batch(weight):
+    apply = functools.partial(site.apply, recorded.shared, [weight])
+    return jax.vmap(lambda x: apply([x])[0])(x)
+
+  return jax.vjp(batch, weight.astype(dtype))[1](z)[0]
+
+
+def _rounding(recorded, data, cotangents):
+  """Bound of what rounding moves one example's gradient by; see `rules`."""
+  scale = 1.0
+  if recorded.path.standardise is not None:
+    scale = transforms.amplitude(*recorded.standardise_operands())
+  slack = 0.0
+  for site, (x,), (z,) in zip(recorded.sites, data, cotangents, strict=True):
+    form = rules.find(site)
+    if recorded.path.standardise is not None:
+      scale = scale.reshape(form.groups, 1, form.outputs)
+    slack += rules.rounding(form.diagonal(x), form.cotangents(z), scale)
+  return slack
+
+
+def _is_inexact(x):
+  return jnp.issubdtype(x.dtype, jnp.inexact)
+
+
+def _square(grad):
+  return jnp.sum(
+      jnp.square(grad.astype(precision.at_least_float32(grad.dtype)))
+  )

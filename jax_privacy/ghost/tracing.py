@@ -1,0 +1,138 @@
+"""Traces the loss of one example to a flat jaxpr, and runs equations.
+
+Calls are inlined, so that every use of a parameter by a primitive is in sight.
+Two stay whole: a parameter transform that `transforms.py` knows, and a
+checkpointed region that no parameter enters (it keeps the memory it saves).
+
+The invariant: a flat jaxpr computes what the function does, bit for bit.
+
+Example:
+  >>> import jax, jax.numpy as jnp
+  >>> from jax_privacy.ghost import tracing
+  >>> def loss(leaves, rows):
+  ...   return jnp.sum(jax.jit(jnp.dot)(rows[0], leaves[0])), []
+  >>> closed = tracing.trace(loss, [jnp.ones((3, 2))], [jnp.ones((4, 3))])
+  >>> [eqn.primitive.name for eqn in closed.jaxpr.eqns]
+  ['dot_general', 'reduce_sum']
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import jax.extend.core as jex_core
+
+from jax_privacy.ghost import transforms
+
+Env: TypeAlias = dict[Any, Any]  # Jaxpr variable -> value.
+
+# Primitives that only call the jaxpr they hold, and the parameter it is in.
+_CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "core_call": "call_jaxpr",
+    "remat2": "jaxpr",
+    "checkpoint": "jaxpr",
+}
+_REMAT = ("remat2", "checkpoint")
+
+
+def trace(
+    fun: Callable[..., tuple[Any, list[Any]]],
+    leaves: Sequence[Any],
+    rows: Sequence[Any],
+) -> jex_core.ClosedJaxpr:
+  """Returns the flat jaxpr of `fun(leaves, rows) -> (loss, aux leaves)`.
+
+  Args:
+    fun: The loss of one example.
+    leaves: The parameters: arrays or shapes.
+    rows: One example's data: arrays or shapes.
+
+  Raises:
+    TypeError: If `fun` asks for the value of an array it is given.
+  """
+  num_leaves = len(leaves)
+
+  def flat(*args):
+    return fun(list(args[:num_leaves]), list(args[num_leaves:]))
+
+  try:
+    closed = jax.make_jaxpr(flat)(*leaves, *rows)
+  except (
+      jax.errors.ConcretizationTypeError,
+      jax.errors.TracerArrayConversionError,
+      jax.errors.TracerIntegerConversionError,
+  ) as error:
+    raise TypeError(
+        "fun must be traceable for one example, every array it is given being"
+        " abstract, but it asked for a value: use jax.lax.cond or jnp.where in"
+        " place of Python control flow on arrays, and pass what is not an array"
+        f" by closure. JAX says: {error}"
+    ) from error
+  if not any(eqn.primitive.name in _CALLS for eqn in closed.jaxpr.eqns):
+    return closed
+  inlined = functools.partial(_inlined, closed, num_leaves)
+  return jax.make_jaxpr(inlined)(*leaves, *rows)
+
+
+def is_var(atom: Any) -> bool:
+  """Returns whether an operand is a variable, not a literal."""
+  return not isinstance(atom, jex_core.Literal)
+
+
+def read(env: Env, atom: Any) -> Any:
+  """Returns a variable's or literal's value."""
+  return env[atom] if is_var(atom) else atom.val
+
+
+def bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
+  """Returns the outputs of one equation, as a list.
+
+  `get_bind_params` and `ctx` are not documented by JAX; run with jax 0.10.2.
+  """
+  params = eqn.primitive.get_bind_params(eqn.params)
+  with eqn.ctx.manager:
+    outs = eqn.primitive.bind(*values, **params)
+  return list(outs) if eqn.primitive.multiple_results else [outs]
+
+
+def evaluate(eqns: Sequence[Any], env: Env) -> None:
+  """Runs equations in order, writing what they give into `env`."""
+  for eqn in eqns:
+    outs = bind(eqn, [read(env, atom) for atom in eqn.invars])
+    env.update(zip(eqn.outvars, outs, strict=True))
+
+
+def _inlined(closed, num_leaves, *args):
+  """Evaluates a jaxpr with calls opened; traced again, it is flat."""
+
+  def run(jaxpr, consts, args, has_weight):
+    env = dict(zip(jaxpr.constvars, consts, strict=True))
+    env.update(zip(jaxpr.invars, args, strict=True))
+    weighty = {v for v, w in zip(jaxpr.invars, has_weight, strict=True) if w}
+    for eqn in jaxpr.eqns:
+      values = [read(env, atom) for atom in eqn.invars]
+      flags = [is_var(atom) and atom in weighty for atom in eqn.invars]
+      if _is_opened(eqn, any(flags)):
+        inner = eqn.params[_CALLS[eqn.primitive.name]]
+        consts = getattr(inner, "consts", ())
+        outs = run(getattr(inner, "jaxpr", inner), consts, values, flags)
+      else:
+        outs = bind(eqn, values)
+      env.update(zip(eqn.outvars, outs, strict=True))
+      if any(flags):
+        weighty.update(eqn.outvars)
+    return [read(env, atom) for atom in jaxpr.outvars]
+
+  has_weight = [i < num_leaves for i in range(len(args))]
+  return run(closed.jaxpr, closed.consts, args, has_weight)
+
+
+def _is_opened(eqn, has_weight):
+  name = eqn.primitive.name
+  if name not in _CALLS or transforms.find(eqn) is not None:
+    return False
+  return has_weight or name not in _REMAT
