@@ -14,6 +14,7 @@ _HERE = pathlib.Path(__file__).parent
 _PACKAGES = [
     "accounting",
     "jax_privacy",
+    "jax_privacy.auditing",
     "jax_privacy.data",
     "jax_privacy.ghost",
     "jax_privacy.models",
