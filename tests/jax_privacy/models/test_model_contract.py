@@ -14,6 +14,7 @@ from jax_privacy import models
 _OPTIONS = {
     "cnn_small": {"image_shape": (7, 9, 2), "channels": (8, 16)},
     "cnn_tanh": {"image_shape": (16, 17, 2)},
+    "nf_resnet": {"image_shape": (33, 35, 2), "depth": 26, "width": 1},
     "wide_resnet": {"image_shape": (8, 9, 2), "depth": 10, "width": 1},
 }
 
@@ -178,7 +179,10 @@ def test_small_cnn_serves_digits_and_mnist(image_shape):
 def test_an_unknown_name_is_refused_with_the_valid_ones():
   with pytest.raises(
       ValueError,
-      match="name must be one of cnn_small, cnn_tanh, wide_resnet, got 'vgg'.",
+      match=(
+          "name must be one of cnn_small, cnn_tanh, nf_resnet, wide_resnet, got"
+          " 'vgg'."
+      ),
   ):
     models.build("vgg", rngs=nnx.Rngs(0))
 

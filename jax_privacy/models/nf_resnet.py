@@ -1,0 +1,291 @@
+"""NF-ResNet-d: residual networks of ImageNet's size without normalisation.
+
+Invariant: nothing is normalised, so no example reaches another and there are no
+statistics to keep. What keeps the signal's size is the scale of weights and
+activations, and for each block a constant beta that undoes the growth which the
+shortcuts before it are expected to have caused.
+
+>>> from flax import nnx
+>>> import jax, jax.numpy as jnp
+>>> def forward(images):
+...   model = NFResNet(rngs=nnx.Rngs(0), image_shape=(64, 64, 3))
+...   return model(images)
+>>> jax.eval_shape(forward, jnp.zeros((2, 64, 64, 3))).shape
+(2, 1000)
+>>> [round(1 / beta**2, 2) for beta in betas((3, 4), alpha=0.2)]
+[1.0, 1.04, 1.08, 1.12, 1.04, 1.08, 1.12]
+"""
+
+import math
+import numbers
+import types
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from jax_privacy.models import activations, checks, layers
+
+# Depth -> blocks a stage. 26 is not in the paper: for small machines.
+_NUM_BLOCKS: types.MappingProxyType[int, tuple[int, ...]] = (
+    types.MappingProxyType(
+        {
+            26: (2, 2, 2, 2),
+            50: (3, 4, 6, 3),
+            101: (3, 4, 23, 3),
+            152: (3, 8, 36, 3),
+            200: (3, 24, 36, 3),
+            288: (24, 24, 24, 24),
+        }
+    )
+)
+# Channels, as multiples of `width`.
+_STEM_CHANNELS = 16
+_STAGE_CHANNELS = (64, 128, 256, 512)
+_STAGE_STRIDES = (1, 2, 2, 2)
+# Output channels of a block over those between its 1x1 convolutions.
+_BOTTLENECK = 4
+# Channels over hidden features of squeeze-excite.
+_SQUEEZE = 4
+_HEAD_NORMAL = jax.nn.initializers.normal(0.01)
+
+
+def betas(num_blocks: Sequence[int], *, alpha: float) -> tuple[float, ...]:
+  """Returns what each block's activated input is multiplied by.
+
+  Beta is 1 over the deviation that the block's input is expected to have. A
+  block adds alpha^2 to the variance; the first of a stage, whose shortcut
+  convolves the activated input, starts it again from 1.
+
+  Args:
+    num_blocks: blocks of each stage.
+    alpha: what residual branches are multiplied by.
+
+  Returns:
+    A number per block, in order.
+
+  Source: Brock et al. 2021 (arXiv 2101.08692), section 3.
+  """
+  scales, variance = [], 1.0
+  for count in num_blocks:
+    for i in range(count):
+      scales.append(variance**-0.5)
+      variance = (1.0 if i == 0 else variance) + alpha**2
+  return tuple(scales)
+
+
+class _SqueezeExcite(nnx.Module):
+  """Multiplies each channel by twice a gate that the channels' means decide."""
+
+  def __init__(self, features: int, *, rngs: nnx.Rngs):
+    self.squeeze = nnx.Linear(features, features // _SQUEEZE, rngs=rngs)
+    self.excite = nnx.Linear(features // _SQUEEZE, features, rngs=rngs)
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    hidden = jax.nn.relu(self.squeeze(jnp.mean(x, axis=(1, 2))))
+    gate = 2.0 * jax.nn.sigmoid(self.excite(hidden))
+    return x * jnp.expand_dims(gate, (1, 2))
+
+
+class _Block(nnx.Module):
+  """1x1, 3x3 and 1x1 convolutions, each after an activation, and a shortcut.
+
+  The shortcut is the identity, or with `project` a 1x1 convolution.
+  """
+
+  def __init__(
+      self,
+      in_features: int,
+      out_features: int,
+      *,
+      strides: int,
+      project: bool,
+      activation: str,
+      beta: float,
+      alpha: float,
+      skip_gain: float,
+      squeeze_excite: bool,
+      rngs: nnx.Rngs,
+  ):
+    def conv(d_in, d_out, size, stride=1):
+      return layers.WSConv(
+          d_in, d_out, kernel_size=(size, size), strides=stride, rngs=rngs
+      )
+
+    self.activation = activation
+    self.beta = beta
+    self.alpha = alpha
+    inner = out_features // _BOTTLENECK
+    self.conv_0 = conv(in_features, inner, 1)
+    self.conv_1 = conv(inner, inner, 3, strides)
+    self.conv_2 = conv(inner, out_features, 1)
+    self.shortcut = (
+        conv(in_features, out_features, 1, strides) if project else None
+    )
+    self.gate = (
+        _SqueezeExcite(out_features, rngs=rngs) if squeeze_excite else None
+    )
+    self.skip_gain = nnx.Param(jnp.asarray(skip_gain, jnp.float32))
+
+  def __call__(self, x: jax.Array, keep: jax.Array | None) -> jax.Array:
+    """`keep`, bool [n], says whose residual branch is not dropped."""
+    y = activations.scaled(self.activation, x, factor=self.beta)
+    shortcut = x if self.shortcut is None else self.shortcut(y)
+    y = self.conv_1(activations.scaled(self.activation, self.conv_0(y)))
+    y = self.conv_2(activations.scaled(self.activation, y))
+    if self.gate is not None:
+      y = self.gate(y)
+    if keep is not None:
+      y = y * jnp.expand_dims(keep, (1, 2, 3)).astype(y.dtype)
+    scale = jnp.reshape(self.skip_gain[...] * self.alpha, (1, 1, 1, 1))
+    return shortcut + y * scale
+
+
+class NFResNet(nnx.Module):
+  """A normaliser-free bottleneck ResNet of depth 26, 50, 101, 152, 200 or 288.
+
+  Stem: 7x7 convolution with stride 2, 3x3 max-pool with stride 2. Four stages
+  of 64, 128, 256 and 512 times `width` channels, strides 1, 2, 2, 2. Head:
+  activation, mean over space, linear. Every convolution is weight-standardised
+  and has a gain and a bias, so that, but for one skip gain a block, the numbers
+  of parameters are those of the ResNets with BatchNorm: 25,557,048 for
+  NF-ResNet-50 with 1000 classes.
+
+  Args:
+    rngs: where the random keys of the parameters come from.
+    depth: chooses the blocks of each stage; 26 is not in the paper.
+    num_classes: logits an image.
+    image_shape: (height, width, channels).
+    width: 4 in the paper; the channels are in proportion.
+    activation: one of `activations.names()`, scaled.
+    alpha: what residual branches are multiplied by.
+    skip_gain: start of the scalar that each residual branch is multiplied by.
+      1 for DP-SGD from scratch, as De et al. do; 0 makes every block start as
+      its shortcut (SkipInit), as the paper's code does without privacy.
+    squeeze_excite: gate the channels of each residual branch (ratio 1/4).
+    stochastic_depth_rate: block i of n, i counted from 0, drops its residual
+      branch with this probability times i / n; what is kept is not scaled up.
+      Only for calls that are given keys.
+
+  Raises:
+    ValueError: if an option breaks its rule.
+
+  Source: Brock et al. 2021, "Characterizing signal propagation to close the
+  performance gap in unnormalized ResNets" (arXiv 2101.08692), and its code;
+  trained with DP-SGD by De et al. 2022 (arXiv 2204.13650).
+  """
+
+  def __init__(
+      self,
+      *,
+      rngs: nnx.Rngs,
+      depth: int = 50,
+      num_classes: int = 1000,
+      image_shape: Sequence[int] = (224, 224, 3),
+      width: int = 4,
+      activation: str = "relu",
+      alpha: float = 0.2,
+      skip_gain: float = 1.0,
+      squeeze_excite: bool = False,
+      stochastic_depth_rate: float = 0.0,
+  ):
+    num_blocks = _check_depth(depth)
+    width = checks.positive_int("width", width)
+    num_classes = checks.positive_int("num_classes", num_classes)
+    shape = checks.positive_ints("image_shape", image_shape, length=3)
+    _check_real("alpha", alpha, "a positive finite number", lambda v: v > 0.0)
+    _check_real("skip_gain", skip_gain, "a finite number", lambda v: True)
+    rate = stochastic_depth_rate
+    rule = "a number in [0, 1)"
+    _check_real("stochastic_depth_rate", rate, rule, lambda v: 0.0 <= v < 1.0)
+    self.image_shape = shape
+    self.activation = activations.check(activation)
+    total = sum(num_blocks)
+    self.drop_rates = tuple(rate * i / total for i in range(total))
+    features = _STEM_CHANNELS * width
+    self.stem = layers.WSConv(
+        shape[2], features, kernel_size=(7, 7), strides=2, rngs=rngs
+    )
+    self.blocks = nnx.List()
+    scales = iter(betas(num_blocks, alpha=alpha))
+    stages = zip(num_blocks, _STAGE_CHANNELS, _STAGE_STRIDES, strict=True)
+    for count, channels, strides in stages:
+      for i in range(count):
+        block = _Block(
+            features,
+            channels * width,
+            strides=strides if i == 0 else 1,
+            project=i == 0,
+            activation=activation,
+            beta=next(scales),
+            alpha=alpha,
+            skip_gain=skip_gain,
+            squeeze_excite=squeeze_excite,
+            rngs=rngs,
+        )
+        self.blocks.append(block)
+        features = channels * width
+    self.linear = nnx.Linear(
+        features, num_classes, kernel_init=_HEAD_NORMAL, rngs=rngs
+    )
+
+  def __call__(
+      self, images: jax.Array, *, keys: jax.Array | None = None
+  ) -> jax.Array:
+    """Classifies images.
+
+    Args:
+      images: floats [n, height, width, channels].
+      keys: for stochastic depth, a PRNG key per image, [n], so that what is
+        dropped for an image depends on its own key alone. None drops nothing,
+        as an evaluation should.
+
+    Returns:
+      Logits [n, num_classes].
+
+    Raises:
+      ValueError: if the images are of another shape or no floats, or keys are
+        given to a model without stochastic depth or are not one per image.
+    """
+    checks.image_batch(images, image_shape=self.image_shape)
+    kept = self._kept(images.shape[0], keys)
+    x = self.stem(images)
+    x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
+    for block, keep in zip(self.blocks, kept, strict=True):
+      x = block(x, keep)
+    x = activations.scaled(self.activation, x)
+    return self.linear(jnp.mean(x, axis=(1, 2)))
+
+  def _kept(self, num_examples, keys) -> list[jax.Array | None]:
+    """Whose residual branch is kept, bool [n] for each block; None for all."""
+    if keys is None:
+      return [None] * len(self.drop_rates)
+    if not any(self.drop_rates):
+      raise ValueError("keys must be None without stochastic depth.")
+    if keys.shape[:1] != (num_examples,):
+      raise ValueError(
+          f"keys must be one per image, {num_examples}, got {keys.shape}."
+      )
+
+    def keep(key, i):
+      key = jax.random.fold_in(key, i)
+      return jax.random.bernoulli(key, 1.0 - self.drop_rates[i])
+
+    return [
+        jax.vmap(keep, in_axes=(0, None))(keys, i) if rate else None
+        for i, rate in enumerate(self.drop_rates)
+    ]
+
+
+def _check_depth(depth) -> tuple[int, ...]:
+  if checks.positive_int("depth", depth) not in _NUM_BLOCKS:
+    valid = ", ".join(map(str, _NUM_BLOCKS))
+    raise ValueError(f"depth must be one of {valid}, got {depth}.")
+  return _NUM_BLOCKS[depth]
+
+
+def _check_real(name, value, rule, holds) -> None:
+  is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+  if not is_number or not math.isfinite(value) or not holds(value):
+    raise ValueError(f"{name} must be {rule}, got {value!r}.")
