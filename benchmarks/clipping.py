@@ -4,12 +4,13 @@
       [--methods=none,vmap,ghost] [--dtype=float32] [--step=grad]
       [--seconds=20 | --rounds=N] [--json=FILE]
 
-All methods are timed in one process, one step of each a round, so that what
-else the machine does falls on all alike. The ratio of a method is the median,
-over rounds, of its time over that of "none" in the same round. "none" is the
-ordinary batched `jax.value_and_grad` of the mean loss, without an axis for
-examples. Memory, and the seconds to trace and to compile, are those of a
-process of its own for each method (see `footprint.py`).
+All methods are timed in one process and take turns, so that what else the
+machine does falls on all alike: in every round each has one step, or as many as
+fit a fifth of a second. The ratio of a method is the median, over rounds, of
+its time over that of "none" in the same round. "none" is the ordinary batched
+`jax.value_and_grad` of the mean loss, without an axis for examples. Memory, and
+the seconds to trace and to compile, are those of a process of its own for each
+method (see `footprint.py`).
 
 Invariant: nothing is asserted. Times belong to the machine and to the moment;
 the load average before and after is kept beside them.
@@ -33,10 +34,16 @@ import rich.console
 import rich.table
 
 from benchmarks import footprint, steps
+from benchmarks import models as benchmark_models
+from jax_privacy import models
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 # Even on a machine too slow for the time given, there is a median.
 _LEAST_ROUNDS = 3
+# A step of milliseconds is timed several times in a row, or what the previous
+# method left in the caches would weigh on it.
+_TURN_SECONDS = 0.2
+_MOST_REPEATS = 50
 _BASE = "none"
 _TABLE_WIDTH = 130
 _COLUMNS = (
@@ -66,9 +73,12 @@ def main(argv: Sequence[str] | None = None) -> None:
       method: footprint.measure(method, settings)
       for method in (footprint.INPUTS, *args.methods)
   }
-  report = _describe(settings)
-  times = _time_rounds(settings, args.methods, args.rounds, args.seconds)
+  workload = settings.workload()
+  times = _time_rounds(
+      settings, workload, args.methods, args.rounds, args.seconds
+  )
   load.append(os.getloadavg()[0])
+  report = _describe(settings, workload)
   report |= {
       "rounds": len(times),
       "load_average": load,
@@ -113,13 +123,15 @@ def _methods(text: str) -> tuple[str, ...]:
   return methods
 
 
-def _describe(settings: footprint.Settings) -> dict[str, Any]:
+def _describe(
+    settings: footprint.Settings, workload: benchmark_models.Workload
+) -> dict[str, Any]:
   """What is measured, and on what."""
   device = jax.local_devices()[0]
-  workload = jax.eval_shape(lambda: settings.workload().batch)
   return {
       **dataclasses.asdict(settings),
-      "batch_size": workload[0].shape[0],
+      "batch_size": workload.batch[0].shape[0],
+      "num_parameters": models.num_parameters(workload.params),
       "platform": device.platform,
       "device": _device_name(device),
       "cores": len(os.sched_getaffinity(0))
@@ -144,16 +156,19 @@ def _device_name(device: jax.Device) -> str:
 
 def _time_rounds(
     settings: footprint.Settings,
+    workload: benchmark_models.Workload,
     methods: Sequence[str],
     rounds: int | None,
     seconds: float,
 ) -> np.ndarray:
   """Returns seconds a step, [rounds, methods], the methods taking turns."""
-  workload = settings.workload()
   args = (workload.params, *workload.batch)
-  step_fns = [settings.compile(method, workload).step for method in methods]
-  for step_fn in step_fns:  # The first call of a program is slower.
-    jax.block_until_ready(step_fn(*args))
+  turns = []
+  for method in methods:
+    step_fn = settings.compile(method, workload).step
+    jax.block_until_ready(step_fn(*args))  # A program's first call is slower.
+    repeats = int(_TURN_SECONDS / _time_steps(step_fn, args, 1))
+    turns.append((step_fn, args, min(max(repeats, 1), _MOST_REPEATS)))
   times = []
   end = time.perf_counter() + seconds
 
@@ -163,14 +178,16 @@ def _time_rounds(
     return len(times) < _LEAST_ROUNDS or time.perf_counter() < end
 
   while more():
-    times.append([_time_step(step_fn, args) for step_fn in step_fns])
+    times.append([_time_steps(*turn) for turn in turns])
   return np.asarray(times)
 
 
-def _time_step(step_fn, args) -> float:
+def _time_steps(step_fn, args, repeats: int) -> float:
+  """Returns the mean seconds a step, each waited for."""
   start = time.perf_counter()
-  jax.block_until_ready(step_fn(*args))
-  return time.perf_counter() - start
+  for _ in range(repeats):
+    jax.block_until_ready(step_fn(*args))
+  return (time.perf_counter() - start) / repeats
 
 
 def _summary(times, column, methods, report) -> dict[str, Any]:
