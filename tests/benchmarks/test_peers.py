@@ -275,7 +275,7 @@ def test_a_failed_command_gives_its_error_line():
 
 
 def test_wrn_has_the_parameters_of_the_library_s_own():
-  own = models.WideResNet(rngs=nnx.Rngs(0), depth=16, width=4)
+  own = models.wide_resnet.WideResNet(rngs=nnx.Rngs(0), depth=16, width=4)
   _, params = models.functional(own)
   count = sum(x.size for x in jax.tree.leaves(params))
   assert peer_networks.NETWORKS["wrn_ws"].num_parameters == count
