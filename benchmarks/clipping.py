@@ -6,11 +6,11 @@
 
 All methods are timed in one process and take turns, so that what else the
 machine does falls on all alike: in every round each has one step, or as many as
-fit a fifth of a second. The ratio of a method is the median, over rounds, of
-its time over that of "none" in the same round. "none" is the ordinary batched
-`jax.value_and_grad` of the mean loss, without an axis for examples. Memory, and
-the seconds to trace and to compile, are those of a process of its own for each
-method (see `footprint.py`).
+fit a fifth of a second, and every other round runs backwards. The ratio of a
+method is the median, over rounds, of its time over that of "none" in the same
+round. "none" is the ordinary batched `jax.value_and_grad` of the mean loss,
+without an axis for examples. Memory, and the seconds to trace and to compile,
+are those of a process of its own for each method (see `footprint.py`).
 
 Invariant: nothing is asserted. Times belong to the machine and to the moment;
 the load average before and after is kept beside them.
@@ -40,8 +40,7 @@ from jax_privacy import models
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 # Even on a machine too slow for the time given, there is a median.
 _LEAST_ROUNDS = 3
-# A step of milliseconds is timed several times in a row, or what the previous
-# method left in the caches would weigh on it.
+# A step of milliseconds is timed several times in a row, against the jitter.
 _TURN_SECONDS = 0.2
 _MOST_REPEATS = 50
 _BASE = "none"
@@ -178,12 +177,19 @@ def _time_rounds(
     return len(times) < _LEAST_ROUNDS or time.perf_counter() < end
 
   while more():
-    times.append([_time_steps(*turn) for turn in turns])
-  return np.asarray(times)
+    # Every other round backwards, so that no method always follows the slowest.
+    order = range(len(turns))[:: -1 if len(times) % 2 else 1]
+    row = np.empty(len(turns))
+    for i in order:
+      row[i] = _time_steps(*turns[i])
+    times.append(row)
+  return np.stack(times)
 
 
 def _time_steps(step_fn, args, repeats: int) -> float:
   """Returns the mean seconds a step, each waited for."""
+  if repeats > 1:  # The first finds the other methods' data in the caches.
+    jax.block_until_ready(step_fn(*args))
   start = time.perf_counter()
   for _ in range(repeats):
     jax.block_until_ready(step_fn(*args))
