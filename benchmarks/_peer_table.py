@@ -21,7 +21,7 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich import table
+from rich import table, text
 
 Record = dict[str, Any]
 # A parameter's gradient may differ by this much of the whole sum's norm.
@@ -87,42 +87,34 @@ def build(records: Sequence[Record]) -> table.Table:
     records: in the order of the rows.
   """
   result = table.Table(title=_title(records), title_justify="left")
-  result.add_column("network")
-  result.add_column("gradient by", no_wrap=True)
+  result.add_column("gradient by", min_width=24)
   for name in ("examples/s", "ms a step", "quartiles", "of ours"):
-    result.add_column(name, justify="right")
-  networks = list(dict.fromkeys(r["network"] for r in records))
-  for network in networks:
+    result.add_column(name, justify="right", no_wrap=True)
+  for network in dict.fromkeys(r["network"] for r in records):
     rows = [r for r in records if r["network"] == network]
     ours = _rate_of_ours(rows)
-    for i, record in enumerate(rows):
-      heading = _heading(rows) if i == 0 else ""
-      result.add_row(heading, record["label"], *_cells(record, ours))
+    result.add_row(text.Text(_heading(rows), style="bold"))
+    for record in rows:
+      result.add_row(*_cells(record, ours))
     result.add_section()
   return result
-
-
-def failures(records: Iterable[Record]) -> list[str]:
-  """Returns a line for each contestant that has no time, with the reason.
-
-  Args:
-    records: of contestants.
-  """
-  return [
-      f"{r['network']}, {r['label']}: {r['error']}"
-      for r in records
-      if "error" in r
-  ]
 
 
 def _cells(record, ours):
   speed = rate(record)
   if speed is None:
-    return "-", record["error"], "", ""
+    # Not a string, in which rich would read "[...]" as markup.
+    return text.Text(f"{record['label']}: {record['error']}"), "-"
   times = [1e3 * s for s in record["step_seconds"]]
-  low, middle, high = statistics.quantiles(times, n=4, method="inclusive")
-  beside = "" if ours is None else f"{speed / ours:.2f}"
-  return f"{speed:.4g}", f"{middle:.4g}", f"{low:.4g}-{high:.4g}", beside
+  low, middle, high = (
+      _short(t) for t in statistics.quantiles(times, n=4, method="inclusive")
+  )
+  beside = "" if ours is None else f"{speed / ours:.2g}"
+  return record["label"], _short(speed), middle, f"{low}-{high}", beside
+
+
+def _short(value: float) -> str:
+  return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _rate_of_ours(rows):
