@@ -116,8 +116,8 @@ def upper_bounds(
     out_scores: Finite scores of canaries that were out, [num_out].
     significance: Probability that any of the bounds fails, in (0, 1).
     threshold_strategy: How thresholds are chosen, and what that costs.
-    objective_fn: What `Split` chooses the threshold for: rates -> [thresholds],
-      the largest is taken.
+    objective_fn: What `Split` makes largest by its choice: rates ->
+      [num_thresholds]. None for `mus_from_rates`.
 
   Returns:
     The bounds.
@@ -143,7 +143,8 @@ def upper_bounds(
         out_first,
         significance,
     )
-    threshold = picked.thresholds[np.argmax(objective_fn(picked))]
+    worth = (objective_fn or mus_from_rates)(picked)
+    threshold = picked.thresholds[np.argmax(worth)]
   elif isinstance(threshold_strategy, Explicit):
     threshold = threshold_strategy.threshold
   else:
@@ -188,8 +189,8 @@ def clopper_pearson_upper(
   counts = np.asarray(counts)
   bounds = np.ones(counts.shape)
   some = counts < total
-  bounds[some] = special.betaincinv(
-      counts[some] + 1.0, total - counts[some] + 0.0, 1 - significance
+  bounds[some] = special.betainccinv(
+      counts[some] + 1.0, total - counts[some] + 0.0, significance
   )
   return bounds
 

@@ -46,6 +46,15 @@ def test_the_two_formulas_meet():
   assert 0.98 * below < above < below * 1.001
 
 
+def test_a_significance_below_rounding_refutes_nothing():
+  # 1 - cdf is 0 in floats for many a mu below the truth, and above it too.
+  rng = np.random.default_rng(8)
+  in_scores, out_scores = rng.normal(size=(2, 300))
+  bounds = [_bound(in_scores + 2, out_scores, 10.0**-k) for k in range(1, 20)]
+  assert (np.diff(bounds) <= 0).all()
+  assert bounds[5] > 1 and bounds[-1] == 0
+
+
 def test_no_noise_at_all():
   assert _bound(np.full(5, 2.0), np.full(5, 1.0)) == math.inf
   assert _bound(np.full(5, 1.0), np.full(5, 2.0)) == 0.0

@@ -1,0 +1,169 @@
+"""Audits of training through the real sampler, clipping, noise and optimiser.
+
+The loop is as a training loop would have it. What is claimed of it and what it
+does are given apart: an audit of an honest run must stay below the claim, and
+each fault must be seen.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import stats
+
+import accounting
+from jax_privacy import auditing, dp_sgd
+
+_NUM_EXAMPLES = 60
+_NUM_CANARIES = 400
+_CLIP = 0.5
+_DELTA = 1e-5
+_CLAIMED = accounting.Mechanism(
+    noise_multiplier=2.0,
+    num_steps=40,
+    sampling_prob=0.5,
+    num_examples=_NUM_EXAMPLES + _NUM_CANARIES,
+)
+
+
+def _train(*, clip=_CLIP, through_clipping=False, **actual):
+  """Trains with canaries, and returns an auditor of its scores.
+
+  Args:
+    clip: The clip norm that is really used.
+    through_clipping: Canaries are rows of the batch, which have to be clipped,
+      and are not put in behind the clipping.
+    **actual: Fields in which the run differs from what is claimed.
+  """
+  params = {"a": jnp.zeros(1000), "b": jnp.zeros((30, 20))}
+  data = jax.random.normal(jax.random.key(2), (_NUM_EXAMPLES, 3))
+  membership = auditing.throw_coins(
+      _NUM_CANARIES, num_examples=_NUM_EXAMPLES, seed=0
+  )
+  actual = dataclasses.replace(_CLAIMED, **actual)
+  share = _CLIP / actual.expected_batch_size  # Allowed to one example.
+  canaries = auditing.dirac_canaries(
+      params, num_canaries=_NUM_CANARIES, l2_norm=share, seed=1
+  )
+
+  def loss(params, batch):
+    row = canaries.linear_loss(params, batch["canary"], gradient_norm=9.0)
+    real = 0.5 * jnp.sum((params["a"][:3] - batch["x"]) ** 2)
+    return jnp.where(batch["canary"] >= 0, row, real)
+
+  recorder = auditing.record_scores(
+      canaries,
+      noise_stddev=_CLAIMED.noise_multiplier * share,
+      sampling_prob=_CLAIMED.sampling_prob,
+  )
+  private = dp_sgd.make_private(
+      loss,
+      optax.chain(recorder, optax.sgd(0.1)),
+      actual,
+      l2_clip_norm=clip,
+      key=0,
+      keep_batch_dim=False,
+      method="vmap",
+  )
+
+  @jax.jit
+  def step(params, state, indices, selected):
+    canary = jnp.where(indices >= _NUM_EXAMPLES, indices - _NUM_EXAMPLES, -1)
+    batch = {"x": data[indices], "canary": canary}
+    not_real = (indices < 0) | (canary >= 0)
+    baseline = private.grad_fn(params, batch, is_padding_example=not_real)
+    if through_clipping:
+      total = private.grad_fn(params, batch, is_padding_example=indices < 0)
+    else:
+      total = canaries.insert(baseline, selected)
+    updates, state = private.optimizer.update(
+        total, state, params, baseline=baseline
+    )
+    return optax.apply_updates(params, updates), state
+
+  state = private.optimizer.init(params)
+  for indices in private.sampler:
+    _, selected = membership.split_batch(indices)
+    kept = membership.drop_excluded(indices).astype(np.int32)
+    params, state = step(params, state, kept, selected)
+  scores = auditing.recorded_scores(state)
+  assert scores.num_steps == _CLAIMED.num_steps
+  return auditing.CanaryScoreAuditor(
+      *membership.split_scores(scores.log_ratios)
+  )
+
+
+@pytest.mark.parametrize("through_clipping", [False, True])
+def test_an_honest_run_stays_below_its_claim(through_clipping):
+  claimed = accounting.epsilon(_CLAIMED, delta=_DELTA)  # About 8.3.
+  auditor = _train(through_clipping=through_clipping)
+  # The run is fixed by its seeds; by chance a bound of significance 1e-6 would
+  # fail for one choice of them in a million.
+  bounds = auditor.all_bounds(1e-6, _DELTA)
+  assert all(bound <= claimed for bound in bounds.values()), bounds
+  # And not for want of power. Measured: 5.6 and 3.9 of 8.3.
+  bounds = auditor.all_bounds(0.05, _DELTA)
+  assert bounds["mean_difference"] > 0.5 * claimed
+  assert bounds["from_gdp"] > 0.35 * claimed
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        dict(noise_multiplier=1e-6),  # All but removed.
+        dict(noise_multiplier=_CLAIMED.noise_multiplier / 2),
+        dict(sampling_prob=1.0),
+        # Clipped at thrice the norm, with noise for the norm that is claimed.
+        dict(
+            clip=3 * _CLIP,
+            noise_multiplier=_CLAIMED.noise_multiplier / 3,
+            through_clipping=True,
+        ),
+    ],
+    ids=["no_noise", "half_the_noise", "no_sampling", "clip_too_large"],
+)
+def test_a_fault_is_seen(fault):
+  claimed = accounting.epsilon(_CLAIMED, delta=_DELTA)
+  auditor = _train(**fault)
+  assert auditor.epsilon_mean_difference(1e-6, _DELTA) > claimed
+  assert auditor.epsilon_from_gdp(0.05, _DELTA) > claimed
+
+
+@pytest.mark.parametrize(
+    "sampling_prob, noise_multiplier, num_steps",
+    [(0.3, 0.8, 1), (0.05, 0.6, 30), (0.5, 2.0, 30)],
+)
+def test_valid_for_subsampled_gaussians(
+    sampling_prob, noise_multiplier, num_steps
+):
+  mechanism = accounting.Mechanism(
+      noise_multiplier=noise_multiplier,
+      num_steps=num_steps,
+      sampling_prob=sampling_prob,
+  )
+  epsilon = accounting.epsilon(mechanism, delta=_DELTA, accountant="pld")
+  methods = ("epsilon_one_run", "epsilon_clopper_pearson", "epsilon_from_gdp")
+  failures = dict.fromkeys(methods, 0)
+  for seed in range(100):
+    rng = np.random.default_rng(seed)
+    included = rng.random(500) < 0.5
+    shape = (num_steps, 500)
+    taken = included & (rng.random(shape) < sampling_prob)
+    projections = taken + noise_multiplier * rng.normal(size=shape)
+    scores = auditing.log_likelihood_ratios(
+        projections.astype(np.float32),
+        l2_norm=1.0,
+        noise_stddev=noise_multiplier,
+        sampling_prob=sampling_prob,
+    )
+    scores = np.sum(np.asarray(scores, np.float64), axis=0)
+    auditor = auditing.CanaryScoreAuditor(scores[included], scores[~included])
+    for method in methods:
+      failures[method] += getattr(auditor, method)(0.2, _DELTA) > epsilon
+  # At most Binomial(100, 0.2): above its 1 - 1e-6 quantile once in a million.
+  # For from_gdp, whose assumption holds only nearly here, this is a finding.
+  limit = stats.binom.isf(1e-6, 100, 0.2)
+  assert all(count <= limit for count in failures.values()), failures
