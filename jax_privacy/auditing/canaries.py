@@ -196,8 +196,8 @@ def dirac_canaries(
   Raises:
     ValueError: If an argument breaks its rule.
 
-  Source: Nasr et al. 2023 (2302.07956), section 4; Steinke, Nasr and Jagielski
-    2023 (2305.08846), section 6.
+  Source: Nasr et al. 2023 (2302.07956); Steinke, Nasr and Jagielski 2023
+    (2305.08846).
   """
   num_canaries = _validate.integer("num_canaries", num_canaries, at_least=1)
   seed = _validate.integer("seed", seed, at_least=0)

@@ -123,8 +123,8 @@ def epsilon_lower_bound_fdp(
     Gaussian mechanism's is; DP-SGD's of many steps nearly is; randomised
     response's and Laplace's are not.
 
-  Source: Mahloujifar, Melis and Chaudhuri 2024 (2410.22235), theorem 3.2 and
-    algorithm 3.
+  Source: Mahloujifar, Melis and Chaudhuri 2024 (2410.22235); `_refuted` has the
+    argument.
   """
   counts = _checked(num_correct, num_guesses, num_canaries)
   significance = _search.significance(significance)
