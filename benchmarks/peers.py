@@ -15,6 +15,7 @@ optimiser's update are left out for all. Every library starts from the same
 parameters and the same batch, and its sum must be the others', parameter by
 parameter, or it has no time. wrn is WRN-16-4 with plain convolutions, since
 Opacus has no rule for weight standardisation; wrn_ws has it, in JAX only.
+jax-privacy runs as it comes and in microbatches of one example, "one by one".
 
 pip takes its index from its own settings. Where that gives a build of PyTorch
 for GPUs, set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU builds, or be

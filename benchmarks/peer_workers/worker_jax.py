@@ -5,7 +5,8 @@
 DISTRIBUTION is the name under which the library is installed; a worker that
 finds another one stops. Both libraries are called in the same way, on the same
 losses. Methods: "none" (the gradient of the mean), "default" (`clipped_grad`
-as it comes) and what `clipped_grad(method=...)` takes.
+as it comes), "one_by_one" (in microbatches of one example), and what our
+`clipped_grad(method=...)` takes.
 """
 
 import importlib.metadata
@@ -21,6 +22,8 @@ import peer_protocol
 
 import jax_privacy
 
+_OPTIONS = {"default": {}, "one_by_one": {"microbatch_size": 1}}
+
 
 def make(name: str, method: str, batch_size: int) -> peer_protocol.Contestant:
   """Returns the step of that network and method.
@@ -35,7 +38,7 @@ def make(name: str, method: str, batch_size: int) -> peer_protocol.Contestant:
   if method == "none":
     grad_fn = jax.grad(loss)
   else:
-    options = {} if method == "default" else {"method": method}
+    options = _OPTIONS.get(method, {"method": method})
     grad_fn = jax_privacy.clipped_grad(
         loss, l2_clip_norm=network.clip_norm, batch_argnums=(1, 2), **options
     )
