@@ -27,6 +27,7 @@ TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 # and so takes as long as all the others: a third of the cases ask for it.
 RUNS = (("float64", True), ("float32", True))
 ALL_RUNS = (*RUNS, ("float32", False))
+_COMPLEX = {"float32": "complex64", "float64": "complex128"}
 # The algebra and the rounding are tested, not LLVM: this halves the time.
 _UNOPTIMISED = {
     "xla_backend_optimization_level": 0,
@@ -49,6 +50,7 @@ class Case:
     padding: Which examples are padding; None for none.
     runs: See RUNS.
     factor: By how much float32's tolerance is lifted; each use says why.
+    reference_dtype: "float32" for code that does not run in float64.
   """
 
   name: str
@@ -60,6 +62,7 @@ class Case:
   padding: Any = None
   runs: tuple[tuple[str, bool], ...] = RUNS
   factor: float = 1.0
+  reference_dtype: str = "float64"
 
   def __str__(self):
     return self.name
@@ -125,7 +128,7 @@ def cast(tree, dtype):
     if jax.dtypes.issubdtype(leaf.dtype, np.floating):
       return jnp.asarray(leaf, dtype)
     if jax.dtypes.issubdtype(leaf.dtype, np.complexfloating):
-      return jnp.asarray(leaf, jnp.result_type(dtype, np.complex64))
+      return jnp.asarray(leaf, _COMPLEX[dtype])
     if leaf.dtype == np.int64:
       return jnp.asarray(leaf, np.int32)
     return leaf
@@ -134,7 +137,7 @@ def cast(tree, dtype):
 
 
 def reference(case):
-  """Losses, aux and gradients per example: float64, each with a batch axis."""
+  """Losses, aux and gradients per example, each with a batch axis."""
   options = case.options
   argnums = options.get("argnums", 0)
   prng_argnum = options.get("prng_argnum")
@@ -153,8 +156,8 @@ def reference(case):
     fun = case.loss if has_aux else lambda *a: (case.loss(*a), None)
     return jax.value_and_grad(fun, argnums, has_aux=True)(*args)
 
-  with jax.enable_x64(True):
-    args = list(cast(case.args, "float64"))
+  with jax.enable_x64(case.reference_dtype == "float64"):
+    args = list(cast(case.args, case.reference_dtype))
     size = len(jax.tree.leaves(args[case.batch_argnums[0]])[0])
     if prng_argnum is not None:
       args[prng_argnum] = jax.random.split(args[prng_argnum], size)
@@ -162,7 +165,8 @@ def reference(case):
     per_example = jax.vmap(one_example, axes)
     per_example = jax.jit(per_example, compiler_options=_UNOPTIMISED)
     (losses, aux), grads = per_example(*args)
-  return np.asarray(losses), aux, jax.tree.map(np.asarray, grads)
+  grads = jax.tree.map(lambda g: np.asarray(g, np.float64), grads)
+  return np.asarray(losses), aux, grads
 
 
 def example_norms(grads):
