@@ -51,9 +51,9 @@ class Rates:
 RATES = {
     # Measured on 2 CPU cores.
     "cpu": Rates(
-        gram=150e9,
-        gradient=170e9,
-        batched_gradient=220e9,
+        gram=300e9,
+        gradient=180e9,
+        batched_gradient=250e9,
         moved=3e9,
         kept=25e6,
         launched=2e-5,

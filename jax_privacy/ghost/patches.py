@@ -78,8 +78,8 @@ class Layout:
   @property
   def _gram_of_pixels_flops(self):
     pixels = self.image[0] * math.prod(self._padded_size)
-    # A shifted slice is as slow as some 100 multiplications: see costs.py.
-    slices = 100 * self.groups * math.prod(self.kernel_size)
+    # A number of a shifted slice takes as long as some 400 flops.
+    slices = 400 * self.groups * math.prod(self.kernel_size)
     return 2.0 * pixels**2 * self.image[-1] + slices * self.positions**2
 
   @property

@@ -100,12 +100,11 @@ class Recorded:
     def loop(*args):
       return jax.lax.map(lambda row: fun(*row), args)
 
-    if self.loops is not None:
-      return (loop if self.loops else at_once)(*args)
     forms = [rules.find(site) for site in self.sites]
-    if not any(form and form.positions > 1 for form in forms):
+    is_heavy = any(form and form.positions > 1 for form in forms)
+    if not is_heavy and not self.loops:
       return at_once(*args)
-    return jax.lax.platform_dependent(*args, cpu=loop, default=at_once)
+    return _on_platform(self.loops, loop, at_once, args)
 
 
 class Keep:
@@ -203,7 +202,7 @@ class Ghost:
     form = rules.find(site)
 
     def one(x, z):
-      return rules.squared_norm(form.gram(x), form.cotangents(z), form.inputs)
+      return rules.squared_norm(form, x, form.cotangents(z))
 
     return [jax.vmap(one)(x, z)]
 
@@ -223,15 +222,14 @@ class Ghost:
     amplitude = transforms.amplitude(kernel, gain, epsilon)
 
     def one(x, z, unit):
-      gram, cotangents = form.gram(x), form.cotangents(z)
-      along = jnp.sum(cotangents * form.cotangents(unit), axis=1)
+      cotangents = form.cotangents(z)
       scale = amplitude.astype(z.dtype).reshape(form.groups, 1, form.outputs)
       return transforms.standardised(
-          rules.squared_norm(gram, cotangents * scale, form.inputs),
-          rules.diagonals(gram),
+          rules.squared_norm(form, x, cotangents * scale),
+          form.diagonal(x),
           form.input_sums(x),
           cotangents,
-          along,
+          jnp.sum(cotangents * form.cotangents(unit), axis=1),
           kernel,
           gain,
           epsilon,
@@ -291,23 +289,66 @@ def batched_sums(
 
 def _weight_sum(recorded, site, x, z, factor, keep):
   """One site's part of `batched_sums`."""
-  dtype = recorded.dtype
+  form, dtype = rules.find(site), recorded.dtype
 
-  def select(x):
-    return jnp.where(jnp.expand_dims(keep, range(1, x.ndim)), x, 0)
+  def select(x, z, factor, keep):
+    z = z.astype(dtype)
+    z *= jnp.expand_dims(factor.astype(dtype), range(1, z.ndim))
+    z = jnp.where(jnp.expand_dims(keep, range(1, z.ndim)), z, 0)
+    if _is_inexact(x):
+      x = x.astype(dtype)
+      x = jnp.where(jnp.expand_dims(keep, range(1, x.ndim)), x, 0)
+    return x, z
 
-  z = z.astype(dtype)
-  z = select(z * jnp.expand_dims(factor.astype(dtype), range(1, z.ndim)))
-  if _is_inexact(x):
-    x = select(x.astype(dtype))
+  def products(*rows):
+    x, z = select(*rows)
+    return _outer(jax.vmap(form.rows)(x), jax.vmap(form.cotangents)(z))
+
+  def in_chunks(*rows):
+    # A chunk that fits the cache is scaled there, and read but once.
+    num_chunks = _num_chunks(len(x), form.positions)
+    if num_chunks == 1:
+      return products(*rows)
+    chunks = [r.reshape(num_chunks, -1, *r.shape[1:]) for r in rows]
+    zero = jnp.zeros((form.groups, form.inputs, form.outputs), dtype)
+
+    def add(total, rows):
+      return total + products(*rows), None
+
+    return jax.lax.scan(add, zero, chunks)[0]
+
+  rows = (x, z, factor, keep)
+  if form.rows is not None:
+    return form.restore(_on_platform(recorded.loops, in_chunks, products, rows))
   site = rules.in_dtype(site, dtype)
   (weight,) = recorded.weights(site)
+  x, z = select(*rows)
 
   def batch(weight):
     apply = functools.partial(site.apply, recorded.shared, [weight])
     return jax.vmap(lambda x: apply([x])[0])(x)
 
   return jax.vjp(batch, weight.astype(dtype))[1](z)[0]
+
+
+def _outer(x, z):
+  """[B, S, T, D], [B, S, T, P] -> [S, D, P]; the shorter one is transposed."""
+  if x.shape[-1] <= z.shape[-1]:
+    return _einsum("bstd,bstp->sdp", x, z)
+  return jnp.swapaxes(_einsum("bstp,bstd->spd", z, x), 1, 2)
+
+
+def _num_chunks(batch_size, positions):
+  """Into how many equal chunks of some 1000 positions a batch divides."""
+  fits = [n for n in range(1, batch_size + 1) if batch_size % n == 0]
+  return min(fits, key=lambda n: abs(batch_size * positions / n - 1024))
+
+
+def _on_platform(loops, on_cpu, elsewhere, args):
+  """Runs `on_cpu` there or if `loops`, else `elsewhere`; compiles only one."""
+  if loops is not None:
+    return (on_cpu if loops else elsewhere)(*args)
+  return jax.lax.platform_dependent(*args, cpu=on_cpu, default=elsewhere)
 
 
 def _rounding(recorded, data, cotangents):

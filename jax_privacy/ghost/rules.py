@@ -56,6 +56,8 @@ class Form:
     diagonal: x to |x_t|^2, [S, T].
     input_sums: x to the sum of each x_t, [S, T].
     cotangents: z to [S, T, P].
+    rows: x to [S, T, D]; None where that is much larger than x.
+    restore: [S, D, P] to the weight's shape.
     gradient: (x, z) to the weight's gradient, in the weight's shape.
     gram_flops: What `gram` costs, in multiplications and additions.
     channel_axis: Of the output: where it has the weight's last axis, if that is
@@ -70,6 +72,8 @@ class Form:
   diagonal: Callable[[jax.Array], jax.Array]
   input_sums: Callable[[jax.Array], jax.Array]
   cotangents: Callable[[jax.Array], jax.Array]
+  rows: Callable[[jax.Array], jax.Array] | None
+  restore: Callable[[jax.Array], jax.Array] | None
   gradient: Callable[[jax.Array, jax.Array], jax.Array]
   gram_flops: float
   channel_axis: int | None
@@ -109,41 +113,36 @@ def find(site: graph.Site) -> Form | None:
   return _RULES[site.name](site)
 
 
-def squared_norm(
-    gram: jax.Array, cotangents: jax.Array, inputs: int
-) -> jax.Array:
+def squared_norm(form: Form, x: jax.Array, cotangents: jax.Array) -> jax.Array:
   """Squared norm of one example's gradient, rounded towards safety.
 
   sum over s, t, u of <x_t, x_u> <z_t, z_u>. Where positions cancel, rounding
-  could leave less than the gradient has, so two bounds are added: of the
-  rounding of each term, in the root of the sum of squares over terms (at most
-  sqrt(largest x sum)), and of what underflows in the products.
+  could leave less than the gradient has, so two bounds are added. Rounding: an
+  inner product is off by some units in the last place of |x_t| |x_u|; errors of
+  random signs then have the root of the sum of squares at most a multiple of
+  the sum of |x_t|^2 |z_t|^2. Underflow: each product loses the smallest normal
+  number at most.
 
   Args:
-    gram: <x_t, x_u>, [S, T, T].
+    form: The site's form.
+    x: Its operand.
     cotangents: z, [S, T, P].
-    inputs: D.
 
   Returns:
     A scalar.
   """
   limits = jnp.finfo(cotangents.dtype)
-  positions, outputs = cotangents.shape[1:]
-  if positions == 1:
-    diagonal = jnp.sum(jnp.square(cotangents), axis=(1, 2))
-    traces = jnp.sum(gram), jnp.sum(diagonal)
-    total, slack = jnp.vdot(gram[:, 0, 0], diagonal), 0.0
-  else:
-    other = _einsum("stp,sup->stu", cotangents, cotangents)
-    terms, of_x, of_z = gram * other, diagonals(gram), diagonals(other)
-    sizes = _root_product(of_x) * jnp.abs(other)
-    sizes += _root_product(of_z) * jnp.abs(gram)
-    total = jnp.sum(terms)
-    slack = 8 * float(limits.eps) * jnp.sqrt(jnp.max(sizes) * jnp.sum(sizes))
-    traces = jnp.sum(of_x), jnp.sum(of_z)
-  tiny = float(limits.tiny) * positions
-  flushed = tiny * (inputs * traces[1] + outputs * traces[0])
-  return jnp.maximum(total, 0) + slack + flushed
+  of_x = form.diagonal(x)
+  of_z = jnp.sum(jnp.square(cotangents), axis=-1)
+  # One sum: XLA makes the Gram matrices again for each use of them.
+  tiny = float(limits.tiny) * form.positions
+  bounds = tiny * (form.inputs * of_z + form.outputs * of_x)
+  if form.positions == 1:
+    return jnp.sum(of_x * of_z + bounds)
+  bounds += 16 * float(limits.eps) * of_x * of_z
+  other = _einsum("stp,sup->stu", cotangents, cotangents)
+  total = jnp.sum(form.gram(x) * other)
+  return jnp.maximum(total, 0) + jnp.sum(bounds)
 
 
 def rounding(
@@ -199,11 +198,6 @@ def in_dtype(site: graph.Site, dtype: jax.typing.DTypeLike) -> graph.Site:
   return dataclasses.replace(site, eqn=eqn)
 
 
-def diagonals(gram: jax.Array) -> jax.Array:
-  """Returns |x_t|^2, [S, T], of [S, T, T]."""
-  return jnp.diagonal(gram, axis1=1, axis2=2)
-
-
 @register("dot_general")
 def dot_general(site: graph.Site) -> Form | None:
   """x: the other operand; S: its batch axes; D: the contracted axes.
@@ -242,10 +236,12 @@ def dot_general(site: graph.Site) -> Form | None:
     z = z.astype(dtype).reshape(groups, outputs, positions)
     return jnp.swapaxes(z, 1, 2)
 
-  def gradient(x, z):
-    grad = _einsum("std,stp->sdp", rows(x), cotangents(z))
+  def restore(grad):
     grad = grad.reshape([weight.shape[i] for i in w_order])
     return jnp.transpose(grad, _inverse(w_order))
+
+  def gradient(x, z):
+    return restore(_einsum("std,stp->sdp", rows(x), cotangents(z)))
 
   return Form(
       groups=groups,
@@ -256,6 +252,8 @@ def dot_general(site: graph.Site) -> Form | None:
       diagonal=lambda x: jnp.sum(jnp.square(rows(x)), axis=-1),
       input_sums=lambda x: jnp.sum(rows(x), axis=-1),
       cotangents=cotangents,
+      rows=rows,
+      restore=restore,
       gradient=gradient,
       gram_flops=2.0 * groups * positions**2 * inputs,
       channel_axis=channel_axis,
@@ -292,6 +290,8 @@ def conv_general_dilated(site: graph.Site) -> Form | None:
       diagonal=lambda x: layout.patch_sums(jnp.square(x.astype(dtype))),
       input_sums=lambda x: layout.patch_sums(x.astype(dtype)),
       cotangents=cotangents,
+      rows=None,
+      restore=None,
       gradient=gradient,
       gram_flops=layout.gram_flops,
       channel_axis=layout.channel_axis,
@@ -358,6 +358,8 @@ def gather(site: graph.Site) -> Form | None:
       diagonal=input_sums,
       input_sums=input_sums,
       cotangents=cotangents,
+      rows=None,
+      restore=None,
       gradient=gradient,
       gram_flops=float(positions**2),
       channel_axis=None,
@@ -374,11 +376,6 @@ def _dtype(site):
   """The dtype of a site's norms: float32 at least."""
   dtypes = [v.aval.dtype for v in (*site.weights, *site.outputs)]
   return precision.at_least_float32(*dtypes)
-
-
-def _root_product(diagonal):
-  root = jnp.sqrt(diagonal)
-  return root[:, :, None] * root[:, None, :]
 
 
 def _rest(ndim, *taken):
