@@ -73,13 +73,16 @@ class Layout:
 
   @property
   def _gram_of_patches_flops(self):
-    return 2.0 * self.groups * self.positions**2 * self.inputs
+    numbers = self.groups * self.positions * self.inputs
+    # Laying out a number of a patch takes as long as some 150 flops.
+    is_copied = math.prod(self.kernel_size) > 1
+    return 2.0 * numbers * self.positions + 150 * is_copied * numbers
 
   @property
   def _gram_of_pixels_flops(self):
     pixels = self.image[0] * math.prod(self._padded_size)
-    # A number of a shifted slice takes as long as some 400 flops.
-    slices = 400 * self.groups * math.prod(self.kernel_size)
+    # A number of a shifted slice takes as long as some 200 flops.
+    slices = 200 * self.groups * math.prod(self.kernel_size)
     return 2.0 * pixels**2 * self.image[-1] + slices * self.positions**2
 
   @property

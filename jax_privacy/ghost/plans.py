@@ -139,7 +139,8 @@ class Keep:
     """
     dtype = self._recorded.dtype
     scale = jnp.where(keep, factor, 0).astype(dtype)
-    return [_einsum("b...,b->...", g.astype(dtype), scale) for g in self._grads]
+    # In this order: the other one has XLA transpose the gradients first.
+    return [_einsum("b,b...->...", scale, g.astype(dtype)) for g in self._grads]
 
 
 class Redo:
@@ -291,38 +292,18 @@ def _weight_sum(recorded, site, x, z, factor, keep):
   """One site's part of `batched_sums`."""
   form, dtype = rules.find(site), recorded.dtype
 
-  def select(x, z, factor, keep):
-    z = z.astype(dtype)
-    z *= jnp.expand_dims(factor.astype(dtype), range(1, z.ndim))
-    z = jnp.where(jnp.expand_dims(keep, range(1, z.ndim)), z, 0)
-    if _is_inexact(x):
-      x = x.astype(dtype)
-      x = jnp.where(jnp.expand_dims(keep, range(1, x.ndim)), x, 0)
-    return x, z
+  def select(x):
+    return jnp.where(jnp.expand_dims(keep, range(1, x.ndim)), x, 0)
 
-  def products(*rows):
-    x, z = select(*rows)
-    return _outer(jax.vmap(form.rows)(x), jax.vmap(form.cotangents)(z))
-
-  def in_chunks(*rows):
-    # A chunk that fits the cache is scaled there, and read but once.
-    num_chunks = _num_chunks(len(x), form.positions)
-    if num_chunks == 1:
-      return products(*rows)
-    chunks = [r.reshape(num_chunks, -1, *r.shape[1:]) for r in rows]
-    zero = jnp.zeros((form.groups, form.inputs, form.outputs), dtype)
-
-    def add(total, rows):
-      return total + products(*rows), None
-
-    return jax.lax.scan(add, zero, chunks)[0]
-
-  rows = (x, z, factor, keep)
+  z = z.astype(dtype)
+  z = select(z * jnp.expand_dims(factor.astype(dtype), range(1, z.ndim)))
+  if _is_inexact(x):
+    x = select(x.astype(dtype))
   if form.rows is not None:
-    return form.restore(_on_platform(recorded.loops, in_chunks, products, rows))
+    rows, cotangents = jax.vmap(form.rows)(x), jax.vmap(form.cotangents)(z)
+    return form.restore(_outer(rows, cotangents))
   site = rules.in_dtype(site, dtype)
   (weight,) = recorded.weights(site)
-  x, z = select(*rows)
 
   def batch(weight):
     apply = functools.partial(site.apply, recorded.shared, [weight])
@@ -336,12 +317,6 @@ def _outer(x, z):
   if x.shape[-1] <= z.shape[-1]:
     return _einsum("bstd,bstp->sdp", x, z)
   return jnp.swapaxes(_einsum("bstp,bstd->spd", z, x), 1, 2)
-
-
-def _num_chunks(batch_size, positions):
-  """Into how many equal chunks of some 1000 positions a batch divides."""
-  fits = [n for n in range(1, batch_size + 1) if batch_size % n == 0]
-  return min(fits, key=lambda n: abs(batch_size * positions / n - 1024))
 
 
 def _on_platform(loops, on_cpu, elsewhere, args):
