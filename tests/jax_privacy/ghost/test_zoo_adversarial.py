@@ -51,7 +51,7 @@ def test_gradients_of_any_size(loss, size):
 def test_norms_of_any_size(size):
   case = zoo.Case(
       name="sized", loss=_loss, params=_PARAMS,
-      batch=(_BATCH[0], _BATCH[1] * size), runs=zoo.ALL_RUNS,
+      batch=(_BATCH[0], _BATCH[1] * size), runs=zoo.NOT_JITTED,
   )  # fmt: skip
   zoo.check(case)  # With a clip norm of that size.
 
@@ -86,7 +86,7 @@ def _flags(w, x, i, flag):
             loss=_closed_over,
             params=_PARAMS,
             batch=(_BATCH[0],),
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         zoo.Case(
             name="integer_and_bool_data",
@@ -97,7 +97,7 @@ def _flags(w, x, i, flag):
                 np.array([1, 3, 2, 5]),
                 np.array([True, False, True, True]),
             ),
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         zoo.Case(
             name="data_not_used",
@@ -105,7 +105,7 @@ def _flags(w, x, i, flag):
             params=_PARAMS,
             batch=_BATCH,
             clip_norm=1.0,
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         zoo.Case(
             name="gradient_is_zero",
@@ -113,7 +113,7 @@ def _flags(w, x, i, flag):
             params=_PARAMS,
             batch=_BATCH,
             clip_norm=1.0,
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         zoo.Case(
             name="one_example_is_zero",

@@ -105,15 +105,15 @@ _DROPPED = {"options": {"keep_batch_dim": False}}
 @pytest.mark.parametrize(
     "case",
     [
-        _case("rnn", _rnn, runs=zoo.ALL_RUNS),
+        _case("rnn", _rnn, runs=zoo.NOT_JITTED),
         _case("rnn_dropped", _rnn, **_DROPPED),
         _case("reverse", functools.partial(_rnn, reverse=True)),
         _case("unrolled", functools.partial(_rnn, unroll=2)),
         _case("gru", _gru, _GRU),
         _case("gru_dropped", _gru, _GRU, **_DROPPED),
-        _case("stacked", _stacked_layers, _STACK, (2, 3), zoo.ALL_RUNS),
+        _case("stacked", _stacked_layers, _STACK, (2, 3), zoo.NOT_JITTED),
         _case("weight_in_the_carry", _weight_in_the_carry),
-        _case("associative_scan", _recurrence, runs=zoo.ALL_RUNS),
+        _case("associative_scan", _recurrence, runs=zoo.NOT_JITTED),
         _case("associative_scan_dropped", _recurrence, **_DROPPED),
         _case(
             "map",
@@ -124,7 +124,7 @@ _DROPPED = {"options": {"keep_batch_dim": False}}
         _case(
             "scan_over_data_alone",
             lambda p, x: zoo.readout(jnp.cumsum(x[0], axis=0) @ p["u"]),
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
     ],
     ids=str,
@@ -187,9 +187,9 @@ def _switch(params, x):
     "case",
     [
         _case("fori_loop", _fori),
-        _case("while_on_parameters", _while_on_parameters, runs=zoo.ALL_RUNS),
-        _case("while_on_data", _while_on_data, runs=zoo.ALL_RUNS),
-        _case("cond_on_parameters", _cond(True), runs=zoo.ALL_RUNS),
+        _case("while_on_parameters", _while_on_parameters, runs=zoo.NOT_JITTED),
+        _case("while_on_data", _while_on_data, runs=zoo.NOT_JITTED),
+        _case("cond_on_parameters", _cond(True), runs=zoo.NOT_JITTED),
         _case("cond_on_data", _cond(False), **_DROPPED),
         _case("cond_that_picks_a_weight", _cond_that_picks_a_weight),
         _case("switch_on_data", _switch),

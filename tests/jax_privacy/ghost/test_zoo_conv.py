@@ -48,11 +48,11 @@ def _case(name, x, w, *, bias=False, keep=True, runs=zoo.RUNS, **options):
     [
         _case("1d", (9, 2), (3, 2, 4), bias=True),
         _case("1d_dropped", (9, 2), (3, 2, 4), bias=True, keep=False),
-        _case("2d", (6, 5, 2), (3, 2, 2, 3), bias=True, runs=zoo.ALL_RUNS),
+        _case("2d", (6, 5, 2), (3, 2, 2, 3), bias=True, runs=zoo.NOT_JITTED),
         _case("2d_dropped", (6, 5, 2), (3, 2, 2, 3), bias=True, keep=False),
         _case("3d", (4, 3, 4, 2), (2, 3, 2, 2, 2), bias=True),
         _case("3d_dropped", (4, 3, 4, 2), (2, 3, 2, 2, 2), keep=False),
-        _case("0d", (3,), (3, 2), spec=("NC", "IO", "NC"), runs=zoo.ALL_RUNS),
+        _case("0d", (3,), (3, 2), spec=("NC", "IO", "NC"), runs=zoo.NOT_JITTED),
         # The Gram form is the cheaper one where pixels are few and channels
         # many; an example's own gradient is, where it is the other way round.
         _case("few_pixels", (2, 2, 24), (3, 3, 24, 16), bias=True),
@@ -79,7 +79,11 @@ def test_ranks(case):
     "case",
     [
         _case(
-            "valid", (6, 5, 2), (3, 2, 2, 3), padding="VALID", runs=zoo.ALL_RUNS
+            "valid",
+            (6, 5, 2),
+            (3, 2, 2, 3),
+            padding="VALID",
+            runs=zoo.NOT_JITTED,
         ),
         _case("explicit", (5, 4, 2), (3, 2, 2, 3), padding=((2, 1), (0, 3))),
         _case("negative", (7, 6, 2), (2, 3, 2, 3), padding=((-1, 0),) * 2),
@@ -99,7 +103,7 @@ def test_ranks(case):
             (3, 2, 2, 3),
             window_strides=(3, 2),
             padding="VALID",
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         _case(
             "stride_above_kernel",
@@ -133,7 +137,7 @@ def test_ranks(case):
             padding=((3, 1),),
             lhs_dilation=(2,),
             rhs_dilation=(3,),
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         _case(
             "3d_all_at_once",
@@ -156,7 +160,7 @@ def test_windows(case):
     [
         _case(
             "depthwise", (5, 4, 3), (3, 3, 1, 3), bias=True,
-            feature_group_count=3, runs=zoo.ALL_RUNS,
+            feature_group_count=3, runs=zoo.NOT_JITTED,
         ),
         _case(
             "depthwise_multiplied", (5, 4, 3), (3, 2, 1, 6),
@@ -164,7 +168,7 @@ def test_windows(case):
         ),
         _case(
             "grouped", (5, 4, 4), (3, 3, 2, 6), bias=True,
-            feature_group_count=2, keep=False, runs=zoo.ALL_RUNS,
+            feature_group_count=2, keep=False, runs=zoo.NOT_JITTED,
         ),
         _case(
             "grouped_few_pixels", (2, 2, 16), (3, 3, 8, 12),
@@ -181,7 +185,7 @@ def test_windows(case):
         ),
         _case(
             "nchw", (2, 6, 5), (3, 2, 3, 2), spec=("NCHW", "OIHW", "NCHW"),
-            window_strides=(2, 1), runs=zoo.ALL_RUNS,
+            window_strides=(2, 1), runs=zoo.NOT_JITTED,
         ),
         _case(
             "nchw_few_pixels", (16, 2, 2), (12, 16, 3, 3),

@@ -61,14 +61,14 @@ def _norm_case(name, layer, *shape, keep=True, runs=zoo.RUNS):
 @pytest.mark.parametrize(
     "case",
     [
-        _norm_case("layer", _layer_norm, 5, runs=zoo.ALL_RUNS),
-        _norm_case("layer", _layer_norm, 5, keep=False, runs=zoo.ALL_RUNS),
+        _norm_case("layer", _layer_norm, 5, runs=zoo.NOT_JITTED),
+        _norm_case("layer", _layer_norm, 5, keep=False, runs=zoo.NOT_JITTED),
         _norm_case("layer", _layer_norm, 3, 5),
         _norm_case("layer", _layer_norm, 2, 3, 5, keep=False),
-        _norm_case("rms", _rms_norm, 5, runs=zoo.ALL_RUNS),
+        _norm_case("rms", _rms_norm, 5, runs=zoo.NOT_JITTED),
         _norm_case("rms", _rms_norm, 3, 5, keep=False),
         _norm_case("rms", _rms_norm, 2, 3, 5),
-        _norm_case("group", _group_norm, 3, 4, runs=zoo.ALL_RUNS),
+        _norm_case("group", _group_norm, 3, 4, runs=zoo.NOT_JITTED),
         _norm_case("group", _group_norm, 3, 2, 4),
         _norm_case("group", _group_norm, 2, 3, 3, 4, keep=False),
         _norm_case("library", _of_this_library, 3, 2, 4),
@@ -111,16 +111,16 @@ def _embedding(mode, *shape, keep=True, runs=zoo.RUNS, low=0, high=5):
 @pytest.mark.parametrize(
     "case",
     [
-        _embedding("index", runs=zoo.ALL_RUNS),
+        _embedding("index", runs=zoo.NOT_JITTED),
         _embedding("index", keep=False),
         # More ids than rows: some must repeat.
-        _embedding("index", 9, runs=zoo.ALL_RUNS),
+        _embedding("index", 9, runs=zoo.NOT_JITTED),
         _embedding("index", 2, 4, keep=False),
         _embedding("index", 7, low=-5, high=0),
         # NumPy's rules: -1 is the last row; beyond either end, the end.
-        _embedding("index", 11, low=-9, high=9, runs=zoo.ALL_RUNS),
+        _embedding("index", 11, low=-9, high=9, runs=zoo.NOT_JITTED),
         _embedding("clip", 9, low=-9, high=9),
-        _embedding("fill", 9, low=-9, high=9, runs=zoo.ALL_RUNS),
+        _embedding("fill", 9, low=-9, high=9, runs=zoo.NOT_JITTED),
         _embedding("wrap", 9, low=-9, high=9, keep=False),
         _embedding("promise_in_bounds", 9),
     ],
@@ -154,7 +154,7 @@ def test_embedding(case):
             params=_normal(3, 4, 2),
             batch=(_integers(-3, 3, 4, 6), _integers(-4, 4, 4, 6)),
             options={"keep_batch_dim": False},
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         zoo.Case(
             name="take_along_axis",
@@ -184,7 +184,7 @@ def test_embedding(case):
                 "out": _normal(4, 3),
             },
             batch=(_integers(0, 6, 4, 5),),
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         zoo.Case(
             name="row_frozen_by_a_mask",
@@ -269,7 +269,7 @@ _NORM = {"scale": 1 + 0.1 * _normal(6), "bias": 0.1 * _normal(6)}
                 )
             ),
             batch=(_batch(4, 6),),
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         *zoo.both(
             name="transformer",

@@ -70,14 +70,14 @@ _PER_LAYER = {"w": 0.5, "b": 1.0, "out": 3.0}
 @pytest.mark.parametrize(
     "case",
     [
-        _case("aux", loss=_loss_and_aux, has_aux=True, runs=zoo.ALL_RUNS),
+        _case("aux", loss=_loss_and_aux, has_aux=True, runs=zoo.NOT_JITTED),
         _case(
             "aux_dropped",
             loss=_loss_and_aux,
             has_aux=True,
             keep_batch_dim=False,
         ),
-        _case("per_layer", clip_norm=_PER_LAYER, runs=zoo.ALL_RUNS),
+        _case("per_layer", clip_norm=_PER_LAYER, runs=zoo.NOT_JITTED),
         _case(
             "per_layer_of_a_shared_loss",
             clip_norm=_PER_LAYER,
@@ -87,7 +87,7 @@ _PER_LAYER = {"w": 0.5, "b": 1.0, "out": 3.0}
             rescale_to_unit_norm=True,
         ),
         _case("rescaled", rescale_to_unit_norm=True, normalize_by=7.0),
-        _case("dropout", loss=_dropout_loss, **_KEYED, runs=zoo.ALL_RUNS),
+        _case("dropout", loss=_dropout_loss, **_KEYED, runs=zoo.NOT_JITTED),
         _case(
             "dropout_dropped",
             loss=_dropout_loss,
@@ -111,14 +111,14 @@ _PER_LAYER = {"w": 0.5, "b": 1.0, "out": 3.0}
             batch=(_batch(5, 4), _PARAMS["b"], _batch(5, 2)),
             argnums=(2, 0),
             batch_argnums=(3, 1),
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
-        _case("microbatches", size=6, microbatch_size=2, runs=zoo.ALL_RUNS),
+        _case("microbatches", size=6, microbatch_size=2, runs=zoo.NOT_JITTED),
         _case("uneven_microbatches", size=7, microbatch_size=3),
         _case("microbatch_above_the_batch", size=3, microbatch_size=64),
         _case("one_example", size=1, clip_norm=0.1),
         _case("padding", padding=np.array([False, True, False, True])),
-        _case("all_padding", padding=np.ones(4, bool), runs=zoo.ALL_RUNS),
+        _case("all_padding", padding=np.ones(4, bool), runs=zoo.NOT_JITTED),
         _case(
             "padding_in_microbatches",
             # Not the last ones: microbatches of padding at the end are skipped.
@@ -143,7 +143,7 @@ def _with(value, position):
 @pytest.mark.parametrize(
     "case",
     [
-        _case("nan", batch=_with(np.nan, 1), runs=zoo.ALL_RUNS),
+        _case("nan", batch=_with(np.nan, 1), runs=zoo.NOT_JITTED),
         _case("nan_in_the_last", batch=_with(np.nan, 3), keep_batch_dim=False),
         _case("nan_per_layer", batch=_with(np.nan, 0), clip_norm=_PER_LAYER),
         _case(

@@ -52,9 +52,9 @@ _GAINED = {"v": _normal(3, 3), "gain": 1 + 0.1 * _normal(1, 3)}
             "gain_times_weight",
             lambda p, x: zoo.readout(x @ (p["v"] * p["gain"])),
             _GAINED,
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
-        _case("weight_norm", _weight_norm, _GAINED, runs=zoo.ALL_RUNS),
+        _case("weight_norm", _weight_norm, _GAINED, runs=zoo.NOT_JITTED),
         _case("spectral_norm", _spectral, {"v": _W, "gain": np.array([[1.5]])}),
         _case(
             "product_of_two",
@@ -79,7 +79,7 @@ _GAINED = {"v": _normal(3, 3), "gain": 1 + 0.1 * _normal(1, 3)}
             "scalars",
             lambda p, x: p["a"] * zoo.readout(x * jnp.exp(p["t"])) + p["b"],
             {"a": np.float64(0.5), "b": np.float64(2.0), "t": np.float64(0.1)},
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         _case(
             "a_scalar_alone",
@@ -144,7 +144,7 @@ _COMPLEX = {"re": _normal(3, 3), "im": _normal(3, 3)}
             params=_COMPLEX,
             batch=(_batch(4, 3),),
         ),
-        _case("complex_dense", _complex_dense, _COMPLEX, runs=zoo.ALL_RUNS),
+        _case("complex_dense", _complex_dense, _COMPLEX, runs=zoo.NOT_JITTED),
         _case(
             "fft_of_a_weight",
             lambda w, x: zoo.readout(

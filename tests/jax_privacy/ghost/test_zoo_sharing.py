@@ -54,13 +54,13 @@ def _tied_through_a_layer(params, ids):
             "used_twice",
             lambda w, x: zoo.readout(x @ w) + zoo.readout(2 * x @ w),
             _W,
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         _case(
             "two_layers",
             lambda w, x: zoo.readout(jnp.tanh(x @ w) @ w),
             _W,
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         _case(
             "two_layers_dropped",
@@ -107,7 +107,7 @@ def _tied_through_a_layer(params, ids):
             _tied_embedding,
             _normal(6, 3),
             batch=(_integers(0, 6, 4, 5),),
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         _case(
             "tied_embedding_dropped",
@@ -147,7 +147,7 @@ def test_lora(keep_batch_dim):
               "batch_argnums": (2,),
               "keep_batch_dim": keep_batch_dim,
           },
-          runs=zoo.ALL_RUNS,
+          runs=zoo.NOT_JITTED,
       )
   )
 
@@ -159,7 +159,7 @@ def test_lora(keep_batch_dim):
             "unused",
             lambda p, x: zoo.readout(x @ p["v"]),
             _GAINED,
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         _case(
             "used_and_thrown_away",
@@ -188,7 +188,7 @@ def test_lora(keep_batch_dim):
             "weight_decay",
             lambda p, x: zoo.readout(x @ p["v"]) + 0.1 * jnp.sum(p["v"] ** 2),
             _GAINED,
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         _case(
             "decay_of_another",

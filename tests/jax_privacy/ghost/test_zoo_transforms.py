@@ -86,7 +86,7 @@ def _remat(**options):
 @pytest.mark.parametrize(
     "case",
     [
-        _case("checkpoint", _remat(), runs=zoo.ALL_RUNS),
+        _case("checkpoint", _remat(), runs=zoo.NOT_JITTED),
         _case(
             "checkpoint_with_a_policy",
             _remat(policy=jax.checkpoint_policies.dots_saveable),
@@ -96,7 +96,7 @@ def _remat(**options):
         _case(
             "custom_jvp",
             lambda p, x: zoo.readout(_dense_jvp(3, p["u"], x)),
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         _case(
             "relu", lambda p, x: zoo.readout(jax.nn.relu(x @ p["u"]) @ p["w"])
@@ -104,7 +104,7 @@ def _remat(**options):
         _case(
             "custom_vjp",
             lambda p, x: zoo.readout(_dense_vjp(p["u"], x.reshape(4, 2))),
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         _case(
             "custom_vjp_of_a_parameter",
@@ -126,7 +126,7 @@ def _remat(**options):
                     jax.jit(jnp.dot)(h, jax.jit(jnp.sin)(w))
                 )
             )(p["w"], x @ p["u"]),
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         _case(
             "vmap_over_views",
@@ -141,7 +141,7 @@ def _remat(**options):
                 jax.vmap(lambda w: x.reshape(4, 2) @ w)(p)
             ),
             _normal(3, 2, 2),
-            runs=zoo.ALL_RUNS,
+            runs=zoo.NOT_JITTED,
         ),
         _case(
             "optimization_barrier",
