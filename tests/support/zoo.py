@@ -3,9 +3,8 @@
 A case is a loss and tiny arrays. Its per-example gradients are made here by
 `jax.vmap` of `jax.value_and_grad` in float64, and clipped in NumPy: no code of
 the library. Ghost's norms, losses, aux and clipped sum must equal that within
-1e-5 in float32 and 1e-12 in float64, jitted and not. The clip norm lies between
-the examples' norms, so that both sides of it are seen. An example that is
-padding, or whose gradient is not finite, must count zero.
+1e-5 in float32 and 1e-12 in float64, jitted and not. Some examples' norms are
+above the clip norm and some below; padding and what is not finite counts zero.
 
 In float64 a term that is missing or counted twice cannot hide behind rounding,
 however small it is beside the rest of the gradient.
@@ -292,8 +291,7 @@ def close_whole(got, want, tol, what):
 def check_bound(case, *, clip_norms):
   """One example, whose gradient is hard: its part of the sum is bounded.
 
-  Nothing is said about the direction, which float32 may not know. The run with
-  the first clip norm is not jitted.
+  Of its direction float32 may know nothing. The first run is not jitted.
   """
   for i, clip_norm in enumerate(clip_norms):
     got, _ = clipped(case, clip_norm, dtype="float32", jitted=i > 0)

@@ -78,13 +78,7 @@ def test_ranks(case):
 @pytest.mark.parametrize(
     "case",
     [
-        _case(
-            "valid",
-            (6, 5, 2),
-            (3, 2, 2, 3),
-            padding="VALID",
-            runs=zoo.NOT_JITTED,
-        ),
+        _case("valid", (6, 5, 2), (3, 2, 2, 3), padding="VALID"),
         _case("explicit", (5, 4, 2), (3, 2, 2, 3), padding=((2, 1), (0, 3))),
         _case("negative", (7, 6, 2), (2, 3, 2, 3), padding=((-1, 0),) * 2),
         _case(
@@ -92,7 +86,7 @@ def test_ranks(case):
             (7, 6, 2),
             (2, 3, 2, 3),
             padding=((-1, 1), (0, -2)),
-            # XLA 0.10.2 on a CPU gives a wrong gradient for this one under
+            # jaxlib 0.10.2 on a CPU gives a wrong gradient for this one under
             # vmap in float32, whatever the library does.
             runs=(("float64", True),),
         ),

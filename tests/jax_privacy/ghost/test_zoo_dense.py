@@ -79,6 +79,7 @@ def _einsum(spec, x, w):
       params=_normal(*w),
       batch=(_batch(*x),),
       options={"keep_batch_dim": False},
+      runs=zoo.NOT_JITTED,
   )
 
 
