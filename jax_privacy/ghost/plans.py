@@ -65,6 +65,12 @@ class Recorded:
     return [self.shared[var] for var in site.weights]
 
   @functools.cached_property
+  def is_heavy(self) -> bool:
+    """Whether making a gradient is a product of matrices."""
+    forms = [rules.find(site) for site in self.sites]
+    return any(form and form.positions > 1 for form in forms)
+
+  @functools.cached_property
   def path(self) -> paths.Path | None:
     """How parameters become weights, if norms survive it."""
     return paths.find(self.split, self.component)
@@ -96,13 +102,8 @@ class Recorded:
     batched matrix products.
     """
     at_once = jax.vmap(fun)
-
-    def loop(*args):
-      return jax.lax.map(lambda row: fun(*row), args)
-
-    forms = [rules.find(site) for site in self.sites]
-    is_heavy = any(form and form.positions > 1 for form in forms)
-    if not is_heavy and not self.loops:
+    loop = functools.partial(_one_by_one, fun)
+    if not self.is_heavy and not self.loops:
       return at_once(*args)
     return _on_platform(self.loops, loop, at_once, args)
 
@@ -122,6 +123,9 @@ class Keep:
     def one(data, cotangents):
       grads = gradient_fn(data, cotangents)
       squares = [_square(g) for g in grads]
+      if not recorded.is_heavy:
+        return squares, grads
+      # While they are in cache: what is not finite would be summed below.
       pairs = zip(grads, squares, strict=True)
       return squares, [jnp.where(jnp.isfinite(s), g, 0) for g, s in pairs]
 
@@ -138,9 +142,13 @@ class Keep:
       keep: Bool [batch_size]; the others count zero.
     """
     dtype = self._recorded.dtype
-    scale = jnp.where(keep, factor, 0).astype(dtype)
-    # In this order: the other one has XLA transpose the gradients first.
-    return [_einsum("b,b...->...", scale, g.astype(dtype)) for g in self._grads]
+    grads = [g.astype(dtype) for g in self._grads]
+    factor = factor.astype(dtype)
+    if self._recorded.is_heavy:
+      # In this order: in the other, XLA transposes the gradients first.
+      scale = jnp.where(keep, factor, 0)
+      return [_einsum("b,b...->...", scale, grad) for grad in grads]
+    return [jnp.sum(_scaled(g, factor, keep), axis=0) for g in grads]
 
 
 class Redo:
@@ -292,13 +300,9 @@ def _weight_sum(recorded, site, x, z, factor, keep):
   """One site's part of `batched_sums`."""
   form, dtype = rules.find(site), recorded.dtype
 
-  def select(x):
-    return jnp.where(jnp.expand_dims(keep, range(1, x.ndim)), x, 0)
-
-  z = z.astype(dtype)
-  z = select(z * jnp.expand_dims(factor.astype(dtype), range(1, z.ndim)))
+  z = _scaled(z.astype(dtype), factor.astype(dtype), keep)
   if _is_inexact(x):
-    x = select(x.astype(dtype))
+    x = _scaled(x.astype(dtype), jnp.ones_like(factor, dtype), keep)
   if form.rows is not None:
     rows, cotangents = jax.vmap(form.rows)(x), jax.vmap(form.cotangents)(z)
     return form.restore(_outer(rows, cotangents))
@@ -312,11 +316,42 @@ def _weight_sum(recorded, site, x, z, factor, keep):
   return jax.vjp(batch, weight.astype(dtype))[1](z)[0]
 
 
+def _scaled(x, factor, keep):
+  """Scales the rows of `x`; those not to keep are 0, whatever they hold."""
+  axes = range(1, x.ndim)
+  scaled = x * jnp.expand_dims(factor, axes)
+  return jnp.where(jnp.expand_dims(keep, axes), scaled, 0)
+
+
 def _outer(x, z):
   """[B, S, T, D], [B, S, T, P] -> [S, D, P]; the shorter one is transposed."""
   if x.shape[-1] <= z.shape[-1]:
     return _einsum("bstd,bstp->sdp", x, z)
   return jnp.swapaxes(_einsum("bstp,bstd->spd", z, x), 1, 2)
+
+
+def _one_by_one(fun, *args):
+  """As `jax.lax.map`, but for when memory for the results is taken.
+
+  `jax.lax.map` starts from zeros, which XLA makes before anything else; these
+  start from a number of the last argument, and so exist only after it.
+  """
+  size = len(jax.tree.leaves(args)[0])
+  rows = [jax.tree.map(lambda x: x[0], arg) for arg in args]
+  start = jnp.real(jax.tree.leaves(rows[-1])[0].ravel()[0])
+
+  def buffer(result):
+    shape = (size, *result.shape)
+    return jnp.broadcast_to(start.astype(result.dtype), shape)
+
+  def body(i, results):
+    take = functools.partial(jax.lax.dynamic_index_in_dim, index=i, axis=0)
+    row = jax.tree.map(lambda x: take(x, keepdims=False), args)
+    put = functools.partial(jax.lax.dynamic_update_index_in_dim, axis=0)
+    return jax.tree.map(lambda r, x: put(r, x, index=i), results, fun(*row))
+
+  results = jax.tree.map(buffer, jax.eval_shape(fun, *rows))
+  return jax.lax.fori_loop(0, size, body, results)
 
 
 def _on_platform(loops, on_cpu, elsewhere, args):
