@@ -25,7 +25,7 @@ _REQUIRED = [
     "chex>=0.1.90",
     "dp-accounting>=0.6.0,<0.7",  # Parts that are not public are used.
     "flax>=0.12",
-    "jax>=0.8",
+    "jax>=0.10",
     "matplotlib>=3.9",
     "ml-collections>=1.0",
     "numpy>=2.0",
@@ -39,6 +39,8 @@ _REQUIRED = [
 
 _TEST = [
     "build>=1.2",
+    "dm-haiku>=0.0.16",
+    "equinox>=0.13",
     "hypothesis>=6.100",
     "pyink>=25.1",
     "pytest>=8.2",
@@ -62,7 +64,7 @@ setuptools.setup(
         "test": _TEST,
         "docs": ["mkdocs>=1.6"],
         "tfds": ["tensorflow-datasets>=4.9.7"],
-        "cuda": ["jax[cuda12]>=0.8"],
+        "cuda": ["jax[cuda12]>=0.10"],
     },
     entry_points={"console_scripts": ["dp-budget = accounting.budget:main"]},
 )

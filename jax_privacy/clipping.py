@@ -21,6 +21,7 @@ Example:
   4.0
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -193,7 +194,7 @@ def clipped_grad(
       batch_argnums=batch_argnums,
       prng_argnum=prng_argnum,
       clip_norms=clip_norms,
-      divide_by=total_norm if rescale_to_unit_norm else 1.0,
+      divide_by=normalize_by * (total_norm if rescale_to_unit_norm else 1.0),
       keep_batch_dim=keep_batch_dim,
       nan_safe=nan_safe,
       dtype=dtype,
@@ -217,7 +218,6 @@ def clipped_grad(
         is_padding_example,
         microbatch_size,
     )
-    total = jax.tree.map(lambda x: x / normalize_by, total)
     if not (has_aux or return_values or return_grad_norms):
       return total
     return total, Aux(
@@ -274,13 +274,16 @@ def _choose_method(method, pre_clipping_transform):
         'method must be "vmap" or "auto" with a pre_clipping_transform, which'
         " needs each example's gradient, got 'ghost'."
     )
-  logging.log_first_n(
-      logging.INFO,
-      'clipped_grad: method="auto" is "vmap" here: a pre_clipping_transform'
-      " needs each example's gradient.",
-      1,
-  )
+  _say_that_auto_is_vmap()
   return "vmap"
+
+
+@functools.cache  # Once in a process.
+def _say_that_auto_is_vmap():
+  logging.info(
+      'clipped_grad: method="auto" is "vmap" here: a pre_clipping_transform'
+      " needs each example's gradient."
+  )
 
 
 def _batch_size(args, batch_argnums):

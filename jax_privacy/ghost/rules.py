@@ -334,7 +334,7 @@ def gather(site: graph.Site) -> Form | None:
 
   def gram(x):
     x, is_row = one_hot_ids(x)
-    same = (x[:, None] == x) & is_row[:, None]
+    same = (x[:, None] == x[None]) & is_row[:, None]
     return same.astype(dtype)[None]
 
   def cotangents(z):

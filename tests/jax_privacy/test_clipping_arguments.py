@@ -7,6 +7,7 @@ from toy import loss as _loss
 from toy import params as _params
 
 import jax_privacy
+from jax_privacy import clipping
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,7 @@ def test_ghost_refuses_what_needs_each_gradient():
 
 
 def test_auto_says_once_that_it_falls_back(caplog):
+  clipping._say_that_auto_is_vmap.cache_clear()
   with caplog.at_level("INFO", logger="absl"):
     for _ in range(2):
       jax_privacy.clipped_grad(
