@@ -102,6 +102,7 @@ class ClippedSum:
     ]
 
     def one_example(rows):
+      rows = [*rows, jnp.zeros((), jnp.float32)]
       run = functools.partial(split.run_data, shared, rows)
       value, pull, recorded = jax.vjp(run, zeros, has_aux=True)
       return value, pull(jnp.ones_like(value))[0], recorded
@@ -132,6 +133,7 @@ class ClippedSum:
         recorded.component,
         [rules.find(site) for site in recorded.sites],
         batch_size=len(recorded.cotangents[0][0]),
+        has_path=recorded.path is not None,
         has_closed_norm=recorded.path is not None and len(recorded.sites) == 1,
     )
     scale = parts.scale(recorded.component)
@@ -162,13 +164,13 @@ class _ExampleLoss:
       mapped.append(clipped_sum.prng_argnum)
     self._mapped = mapped
     rows, self._row_treedef = jax.tree.flatten([args[i] for i in mapped])
-    rows = [jnp.asarray(row) for row in rows]
-    self.rows = [*rows, jnp.zeros(rows[0].shape[:1], jnp.float32)]
+    self.rows = [jnp.asarray(row) for row in rows]
     self.aux_treedef = None
 
   def row_shapes(self):
     """Returns one example's shapes."""
-    return [jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for x in self.rows]
+    rows = [jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for x in self.rows]
+    return [*rows, jax.ShapeDtypeStruct((), jnp.float32)]
 
   def unflatten(self, leaves):
     """Returns values of the leaves as the argument(s) to differentiate."""

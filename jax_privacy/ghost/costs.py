@@ -35,8 +35,8 @@ class Rates:
     gradient: Of one example's weight gradients, one after the other.
     batched_gradient: Of a batch's weight gradient.
     moved: Bytes of per-example gradients written and read again.
-    kept: Most bytes of per-example gradients to keep of one component without
-      a form.
+    kept: Most bytes of per-example gradients to keep of one component that
+      could only be made again. (The vmap method keeps those of all.)
     launched: Seconds that one more operation takes, however small.
   """
 
@@ -55,7 +55,7 @@ RATES = {
         gradient=180e9,
         batched_gradient=250e9,
         moved=3e9,
-        kept=25e6,
+        kept=2e9,
         launched=2e-5,
     ),
     # Not measured: float32 and memory peaks of an H200's data sheet, halved.
@@ -64,7 +64,7 @@ RATES = {
         gradient=30e12,
         batched_gradient=30e12,
         moved=1.2e12,
-        kept=1e9,
+        kept=8e9,
         launched=5e-6,
     ),
 }
@@ -75,6 +75,7 @@ def choose(
     forms: list[rules.Form | None],
     *,
     batch_size: int,
+    has_path: bool,
     has_closed_norm: bool,
     platform: str | None = None,
 ) -> str:
@@ -84,13 +85,15 @@ def choose(
     component: The component.
     forms: Its sites' forms.
     batch_size: Examples at a time.
+    has_path: Whether norms survive from weights to parameters; if not, "redo"
+      makes every gradient twice.
     has_closed_norm: Whether "ghost" is possible.
     platform: "cpu" or "gpu"; None for JAX's default backend.
   """
   platform = platform or jax.default_backend()
   rates = RATES.get(platform, RATES["gpu"])
   size = 4.0 * sum(math.prod(var.aval.shape) for var in component.weights)
-  if any(form is None for form in forms):
+  if not has_path:
     return "keep" if batch_size * size <= rates.kept else "redo"
   flops = sum(form.gradient_flops for form in forms)
   batched = flops / rates.batched_gradient + rates.launched / batch_size
