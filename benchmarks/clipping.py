@@ -41,8 +41,8 @@ _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 # Even on a machine too slow for the time given, there is a median.
 _LEAST_ROUNDS = 3
 # A step of milliseconds is timed several times in a row, against the jitter.
-_TURN_SECONDS = 0.2
-_MOST_REPEATS = 50
+_TURN_SECONDS = 0.5
+_MOST_REPEATS = 100
 _BASE = "none"
 _TABLE_WIDTH = 130
 _COLUMNS = (
@@ -187,13 +187,17 @@ def _time_rounds(
 
 
 def _time_steps(step_fn, args, repeats: int) -> float:
-  """Returns the mean seconds a step, each waited for."""
-  if repeats > 1:  # The first finds the other methods' data in the caches.
-    jax.block_until_ready(step_fn(*args))
-  start = time.perf_counter()
+  """Returns the median seconds of a step, each waited for.
+
+  The first steps of many find the other methods' data in the caches, and the
+  system still taking back their memory.
+  """
+  seconds = []
   for _ in range(repeats):
+    start = time.perf_counter()
     jax.block_until_ready(step_fn(*args))
-  return (time.perf_counter() - start) / repeats
+    seconds.append(time.perf_counter() - start)
+  return float(np.median(seconds))
 
 
 def _summary(times, column, methods, report) -> dict[str, Any]:
