@@ -18,6 +18,7 @@ _PACKAGES = [
     "jax_privacy.data",
     "jax_privacy.ghost",
     "jax_privacy.models",
+    "jax_privacy.testing",
 ]
 
 _REQUIRED = [

@@ -1,0 +1,105 @@
+"""Checks what `make_private` returns, gradient and noise, in one line.
+
+The invariant: the claim is the mechanism's, as the accountant is given it, and
+nothing is believed of what is checked but its `.sensitivity()`, which is
+checked first.
+
+Example:
+  >>> import types
+  >>> import jax, jax.numpy as jnp, optax
+  >>> from jax_privacy import dp_sgd, testing
+  >>> mechanism = types.SimpleNamespace(  # or accounting.Mechanism(...)
+  ...     noise_multiplier=1.0, num_steps=20, sampling="poisson",
+  ...     sampling_prob=0.5, num_examples=64, max_batch_size=None)
+  >>> loss_fn = lambda w, batch: jnp.mean((batch["x"] @ w - batch["y"]) ** 2)
+  >>> private = dp_sgd.make_private(
+  ...     loss_fn, optax.sgd(0.1), mechanism, l2_clip_norm=4.0,
+  ...     key=jax.random.key(1))
+  >>> batch = {"x": jnp.eye(4), "y": jnp.arange(4.0)}
+  >>> report = testing.check_private(
+  ...     private, jnp.zeros(4), batch, mechanism=mechanism)
+  >>> print(report.sensitivity.bounds["add_or_remove_one"], report.noise.stddev)
+  0.125 0.125
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from jax_privacy import _validate, dp_sgd
+from jax_privacy.testing import movement, noise
+
+
+class _HasNoiseMultiplier(Protocol):
+  noise_multiplier: float
+
+
+@dataclasses.dataclass(frozen=True)
+class PrivateReport:
+  """Both reports; PRIVATE, see `SensitivityReport`.
+
+  Attributes:
+    sensitivity: Of the gradient function.
+    noise: Of the optimiser.
+  """
+
+  sensitivity: movement.SensitivityReport
+  noise: noise.NoiseReport
+
+
+def check_private(
+    private: dp_sgd.PrivateTraining,
+    params: Any,
+    *batch: Any,
+    mechanism: _HasNoiseMultiplier,
+    unbatched: Sequence[int] = (),
+    max_examples: int = 8,
+    num_steps: int | None = None,
+    significance: float = 1e-9,
+) -> PrivateReport:
+  """Checks a private pipeline: its sensitivity, then its noise.
+
+  Args:
+    private: Anything with a `grad_fn` and an `optimizer`, such as what
+      `make_private` returns.
+    params: Parameters.
+    *batch: Real examples; see `check_sensitivity`.
+    mechanism: What the accountant is told; its `noise_multiplier` is the claim.
+    unbatched: See `check_sensitivity`.
+    max_examples: See `check_sensitivity`.
+    num_steps: See `check_noise`.
+    significance: See `check_noise`.
+
+  Returns:
+    A `PrivateReport`.
+
+  Raises:
+    SensitivityError: See `check_sensitivity`.
+    NoiseError: See `check_noise`.
+    ValueError: If an argument breaks its rule.
+
+  Guarantee: As of the two checks: what `grad_fn` returns moves by no more than
+    its sensitivity, as far as was tried, and `optimizer` adds noise of noise
+    multiplier x that. The sampler is not checked, nor what lies between them.
+  """
+  noise_multiplier = _validate.positive(
+      "noise_multiplier", mechanism.noise_multiplier
+  )
+  sensitivity_report = movement.check_sensitivity(
+      private.grad_fn,
+      params,
+      *batch,
+      unbatched=unbatched,
+      max_examples=max_examples,
+  )
+  # Relative to one example's share of the sum, whatever the relation: the
+  # accountant knows that a replaced example moves it by two.
+  stddev = noise_multiplier * private.grad_fn.sensitivity("add_or_remove_one")
+  noise_report = noise.check_noise(
+      private.optimizer,
+      params,
+      stddev=stddev,
+      num_steps=num_steps,
+      significance=significance,
+  )
+  return PrivateReport(sensitivity_report, noise_report)
