@@ -50,7 +50,10 @@ def find(eqn: Any) -> str | None:
   is_call = eqn.primitive.name in ("jit", "pjit")
   if not is_call or eqn.params["name"] != _STANDARDISE.__name__:
     return None
-  traced = jax.make_jaxpr(_STANDARDISE)(*(v.aval for v in eqn.invars))
+  try:
+    traced = jax.make_jaxpr(_STANDARDISE)(*(v.aval for v in eqn.invars))
+  except (TypeError, ValueError):  # Its operands are not those of ours.
+    return None
   (known,) = traced.jaxpr.eqns
   if str(known.params["jaxpr"]) != str(eqn.params["jaxpr"]):
     return None
