@@ -20,9 +20,12 @@ _NCHW = ("NCHW", "OIHW", "NCHW")
 
 
 @pytest.fixture(autouse=True)
-def _x64():
+def _x64_compiled_quickly():
+  # The algebra is tested, not LLVM.
+  jax.config.update("jax_disable_most_optimizations", True)
   with jax.enable_x64(True):
     yield
+  jax.config.update("jax_disable_most_optimizations", False)
 
 
 def _sites(op, x, w, *, x_dtype="float64", dtype="float64"):
