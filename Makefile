@@ -20,6 +20,7 @@ test: $(VENV)/.installed-test
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow
+	ZOO_RUNS=all $(BIN)/python -m pytest -m "not slow" -n 2 tests/jax_privacy/ghost
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

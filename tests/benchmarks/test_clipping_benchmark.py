@@ -17,6 +17,7 @@ from benchmarks import clipping, footprint, models, steps, transformers
 _QUARTILES = {"lower", "median", "upper"}
 
 
+@pytest.mark.slow  # Compiles in a process of its own for each method.
 def test_the_command_reports_every_method(tmp_path, capsys):
   file = tmp_path / "report.json"
   clipping.main(

@@ -185,7 +185,13 @@ def _slightly_less(params, x, y):
 
 @pytest.mark.parametrize("wrong", [_without_bias, _slightly_less])
 def test_the_zoo_sees_a_term_that_is_missing(monkeypatch, wrong):
-  case = zoo.Case(name="planted", loss=_loss, params=_PARAMS, batch=_BATCH)
+  case = zoo.Case(
+      name="planted",
+      loss=_loss,
+      params=_PARAMS,
+      batch=_BATCH,
+      runs=(("float64", True),),
+  )
   zoo.check(case)
   right = zoo.reference(case)
   monkeypatch.setattr(zoo, "reference", lambda case: right)
