@@ -86,8 +86,9 @@ def check_sensitivity(
       valid examples. Arrays of PRNG keys are not changed by replacements.
     unbatched: Positions in `batch` of arguments that have no batch axis, such
       as the key of `prng_argnum`.
-    max_examples: The first so many examples are used, at least 2; about 50
-      batches of that size are run for each.
+    max_examples: The first so many examples are used, at least 2. For each, 33
+      batches of that size are run for every floating-point array, and as many
+      for all of them together.
 
   Returns:
     A `SensitivityReport`.

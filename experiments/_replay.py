@@ -1,0 +1,61 @@
+"""Replays a run's gradient and noise on neighbouring batches.
+
+The invariant: what is checked is what `_loop.py` runs, on inputs of its kind;
+nothing is trained and nothing written.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import _build
+from jax_privacy import augmult, testing
+
+
+def replay(
+    experiment: _build.Experiment, *, max_examples: int
+) -> testing.PrivateReport:
+  """Checks a run's gradient function and optimiser on its first examples.
+
+  Args:
+    experiment: The run.
+    max_examples: How many examples.
+
+  Raises:
+    SensitivityError: See `testing.check_sensitivity`.
+    NoiseError: See `testing.check_noise`.
+  """
+  source = experiment.train_source
+  indices = np.arange(min(max_examples, len(source)), dtype=np.int32)
+  batch = source[indices]
+  keys = augmult.example_keys(
+      experiment.augment_key, step=0, indices=jnp.asarray(indices)
+  )
+  return testing.check_private(
+      experiment.private,
+      experiment.model.params,
+      batch["image"],
+      batch["label"],
+      keys,
+      mechanism=experiment.mechanism,
+      max_examples=max_examples,
+  )
+
+
+def show(report: testing.PrivateReport) -> None:
+  """Prints what was seen."""
+  sensitivity, noise = report.sensitivity, report.noise
+  print(f"Passed, on {sensitivity.num_batches} neighbouring batches.")
+  for relation, bound in sensitivity.bounds.items():
+    moved = sensitivity.movements[relation]
+    print(
+        f"  {relation}: moved by at most {moved:.6g} of {bound:.6g} (private,"
+        " not for release)"
+    )
+  for path in sensitivity.padding_branches:
+    print(f"  control flow depends on the realised batch size: {path}")
+  low, high = noise.stddev_interval
+  print(
+      f"  noise: standard deviation {noise.measured_stddev:.6g}, claimed"
+      f" {noise.stddev:.6g}, in [{low:.6g}, {high:.6g}], from"
+      f" {noise.num_draws:,} draws"
+  )
