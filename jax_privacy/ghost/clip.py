@@ -136,7 +136,7 @@ class ClippedSum:
         has_path=recorded.path is not None,
         has_closed_norm=recorded.path is not None and len(recorded.sites) == 1,
     )
-    scale = parts.scale(recorded.component)
+    scale = parts.scale(recorded.component, recorded.cotangents)
     if scale != 1.0:
       scaled = jax.tree.map(lambda z: z * scale, recorded.cotangents)
       recorded = dataclasses.replace(recorded, cotangents=scaled)
@@ -220,16 +220,19 @@ class _Parts:
     }
     self._scales = {}
 
-  def scale(self, component):
+  def scale(self, component, cotangents):
     """Returns what a component's cotangents are multiplied by before squaring.
 
     A power of two near one over the clip norm, if that is extreme: the square
-    of a gradient of its size must neither overflow nor vanish.
+    of a gradient of its size must neither overflow nor vanish. Squares of
+    float16 do neither in float32; multiplied in float16, they would.
     """
     parts = {self._part_of[leaf] for leaf in component.leaves}
     clip_norm = min(self._clip_norms[part] for part in parts)
     exponent = math.frexp(clip_norm)[1]
-    scale = 1.0 if abs(exponent) < 14 else math.ldexp(1.0, -exponent)
+    is_short = any(z.dtype == jnp.float16 for z in jax.tree.leaves(cotangents))
+    is_plain = is_short or abs(exponent) < 14
+    scale = 1.0 if is_plain else math.ldexp(1.0, -exponent)
     self._scales.update(dict.fromkeys(component.leaves, scale))
     return scale
 
