@@ -14,6 +14,9 @@ import zoo
 from jax_privacy.ghost import costs
 from jax_privacy.models import layers
 
+# `test_plans.py` has each plan by itself; these are whole losses.
+pytestmark = pytest.mark.slow
+
 _ARRAYS = zoo.Arrays(16)
 _normal, _batch = _ARRAYS.normal, _ARRAYS.batch
 _FREE, _DEAR = 1e30, 1e-3  # Flops, or bytes, in a second.

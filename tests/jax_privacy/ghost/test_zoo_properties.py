@@ -4,7 +4,11 @@ import hypothesis
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
+import pytest
 import zoo
+
+# Hypothesis compiles each of its shapes.
+pytestmark = pytest.mark.slow
 
 _FEW = hypothesis.settings(
     derandomize=True,
