@@ -14,6 +14,9 @@ import pytest
 
 from benchmarks import clipping, footprint, models, steps, transformers
 
+# Compiles every model of the benchmark.
+pytestmark = pytest.mark.slow
+
 _QUARTILES = {"lower", "median", "upper"}
 
 

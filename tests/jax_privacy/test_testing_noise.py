@@ -18,6 +18,9 @@ import jax_privacy
 from jax_privacy import dp_sgd, noise_addition, testing
 from jax_privacy.testing import noise, noise_path
 
+# Half a minute of draws; the sensitivity half stays in `make test`.
+pytestmark = pytest.mark.slow
+
 _STDDEV = 2.0
 _PARAMS = {"w": jnp.zeros((40, 30)), "b": jnp.zeros(30), "scale": jnp.zeros(())}
 

@@ -11,6 +11,9 @@ from flax import nnx
 from jax_privacy import models
 from jax_privacy.models import nf_resnet
 
+# Large nets; the contract of models covers one in `make test`.
+pytestmark = pytest.mark.slow
+
 
 def _build(**options):
   return models.build("nf_resnet", rngs=nnx.Rngs(0), **options)
