@@ -11,11 +11,12 @@ import dataclasses
 import math
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 from flax import nnx
 
@@ -41,6 +42,16 @@ class Model:
   params: Any
 
 
+class Canaries(Protocol):
+  """What the loop asks of an audit's canaries; `_canaries.py` has them."""
+
+  def selected(self, step: int) -> np.ndarray | None:
+    """Returns which take part behind the clipping, bool, or None for none."""
+
+  def insert(self, clipped_sum: Any, selected: jax.Array) -> Any:
+    """Adds those to a clipped sum."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Experiment:
   """All that the training loop needs.
@@ -54,7 +65,9 @@ class Experiment:
     private: Sampler, gradient function and optimiser.
     ema: The averaging of parameters.
     run_key: What all randomness of the run is derived from.
+    private_key: Derived from it; keys batches and noise.
     augment_key: Derived from it; keys the views of each example.
+    canaries: What an audit adds to each clipped sum; None in any other run.
   """
 
   config: ml_collections.ConfigDict
@@ -65,7 +78,9 @@ class Experiment:
   private: dp_sgd.PrivateTraining
   ema: averaging.Averaging
   run_key: jax.Array
+  private_key: jax.Array
   augment_key: jax.Array
+  canaries: Canaries | None = None
 
 
 def build(
@@ -105,25 +120,20 @@ def build(
     run_key = make_run_key(config)
   init_key, private_key, augment_key = jax.random.split(run_key, 3)
   model = build_model(config, train_source, init_key)
+  loss_fn = build_loss(config, model)
+  optimizer = build_optimizer(config, mechanism.num_steps)
   return Experiment(
       config=config,
       mechanism=mechanism,
       train_source=train_source,
       test_source=test_source,
       model=model,
-      private=dp_sgd.make_private(
-          build_loss(config, model),
-          build_optimizer(config, mechanism.num_steps),
-          mechanism,
-          l2_clip_norm=config.dp.l2_clip_norm,
-          key=private_key,
-          rescale_to_unit_norm=config.dp.rescale_to_unit_norm,
-          batch_argnums=(1, 2, 3),
-          keep_batch_dim=False,
-          return_values=True,
+      private=build_private(
+          config, loss_fn, optimizer, mechanism, key=private_key
       ),
       ema=averaging.ema(config.train.ema_decay),
       run_key=run_key,
+      private_key=private_key,
       augment_key=augment_key,
   )
 
@@ -235,6 +245,28 @@ def build_loss(
     return loss
 
   return loss_fn
+
+
+def build_private(
+    config: ml_collections.ConfigDict,
+    loss_fn: Callable[..., jax.Array],
+    optimizer: optax.GradientTransformation,
+    mechanism: accounting.Mechanism,
+    *,
+    key: jax.Array,
+) -> dp_sgd.PrivateTraining:
+  """Returns sampler, gradient function and optimiser of one mechanism."""
+  return dp_sgd.make_private(
+      loss_fn,
+      optimizer,
+      mechanism,
+      l2_clip_norm=config.dp.l2_clip_norm,
+      key=key,
+      rescale_to_unit_norm=config.dp.rescale_to_unit_norm,
+      batch_argnums=(1, 2, 3),
+      keep_batch_dim=False,
+      return_values=True,
+  )
 
 
 def build_optimizer(

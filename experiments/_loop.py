@@ -63,7 +63,9 @@ def train(
     for indices in _physical_batches(experiment, step):
       batch = experiment.train_source[indices]
       total = add(total, state.params, state.step, batch, indices)
-    state, loss = update(state, total)
+    canaries = experiment.canaries
+    selected = None if canaries is None else canaries.selected(step)
+    state, loss = update(state, total, selected)
     yield state, loss
 
 
@@ -101,7 +103,9 @@ def _compile(experiment: _build.Experiment):
   """Returns the two compiled halves of a step.
 
   `add(total, params, step, batch, indices)` adds a physical batch; `update(
-  state, total)` adds the noise, once, and moves the parameters.
+  state, total, selected)` adds the noise, once, and moves the parameters. In an
+  audit, the selected canaries join the sum behind the clipping, as one
+  example's share each, and the scores may know the sum without them.
   """
   private = experiment.private
 
@@ -120,9 +124,13 @@ def _compile(experiment: _build.Experiment):
     num_real = jnp.sum(~is_padding).astype(losses.dtype)
     return jax.tree.map(jnp.add, total, _Total(grads, losses, num_real))
 
-  def update(state, total):
+  def update(state, total, selected):
+    grads, known = total.grads, {}
+    if selected is not None:
+      grads = experiment.canaries.insert(grads, selected)
+      known = {"baseline": total.grads}
     updates, opt_state = private.optimizer.update(
-        total.grads, state.opt_state, state.params
+        grads, state.opt_state, state.params, **known
     )
     params = optax.apply_updates(state.params, updates)
     state = state._replace(

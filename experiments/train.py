@@ -9,6 +9,7 @@ last checkpoint; on a finished one it prints the result again.
 """
 
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from absl import flags
@@ -54,10 +55,33 @@ def run(
   Returns:
     The summary, which is also in the folder.
   """
+  experiment, state, train_seconds = fit(experiment, workdir)
+  summary = _summary.summarise(experiment, state, train_seconds=train_seconds)
+  workdir.write_summary(summary)
+  return summary
+
+
+def fit(
+    experiment: _build.Experiment,
+    workdir: _workdir.Workdir,
+    *,
+    build_fn: Callable[..., _build.Experiment] = _build.build,
+) -> tuple[_build.Experiment, _loop.TrainState, float]:
+  """Does the training of `run`, and sums nothing up.
+
+  Args:
+    experiment: The run.
+    workdir: Its folder, claimed.
+    build_fn: `build_fn(config, run_key=...)` makes the experiment again, for a
+      resumed run whose key the checkpoint alone knows.
+
+  Returns:
+    The experiment that was run, its last state, and seconds of training.
+  """
   num_steps = experiment.mechanism.num_steps
   every = experiment.config.save_every or max(1, num_steps // _SAVES_A_RUN)
   with checkpoint.Checkpoints(workdir.checkpoints) as checkpoints:
-    experiment, start = _resume(experiment, checkpoints)
+    experiment, start = _resume(experiment, checkpoints, build_fn)
     state, step = start, int(start.step)
     workdir.keep_metrics_until(step)
     with _log.RunLog(experiment, workdir, initial_step=step) as log:
@@ -66,14 +90,10 @@ def run(
         log.record(step, loss)
         if step % every == 0 or step == num_steps:
           checkpoints.save(step, state._asdict())
-  summary = _summary.summarise(
-      experiment, state, train_seconds=log.train_seconds()
-  )
-  workdir.write_summary(summary)
-  return summary
+  return experiment, state, log.train_seconds()
 
 
-def _resume(experiment, checkpoints):
+def _resume(experiment, checkpoints, build_fn):
   """Returns the experiment and state to go on with."""
   state = _loop.init_state(experiment)
   restored = checkpoints.restore_latest(state._asdict())
@@ -82,7 +102,7 @@ def _resume(experiment, checkpoints):
   state = _loop.TrainState(**restored[1])
   if experiment.config.seed is None:
     # The key it began with, known to the checkpoint alone.
-    experiment = _build.build(experiment.config, run_key=state.run_key)
+    experiment = build_fn(experiment.config, run_key=state.run_key)
   return experiment, state
 
 

@@ -27,9 +27,19 @@ def fail(name: str, rule: str, value: Any) -> NoReturn:
   raise ValueError(f"{name} must be {rule}, got {value!r}.")
 
 
+def as_float(value: Any) -> float:
+  """Returns NaN, which fails every rule, for what is not a number."""
+  if isinstance(value, (bool, np.bool_, str, bytes)):
+    return math.nan
+  try:
+    return float(value)
+  except (TypeError, ValueError):  # A tracer's error is a TypeError too.
+    return math.nan
+
+
 def positive(name: str, value: Any) -> float:
   """Returns `value` as a float if it is a finite number above 0."""
-  number = _as_float(value)
+  number = as_float(value)
   if not (number > 0 and math.isfinite(number)):
     fail(name, "a positive finite number", value)
   return number
@@ -37,7 +47,7 @@ def positive(name: str, value: Any) -> float:
 
 def probability(name: str, value: Any) -> float:
   """Returns `value` as a float if it lies in (0, 1]."""
-  number = _as_float(value)
+  number = as_float(value)
   if not 0 < number <= 1:
     fail(name, "in (0, 1]", value)
   return number
@@ -63,13 +73,3 @@ def prng_key(name: str, value: Any) -> jax.Array:
   if not (is_raw or (is_typed and value.ndim == 0)):
     fail(name, rule, f"{value.dtype} {value.shape}")
   return value
-
-
-def _as_float(value: Any) -> float:
-  """Returns NaN, which fails every rule, for what is not a number."""
-  if isinstance(value, (bool, np.bool_, str, bytes)):
-    return math.nan
-  try:
-    return float(value)
-  except (TypeError, ValueError):  # A tracer's error is a TypeError too.
-    return math.nan

@@ -46,7 +46,7 @@ def largest_rejected(rejects_fn: Callable[[float], bool]) -> float:
 
 def significance(value: Any) -> float:
   """Returns a probability of error in (0, 1) as a float."""
-  number = _validate._as_float(value)
+  number = _validate.as_float(value)
   if not 0 < number < 1:
     _validate.fail("significance", "in (0, 1)", value)
   return number
@@ -54,7 +54,7 @@ def significance(value: Any) -> float:
 
 def delta(value: Any, *, positive: bool = False) -> float:
   """Returns delta in [0, 1), or in (0, 1), as a float."""
-  number = _validate._as_float(value)
+  number = _validate.as_float(value)
   if positive and not 0 < number < 1:
     _validate.fail("delta", "in (0, 1)", value)
   if not 0 <= number < 1:

@@ -58,7 +58,7 @@ class Explicit:
   threshold: float
 
   def __post_init__(self):
-    if not np.isfinite(_validate._as_float(self.threshold)):
+    if not np.isfinite(_validate.as_float(self.threshold)):
       _validate.fail("threshold", "a finite number", self.threshold)
 
 

@@ -38,7 +38,7 @@ def epsilon_from_mu(mu: float, *, delta: float) -> float:
     2018 (1805.06530), theorem 8.
   """
   delta = _search.delta(delta, positive=True)
-  number = _validate._as_float(mu)
+  number = _validate.as_float(mu)
   if not number >= 0:
     _validate.fail("mu", "a number of at least 0", mu)
   if number == 0 or math.isinf(number):
