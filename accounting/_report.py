@@ -30,9 +30,11 @@ _MECHANISM_KEYS = tuple(f.name for f in dataclasses.fields(Mechanism))
 _OPTIONAL = ("sampling", "max_batch_size", "epsilon_target", "status")
 _POSITIVE = ("l2_clip_norm", "train_seconds", "examples_per_second")
 _COUNTS = ("num_views", "num_parameters")
+_MAX_SEED = 2**128 - 1
 _SEED = (
-    "the seed is written in the run's summary: whoever knows it can recompute "
-    "the noise, and against them nothing is protected.",
+    "the seed was fixed, and is written in the run's summary: whoever knows it "
+    "can recompute the noise, and against them nothing is protected. Such a "
+    "run is for research, not for a release.",
 )
 _ACCURACIES = ("test_accuracy", "test_accuracy_ema")
 
@@ -183,12 +185,19 @@ def _check_values(summary: Mapping[str, Any]) -> None:
   if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
     _validate.fail("params_sha256", "64 hexadecimal digits", _short(digest))
   if summary["seed"] is not None:
-    _validate.integer("seed", summary["seed"], low=-(2**63))
+    _check_seed(summary["seed"])
   versions = summary["versions"]
   if not isinstance(versions, dict) or not all(
       isinstance(v, str) and len(v) < 100 for v in versions.values()
   ):
     _validate.fail("versions", "an object of short strings", _short(versions))
+
+
+def _check_seed(seed: Any) -> None:
+  # Not `_validate.integer`, which ends at 2**53: nothing is computed from it.
+  is_integer = isinstance(seed, int) and not isinstance(seed, bool)
+  if not is_integer or not 0 <= seed <= _MAX_SEED:
+    _validate.fail("seed", "an integer in [0, 2**128), or null", seed)
 
 
 def _short(value: Any) -> str:

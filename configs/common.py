@@ -64,9 +64,10 @@ def base() -> ml_collections.ConfigDict:
   """Returns a config with every field there is.
 
   Fields:
-    seed: Of parameters, batches, noise and augmentations. None takes one from
-      the operating system and writes it nowhere but the checkpoint; a fixed
-      seed is for research: who knows it can subtract the noise.
+    seed: Of parameters, batches, noise and augmentations. None takes 128 bits
+      from the operating system and writes them nowhere but the checkpoint; a
+      fixed seed, in [0, 2^128), is for research: who knows it can subtract the
+      noise.
     data: source (a name of `jax_privacy.data`), options for it, the two splits,
       num_examples (the STATED size; None for the source's published one), and
       the normalisation's mean and std, in units of pixel / 255: public

@@ -9,7 +9,6 @@ Every mistake in a config is a ValueError here, before any training.
 
 import dataclasses
 import math
-import secrets
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -21,7 +20,7 @@ import optax
 from flax import nnx
 
 import accounting
-from jax_privacy import augmult, averaging, data, dp_sgd, models
+from jax_privacy import augmult, averaging, data, dp_sgd, models, root_key
 from jax_privacy.data import augment
 
 _EVAL_PARAMS = ("last", "ema")
@@ -77,14 +76,16 @@ class Experiment:
   model: Model
   private: dp_sgd.PrivateTraining
   ema: averaging.Averaging
-  run_key: jax.Array
-  private_key: jax.Array
+  run_key: root_key.RootKey
+  private_key: root_key.RootKey
   augment_key: jax.Array
   canaries: Canaries | None = None
 
 
 def build(
-    config: ml_collections.ConfigDict, *, run_key: jax.Array | None = None
+    config: ml_collections.ConfigDict,
+    *,
+    run_key: root_key.RootKey | None = None,
 ) -> Experiment:
   """Builds a run.
 
@@ -118,8 +119,8 @@ def build(
   mechanism = build_mechanism(config, train_source.num_examples)
   if run_key is None:
     run_key = make_run_key(config)
-  init_key, private_key, augment_key = jax.random.split(run_key, 3)
-  model = build_model(config, train_source, init_key)
+  private_key = run_key.child("private")
+  model = build_model(config, train_source, run_key.prng_key("parameters"))
   loss_fn = build_loss(config, model)
   optimizer = build_optimizer(config, mechanism.num_steps)
   return Experiment(
@@ -134,7 +135,7 @@ def build(
       ema=averaging.ema(config.train.ema_decay),
       run_key=run_key,
       private_key=private_key,
-      augment_key=augment_key,
+      augment_key=run_key.prng_key("augmentation"),
   )
 
 
@@ -253,7 +254,7 @@ def build_private(
     optimizer: optax.GradientTransformation,
     mechanism: accounting.Mechanism,
     *,
-    key: jax.Array,
+    key: root_key.RootKey,
 ) -> dp_sgd.PrivateTraining:
   """Returns sampler, gradient function and optimiser of one mechanism."""
   return dp_sgd.make_private(
@@ -333,11 +334,8 @@ def _num_steps(config, sampling_prob: float) -> int:
   )
 
 
-def make_run_key(config: ml_collections.ConfigDict) -> jax.Array:
-  """Returns the key of config.seed, or a fresh one for None."""
-  seed = config.seed
-  if seed is None:
-    seed = secrets.randbits(63)
-  if isinstance(seed, bool) or not 0 <= seed < 2**63:
-    raise ValueError(f"seed must be in [0, 2^63), got {seed}.")
-  return jax.random.key(seed)
+def make_run_key(config: ml_collections.ConfigDict) -> root_key.RootKey:
+  """Returns the root of config.seed, or a fresh one for None."""
+  if config.seed is None:
+    return root_key.RootKey.fresh()
+  return root_key.RootKey.from_seed(config.seed)

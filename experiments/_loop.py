@@ -26,7 +26,8 @@ class TrainState(NamedTuple):
     params: Parameters.
     opt_state: Of noise (its key and position) and optimiser.
     ema: Average of the parameters.
-    run_key: What parameters, batches, noise and views are derived from.
+    run_key: The root that parameters, batches, noise and views are derived
+      from, uint32 [4]: the run's secret, which no other file may hold.
   """
 
   step: jax.Array
@@ -44,7 +45,7 @@ def init_state(experiment: _build.Experiment) -> TrainState:
       params=params,
       opt_state=experiment.private.optimizer.init(params),
       ema=experiment.ema.init(params),
-      run_key=experiment.run_key,
+      run_key=jnp.asarray(experiment.run_key.words()),
   )
 
 

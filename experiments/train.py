@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import _build, _cli, _log, _loop, _summary, _workdir
-from jax_privacy import checkpoint, data
+from jax_privacy import checkpoint, data, root_key
 
 _SAVES_A_RUN = 10
 
@@ -101,8 +101,9 @@ def _resume(experiment, checkpoints, build_fn):
     return experiment, state
   state = _loop.TrainState(**restored[1])
   if experiment.config.seed is None:
-    # The key it began with, known to the checkpoint alone.
-    experiment = build_fn(experiment.config, run_key=state.run_key)
+    # What it began with, known to the checkpoint alone.
+    run_key = root_key.RootKey.from_words(state.run_key)
+    experiment = build_fn(experiment.config, run_key=run_key)
   return experiment, state
 
 

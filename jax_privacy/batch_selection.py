@@ -50,12 +50,12 @@ class Batches:
   Attributes:
     num_batches: How many steps there are.
     draw_fn: `draw_fn(generator, step)` returning that step's indices.
-    seed: Entropy that all batches are derived from.
+    seed: Entropy that all batches are derived from; secret, so not shown.
   """
 
   num_batches: int
   draw_fn: Callable[[np.random.Generator, int], np.ndarray]
-  seed: int
+  seed: int = dataclasses.field(repr=False)
 
   def batch(self, step: int) -> np.ndarray:
     """Returns step's indices, int [realised batch size], in O(batch) work.

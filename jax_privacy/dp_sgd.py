@@ -35,8 +35,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import chex
-import jax
-import numpy as np
 import optax
 
 from jax_privacy import (
@@ -44,6 +42,7 @@ from jax_privacy import (
     batch_selection,
     clipping,
     noise_addition,
+    root_key,
     sensitivity,
 )
 
@@ -88,7 +87,7 @@ def make_private(
     mechanism: Mechanism,
     *,
     l2_clip_norm: float | chex.ArrayTree,
-    key: chex.PRNGKey | int,
+    key: root_key.RootKey | chex.PRNGKey | int,
     microbatch_size: int | None = None,
     **clipped_grad_options: Any,
 ) -> PrivateTraining:
@@ -101,7 +100,9 @@ def make_private(
     mechanism: What the run releases; see `Mechanism`.
     l2_clip_norm: See `clipped_grad`.
     key: The run's private randomness: batches and noise are derived from it.
-      Keep it secret, and use it for nothing else.
+      `RootKey.fresh()` for a release; a JAX key has 64 bits of entropy, and an
+      int in [0, 2^128) is a fixed seed, for research. Keep it secret, and use
+      it for nothing else.
     microbatch_size: See `clipped_grad`. Batches are then padded to one size,
       whose unused end is skipped; else to one of three.
     **clipped_grad_options: Any other option of `clipped_grad`, except
@@ -126,11 +127,8 @@ def make_private(
   noise_multiplier = _validate.positive(
       "noise_multiplier", mechanism.noise_multiplier
   )
-  key = _validate.prng_key("key", key)
-  noise_key, sampler_key = jax.random.split(key)
-  sampler = make_sampler(
-      mechanism, key=sampler_key, microbatch_size=microbatch_size
-  )
+  root = root_key.RootKey.of(key)
+  sampler = make_sampler(mechanism, key=root, microbatch_size=microbatch_size)
   grad_fn = clipping.clipped_grad(
       loss_fn,
       l2_clip_norm=l2_clip_norm,
@@ -142,17 +140,28 @@ def make_private(
   # the neighbouring relation; the accountant knows that a replaced example
   # moves the sum by two shares.
   stddev = noise_multiplier * grad_fn.sensitivity("add_or_remove_one")
-  noise = noise_addition.gaussian_privatizer(stddev=stddev, prng_key=noise_key)
+  noise = noise_addition.gaussian_privatizer(
+      stddev=stddev, prng_key=root.prng_key("noise")
+  )
   return PrivateTraining(sampler, grad_fn, optax.chain(noise, optimizer))
 
 
 def make_sampler(
     mechanism: Mechanism,
     *,
-    key: chex.PRNGKey,
+    key: root_key.RootKey | chex.PRNGKey | int,
     microbatch_size: int | None = None,
 ) -> batch_selection.PaddedBatches:
-  """Returns the padded batches that the mechanism's accounting assumes."""
+  """Returns the padded batches that the mechanism's accounting assumes.
+
+  Args:
+    mechanism: See `Mechanism`.
+    key: As for `make_private`, whose sampler is that of the same key.
+    microbatch_size: See `make_private`.
+
+  Raises:
+    ValueError: If an argument, or a field of the mechanism, breaks its rule.
+  """
   num_examples = _validate.integer(
       "num_examples", mechanism.num_examples, at_least=1
   )
@@ -179,7 +188,8 @@ def make_sampler(
   else:
     rule = "poisson, truncated_poisson or fixed_without_replacement"
     _validate.fail("sampling", rule, mechanism.sampling)
-  batches = strategy.bind(num_examples, _seed_from_key(key))
+  seed = root_key.RootKey.of(key).seed("sampler")
+  batches = strategy.bind(num_examples, seed)
   return batch_selection.PaddedBatches(batches, sizes)
 
 
@@ -200,8 +210,3 @@ def _truncation(mechanism):
   return _validate.integer(
       "max_batch_size", mechanism.max_batch_size, at_least=1
   )
-
-
-def _seed_from_key(key) -> int:
-  words = np.asarray(jax.random.bits(key, (4,), np.uint32))
-  return int.from_bytes(words.tobytes(), "little")

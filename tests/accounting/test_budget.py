@@ -368,8 +368,12 @@ def test_report_verifies_a_finished_run(tmp_path, capsys):
   assert found["verified"] is True
   assert found["epsilon"] == _summary()["epsilon"]
   assert "can recompute the noise" in found["warnings"][0]
+  assert "for research, not for a release" in found["warnings"][0]
   secret = _json(capsys, "report", _write(tmp_path, _summary(seed=None)))
   assert secret["warnings"] == []
+  # A seed of 128 bits is read, and said again, to the last digit.
+  big = _json(capsys, "report", _write(tmp_path, _summary(seed=2**128 - 1)))
+  assert big["summary"]["seed"] == 2**128 - 1
   assert budget.main(["report", str(tmp_path)]) == 0
   assert "were recomputed" in " ".join(capsys.readouterr().out.split())
 
@@ -392,6 +396,9 @@ def test_report_verifies_a_finished_run(tmp_path, capsys):
         ({"test_accuracy": 1.5}, "test_accuracy must be"),
         ({"params_sha256": "x"}, "params_sha256 must be 64"),
         ({"seed": "0"}, "seed must be an integer"),
+        ({"seed": True}, "seed must be an integer"),
+        ({"seed": -1}, "seed must be an integer"),
+        ({"seed": 2**128}, "seed must be an integer"),
         ({"versions": ["a"]}, "versions must be an object"),
         ({"num_examples": None}, "num_examples must be"),
         ({"sampling": {"a": 1}}, "sampling must be one of"),

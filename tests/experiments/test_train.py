@@ -1,5 +1,6 @@
 """The launcher: what a run leaves behind, and that it is always the same."""
 
+import base64
 import json
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 import accounting
 from experiments import _build, _loop, _summary, _workdir
+from jax_privacy import checkpoint, root_key
 
 
 def _metrics(path):
@@ -42,7 +44,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, seed, monkeypatch):
       seed=seed, train__num_steps=8, save_every=2, log_every=1
   )
   if seed is None:  # The same key for the unbroken run and the broken one.
-    monkeypatch.setattr(_build.secrets, "randbits", lambda n: 1234)
+    monkeypatch.setattr(root_key.secrets, "token_bytes", b"1234".zfill)
   whole = launch.run(config, tmp_path / "whole")
 
   class KilledError(Exception):
@@ -62,11 +64,70 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, seed, monkeypatch):
       launch.run(config, tmp_path / "broken")
   assert not (tmp_path / "broken" / "summary.json").exists()
   if seed is None:  # Only the checkpoint knows the key now.
-    monkeypatch.setattr(_build.secrets, "randbits", lambda n: 999)
+    monkeypatch.setattr(root_key.secrets, "token_bytes", b"999".zfill)
   resumed = launch.run(config, tmp_path / "broken")
   assert resumed["params_sha256"] == whole["params_sha256"]
   assert resumed["epsilon"] == whole["epsilon"]
   assert [m["step"] for m in _metrics(tmp_path / "broken")] == list(range(1, 9))
+
+
+def _forms(secret):
+  """How a secret may stand in a file or a line: raw, hex, decimal, base64."""
+  words = np.frombuffer(secret, "<u4")
+  numbers = [int.from_bytes(secret, order) for order in ("little", "big")]
+  texts = [secret.hex(), secret[::-1].hex(), base64.b64encode(secret).decode()]
+  texts += [str(n) for n in numbers] + [str(words.tolist())]
+  texts += [" ".join(map(str, words)), *(str(w) for w in words)]
+  texts += [f"{w:08x}" for w in words]
+  return [secret, *(text.encode() for text in texts)]
+
+
+def _secrets(root):
+  """The root, and all that the launcher derives from it."""
+  private = root.child("private")
+  keys = [root.derive(s, 8) for s in ("parameters", "augmentation")]
+  keys += [private.derive("noise", 8), private.derive("sampler", 16)]
+  return [root.secret, private.secret, *keys]
+
+
+def _leaks(path, printed, root):
+  """Where the root, or a key made of it, stands outside of the checkpoint."""
+  places = {"printed": printed.encode()}
+  for file in path.rglob("*"):
+    relative = file.relative_to(path)
+    places[f"name {relative}"] = str(relative).encode()
+    if file.is_file() and relative.parts[0] != "checkpoints":
+      places[str(relative)] = file.read_bytes()
+  forms = [form for secret in _secrets(root) for form in _forms(secret)]
+  return [k for k, v in places.items() if any(form in v for form in forms)]
+
+
+def test_the_root_is_in_the_checkpoint_and_nowhere_else(
+    tmp_path, monkeypatch, capfd, caplog
+):
+  secret = bytes(range(0xA1, 0xB1))  # No four bytes of it occur by chance.
+  monkeypatch.setattr(root_key.secrets, "token_bytes", lambda n: secret[:n])
+  caplog.set_level(0)
+  config = launch.config(seed=None, log_every=1)
+  summary = launch.run(config, tmp_path / "run")
+  _summary.show(summary)
+  printed = "".join(capfd.readouterr()) + caplog.text
+  assert "(private, not for release)" in printed
+  root = root_key.RootKey(secret)
+  assert not _leaks(tmp_path / "run", printed, root)
+  with checkpoint.Checkpoints(tmp_path / "run" / "checkpoints") as saved:
+    like = {"run_key": jax.ShapeDtypeStruct((4,), np.uint32)}
+    _, state = saved.restore_latest(like)
+  assert root_key.RootKey.from_words(state["run_key"]) == root
+  # The same search finds what is planted.
+  for text in (
+      f'{{"seed": {int.from_bytes(secret, "little")}}}',
+      f"keys {root.words()}",
+      root.child("private").derive("noise", 8).hex(),
+      str(root.child("private").seed("sampler")),
+      str(jax.random.key_data(root.prng_key("augmentation")).tolist()),
+  ):
+    assert _leaks(tmp_path / "run", text, root) == ["printed"]
 
 
 def test_metrics_mark_what_is_private(tmp_path):
@@ -260,6 +321,7 @@ def test_an_empty_batch_is_a_step_like_any_other():
         ({"augment__num_views": 4}, "num_views must be 1 without"),
         ({"augment__names": ("rotate",)}, "names must be some of"),
         ({"seed": -1}, "seed must be"),
+        ({"seed": 2**128}, "seed must be"),
     ],
     ids=str,
 )

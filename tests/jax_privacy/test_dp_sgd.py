@@ -12,7 +12,7 @@ import oracle
 import pytest
 
 from accounting import Mechanism
-from jax_privacy import dp_sgd, noise_addition, sensitivity
+from jax_privacy import dp_sgd, noise_addition, root_key, sensitivity
 
 _NUM_PARAMS = 20_000
 _BATCH_SIZE = 16
@@ -157,13 +157,21 @@ def test_keys():
     batches = [private.sampler.batch(t).tolist() for t in range(6)]
     return batches, _updates(private, 1)[0]
 
-  batches, noise = run(jax.random.key(0))
+  batches, noise = run(root_key.RootKey.from_seed(0))
   same_batches, same_noise = run(0)
   assert batches == same_batches
   np.testing.assert_array_equal(noise, same_noise)
-  other_batches, other_noise = run(1)
-  assert batches != other_batches
-  assert gaussian.are_uncorrelated(noise, other_noise)
+  for key in (1, 2**64, 2**127, jax.random.key(0)):
+    other_batches, other_noise = run(key)
+    assert batches != other_batches
+    assert gaussian.are_uncorrelated(noise, other_noise)
+
+
+def test_the_sampler_gets_all_128_bits():
+  root = root_key.RootKey.from_seed(2**100)
+  sampler = dp_sgd.make_sampler(_MECHANISM, key=root)
+  assert sampler.batches.seed == root.seed("sampler")
+  assert str(sampler.batches.seed) not in repr(sampler)  # A log's line.
 
 
 @pytest.mark.parametrize(
