@@ -38,7 +38,10 @@ _REQUIRED = [
     "scipy>=1.14",
 ]
 
+_SECURE = ["cryptography>=43"]
+
 _TEST = [
+    *_SECURE,
     "build>=1.2",
     "dm-haiku>=0.0.16",
     "equinox>=0.13",
@@ -62,6 +65,7 @@ setuptools.setup(
     python_requires=">=3.11",
     install_requires=_REQUIRED,
     extras_require={
+        "secure": _SECURE,
         "test": _TEST,
         "docs": ["mkdocs>=1.6"],
         "tfds": ["tensorflow-datasets>=4.9.7"],

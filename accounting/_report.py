@@ -114,6 +114,7 @@ def state(checked: Checked, *, unit: str) -> statement.Statement:
       # This project's launcher derives its sampler from the same record.
       batches=_batches(checked.mechanism),
       unit=unit,
+      generator=checked.summary.get("generator"),
       more_warnings=_SEED if checked.summary["seed"] is not None else (),
   )
   rows = tuple(

@@ -77,7 +77,7 @@ def sections(facts: dict[str, Any], make) -> tuple:
       ("Accounting", _accounting(facts), _accounting_rows(facts)),
       ("Delta", _delta(facts), ()),
       ("What an attacker gains", _attack(facts), attack_rows(facts)),
-      ("Randomness and arithmetic", _ARITHMETIC, ()),
+      ("Randomness and arithmetic", _arithmetic(facts), ()),
       ("Versions", (), tuple(facts["versions"].items())),
   ]
   return tuple(
@@ -271,9 +271,26 @@ def attack_rows(facts: dict[str, Any]) -> tuple[tuple[str, str], ...]:
   )
 
 
-_ARITHMETIC = (
-    "The analysis takes real numbers and perfect randomness. Floating-point "
-    "noise has been attacked in simpler settings (Mironov 2012), and a "
-    "generator that is not cryptographic could be; neither is covered. A seed "
-    "that is published, or kept where others can read it, voids the guarantee.",
-)
+_GENERATORS = {
+    None: (
+        "so could a generator that is not cryptographic; neither is covered."
+    ),
+    "threefry": (
+        "so could the generator, Threefry, whose keys hold 64 bits: who can "
+        "try 2**64 keys can subtract the noise. Neither is covered."
+    ),
+    "chacha20": (
+        "that is not covered. Noise and batches were drawn by a cipher, "
+        "ChaCha20, under keys with 128 bits of entropy: the guarantee is "
+        "against those who cannot break it."
+    ),
+}
+
+
+def _arithmetic(facts) -> tuple[str, ...]:
+  return (
+      "The analysis takes real numbers and perfect randomness. Floating-point "
+      "noise has been attacked in simpler settings (Mironov 2012), and "
+      f"{_GENERATORS[facts['generator']]} A seed that is published, or kept "
+      "where others can read it, voids the guarantee.",
+  )

@@ -27,6 +27,7 @@ from accounting.mechanism import NEIGHBORING_RELATIONS, Mechanism
 from accounting.profile import PrivacyProfile, privacy_profile
 
 BATCHES = ("poisson", "shuffled", "fixed")
+GENERATORS = ("threefry", "chacha20")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,7 @@ def make_statement(
     accountant: str = "pld",
     batches: str | None = None,
     unit: str = "example",
+    generator: str | None = None,
     more_warnings: tuple[str, ...] = (),
 ) -> Statement:
   """States what a run may claim.
@@ -71,15 +73,19 @@ def make_statement(
     batches: How the program really draws batches: "poisson", "shuffled",
       "fixed", or None where nobody has said.
     unit: What one example is, in a word or two: "image", "patient record".
+    generator: What noise and batches are drawn with: "threefry", "chacha20",
+      or None where nobody has said.
     more_warnings: What else needs to be said, known to the caller alone.
 
   Returns:
     The statement.
 
   Raises:
-    ValueError: As `accounting.epsilon`.
+    ValueError: As `accounting.epsilon`, or if a choice is none of its options.
   """
   delta = _check(mechanism, delta, accountant, batches)
+  if generator is not None:
+    _validate.choice("generator", generator, options=GENERATORS)
   value, notes = evaluate(mechanism, delta=delta, accountant=accountant)
   profile = _profile(mechanism)
   facts = {
@@ -89,6 +95,7 @@ def make_statement(
       **mechanism.to_dict(),
       "batches": batches,
       "unit": unit,
+      "generator": generator,
       "epsilon_by_relation": _by_relation(mechanism, delta, accountant),
       "epsilon_deterministic": deterministic_epsilon(mechanism, delta=delta),
       "versions": versions(),

@@ -263,6 +263,7 @@ def build_private(
       mechanism,
       l2_clip_norm=config.dp.l2_clip_norm,
       key=key,
+      secure_random=config.dp.secure_random,
       rescale_to_unit_norm=config.dp.rescale_to_unit_norm,
       batch_argnums=(1, 2, 3),
       keep_batch_dim=False,

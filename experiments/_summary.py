@@ -84,6 +84,7 @@ def privacy(config: Any, mechanism: accounting.Mechanism) -> dict[str, Any]:
       "num_examples": mechanism.num_examples,
       "expected_batch_size": mechanism.expected_batch_size,
       "l2_clip_norm": dp.l2_clip_norm,
+      "generator": "chacha20" if dp.secure_random else "threefry",
   }
 
 
@@ -106,6 +107,8 @@ def show(summary: Mapping[str, Any]) -> None:
       f" {summary['train_seconds']:.1f} s of training,"
       f" {summary['examples_per_second']:.0f} examples/s"
   )
+  if summary["generator"] == "chacha20":
+    print("Noise and batches were drawn by a cipher (ChaCha20).")
   if summary["seed"] is not None:
     print(
         f"The seed was fixed ({summary['seed']}): fine for research; a release"

@@ -25,9 +25,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from jax_privacy import _validate
+from jax_privacy import _validate, secure_random, secure_sampling
 
-RngType = np.random.Generator | int | None
+RngType = np.random.Generator | secure_random.SecureKey | int | None
+# What a strategy draws with; the second has the methods that are needed.
+_Generator = np.random.Generator | secure_sampling.CipherGenerator
 
 
 class PartitionType(enum.Enum):
@@ -54,8 +56,8 @@ class Batches:
   """
 
   num_batches: int
-  draw_fn: Callable[[np.random.Generator, int], np.ndarray]
-  seed: int = dataclasses.field(repr=False)
+  draw_fn: Callable[[_Generator, int], np.ndarray]
+  seed: int | secure_random.SecureKey = dataclasses.field(repr=False)
 
   def batch(self, step: int) -> np.ndarray:
     """Returns step's indices, int [realised batch size], in O(batch) work.
@@ -85,7 +87,7 @@ class BatchSelectionStrategy(abc.ABC):
     Args:
       num_examples: Size of the data set; indices lie in [0, num_examples).
       rng: A seed, a generator to draw one from, or None for 128 bits from the
-        operating system.
+        operating system; or a `SecureKey`, for batches drawn by a cipher.
 
     Returns:
       The batches, by step.
@@ -318,7 +320,9 @@ def _dtype(num_examples):
   return np.min_scalar_type(-max(num_examples, 1))
 
 
-def _seed(rng: RngType) -> int:
+def _seed(rng: RngType) -> int | secure_random.SecureKey:
+  if isinstance(rng, secure_random.SecureKey):
+    return rng
   if isinstance(rng, np.random.Generator):
     return int.from_bytes(rng.bytes(16), "little")
   if rng is None:
@@ -326,8 +330,10 @@ def _seed(rng: RngType) -> int:
   return _validate.integer("rng", rng, at_least=0)
 
 
-def _generator(seed: int, stream: int) -> np.random.Generator:
+def _generator(seed: int | secure_random.SecureKey, stream: int) -> _Generator:
   """Independent randomness for each stream: 0 for groups, t + 1 for step t."""
+  if isinstance(seed, secure_random.SecureKey):
+    return secure_sampling.CipherGenerator(seed, stream)
   return np.random.default_rng(
       np.random.SeedSequence(seed, spawn_key=(stream,))
   )

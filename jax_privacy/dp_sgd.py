@@ -43,6 +43,8 @@ from jax_privacy import (
     clipping,
     noise_addition,
     root_key,
+    secure_noise,
+    secure_random,
     sensitivity,
 )
 
@@ -89,6 +91,7 @@ def make_private(
     l2_clip_norm: float | chex.ArrayTree,
     key: root_key.RootKey | chex.PRNGKey | int,
     microbatch_size: int | None = None,
+    secure_random: bool = False,
     **clipped_grad_options: Any,
 ) -> PrivateTraining:
   """Returns the sampler, gradient function and optimiser of DP-SGD.
@@ -105,6 +108,10 @@ def make_private(
       it for nothing else.
     microbatch_size: See `clipped_grad`. Batches are then padded to one size,
       whose unused end is skipped; else to one of three.
+    secure_random: Draw noise and batches by a cipher, ChaCha20, keyed by
+      all 128 bits of a `RootKey`, and not by JAX's and NumPy's generators,
+      which are not made to withstand an adversary. Slower; see
+      docs/performance.md. Needs the extra `secure`.
     **clipped_grad_options: Any other option of `clipped_grad`, except
       `normalize_by`, which is the expected batch size, and `nan_safe`.
 
@@ -113,9 +120,11 @@ def make_private(
 
   Raises:
     ValueError: If an argument, or a field of the mechanism, breaks its rule.
+    ImportError: If `secure_random` and `cryptography` is not installed.
 
   Guarantee: Run for steps 0 ... num_steps - 1, once each, the iterates satisfy
-    what an accountant says of the mechanism. The sampler has no further steps.
+    what an accountant says of the mechanism, whichever generator is used: but
+    against those who cannot break it. The sampler has no further steps.
 
   Source: Abadi et al. 2016 (arXiv 1607.00133), algorithm 1, with the sum
     divided by the expected batch size.
@@ -128,7 +137,12 @@ def make_private(
       "noise_multiplier", mechanism.noise_multiplier
   )
   root = root_key.RootKey.of(key)
-  sampler = make_sampler(mechanism, key=root, microbatch_size=microbatch_size)
+  sampler = make_sampler(
+      mechanism,
+      key=root,
+      microbatch_size=microbatch_size,
+      secure_random=secure_random,
+  )
   grad_fn = clipping.clipped_grad(
       loss_fn,
       l2_clip_norm=l2_clip_norm,
@@ -140,9 +154,14 @@ def make_private(
   # the neighbouring relation; the accountant knows that a replaced example
   # moves the sum by two shares.
   stddev = noise_multiplier * grad_fn.sensitivity("add_or_remove_one")
-  noise = noise_addition.gaussian_privatizer(
-      stddev=stddev, prng_key=root.prng_key("noise")
-  )
+  if secure_random:
+    noise = secure_noise.secure_gaussian_privatizer(
+        stddev=stddev, key=_secure_key(root, "secure noise")
+    )
+  else:
+    noise = noise_addition.gaussian_privatizer(
+        stddev=stddev, prng_key=root.prng_key("noise")
+    )
   return PrivateTraining(sampler, grad_fn, optax.chain(noise, optimizer))
 
 
@@ -151,6 +170,7 @@ def make_sampler(
     *,
     key: root_key.RootKey | chex.PRNGKey | int,
     microbatch_size: int | None = None,
+    secure_random: bool = False,
 ) -> batch_selection.PaddedBatches:
   """Returns the padded batches that the mechanism's accounting assumes.
 
@@ -158,9 +178,11 @@ def make_sampler(
     mechanism: See `Mechanism`.
     key: As for `make_private`, whose sampler is that of the same key.
     microbatch_size: See `make_private`.
+    secure_random: See `make_private`.
 
   Raises:
     ValueError: If an argument, or a field of the mechanism, breaks its rule.
+    ImportError: If `secure_random` and `cryptography` is not installed.
   """
   num_examples = _validate.integer(
       "num_examples", mechanism.num_examples, at_least=1
@@ -188,9 +210,17 @@ def make_sampler(
   else:
     rule = "poisson, truncated_poisson or fixed_without_replacement"
     _validate.fail("sampling", rule, mechanism.sampling)
-  seed = root_key.RootKey.of(key).seed("sampler")
-  batches = strategy.bind(num_examples, seed)
+  root = root_key.RootKey.of(key)
+  if secure_random:
+    rng = _secure_key(root, "secure sampler")
+  else:
+    rng = root.seed("sampler")
+  batches = strategy.bind(num_examples, rng)
   return batch_selection.PaddedBatches(batches, sizes)
+
+
+def _secure_key(root, label):
+  return secure_random.SecureKey(root.derive(label, secure_random.NUM_BYTES))
 
 
 def _fixed_batch_size(expected_batch_size) -> int:

@@ -88,22 +88,31 @@ def gaussian_privatizer(
     leaves, treedef = jax.tree.flatten(updates)
     # One key per step, then one per leaf: no two draws share a key.
     step_key = jax.random.fold_in(state.prng_key, state.step)
-    noised = [
-        _add_noise(jax.random.fold_in(step_key, i), leaf, stddev, dtype)
+    leaves = [jnp.asarray(leaf) for leaf in leaves]
+    noise = [
+        _draw(jax.random.fold_in(step_key, i), leaf, stddev, dtype)
         for i, leaf in enumerate(leaves)
     ]
+    noised = map(add_noise, leaves, noise)
     return treedef.unflatten(noised), state._replace(step=state.step + 1)
 
   return optax.GradientTransformation(init, update)
 
 
-def _add_noise(key, leaf, stddev, dtype):
-  leaf = jnp.asarray(leaf)
-  sum_dtype = precision.at_least_float32(leaf.dtype)
-  noise = stddev * jax.random.normal(key, leaf.shape, dtype or sum_dtype)
+def add_noise(leaf: jax.Array, noise: jax.Array) -> jax.Array:
+  """Returns `leaf` plus noise of its shape, in the leaf's dtype.
+
+  The sum is made in the longer dtype of the two, float32 at least; rounding it
+  to a shorter one rounds what is already private, and is free.
+  """
   total_dtype = precision.at_least_float32(leaf.dtype, noise.dtype)
   noised = leaf.astype(total_dtype) + noise.astype(total_dtype)
-  return noised.astype(leaf.dtype)  # Rounding what is already private is free.
+  return noised.astype(leaf.dtype)
+
+
+def _draw(key, leaf, stddev, dtype):
+  dtype = dtype or precision.at_least_float32(leaf.dtype)
+  return stddev * jax.random.normal(key, leaf.shape, dtype)
 
 
 def _check_draw_dtype(dtype):

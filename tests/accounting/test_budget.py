@@ -451,6 +451,30 @@ def test_report_of_no_run(tmp_path, capsys):
   assert "summary.json" in _refused(capsys, "report", str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("generator", "said"),
+    [
+        ("threefry", "who can try 2**64 keys can subtract the noise"),
+        ("chacha20", "drawn by a cipher, ChaCha20, under keys with 128 bits"),
+        (None, "could a generator that is not cryptographic"),
+    ],
+)
+def test_report_says_what_the_noise_was_drawn_with(
+    generator, said, tmp_path, capsys
+):
+  summary = _summary(seed=None)
+  if generator is not None:
+    summary["generator"] = generator
+  assert budget.main(["report", _write(tmp_path, summary)]) == 0
+  assert said in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("generator", ["mt19937", 3, ["chacha20"], {}])
+def test_report_refuses_another_generator(generator, tmp_path, capsys):
+  workdir = _write(tmp_path, _summary(generator=generator))
+  assert "generator must be one of" in _refused(capsys, "report", workdir)
+
+
 def test_a_reader_that_leaves_early_is_no_error():
   # `dp-budget profile | head -1`: the pipe is closed before all is written.
   process = subprocess.Popen(

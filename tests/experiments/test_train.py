@@ -38,10 +38,16 @@ def test_without_a_seed_no_two_runs_are_alike(tmp_path):
   assert summaries[0]["params_sha256"] != summaries[1]["params_sha256"]
 
 
-@pytest.mark.parametrize("seed", [0, None])
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path, seed, monkeypatch):
+@pytest.mark.parametrize("seed, secure", [(0, False), (None, True)])
+def test_a_resumed_run_ends_with_the_same_bits(
+    tmp_path, seed, secure, monkeypatch
+):
   config = launch.config(
-      seed=seed, train__num_steps=8, save_every=2, log_every=1
+      seed=seed,
+      dp__secure_random=secure,
+      train__num_steps=8,
+      save_every=2,
+      log_every=1,
   )
   if seed is None:  # The same key for the unbroken run and the broken one.
     monkeypatch.setattr(root_key.secrets, "token_bytes", b"1234".zfill)
@@ -68,6 +74,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, seed, monkeypatch):
   resumed = launch.run(config, tmp_path / "broken")
   assert resumed["params_sha256"] == whole["params_sha256"]
   assert resumed["epsilon"] == whole["epsilon"]
+  assert resumed["generator"] == ("chacha20" if secure else "threefry")
   assert [m["step"] for m in _metrics(tmp_path / "broken")] == list(range(1, 9))
 
 
@@ -87,6 +94,7 @@ def _secrets(root):
   private = root.child("private")
   keys = [root.derive(s, 8) for s in ("parameters", "augmentation")]
   keys += [private.derive("noise", 8), private.derive("sampler", 16)]
+  keys += [private.derive(s, 32) for s in ("secure noise", "secure sampler")]
   return [root.secret, private.secret, *keys]
 
 
@@ -102,13 +110,14 @@ def _leaks(path, printed, root):
   return [k for k, v in places.items() if any(form in v for form in forms)]
 
 
+@pytest.mark.parametrize("secure", [False, True])
 def test_the_root_is_in_the_checkpoint_and_nowhere_else(
-    tmp_path, monkeypatch, capfd, caplog
+    tmp_path, monkeypatch, capfd, caplog, secure
 ):
   secret = bytes(range(0xA1, 0xB1))  # No four bytes of it occur by chance.
   monkeypatch.setattr(root_key.secrets, "token_bytes", lambda n: secret[:n])
   caplog.set_level(0)
-  config = launch.config(seed=None, log_every=1)
+  config = launch.config(seed=None, log_every=1, dp__secure_random=secure)
   summary = launch.run(config, tmp_path / "run")
   _summary.show(summary)
   printed = "".join(capfd.readouterr()) + caplog.text

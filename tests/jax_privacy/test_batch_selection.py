@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jax_privacy import batch_selection
+from jax_privacy import batch_selection, secure_random
 from jax_privacy.batch_selection import (
     CyclicPoissonSampling,
     FixedBatchSampling,
@@ -12,6 +12,9 @@ from jax_privacy.batch_selection import (
 )
 
 _FALSE_ALARM = 1e-6
+# NumPy's generator and the cipher's: the same laws.
+_SECURE = secure_random.SecureKey(bytes(range(32)))
+_seeds = pytest.mark.parametrize("seed", [0, _SECURE], ids=["numpy", "cipher"])
 
 _STRATEGIES = [
     CyclicPoissonSampling(0.3, 20),
@@ -38,10 +41,11 @@ def _fits_binomial(count, num_trials, prob):
   return stats.binomtest(int(count), num_trials, prob).pvalue > _FALSE_ALARM
 
 
+@_seeds
 @pytest.mark.parametrize("strategy", _STRATEGIES, ids=str)
-def test_batch_of_a_step_equals_iterating(strategy):
-  batches = strategy.bind(30, rng=11)
-  iterated = list(strategy.batch_iterator(30, rng=11))
+def test_batch_of_a_step_equals_iterating(strategy, seed):
+  batches = strategy.bind(30, rng=seed)
+  iterated = list(strategy.batch_iterator(30, rng=seed))
   assert len(iterated) == len(batches) == 20
   for t in reversed(range(20)):  # In any order: nothing is replayed.
     np.testing.assert_array_equal(batches.batch(t), iterated[t])
@@ -70,8 +74,9 @@ def test_there_is_no_step_beyond_the_last(step):
       strategy.bind(30, 0).batch(step)
 
 
-def test_poisson_inclusion_rate_and_independence():
-  member = _membership(CyclicPoissonSampling(0.3, 4000), 12)
+@_seeds
+def test_poisson_inclusion_rate_and_independence(seed):
+  member = _membership(CyclicPoissonSampling(0.3, 4000), 12, seed)
   assert _fits_binomial(member.sum(), member.size, 0.3)
   for i in range(12):  # Every example alike,
     assert _fits_binomial(member[:, i].sum(), 4000, 0.3)
@@ -101,9 +106,10 @@ def test_the_rate_check_rejects_shuffled_epochs():
   assert not _fits_binomial(again, member[1:].size, 0.0625)  # no more.
 
 
-def test_truncation_keeps_a_uniform_subset():
+@_seeds
+def test_truncation_keeps_a_uniform_subset(seed):
   strategy = CyclicPoissonSampling(0.5, 4000, truncated_batch_size=4)
-  member = _membership(strategy, 12)
+  member = _membership(strategy, 12, seed)
   sizes = member.sum(axis=1)
   assert sizes.max() == 4
   # A batch is short with the probability that a binomial is.
@@ -114,12 +120,13 @@ def test_truncation_keeps_a_uniform_subset():
     assert _fits_binomial(member[:, i].sum(), 4000, mean / 12)
 
 
+@_seeds
 @pytest.mark.parametrize("partition_type", list(PartitionType))
-def test_cycles(partition_type):
+def test_cycles(partition_type, seed):
   strategy = CyclicPoissonSampling(
       0.5, 3000, cycle_length=3, partition_type=partition_type
   )
-  member = _membership(strategy, 20)
+  member = _membership(strategy, 20, seed)
   by_group = np.stack([member[g::3].any(axis=0) for g in range(3)])
   if partition_type is PartitionType.EQUAL_SPLIT:
     # 20 = 3 x 6 + 2: two examples are never sampled.
@@ -130,7 +137,8 @@ def test_cycles(partition_type):
   assert _fits_binomial(member.sum(), 1000 * int(by_group.sum()), 0.5)
 
 
-def test_independent_groups_have_independent_sizes():
+@pytest.mark.parametrize("secure", [False, True])
+def test_independent_groups_have_independent_sizes(secure):
   # One example more must not change where the others go; a fixed split's sizes
   # are constant, independent ones are binomial: variance n/3 x 2/3.
   sizes = []
@@ -138,38 +146,43 @@ def test_independent_groups_have_independent_sizes():
     strategy = CyclicPoissonSampling(
         1.0, 3, cycle_length=3, partition_type=PartitionType.INDEPENDENT
     )
+    if secure:
+      seed = secure_random.SecureKey(seed.to_bytes(32))
     sizes.append(len(strategy.bind(90, seed).batch(0)))
   statistic = 399 * np.var(sizes, ddof=1) / (90 * 2 / 9)
   assert stats.chi2(399).ppf(1e-6) < statistic < stats.chi2(399).isf(1e-6)
 
 
-def test_fixed_batches():
-  member = _membership(FixedBatchSampling(3, 4000), 12)
+@_seeds
+def test_fixed_batches(seed):
+  member = _membership(FixedBatchSampling(3, 4000), 12, seed)
   assert (member.sum(axis=1) == 3).all()
   for i in range(12):
     assert _fits_binomial(member[:, i].sum(), 4000, 0.25)
   with_replacement = list(
-      FixedBatchSampling(3, 4000, replace=True).batch_iterator(12, 0)
+      FixedBatchSampling(3, 4000, replace=True).batch_iterator(12, seed)
   )
   repeats = sum(len(set(b.tolist())) < 3 for b in with_replacement)
   assert _fits_binomial(repeats, 4000, 1 - (11 / 12) * (10 / 12))
 
 
-def test_work_is_of_the_order_of_the_batch():
+@_seeds
+def test_work_is_of_the_order_of_the_batch(seed):
   # A pass over 10^15 examples would neither fit in memory nor end.
   n = 10**15
-  poisson = CyclicPoissonSampling(50 / n, 10**9).bind(n, 0)
+  poisson = CyclicPoissonSampling(50 / n, 10**9).bind(n, seed)
   sizes = [len(poisson.batch(t)) for t in (0, 10**6, 10**9 - 1)]
   assert all(10 < size < 100 for size in sizes)
-  assert len(FixedBatchSampling(9, 5).bind(n, 0).batch(4)) == 9
+  assert len(FixedBatchSampling(9, 5).bind(n, seed).batch(4)) == 9
 
 
-def test_extremes():
-  everyone = CyclicPoissonSampling(1.0, 2).bind(5, 0).batch(1)
+@_seeds
+def test_extremes(seed):
+  everyone = CyclicPoissonSampling(1.0, 2).bind(5, seed).batch(1)
   assert sorted(everyone.tolist()) == [0, 1, 2, 3, 4]
-  assert len(CyclicPoissonSampling(1e-9, 2).bind(5, 0).batch(0)) == 0
-  assert len(CyclicPoissonSampling(0.5, 2).bind(0, 0).batch(0)) == 0
-  assert len(list(CyclicPoissonSampling(0.5, 0).batch_iterator(5, 0))) == 0
+  assert len(CyclicPoissonSampling(1e-9, 2).bind(5, seed).batch(0)) == 0
+  assert len(CyclicPoissonSampling(0.5, 2).bind(0, seed).batch(0)) == 0
+  assert len(list(CyclicPoissonSampling(0.5, 0).batch_iterator(5, seed))) == 0
 
 
 @pytest.mark.parametrize(

@@ -45,10 +45,11 @@ def _updates(private, num_steps):
   return updates
 
 
+@pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("microbatch_size", [None, 4])
 @pytest.mark.parametrize("rescale", [False, True])
 @pytest.mark.parametrize("relation", ["add_or_remove_one", "replace_one"])
-def test_noise_through_the_pipeline(microbatch_size, rescale, relation):
+def test_noise_through_the_pipeline(microbatch_size, rescale, relation, secure):
   private = dp_sgd.make_private(
       _flat_loss,
       optax.sgd(1.0),
@@ -57,6 +58,7 @@ def test_noise_through_the_pipeline(microbatch_size, rescale, relation):
       key=jax.random.key(0),
       rescale_to_unit_norm=rescale,
       microbatch_size=microbatch_size,
+      secure_random=secure,
   )
   # Noise multiplier x clip norm, over the EXPECTED batch size.
   want = 1.5 * (1.0 if rescale else 0.1) / _BATCH_SIZE
@@ -68,6 +70,35 @@ def test_noise_through_the_pipeline(microbatch_size, rescale, relation):
   for i, a in enumerate(updates):
     for b in updates[i + 1 :]:
       assert gaussian.are_uncorrelated(a, b)
+
+
+def test_secure_random_is_keyed_by_all_of_the_root():
+  root = root_key.RootKey.from_seed(2**100 + 1)
+  make = lambda key: dp_sgd.make_private(
+      _flat_loss,
+      optax.sgd(1.0),
+      _MECHANISM,
+      l2_clip_norm=1.0,
+      key=key,
+      secure_random=True,
+  )
+  private = make(root)
+  # Both are the cipher's, each with a key of its own.
+  state = private.optimizer.init(jnp.zeros(9))[0]
+  noise_key = root.derive("secure noise", 32)
+  assert np.asarray(state.key).astype("<u4").tobytes() == noise_key
+  sampler_key = private.sampler.batches.seed
+  assert sampler_key.secret == root.derive("secure sampler", 32) != noise_key
+  # A root that differs in a bit that a key of 64 bits has no room for.
+  other = make(root_key.RootKey.from_seed(1))
+  steps = range(len(private.sampler))
+  batches = [private.sampler.batch(t).tolist() for t in steps]
+  assert batches != [other.sampler.batch(t).tolist() for t in steps]
+  first, second = _updates(private, 1)[0], _updates(other, 1)[0]
+  assert gaussian.are_uncorrelated(first, second)
+  # And not what NumPy's generator draws from the same root.
+  plain = dp_sgd.make_sampler(_MECHANISM, key=root)
+  assert batches != [plain.batch(t).tolist() for t in steps]
 
 
 def _noise(stddev):

@@ -1,0 +1,206 @@
+"""Gaussian noise from a cipher, as an optax transformation.
+
+`secure_gaussian_privatizer` takes the place of `gaussian_privatizer` where the
+noise must withstand an adversary who can compute: its bits are ChaCha20's under
+a key of 256 bits (`secure_random.py`), where JAX's generator has keys of 64.
+Draws are made on the host, in float64, and rounded to float32.
+
+The invariant: the noise of step t and leaf i is a pure function of (key, t, i),
+whatever the number of threads and devices and the layout of arrays, and no two
+draws share a bit of the cipher's output.
+
+What it costs is in docs/performance.md; needs the extra `secure`.
+
+Example:
+  >>> import jax.numpy as jnp, optax
+  >>> from jax_privacy import secure_noise, secure_random
+  >>> noise = secure_noise.secure_gaussian_privatizer(
+  ...     stddev=2.0, key=secure_random.SecureKey.fresh())
+  >>> optimizer = optax.chain(noise, optax.sgd(0.1))
+  >>> params = jnp.zeros(100_000)
+  >>> state = optimizer.init(params)
+  >>> updates, state = optimizer.update(params, state)
+  >>> print(jnp.std(updates / 0.1).round(1), state[0].step)
+  2.0 1
+"""
+
+import concurrent.futures
+import functools
+import math
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jax_privacy import _validate, noise_addition, precision, secure_random
+
+# Two words a draw, four draws a block of the cipher.
+_DRAW_BYTES = 16
+_DRAWS_A_BLOCK = secure_random.BLOCK_BYTES // _DRAW_BYTES
+MAX_LEAF_SIZE = secure_random.MAX_BYTES // _DRAW_BYTES
+# Draws made at a time: what they need fits in a core's cache.
+_CHUNK = 2**14
+
+
+class SecureNoiseState(NamedTuple):
+  """Where the noise stands: both must be saved to resume a run.
+
+  Attributes:
+    key: The cipher's key, uint32 [8]; whoever knows it can subtract the noise.
+    step: Number of updates noised so far, an int32 scalar.
+  """
+
+  key: jax.Array
+  step: jax.Array
+
+
+def secure_gaussian_privatizer(
+    *,
+    stddev: float,
+    key: secure_random.SecureKey | bytes | jax.Array,
+) -> optax.GradientTransformation:
+  """Adds independent N(0, stddev^2), drawn by a cipher, to each coordinate.
+
+  Args:
+    stddev: In the units of the incoming sum: noise multiplier x its L2
+      sensitivity to one example. A positive finite number.
+    key: 256 bits that are used nowhere else: `SecureKey.fresh()`, 32 bytes, or
+      uint32 [8].
+
+  Returns:
+    An optax transformation. `init(params)` gives a `SecureNoiseState`; `update`
+    takes the sum of clipped gradients, any pytree of real floating arrays, and
+    returns it noised, each leaf in its incoming dtype. It may be jitted; the
+    draws are a `jax.pure_callback`, and cannot be vmapped.
+
+  Raises:
+    ValueError: If an argument breaks its rule; from `update`, if a leaf has
+      more than 2^34 entries; and, wrapped in JAX's own error, if the step is
+      negative, as after 2^31 updates: the noise would repeat.
+    TypeError: From `update`, if a leaf is not real and floating point.
+    ImportError: If `cryptography` is not installed.
+
+  Guarantee: With stddev = noise_multiplier x sensitivity, one update is the
+    Gaussian mechanism of that noise multiplier against anyone who cannot
+    break ChaCha20, for draws that are exact real numbers. They are the inverse
+    normal distribution of 128-bit uniform numbers, in float64, and reach 13
+    sigma; their float32 sum with the gradient is not covered (Mironov 2012;
+    Jin et al. 2021, arXiv 2112.05307) without a grid: see docs/trust.md. A
+    non-finite sum stays non-finite.
+
+  Source: Dwork and Roth 2014, theorem A.1; Abadi et al. 2016 (1607.00133).
+  """
+  stddev = _validate.positive("stddev", stddev)
+  key = secure_random.SecureKey.of(key)
+
+  def init(params):
+    del params
+    return SecureNoiseState(jnp.asarray(key.words()), jnp.zeros((), jnp.int32))
+
+  def update(updates, state, params=None):
+    del params
+    leaves, treedef = jax.tree.flatten(updates)
+    leaves = [jnp.asarray(leaf) for leaf in leaves]
+    shapes = [
+        jax.ShapeDtypeStruct(x.shape, precision.at_least_float32(x.dtype))
+        for x in leaves
+    ]
+    for shape in shapes:
+      if math.prod(shape.shape) > MAX_LEAF_SIZE:
+        rule = f"at most {MAX_LEAF_SIZE}, so that no noise repeats"
+        _validate.fail("a leaf's size", rule, math.prod(shape.shape))
+    # All leaves at once: a callback costs as much as a thousand draws.
+    draw_fn = functools.partial(_draw_on_host, shapes, stddev)
+    noise = jax.pure_callback(draw_fn, shapes, state.key, state.step)
+    noised = map(noise_addition.add_noise, leaves, noise)
+    state = state._replace(step=state.step + 1)
+    return treedef.unflatten(noised), state
+
+  return optax.GradientTransformation(init, update)
+
+
+def draw(
+    key: secure_random.SecureKey, *, step: int, sizes: Sequence[int]
+) -> list[np.ndarray]:
+  """Draws the standard normals of one step.
+
+  Args:
+    key: The key.
+    step: Which step: an integer in [0, 2^31).
+    sizes: Of each leaf, at most 2^34.
+
+  Returns:
+    For each size, float64 [size].
+
+  Raises:
+    ValueError: If an argument is out of range.
+  """
+  _validate.integer("step", step, at_least=0)
+  for size in sizes:
+    _validate.integer("sizes", size, at_least=0)
+    if size > MAX_LEAF_SIZE:
+      _validate.fail("sizes", f"at most {MAX_LEAF_SIZE}", size)
+  return _draw(key, step, [np.empty(size) for size in sizes], 1.0)
+
+
+def _draw_on_host(shapes, stddev, key_words, step):
+  key = secure_random.SecureKey.of(np.asarray(key_words))
+  step = int(step)
+  if step < 0:
+    _validate.fail("step", "in [0, 2^31), else noise repeats", step)
+  flat = [np.empty(math.prod(x.shape), x.dtype) for x in shapes]
+  _draw(key, step, flat, stddev)
+  return [x.reshape(s.shape) for x, s in zip(flat, shapes, strict=True)]
+
+
+def _draw(key, step, arrays, stddev):
+  """Fills one-dimensional arrays with noise."""
+  pieces = [
+      (leaf, start)
+      for leaf, array in enumerate(arrays)
+      for start in range(0, array.size, _CHUNK)
+  ]
+
+  def fill(piece):
+    leaf, start = piece
+    target = arrays[leaf][start : start + _CHUNK]
+    nonce = (secure_random.NOISE, leaf, step)
+    stream = secure_random.keystream(
+        key,
+        nonce,
+        target.size * _DRAW_BYTES,
+        first_block=start // _DRAWS_A_BLOCK,
+    )
+    normals = to_normals(stream.view("<u8").reshape(-1, 2))
+    # In float64; rounded once, to what the array holds.
+    np.multiply(normals, stddev, out=target, casting="same_kind")
+
+  # NumPy, SciPy and the cipher let go of the interpreter's lock.
+  for _ in _threads().map(fill, pieces):
+    pass
+  return arrays
+
+
+def to_normals(words: np.ndarray) -> np.ndarray:
+  """Returns float64 [n] standard normals of random words, uint64 [n, 2].
+
+  By inversion of the distribution function: a number of (0, 1/2] gives the
+  size, a coin the sign, so that both tails are drawn as finely as the middle.
+  The largest, with probability 2^-127, is 13.1.
+  """
+  from scipy import special  # Costs an import that only secure noise needs.
+
+  uniforms, is_positive = secure_random.half_uniforms(words)
+  normals = special.ndtri(uniforms, out=uniforms)
+  return np.negative(normals, out=normals, where=is_positive)
+
+
+@functools.cache
+def _threads() -> Any:
+  return concurrent.futures.ThreadPoolExecutor(
+      os.cpu_count(), thread_name_prefix="secure_noise"
+  )
