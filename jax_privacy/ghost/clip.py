@@ -25,13 +25,13 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jax_privacy import per_example, precision
-from jax_privacy.ghost import costs, graph, plans, rules
+from jax_privacy.ghost import costs, graph, paths, plans, rules
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,8 +71,13 @@ class ClippedSum:
     loss = _ExampleLoss(self, args)
     split = graph.split(loss, loss.leaves, loss.row_shapes())
     parts = _Parts(self, loss)
-    losses, aux, recorded = self._record(split, loss)
-    component_plans = [self._plan(r, parts) for r in recorded]
+    batch_size = len(is_padding_example)
+    routes = [self._route(split, c, batch_size) for c in split.components]
+    losses, aux, recorded = self._record(split, loss, routes)
+    component_plans = [
+        plans.PLANS[route.plan](parts.scaled(r))
+        for route, r in zip(routes, recorded, strict=True)
+    ]
     squares = {}
     for r, plan in zip(recorded, component_plans, strict=True):
       found = plan.squared_norms()
@@ -93,9 +98,29 @@ class ClippedSum:
     own = precision.at_least_float32(*(leaf.dtype for leaf in leaves))
     return own if self.dtype is None else jnp.dtype(self.dtype)
 
-  def _record(self, split, loss):
+  def _route(self, split, component, batch_size):
+    """Chooses a component's plan."""
+    path = paths.find(split, component)
+    sites = [split.sites[i] for i in component.sites]
+    plan = self.choose(
+        component,
+        [rules.find(site) for site in sites],
+        batch_size=batch_size,
+        has_path=path is not None,
+        has_closed_norm=path is not None and len(sites) == 1,
+    )
+    return _Route(component, path, plan)
+
+  def _record(self, split, loss, routes):
     """Runs forward and backward: losses, aux, and a record per component."""
     shared = split.run_shared(loss.leaves)
+    rescaled = {
+        route.component.sites[0]: paths.rescaled(
+            split, route.component, route.path.standardise, shared
+        )
+        for route in routes
+        if route.plan == "ghost" and route.path.standardise is not None
+    }
     zeros = [
         [jnp.zeros(var.aval.shape, var.aval.dtype) for var in site.outputs]
         for site in split.sites
@@ -103,44 +128,39 @@ class ClippedSum:
 
     def one_example(rows):
       rows = [*rows, jnp.zeros((), jnp.float32)]
-      run = functools.partial(split.run_data, shared, rows)
+      run = functools.partial(split.run_data, shared, rows, rescaled=rescaled)
       value, pull, recorded = jax.vjp(run, zeros, has_aux=True)
       return value, pull(jnp.ones_like(value))[0], recorded
 
-    losses, cotangents, (aux, data, outputs) = jax.vmap(
+    losses, cotangents, (aux, data, unscaled) = jax.vmap(
         one_example, spmd_axis_name=self.spmd_axis_name
     )(loss.rows)
 
-    def record(component):
+    def record(route):
+      component = route.component
       leaves = [loss.leaves[i] for i in component.leaves]
       return plans.Recorded(
           split=split,
           component=component,
+          path=route.path,
           shared=shared,
           leaves=leaves,
           data=[data[i] for i in component.sites],
           cotangents=[cotangents[i] for i in component.sites],
-          outputs=[outputs[i] for i in component.sites],
+          unscaled=unscaled.get(component.sites[0]),
           dtype=self.sum_dtype(leaves),
           loops=self.loops,
       )
 
-    return losses, aux, [record(c) for c in split.components]
+    return losses, aux, [record(route) for route in routes]
 
-  def _plan(self, recorded, parts):
-    """Chooses a component's plan; gives it cotangents of a sane size."""
-    name = self.choose(
-        recorded.component,
-        [rules.find(site) for site in recorded.sites],
-        batch_size=len(recorded.cotangents[0][0]),
-        has_path=recorded.path is not None,
-        has_closed_norm=recorded.path is not None and len(recorded.sites) == 1,
-    )
-    scale = parts.scale(recorded.component, recorded.cotangents)
-    if scale != 1.0:
-      scaled = jax.tree.map(lambda z: z * scale, recorded.cotangents)
-      recorded = dataclasses.replace(recorded, cotangents=scaled)
-    return plans.PLANS[name](recorded)
+
+class _Route(NamedTuple):
+  """How a component's gradient is had: its path and the name of its plan."""
+
+  component: graph.Component
+  path: paths.Path | None
+  plan: str
 
 
 class _ExampleLoss:
@@ -220,13 +240,15 @@ class _Parts:
     }
     self._scales = {}
 
-  def scale(self, component, cotangents):
-    """Returns what a component's cotangents are multiplied by before squaring.
+  def scaled(self, recorded):
+    """Returns the record with cotangents of a size that can be squared.
 
-    A power of two near one over the clip norm, if that is extreme: the square
-    of a gradient of its size must neither overflow nor vanish. Squares of
-    float16 do neither in float32; multiplied in float16, they would.
+    They are multiplied by a power of two near one over the clip norm, if that
+    is extreme: the square of a gradient of its size must neither overflow nor
+    vanish. Squares of float16 do neither in float32; multiplied in float16,
+    they would.
     """
+    component, cotangents = recorded.component, recorded.cotangents
     parts = {self._part_of[leaf] for leaf in component.leaves}
     clip_norm = min(self._clip_norms[part] for part in parts)
     exponent = math.frexp(clip_norm)[1]
@@ -234,7 +256,10 @@ class _Parts:
     is_plain = is_short or abs(exponent) < 14
     scale = 1.0 if is_plain else math.ldexp(1.0, -exponent)
     self._scales.update(dict.fromkeys(component.leaves, scale))
-    return scale
+    if scale == 1.0:
+      return recorded
+    cotangents = jax.tree.map(lambda z: z * scale, cotangents)
+    return dataclasses.replace(recorded, cotangents=cotangents)
 
   def relative_norms(self, squares, shape):
     """Returns, per part, norm over clip norm of each example."""

@@ -27,7 +27,8 @@ Example:
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -91,6 +92,19 @@ class Site:
 
 
 @dataclasses.dataclass(frozen=True)
+class Rescaled:
+  """Another way to run a site of one output, that gives the same.
+
+  Attributes:
+    weight: What it reads in place of its one weight.
+    factor: What its output is then multiplied by; of as many axes.
+  """
+
+  weight: Any
+  factor: Any
+
+
+@dataclasses.dataclass(frozen=True)
 class Component:
   """Parameters that meet, the weights made of them, and the weights' sites.
 
@@ -142,16 +156,19 @@ class Split:
       shared: tracing.Env,
       rows: Sequence[Any],
       zeros: Sequence[Sequence[Any]],
-  ) -> tuple[Any, tuple[list[Any], list[Any], list[Any]]]:
+      rescaled: Mapping[int, Rescaled] = types.MappingProxyType({}),
+  ) -> tuple[Any, tuple[list[Any], list[Any], dict[int, Any]]]:
     """Runs the data side for one example.
 
     Args:
       shared: What `run_shared` returned.
       rows: The example.
       zeros: Per site, what to add to each of its `outputs`.
+      rescaled: By position in `sites`, those to run in another way.
 
     Returns:
-      The loss, and (aux, data, outputs), the latter two per site.
+      The loss, and (aux, data, unscaled): data per site, and what each site of
+      `rescaled` gave before its factor.
     """
     env = {**shared, **dict(zip(self.row_vars, rows, strict=True))}
     zeros_of = {
@@ -159,15 +176,23 @@ class Split:
         for site, site_zeros in zip(self.sites, zeros, strict=True)
         for var, zero in zip(site.outputs, site_zeros, strict=True)
     }
+    ways = {id(self.sites[i].eqn): (i, way) for i, way in rescaled.items()}
+    unscaled = {}
     for eqn in self.data_eqns:
-      tracing.evaluate([eqn], env)
+      if id(eqn) in ways:
+        i, way = ways[id(eqn)]
+        read = {**env, self.sites[i].weights[0]: way.weight}
+        tracing.evaluate([eqn], read)
+        unscaled[i] = read[eqn.outvars[0]]
+        env[eqn.outvars[0]] = unscaled[i] * way.factor
+      else:
+        tracing.evaluate([eqn], env)
       for var in eqn.outvars:
         if var in zeros_of:
           env[var] = env[var] + zeros_of[var]
     data = [[env[var] for var in site.data] for site in self.sites]
-    outputs = [[env[var] for var in site.outputs] for site in self.sites]
     loss, *aux = (tracing.read(env, v) for v in self.closed.jaxpr.outvars)
-    return loss, (aux, data, outputs)
+    return loss, (aux, data, unscaled)
 
   def transform(
       self, component: Component, shared: tracing.Env

@@ -93,7 +93,7 @@ class Layout:
 
   def patches(self, x: jax.Array) -> jax.Array:
     """Returns the patches of an input, [S, T, D]."""
-    x = self._padded(x)
+    x = self._padded(self._pixels(x))
     taps = [x[(slice(None), *where)] for where in self._taps()]
     stacked = jnp.stack(taps, axis=-2)
     per_group = self.image[-1] // self.groups
@@ -103,17 +103,25 @@ class Layout:
 
   def patch_sums(self, x: jax.Array) -> jax.Array:
     """Returns the sum of each patch, [S, T]."""
-    x = self._padded(x)
-    sums = jnp.sum(x.reshape(*x.shape[:-1], self.groups, -1), axis=-1)
-    total = sum(sums[(slice(None), *where)] for where in self._taps())
-    return total.reshape(self.positions, self.groups).T
+    x = self._pixels(x)
+    x = jnp.sum(x.reshape(*x.shape[:-1], self.groups, -1), axis=-1)
+    sums = jax.lax.reduce_window(
+        self._padded(x),
+        jnp.zeros((), x.dtype),
+        jax.lax.add,
+        window_dimensions=(1, *self.kernel_size, 1),
+        window_strides=(1, *self.params["window_strides"], 1),
+        window_dilation=(1, *self.params["rhs_dilation"], 1),
+        padding="VALID",
+    )
+    return sums.reshape(self.positions, self.groups).T
 
   def gram(self, x: jax.Array) -> jax.Array:
     """Returns the inner products of patches, [S, T, T]."""
     if self._gram_of_patches_flops <= self._gram_of_pixels_flops:
       rows = self.patches(x)
       return _einsum("std,sud->stu", rows, rows)
-    x = self._padded(x)
+    x = self._padded(self._pixels(x))
     size = x.shape[:-1]
     pixels = x.reshape(math.prod(size), self.groups, -1)
     gram = _einsum("qgc,rgc->gqr", pixels, pixels)
@@ -141,9 +149,13 @@ class Layout:
     order = (*space, into, out)  # Where each of its axes goes.
     return jnp.transpose(kernel, np.argsort(order))
 
-  def _padded(self, x):
+  def _pixels(self, x):
+    """Transposes an input to [N, *space, C]."""
     batch, feature, *space = self.params["dimension_numbers"].lhs_spec
-    x = jnp.transpose(x, (batch, *space, feature))
+    return jnp.transpose(x, (batch, *space, feature))
+
+  def _padded(self, x):
+    """Pads and spreads [N, *space, any]."""
     pads, dilation = self.params["padding"], self.params["lhs_dilation"]
     pairs = zip(pads, dilation, strict=True)
     inner = [(lo, hi, d - 1) for (lo, hi), d in pairs]

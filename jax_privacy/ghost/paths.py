@@ -69,6 +69,28 @@ def _through(split, component, standardise, isometries):
   return Path(standardise, tuple(roots.index(var) for var in leaf_vars))
 
 
+def rescaled(
+    split: graph.Split,
+    component: graph.Component,
+    standardise: Any,
+    shared: tracing.Env,
+) -> graph.Rescaled:
+  """Returns a way to run the one site with no gain about zero.
+
+  Its output over those gains is then what it would be with all gains 1, which
+  the norm of the gradient needs, even of a channel whose gain is 0. For others
+  the factor is exactly 1.
+  """
+  kernel, gain, epsilon = (tracing.read(shared, v) for v in standardise.invars)
+  divisor = transforms.divisor(gain)
+  (weight,) = tracing.bind(standardise, [kernel, divisor, epsilon])
+  (site,) = (split.sites[i] for i in component.sites)
+  (output,) = (var.aval for var in site.outputs)
+  axes = set(range(output.ndim)) - {rules.find(site).channel_axis}
+  factor = jnp.expand_dims(gain / divisor, sorted(axes))
+  return graph.Rescaled(weight, factor.astype(output.dtype))
+
+
 def pull_isometric(
     split: graph.Split,
     component: graph.Component,

@@ -16,6 +16,7 @@ Example:
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_privacy import precision
-from jax_privacy.ghost import graph, paths, rules, tracing, transforms
+from jax_privacy.ghost import graph, norms, paths, rules, tracing, transforms
 
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
@@ -35,11 +36,13 @@ class Recorded:
   Attributes:
     split: The loss.
     component: The component.
+    path: How its parameters become weights, if norms survive it.
     shared: Values of all shared variables.
     leaves: Values of the component's parameters.
     data: Per site, the operands that depend on the example, batched.
     cotangents: Per site, those of its outputs, batched.
-    outputs: Per site, its outputs, batched.
+    unscaled: The one site's output over `factor`, batched, if it was run as
+      `paths.rescaled`; else None.
     dtype: Of sums.
     loops: Whether gradients are made one after the other: True, False, or None
       for what suits the platform that runs.
@@ -47,11 +50,12 @@ class Recorded:
 
   split: graph.Split
   component: graph.Component
+  path: paths.Path | None
   shared: tracing.Env
   leaves: list[Any]
   data: list[Any]
   cotangents: list[Any]
-  outputs: list[Any]
+  unscaled: Any
   dtype: Any
   loops: bool | None = None
 
@@ -69,11 +73,6 @@ class Recorded:
     """Whether making a gradient is a product of matrices."""
     forms = [rules.find(site) for site in self.sites]
     return any(form and form.positions > 1 for form in forms)
-
-  @functools.cached_property
-  def path(self) -> paths.Path | None:
-    """How parameters become weights, if norms survive it."""
-    return paths.find(self.split, self.component)
 
   def standardise_operands(self) -> list[Any]:
     """Returns the kernel, gain and epsilon of weight standardisation."""
@@ -211,40 +210,40 @@ class Ghost:
     form = rules.find(site)
 
     def one(x, z):
-      return rules.squared_norm(form, x, form.cotangents(z))
+      return norms.squared_norm(form, x, form.cotangents(z))
 
     return [jax.vmap(one)(x, z)]
 
   def _standardised(self, site, x, z):
     recorded, form = self._recorded, rules.find(site)
     kernel, gain, epsilon = recorded.standardise_operands()
-    unit = transforms.unit_outputs(
-        kernel,
-        gain,
-        epsilon,
-        outputs=recorded.outputs[0][0],
-        channel_axis=form.channel_axis + 1,
-        apply=lambda weight: jax.vmap(
-            lambda x: site.apply(recorded.shared, [weight], [x])[0]
-        )(x),
-    )
-    amplitude = transforms.amplitude(kernel, gain, epsilon)
+    divisor = transforms.divisor(gain)
+    scale = transforms.amplitude(kernel, gain, epsilon)
+    fan_in = math.prod(kernel.shape[:-1])
 
-    def one(x, z, unit):
-      cotangents = form.cotangents(z)
-      scale = amplitude.astype(z.dtype).reshape(form.groups, 1, form.outputs)
+    def one(x, z, unscaled):
+      cotangents, of_x = form.cotangents(z), norms.gram(form, x)
+      dtype = cotangents.dtype
+      centred = norms.contracted(
+          form,
+          of_x,
+          cotangents * scale.astype(dtype).reshape(form.groups, 1, -1),
+          units=transforms.UNITS,
+          left_out=form.input_sums(x) / math.sqrt(fan_in),
+      )
+      # Over the divisor the output is what it would be with all gains 1.
+      along = jnp.sum(cotangents * form.cotangents(unscaled), axis=1).ravel()
+      of_z = jnp.sum(jnp.square(cotangents), axis=-1)
       return transforms.standardised(
-          rules.squared_norm(form, x, cotangents * scale),
-          form.diagonal(x),
-          form.input_sums(x),
-          cotangents,
-          jnp.sum(cotangents * form.cotangents(unit), axis=1),
+          centred,
+          along / divisor.astype(dtype),
+          jnp.vdot(norms.diagonal(of_x), of_z),
           kernel,
           gain,
           epsilon,
       )
 
-    squares = jax.vmap(one)(x, z, unit)
+    squares = jax.vmap(one)(x, z, recorded.unscaled)
     return [squares[role] for role in recorded.path.roles]
 
   def clipped_sums(self, factor: jax.Array, keep: jax.Array) -> list[jax.Array]:
@@ -362,7 +361,7 @@ def _on_platform(loops, on_cpu, elsewhere, args):
 
 
 def _rounding(recorded, data, cotangents):
-  """Bound of what rounding moves one example's gradient by; see `rules`."""
+  """Bound of what rounding moves one example's gradient by; see `norms`."""
   scale = 1.0
   if recorded.path.standardise is not None:
     scale = transforms.amplitude(*recorded.standardise_operands())
@@ -371,7 +370,7 @@ def _rounding(recorded, data, cotangents):
     form = rules.find(site)
     if recorded.path.standardise is not None:
       scale = scale.reshape(form.groups, 1, form.outputs)
-    slack += rules.rounding(form.diagonal(x), form.cotangents(z), scale)
+    slack += norms.rounding(form.diagonal(x), form.cotangents(z), scale)
   return slack
 
 

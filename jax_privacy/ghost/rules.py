@@ -5,14 +5,13 @@ the site's weight, for one example, is
 
   for each s of S independent groups: sum over t of x[s, t] z[s, t]^T
 
-with T positions, x of D numbers and z of P. So its squared norm is the sum over
-s, t, u of <x_t, x_u> <z_t, z_u>, two Gram matrices, and the gradient is not
-made. To add a rule, write one function and register it for its primitive.
+with T positions, x of D numbers and z of P. Its squared norm follows from Gram
+matrices (`norms.py`), and the gradient is not made. To add a rule, write one
+function and register it for its primitive.
 
 A site without a rule gets the vjp of its one equation (`generic_gradient`).
 
-The invariant: `Form.gradient` equals that vjp, in float32 at least, and the
-squared norm is never below what the gradient has (see `squared_norm`).
+The invariant: `Form.gradient` equals that vjp, in float32 at least.
 
 Example:
   >>> import jax.numpy as jnp
@@ -111,59 +110,6 @@ def find(site: graph.Site) -> Form | None:
   if not all(jnp.issubdtype(d, jnp.floating) for d in dtypes):
     return None
   return _RULES[site.name](site)
-
-
-def squared_norm(form: Form, x: jax.Array, cotangents: jax.Array) -> jax.Array:
-  """Squared norm of one example's gradient, rounded towards safety.
-
-  sum over s, t, u of <x_t, x_u> <z_t, z_u>. Where positions cancel, rounding
-  could leave less than the gradient has, so two bounds are added. Rounding: an
-  inner product is off by some units in the last place of |x_t| |x_u|; errors of
-  random signs then have the root of the sum of squares at most a multiple of
-  the sum of |x_t|^2 |z_t|^2. Underflow: each product loses the smallest normal
-  number at most.
-
-  Args:
-    form: The site's form.
-    x: Its operand.
-    cotangents: z, [S, T, P].
-
-  Returns:
-    A scalar.
-  """
-  limits = jnp.finfo(cotangents.dtype)
-  of_x = form.diagonal(x)
-  of_z = jnp.sum(jnp.square(cotangents), axis=-1)
-  # One sum: XLA makes the Gram matrices again for each use of them.
-  tiny = float(limits.tiny) * form.positions
-  bounds = tiny * (form.inputs * of_z + form.outputs * of_x)
-  if form.positions == 1:
-    return jnp.sum(of_x * of_z + bounds)
-  bounds += 16 * float(limits.eps) * of_x * of_z
-  other = _einsum("stp,sup->stu", cotangents, cotangents)
-  total = jnp.sum(form.gram(x) * other)
-  return jnp.maximum(total, 0) + jnp.sum(bounds)
-
-
-def rounding(
-    diagonal: jax.Array, cotangents: jax.Array, scale: jax.Array | float = 1.0
-) -> jax.Array:
-  """Bound of the norm of what rounding moves one example's gradient by.
-
-  The root of the sum of squares of its terms, x_t z_t^T, times some units in
-  the last place: a random walk, not the worst case.
-
-  Args:
-    diagonal: |x_t|^2, [S, T].
-    cotangents: z, [S, T, P].
-    scale: What z is multiplied by afterwards.
-
-  Returns:
-    A scalar.
-  """
-  of_z = jnp.sum(jnp.square(cotangents * scale), axis=-1)
-  eps = float(jnp.finfo(cotangents.dtype).eps)
-  return 8 * eps * jnp.sqrt(jnp.vdot(diagonal, of_z))
 
 
 def generic_gradient(

@@ -21,9 +21,7 @@ Example:
   'weight_standardisation'
 """
 
-import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -41,8 +39,12 @@ _ISOMETRIES = (
     "squeeze",
     "transpose",
 )
-_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 _STANDARDISE = ws.scaled_weight_standardisation
+
+# In the last place, that rounding is allowed: of `along`, beside the root of
+# the sum of squares of its terms, and so of the Gram form it is taken from.
+_UNITS_ALONG = 4
+UNITS = 16 + _UNITS_ALONG
 
 
 def find(eqn: Any) -> str | None:
@@ -81,47 +83,15 @@ def amplitude(
   return gain.astype(scale.dtype) * scale
 
 
-def unit_outputs(
-    kernel: jax.Array,
-    gain: jax.Array,
-    epsilon: jax.typing.ArrayLike,
-    *,
-    outputs: jax.Array,
-    channel_axis: int,
-    apply: Callable[[jax.Array], jax.Array],
-) -> jax.Array:
-  """Returns what a site's outputs would be with all gains 1.
-
-  That is its outputs over the gains, unless a gain is about zero; the branch
-  that is taken depends on parameters alone.
-
-  Args:
-    kernel: [..., out].
-    gain: [out].
-    epsilon: As in `standardise_weight`.
-    outputs: The site's outputs.
-    channel_axis: Where they have the axis `out`.
-    apply: From a weight to the site's outputs.
-  """
-  axes = [i for i in range(outputs.ndim) if i != channel_axis]
-
-  def divided():
-    return outputs / jnp.expand_dims(gain, axes).astype(outputs.dtype)
-
-  def again():
-    centred, scale, _ = ws.channel_scale(kernel, epsilon)
-    unit = centred * jnp.expand_dims(scale, range(kernel.ndim - 1))
-    return apply(unit.astype(kernel.dtype))
-
-  return jax.lax.cond(jnp.all(jnp.abs(gain) > 1e-6), divided, again)
+def divisor(gain: jax.Array) -> jax.Array:
+  """Returns the gain, with 1 where it is too near zero to be divided by."""
+  return jnp.where(jnp.abs(gain) > 1e-6, gain, 1)
 
 
 def standardised(
-    gram_squares: jax.Array,
-    diagonal: jax.Array,
-    input_sums: jax.Array,
-    cotangents: jax.Array,
+    centred: jax.Array,
     along: jax.Array,
+    terms: jax.Array,
     kernel: jax.Array,
     gain: jax.Array,
     epsilon: jax.typing.ArrayLike,
@@ -129,46 +99,38 @@ def standardised(
   """Squared gradient norms of (kernel, gain), for one example.
 
   With g the gradient of the standardised weight, W~ the centred kernel with its
-  scale s, N the fan-in and, for each output channel c,
+  scale s, and for each output channel c
 
-    m_c = N mean(g_c) = sum over t of z_tc * (sum of x_t)
     along_c = <g_c, W~_c>
 
   the norms are
 
-    kernel: sum over c of gain_c^2 s_c^2 (|g_c|^2 - m_c^2 / N - along_c^2)
+    kernel: sum over c of gain_c^2 s_c^2 (|g_c - mean(g_c)|^2 - along_c^2)
     gain: sum over c of along_c^2
 
   where along_c^2 is left out if epsilon took the place of the kernel's norm.
-  What rounding may have taken away is added (see `rules.squared_norm`).
+  What rounding may have taken away is added (see `norms.py`): along is a sum of
+  positions too, and an error d e of it, d small, moves its square by
+  d (along^2 + e^2) at most.
 
   Args:
-    gram_squares: sum over c of (gain_c s_c)^2 |g_c|^2.
-    diagonal: |x_t|^2, [S, T].
-    input_sums: sum of x_t, [S, T].
-    cotangents: z, [S, T, P].
-    along: <g_c, W~_c>, [S, P].
-    kernel: [..., S * P].
-    gain: [S * P].
+    centred: sum over c of gain_c^2 s_c^2 |g_c - mean(g_c)|^2, by
+      `norms.contracted` with UNITS.
+    along: [channels].
+    terms: sum over t of |x_t|^2 |z_t|^2.
+    kernel: [..., channels].
+    gain: [channels].
     epsilon: As in `standardise_weight`.
 
   Returns:
     Two scalars.
   """
-  dtype = cotangents.dtype
+  dtype = along.dtype
+  slack = _UNITS_ALONG * float(jnp.finfo(dtype).eps)
   squares = jnp.square(amplitude(kernel, gain, epsilon).astype(dtype))
-  squares = squares.reshape(along.shape)
-  has_norm = ws.channel_scale(kernel, epsilon)[2].reshape(along.shape)
-  fan_in = math.prod(kernel.shape[:-1])
-  mean = _einsum("stp,st->sp", cotangents, input_sums) / math.sqrt(fan_in)
-  along_norm = jnp.where(has_norm, along, 0)
-  taken = jnp.sum(squares * (jnp.square(mean) + jnp.square(along_norm)))
-  # Both are sums over positions of products with x_t: their rounding errors
-  # follow the root of the sum of squares of the terms.
-  terms = jnp.sqrt(_einsum("stp,st->sp", jnp.square(cotangents), diagonal))
-  slack = 16 * float(jnp.finfo(dtype).eps)
-  error = terms * (jnp.abs(mean) + jnp.abs(along) + terms)
-  kernel_squares = jnp.maximum(gram_squares - taken, 0)
-  kernel_squares += slack * jnp.sum(squares * error)
-  gain_error = terms * (jnp.abs(along) + slack * terms)
-  return kernel_squares, jnp.sum(jnp.square(along) + slack * gain_error)
+  has_norm = ws.channel_scale(kernel, epsilon)[2]
+  along_squares = jnp.square(along)
+  taken = jnp.sum(jnp.where(has_norm, squares * along_squares, 0))
+  kernel_squares = jnp.maximum(centred - (1 - slack) * taken, 0)
+  gain_norm = jnp.sqrt(jnp.sum(along_squares)) + slack * jnp.sqrt(terms)
+  return kernel_squares, jnp.square(gain_norm)

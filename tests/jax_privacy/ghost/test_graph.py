@@ -3,6 +3,8 @@
 The oracle of the last test is `jax.grad` of the loss as it was given.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -242,3 +244,39 @@ def test_a_site_left_out_is_seen(monkeypatch):
   monkeypatch.setattr(graph, "_sites", lambda *a: [*all_sites(*a)][:-1])
   with pytest.raises(AssertionError):
     test_sites_add_up_to_the_gradient("attention")
+
+
+def test_a_rescaled_site_gives_the_same():
+  def loss(leaves, rows):
+    (w,), (x,) = leaves, rows
+    # The weight is read elsewhere too: only the site may read another.
+    seen = jax.lax.stop_gradient(w)
+    return jnp.sum(jnp.sin(jnp.tanh(x @ w) @ seen.T)), [seen * x[0, 0]]
+
+  arrays = zoo.Arrays(23)
+  with jax.enable_x64(True):
+    w, x = jnp.asarray(arrays.normal(3, 2)), jnp.asarray(arrays.normal(4, 3))
+    factor = jnp.array([[-0.5, 0.0]])
+    w = w.at[:, 1].set(0.0)
+    other = jnp.stack([w[:, 0] / -0.5, jnp.array([1.0, 2.0, 3.0])], axis=1)
+    split = graph.split(loss, [w], [x])
+    shared, zeros = split.run_shared([w]), [[jnp.zeros((4, 2))]]
+
+    def run(zeros, rescaled):
+      return split.run_data(shared, [x], zeros, rescaled)
+
+    value, pull, (aux, _, none) = jax.vjp(
+        functools.partial(run, rescaled={}), zeros, has_aux=True
+    )
+    way = graph.Rescaled(other, factor)
+    got, got_pull, (got_aux, _, unscaled) = jax.vjp(
+        functools.partial(run, rescaled={0: way}), zeros, has_aux=True
+    )
+    raw = x @ other
+    cotangents = [p(jnp.ones_like(value))[0][0][0] for p in (pull, got_pull)]
+  assert not none
+  np.testing.assert_allclose(got, value, rtol=1e-14)
+  np.testing.assert_allclose(got_aux[0], aux[0], rtol=1e-14)
+  np.testing.assert_allclose(unscaled[0], raw, rtol=1e-14)
+  # The cotangent is of the output as the loss sees it, not before the factor.
+  np.testing.assert_allclose(cotangents[1], cotangents[0], rtol=1e-13)

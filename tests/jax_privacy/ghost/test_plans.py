@@ -12,7 +12,7 @@ import pytest
 import zoo
 
 from jax_privacy import weight_standardisation as ws
-from jax_privacy.ghost import clip, graph, plans
+from jax_privacy.ghost import clip, graph, paths, plans
 
 _ARRAYS = zoo.Arrays(26)
 _normal = _ARRAYS.normal
@@ -64,32 +64,38 @@ def _compiled_quickly():
   jax.config.update("jax_disable_most_optimizations", False)
 
 
-def _recorded(loss, leaves, x, loops):
-  """The record of the loss's one component."""
+def _recorded(loss, leaves, x, loops, plan):
+  """The record of the loss's one component, run as that plan asks for."""
   fun = lambda leaves, rows: (loss(*leaves, *rows), [])
   row = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
   split = graph.split(fun, leaves, [row])
   (component,) = split.components
+  path = paths.find(split, component)
   shared = split.run_shared(leaves)
+  rescaled = {}
+  if plan == "ghost" and path.standardise is not None:
+    way = paths.rescaled(split, component, path.standardise, shared)
+    rescaled = {component.sites[0]: way}
   zeros = [
       [jnp.zeros(v.aval.shape, v.aval.dtype) for v in site.outputs]
       for site in split.sites
   ]
 
   def one(row):
-    run = functools.partial(split.run_data, shared, [row])
-    value, pull, (_, data, outputs) = jax.vjp(run, zeros, has_aux=True)
-    return data, pull(jnp.ones_like(value))[0], outputs
+    run = functools.partial(split.run_data, shared, [row], rescaled=rescaled)
+    value, pull, (_, data, unscaled) = jax.vjp(run, zeros, has_aux=True)
+    return data, pull(jnp.ones_like(value))[0], unscaled
 
-  data, cotangents, outputs = jax.vmap(one)(x)
+  data, cotangents, unscaled = jax.vmap(one)(x)
   return plans.Recorded(
       split=split,
       component=component,
+      path=path,
       shared=shared,
       leaves=[leaves[i] for i in component.leaves],
       data=data,
       cotangents=cotangents,
-      outputs=outputs,
+      unscaled=unscaled.get(0),
       dtype=x.dtype,
       loops=loops,
   )
@@ -101,7 +107,7 @@ def _run(name, plan, loops, x, keep):
 
   @jax.jit
   def run(leaves, x, factor, keep):
-    made = plans.PLANS[plan](_recorded(loss, leaves, x, loops))
+    made = plans.PLANS[plan](_recorded(loss, leaves, x, loops, plan))
     squares = made.squared_norms()
     return squares, made.clipped_sums(factor, keep)
 
@@ -197,7 +203,8 @@ def test_the_form_for_a_gpu_is_batched(plan):
 
   def norms(x, loops):
     leaf = jnp.asarray(leaves[0], x.dtype)
-    return plans.PLANS[plan](_recorded(loss, [leaf], x, loops)).squared_norms()
+    recorded = _recorded(loss, [leaf], x, loops, plan)
+    return plans.PLANS[plan](recorded).squared_norms()
 
   x = jnp.ones((4, 5, 3))
   for loops in (True, False):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_privacy.ghost import graph, patches, rules
+from jax_privacy.ghost import graph, norms, patches, rules
 
 _RNG = np.random.default_rng(20)
 _NHWC = ("NHWC", "HWIO", "NHWC")
@@ -232,7 +232,7 @@ def _check(name):
         "gram": form.gram(x),
         "diagonal": form.diagonal(x),
         "input_sums": form.input_sums(x),
-        "squared_norm": rules.squared_norm(form, x, zs),
+        "squared_norm": norms.squared_norm(form, x, zs),
         "gradient": form.gradient(x, z),
         "vjp": rules.generic_gradient(site, {}, [weight], [x], [z])[0],
     }

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_privacy.ghost import graph, rules
+from jax_privacy.ghost import graph, norms, rules
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -131,7 +131,7 @@ def _squares(make, seed):
     zs = form.cotangents(z)
     plain = jnp.sum(form.gram(x) * jnp.einsum("stp,sup->stu", zs, zs))
     return (
-        rules.squared_norm(form, x, zs),
+        norms.squared_norm(form, x, zs),
         jnp.sum(jnp.square(form.gradient(x, z))),
         plain,
     )
@@ -151,6 +151,59 @@ def test_positions_that_cancel_are_not_lost(make):
   assert any(is_below)
 
 
+def _without_mean(seed, units):
+  """Squares without what each row has along ones: exact, and in float32."""
+  rng = np.random.default_rng(seed)
+  # The mean is all but a millionth of each row: most of the Gram matrix goes.
+  x = np.float32(1) + np.float32(1e-6) * _normal(rng, 1, 64, 8)
+  z = _normal(rng, 1, 64, 4)
+  site = _site(jnp.matmul, _f32(64, 8), _f32(8, 4))
+  of_x = jnp.einsum("std,sud->stu", x, x)
+  got = norms.contracted(
+      rules.find(site),
+      of_x,
+      jnp.asarray(z),
+      units=units,
+      left_out=jnp.sum(x, axis=-1) / np.sqrt(8),
+  )
+  grad = np.einsum("std,stp->sdp", x.astype(np.float64), z.astype(np.float64))
+  return np.sum((grad - grad.mean(1, keepdims=True)) ** 2), float(got)
+
+
+def test_what_is_left_out_does_not_take_the_rest_with_it():
+  for seed in range(8):
+    exact, got = _without_mean(seed, 16)
+    assert got >= exact * (1 - 1e-5)
+  # Without units for rounding it is below for some seed: the check can fail.
+  pairs = [_without_mean(seed, 0) for seed in range(8)]
+  assert any(got < exact * (1 - 1e-5) for exact, got in pairs)
+
+
+def test_left_out():
+  with jax.enable_x64(True):
+    rng = np.random.default_rng(4)
+    x, z = rng.normal(size=(2, 5, 3)), rng.normal(size=(2, 5, 4))
+    site = _site(
+        lambda x, w: jnp.einsum("std,sdp->stp", x, w),
+        ((2, 5, 3), "float64"),
+        ((2, 3, 4), "float64"),
+    )
+    of_x = jnp.einsum("std,sud->stu", x, x)
+    got = norms.contracted(
+        rules.find(site),
+        of_x,
+        jnp.asarray(z),
+        units=0,
+        left_out=jnp.sum(x, axis=-1) / np.sqrt(3),
+    )
+    grad = np.einsum("std,stp->sdp", x, z)
+    wanted = np.sum((grad - grad.mean(1, keepdims=True)) ** 2)
+    np.testing.assert_allclose(got, wanted, rtol=1e-12)
+    np.testing.assert_allclose(
+        norms.diagonal(of_x), np.sum(x**2, axis=-1), rtol=1e-14
+    )
+
+
 @pytest.mark.parametrize("positions", [1, 4])
 @pytest.mark.parametrize(
     "of_x, of_z",
@@ -163,7 +216,7 @@ def test_squares_outside_of_float32(positions, of_x, of_z):
   x = _normal(rng, positions, 3) * np.float32(of_x)
   z = _normal(rng, positions, 2) * np.float32(of_z)
   form = rules.find(site)
-  squared = rules.squared_norm(form, jnp.asarray(x), form.cotangents(z))
+  squared = norms.squared_norm(form, jnp.asarray(x), form.cotangents(z))
   exact = np.sum(_exact(site, x, z) ** 2)
   # What is not finite is safe too: such an example counts zero.
   assert not squared < exact * (1 - 1e-5)
@@ -176,10 +229,10 @@ def test_rounding_bounds_the_error_of_a_gradient(make):
   made = np.asarray(form.gradient(jnp.asarray(x), jnp.asarray(z)))
   error = np.linalg.norm(made - _exact(site, x, z))
   zs, scale = form.cotangents(z), jnp.array([[[1.0, 2.0, 0.5, 0.0]]])
-  bound = rules.rounding(form.diagonal(jnp.asarray(x)), zs)
+  bound = norms.rounding(form.diagonal(jnp.asarray(x)), zs)
   assert 0 < error < bound < 1e-3
-  scaled = rules.rounding(form.diagonal(jnp.asarray(x)), zs, scale)
-  of_scaled = rules.rounding(form.diagonal(jnp.asarray(x)), zs * scale)
+  scaled = norms.rounding(form.diagonal(jnp.asarray(x)), zs, scale)
+  of_scaled = norms.rounding(form.diagonal(jnp.asarray(x)), zs * scale)
   np.testing.assert_allclose(scaled, of_scaled, rtol=1e-6)
 
 

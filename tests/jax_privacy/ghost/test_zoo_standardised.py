@@ -12,6 +12,7 @@ import pytest
 import zoo
 from flax import nnx
 
+from jax_privacy.ghost import graph, paths, transforms
 from jax_privacy.models import layers
 
 _ARRAYS = zoo.Arrays(2)
@@ -88,6 +89,84 @@ def _tiny_channels(case):
 )
 def test_standardised(case):
   zoo.check(case)
+
+
+_GAINS = {
+    "zero": [0.0],
+    "tiny": [1e-8],
+    "tiny_negative": [-1e-8],
+    "negative": [-0.7],
+    # On both sides of what an output is divided by.
+    "mixed": [0.0, 1e-8, -2.0, 1.0, -1e-8, 3e-6, -3e-6, 1e-3, 5.0, -0.0],
+}
+
+
+def _with_gains(case, values):
+  size = case.params["gain"].size
+  case.params["gain"] = np.resize(values, size)
+  return case
+
+
+@pytest.mark.parametrize("gain", list(_GAINS))
+@pytest.mark.parametrize(
+    "x, w, options",
+    [
+        ((2, 2, 24), (3, 3, 24, 20), {}),  # Ghost's closed form.
+        ((1, 1, 16), (1, 1, 16, 10), {"keep": False}),
+        ((10, 10, 2), (3, 3, 2, 10), {}),  # Gradients are made.
+    ],
+    ids=["few_pixels", "one_pixel", "many_pixels"],
+)
+def test_gains(gain, x, w, options):
+  # A closed form that divides by a gain of 0 gives NaN; one that takes the
+  # gain's gradient from an output that is 0 gives 0; and a weight that is used
+  # with a gain of its own in place of 0 changes losses and other gradients.
+  zoo.check(_with_gains(_case(gain, x, w, **options), _GAINS[gain]))
+
+
+def _two_layers(params, x):
+  """Gradients flow through a site whose gains are zero."""
+  y = _conv(x, layers.standardise_weight(params["w"], params["gain"]))
+  y = jnp.sin(y) + x
+  y = y + _conv(y, layers.standardise_weight(params["v"], params["scale"]))
+  return zoo.readout(y)
+
+
+@pytest.mark.parametrize("gain", list(_GAINS))
+def test_gains_below_others(gain):
+  arrays = zoo.Arrays(5)
+  params = {
+      "w": arrays.normal(3, 3, 20, 20),
+      "v": arrays.normal(3, 3, 20, 20),
+      "gain": 1 + 0.3 * arrays.normal(20),
+      "scale": np.resize(_GAINS[gain], 20),
+  }
+  batch = (arrays.batch(2, 2, 20),)
+  zoo.check(zoo.Case(name=gain, loss=_two_layers, params=params, batch=batch))
+
+
+def _few_pixels(gain):
+  return _with_gains(_case("gains", (2, 2, 24), (3, 3, 24, 20)), _GAINS[gain])
+
+
+def test_a_gain_that_is_divided_by_unseen_is_seen(monkeypatch):
+  monkeypatch.setattr(transforms, "divisor", lambda gain: gain)
+  zoo.check(_few_pixels("negative"))
+  with pytest.raises(AssertionError):
+    zoo.check(_few_pixels("mixed"))
+
+
+def test_a_factor_that_is_left_out_is_seen(monkeypatch):
+  rescaled = paths.rescaled
+
+  def without(*args):
+    way = rescaled(*args)
+    return graph.Rescaled(way.weight, jnp.ones_like(way.factor))
+
+  monkeypatch.setattr(paths, "rescaled", without)
+  zoo.check(_few_pixels("negative"))
+  with pytest.raises(AssertionError, match="norms of"):
+    zoo.check(_few_pixels("mixed"))
 
 
 def _without_gain(params, x):

@@ -1,0 +1,125 @@
+"""Squared norms from Gram matrices, rounded towards safety.
+
+With a site's form (`rules.py`), one example's gradient is, in each of S groups,
+the sum over T positions of x_t z_t^T, so its squared norm is
+
+  sum over t, u of <x_t, x_u> <z_t, z_u>
+
+and no gradient is made. Where positions cancel, rounding could leave less than
+the gradient has; so two bounds are added, to the diagonals alone:
+
+  rounding: an inner product is off by some units in the last place of |x_t|
+    |x_u|. Errors of random signs then have the root of the sum of squares at
+    most a multiple of the sum of |x_t|^2 |z_t|^2: the products on the diagonal.
+  underflow: each product loses the smallest normal number at most.
+
+The invariant: a squared norm is never below what the gradient has, up to the
+last few units of a sum, unless all errors had the same sign.
+
+Example:
+  >>> import jax.numpy as jnp
+  >>> from jax_privacy.ghost import graph, norms, rules
+  >>> loss = lambda leaves, rows: (jnp.sum(jnp.sin(rows[0] @ leaves[0])), [])
+  >>> split = graph.split(loss, [jnp.ones((3, 2))], [jnp.ones((4, 3))])
+  >>> form = rules.find(split.sites[0])
+  >>> x, z = jnp.ones((4, 3)), jnp.ones((4, 2))
+  >>> print(norms.squared_norm(form, x, form.cotangents(z)).round(3))
+  96.0
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jax_privacy.ghost import rules
+
+_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+
+
+def squared_norm(
+    form: rules.Form, x: jax.Array, cotangents: jax.Array
+) -> jax.Array:
+  """Squared norm of one example's gradient.
+
+  Args:
+    form: The site's form.
+    x: Its operand.
+    cotangents: z, [S, T, P].
+
+  Returns:
+    A scalar.
+  """
+  units = 16 if form.positions > 1 else 0  # One position cannot cancel.
+  return contracted(form, gram(form, x), cotangents, units=units)
+
+
+def contracted(
+    form: rules.Form,
+    of_x: jax.Array,
+    cotangents: jax.Array,
+    *,
+    units: float,
+    left_out: jax.Array | None = None,
+) -> jax.Array:
+  """The sum over s, t, u of <x_t, x_u> <z_t, z_u>, with its bounds.
+
+  Args:
+    form: The site's form.
+    of_x: <x_t, x_u>, [S, T, T].
+    cotangents: z, [S, T, P].
+    units: In the last place, that rounding is allowed.
+    left_out: [S, T], <x_t, v>: what x has along a vector v of norm 1 is not
+      counted. None for nothing.
+
+  Returns:
+    A scalar.
+  """
+  limits = jnp.finfo(cotangents.dtype)
+  eye = jnp.eye(form.positions, dtype=cotangents.dtype)[None]
+  tiny = float(limits.tiny) * form.positions
+  if form.positions == 1:
+    of_z = jnp.sum(jnp.square(cotangents), axis=-1, keepdims=True)
+  else:
+    of_z = _einsum("stp,sup->stu", cotangents, cotangents)
+  of_x = of_x * (1 + units * float(limits.eps) * eye)
+  of_x += tiny * form.inputs * eye
+  if left_out is not None:
+    of_x -= left_out[:, :, None] * left_out[:, None, :]
+  # One sum: XLA makes the Gram matrices again for each use of them.
+  total = jnp.sum(of_x * (of_z + tiny * form.outputs * eye))
+  return jnp.maximum(total, 0)
+
+
+def gram(form: rules.Form, x: jax.Array) -> jax.Array:
+  """Returns <x_t, x_u>, [S, T, T]."""
+  if form.positions == 1:
+    return form.diagonal(x)[:, :, None]
+  return form.gram(x)
+
+
+def diagonal(of_x: jax.Array) -> jax.Array:
+  """Returns |x_t|^2, [S, T], of <x_t, x_u>, [S, T, T]."""
+  groups, positions, _ = of_x.shape
+  return of_x.reshape(groups, positions**2)[:, :: positions + 1]
+
+
+def rounding(
+    diagonal: jax.Array, cotangents: jax.Array, scale: jax.Array | float = 1.0
+) -> jax.Array:
+  """Bound of the norm of what rounding moves one example's gradient by.
+
+  The root of the sum of squares of its terms, x_t z_t^T, times some units in
+  the last place: a random walk, not the worst case.
+
+  Args:
+    diagonal: |x_t|^2, [S, T].
+    cotangents: z, [S, T, P].
+    scale: What z is multiplied by afterwards.
+
+  Returns:
+    A scalar.
+  """
+  of_z = jnp.sum(jnp.square(cotangents * scale), axis=-1)
+  eps = float(jnp.finfo(cotangents.dtype).eps)
+  return 8 * eps * jnp.sqrt(jnp.vdot(diagonal, of_z))
