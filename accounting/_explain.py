@@ -8,6 +8,7 @@ import dataclasses
 import pathlib
 
 from accounting import (
+    _audit,
     _plots,
     _render,
     _report,
@@ -116,8 +117,16 @@ def statement_of(plan: Plan, arguments) -> Answer:
 
 def report(arguments) -> Answer:
   """Verifies a finished run, and states what it may claim."""
-  checked = _report.verify(pathlib.Path(arguments.workdir))
-  made = _report.state(checked, unit=arguments.unit)
+  workdir, audit = pathlib.Path(arguments.workdir), None
+  checked = _report.verify(workdir)
+  if arguments.audit is not None:
+    audit = _audit.verify(
+        pathlib.Path(arguments.audit),
+        workdir=workdir,
+        mechanism=checked.mechanism,
+        summary=checked.summary,
+    )
+  made = _report.state(checked, unit=arguments.unit, audit=audit)
   return _stated(made, arguments, {"verified": True})
 
 

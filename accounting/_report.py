@@ -6,31 +6,22 @@ ValueError of one line; nothing in it is run, imported or trusted.
 
 >>> verify(pathlib.Path("nowhere"))
 Traceback (most recent call last):
-ValueError: workdir must be a folder with a summary.json, got 'nowhere'.
+ValueError: workdir must be a folder with summary.json in it, got 'nowhere'.
 """
 
 import dataclasses
-import json
-import math
 import pathlib
 import re
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from accounting import _validate, statement
-from accounting.epsilon import epsilon
+from accounting import _audit, _records, _validate, statement
 from accounting.mechanism import Mechanism
 
-# A real one is 2 kB.
-_MAX_BYTES = 1_000_000
-# Epsilon of the same run on another machine, or from an older version.
-_TOLERANCE = 1e-3
 _MECHANISM_KEYS = tuple(f.name for f in dataclasses.fields(Mechanism))
 _OPTIONAL = ("sampling", "max_batch_size", "epsilon_target", "status")
 _POSITIVE = ("l2_clip_norm", "train_seconds", "examples_per_second")
 _COUNTS = ("num_views", "num_parameters")
-_MAX_SEED = 2**128 - 1
 _SEED = (
     "the seed was fixed, and is written in the run's summary: whoever knows it "
     "can recompute the noise, and against them nothing is protected. Such a "
@@ -75,15 +66,15 @@ def verify(workdir: pathlib.Path) -> Checked:
   fields = {k: summary[k] for k in _MECHANISM_KEYS if k in summary}
   mechanism = Mechanism.from_dict(fields)
   _check_values(summary)
-  _check_epsilon(summary, mechanism)
-  _check_agree(
+  _records.check_epsilon(summary, mechanism)
+  _records.check_agree(
       "expected_batch_size",
       summary["expected_batch_size"],
       mechanism.expected_batch_size,
       1e-9,
   )
   speed = mechanism.expected_batch_size * mechanism.num_steps
-  _check_agree(
+  _records.check_agree(
       "examples_per_second",
       summary["examples_per_second"],
       speed / summary["train_seconds"],
@@ -97,12 +88,15 @@ def verify(workdir: pathlib.Path) -> Checked:
   )
 
 
-def state(checked: Checked, *, unit: str) -> statement.Statement:
+def state(
+    checked: Checked, *, unit: str, audit: _audit.Audit | None = None
+) -> statement.Statement:
   """Makes the statement of a verified run.
 
   Args:
     checked: The run.
     unit: What an example is.
+    audit: What was measured of it, or None.
 
   Returns:
     The statement, with the summary's other facts under "summary".
@@ -115,7 +109,10 @@ def state(checked: Checked, *, unit: str) -> statement.Statement:
       batches=_batches(checked.mechanism),
       unit=unit,
       generator=checked.summary.get("generator"),
-      more_warnings=_SEED if checked.summary["seed"] is not None else (),
+      more_warnings=(
+          *(_SEED if checked.summary["seed"] is not None else ()),
+          *(audit.warnings if audit else ()),
+      ),
   )
   rows = tuple(
       (key.replace("_", " "), _shown(checked.summary[key]))
@@ -125,11 +122,15 @@ def state(checked: Checked, *, unit: str) -> statement.Statement:
       "Read from the run's summary: its epsilon, batch size and speed were "
       "recomputed from its other numbers and agree. The rest is as stated."
   )
-  section = statement.Section(title="The run", paragraphs=(text,), rows=rows)
+  sections = [statement.Section(title="The run", paragraphs=(text,), rows=rows)]
+  facts = made.facts | {"summary": dict(checked.summary)}
+  if audit:
+    sections.append(audit.section())
+    facts["audit"] = audit.facts()
   return dataclasses.replace(
       made,
-      facts=made.facts | {"summary": dict(checked.summary)},
-      sections=(made.sections[0], section, *made.sections[1:]),
+      facts=facts,
+      sections=(made.sections[0], *sections, *made.sections[1:]),
   )
 
 
@@ -142,20 +143,7 @@ def _shown(value: Any) -> str:
 
 
 def _read(workdir: pathlib.Path) -> dict[str, Any]:
-  path = workdir / "summary.json"
-  if not path.is_file():
-    _validate.fail("workdir", "a folder with a summary.json", str(workdir))
-  with path.open("rb") as file:
-    data = file.read(_MAX_BYTES + 1)
-  if len(data) > _MAX_BYTES:
-    _validate.fail("summary.json", f"at most {_MAX_BYTES} bytes", len(data))
-  try:
-    parsed = json.loads(data, parse_constant=_no_constant)
-  except (ValueError, RecursionError) as error:
-    reason = str(error)[:100]
-    raise ValueError(f"summary.json must be valid JSON: {reason}.") from None
-  if not isinstance(parsed, dict):
-    _validate.fail("summary.json", "an object", type(parsed).__name__)
+  parsed = _records.read("workdir", workdir, "summary.json")
   required = [
       *(k for k in _MECHANISM_KEYS if k not in _OPTIONAL),
       *("epsilon", "delta", "accountant", "expected_batch_size"),
@@ -166,10 +154,6 @@ def _read(workdir: pathlib.Path) -> dict[str, Any]:
     if key not in parsed:
       raise ValueError(f"summary.json must have the key {key!r}.")
   return parsed
-
-
-def _no_constant(name: str):
-  raise ValueError(f"{name} is no number")
 
 
 def _check_values(summary: Mapping[str, Any]) -> None:
@@ -184,50 +168,7 @@ def _check_values(summary: Mapping[str, Any]) -> None:
   _validate.real("expected_batch_size", summary["expected_batch_size"], low=0)
   digest = summary["params_sha256"]
   if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
-    _validate.fail("params_sha256", "64 hexadecimal digits", _short(digest))
-  if summary["seed"] is not None:
-    _check_seed(summary["seed"])
-  versions = summary["versions"]
-  if not isinstance(versions, dict) or not all(
-      isinstance(v, str) and len(v) < 100 for v in versions.values()
-  ):
-    _validate.fail("versions", "an object of short strings", _short(versions))
-
-
-def _check_seed(seed: Any) -> None:
-  # Not `_validate.integer`, which ends at 2**53: nothing is computed from it.
-  is_integer = isinstance(seed, int) and not isinstance(seed, bool)
-  if not is_integer or not 0 <= seed <= _MAX_SEED:
-    _validate.fail("seed", "an integer in [0, 2**128), or null", seed)
-
-
-def _short(value: Any) -> str:
-  return repr(value)[:80]
-
-
-def _check_epsilon(summary: Mapping[str, Any], mechanism: Mechanism) -> None:
-  stated = _validate.real("epsilon", summary["epsilon"], low=0, low_ok=True)
-  with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # The statement repeats them.
-    recomputed = epsilon(
-        mechanism, delta=summary["delta"], accountant=summary["accountant"]
+    _validate.fail(
+        "params_sha256", "64 hexadecimal digits", _records.short(digest)
     )
-  _check_agree("epsilon", stated, recomputed, _TOLERANCE)
-  target = summary.get("epsilon_target")
-  if target is not None:
-    target = _validate.real("epsilon_target", target, low=0)
-    if recomputed > target * (1 + 1e-9):
-      raise ValueError(
-          f"epsilon must be at most epsilon_target, stated as {target!r}, "
-          f"recomputed {recomputed!r}."
-      )
-
-
-def _check_agree(
-    name: str, stated: float, recomputed: float, tolerance: float
-) -> None:
-  if not math.isclose(stated, recomputed, rel_tol=tolerance, abs_tol=1e-12):
-    raise ValueError(
-        f"{name} must agree with the run's other numbers: stated {stated!r}, "
-        f"recomputed {recomputed!r}."
-    )
+  _records.check_origin(summary)

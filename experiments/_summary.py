@@ -62,7 +62,7 @@ def summarise(
       "device": jax.devices()[0].device_kind,
       "params_sha256": _workdir.params_sha256(state.params),
       "seed": config.seed,
-      "versions": _versions(),
+      "versions": versions(),
   }
 
 
@@ -98,7 +98,7 @@ def show(summary: Mapping[str, Any]) -> None:
   print(
       f"test accuracy {accuracy[chosen]:.2%} ({chosen} parameters; last"
       f" {accuracy['last']:.2%}, ema {accuracy['ema']:.2%})\n"
-      f"({_rounded_up(summary['epsilon'])}, {summary['delta']:g})-DP for"
+      f"({rounded_up(summary['epsilon'])}, {summary['delta']:g})-DP for"
       f" {summary['neighboring_relation'].replace('_', ' ')} example, by"
       f" {summary['accountant'].upper()}: {summary['num_steps']} steps, noise"
       f" multiplier {summary['noise_multiplier']:g}, sampling probability"
@@ -116,7 +116,7 @@ def show(summary: Mapping[str, Any]) -> None:
     )
 
 
-def _rounded_up(epsilon: float) -> str:
+def rounded_up(epsilon: float) -> str:
   """To three digits, never below the value: a claim must hold as printed."""
   return f"{math.ceil(epsilon * 1000) / 1000:.3f}"
 
@@ -126,6 +126,7 @@ def _peak_memory_bytes() -> int:
   return usage if platform.system() == "Darwin" else usage * 1024
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+  """Returns the versions that a run was made with."""
   versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
   return {"python": platform.python_version(), **versions}

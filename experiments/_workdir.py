@@ -75,6 +75,10 @@ class Workdir:
     """Writes summary.json in one go: it says that the run is over."""
     _write_json(self.path / "summary.json", summary)
 
+  def write_audit(self, audit: Mapping[str, Any]) -> None:
+    """Writes audit.json: what an audited run has in place of a summary."""
+    _write_json(self.path / "audit.json", audit)
+
   def keep_metrics_until(self, step: int) -> None:
     """Drops lines beyond `step`: a resumed run writes these again."""
     kept = [m for m in self.read_metrics() if m["step"] <= step]

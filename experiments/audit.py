@@ -1,24 +1,53 @@
-"""Checks the privacy claims of what a config describes.
+r"""Checks the privacy claims of what a config describes, by audit or by replay.
+
+  python -m experiments.audit --config=configs/digits_cnn.py:epsilon=8 \
+    --workdir=runs/digits_audit [--num_canaries=1000] [--confidence=0.95] \
+    [--canary=dirac|random_direction|clipped|input]
+
+trains with canaries through the one training loop, and prints the claimed
+epsilon beside lower bounds measured by an attacker who guesses which canaries
+were in. The folder is the audit's own: it holds audit.json, and no model to be
+released, for canaries harm it. The same command goes on where it was stopped.
 
   python -m experiments.audit --config=configs/digits_cnn.py --replay
     [--max_examples=8]
 
-`--replay` builds the run's own gradient function and optimiser, takes the first
-training examples, and checks both (see `jax_privacy.testing.check_private`). It
-trains nothing and writes nothing. Exit code 1, with the evidence, if a check
-fails. What is printed tells of private examples: not for release.
+builds the run's own gradient function and optimiser, takes the first training
+examples, and checks both (see `jax_privacy.testing.check_private`). It trains
+nothing and writes nothing. What is printed tells of private examples: not for
+release.
+
+Exit code 1, with the evidence, if the claim is contradicted or a check fails; 2
+for a mistake.
 """
 
+import pathlib
 import sys
+from collections.abc import Mapping
+from typing import Any
 
+import ml_collections
 from absl import flags
-from ml_collections import config_flags
 
-from experiments import _build, _cli, _replay
+from experiments import (
+    _audit,
+    _build,
+    _canaries,
+    _cli,
+    _replay,
+    _workdir,
+    train,  # Its flags --config and --workdir are this command's too.
+)
 from jax_privacy import data, testing
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A recipe: configs/NAME.py[:key=value,...]."
+_CANARY = flags.DEFINE_enum(
+    "canary", "dirac", _canaries.KINDS, "What the attacker looks for."
+)
+_NUM_CANARIES = flags.DEFINE_integer(
+    "num_canaries", 1000, "How many.", lower_bound=_canaries.MIN_CANARIES
+)
+_CONFIDENCE = flags.DEFINE_float(
+    "confidence", 0.95, "Of each bound, and of the verdict: in (0, 1)."
 )
 _REPLAY = flags.DEFINE_bool(
     "replay", False, "Replay gradient and noise on neighbouring batches."
@@ -30,15 +59,82 @@ _MAX_EXAMPLES = flags.DEFINE_integer(
 
 def main() -> None:
   """Runs the command line."""
+  config = flags.FLAGS.config
   with _cli.exit_on(ValueError, OSError, data.ImageError):
-    if not _REPLAY.value:
-      raise ValueError("--replay must be given, got no check to run.")
-    experiment = _build.build(_CONFIG.value)
-    try:
-      report = _replay.replay(experiment, max_examples=_MAX_EXAMPLES.value)
-    except (testing.SensitivityError, testing.NoiseError) as error:
-      print(f"FAILED: {error}", file=sys.stderr)
-      sys.exit(1)
+    if _REPLAY.value:
+      _run_replay(config)
+      return
+    if flags.FLAGS.workdir is None:
+      raise ValueError(
+          "--workdir must be given for an audit, or --replay, got neither."
+      )
+    audit = run(
+        config,
+        _workdir.Workdir(pathlib.Path(flags.FLAGS.workdir)),
+        canary=_CANARY.value,
+        num_canaries=_NUM_CANARIES.value,
+        confidence=_CONFIDENCE.value,
+    )
+  conclude(audit)
+
+
+def run(
+    config: ml_collections.ConfigDict,
+    workdir: _workdir.Workdir,
+    *,
+    canary: str,
+    num_canaries: int,
+    confidence: float,
+) -> dict[str, Any]:
+  """Trains with canaries, from the last checkpoint or the start.
+
+  Args:
+    config: Of the run to be audited.
+    workdir: A folder of the audit's own.
+    canary: A kind; see `_canary_kinds.py`.
+    num_canaries: How many.
+    confidence: In (0, 1).
+
+  Returns:
+    What audit.json holds; see `_audit.summarise`.
+
+  Raises:
+    ValueError: If the run is not one that canaries can audit, an argument
+      breaks its rule, or the folder holds another run.
+  """
+  confidence = _audit.check_confidence(confidence)
+  config = _canaries.add_to_config(
+      config, canary=canary, num_canaries=num_canaries
+  )
+  workdir.check(config)
+  experiment = _canaries.build(config)
+  workdir.claim(config)
+  experiment, state, train_seconds = train.fit(
+      experiment, workdir, build_fn=_canaries.build
+  )
+  audit = _audit.summarise(
+      experiment, state, confidence=confidence, train_seconds=train_seconds
+  )
+  workdir.write_audit(audit)
+  return audit
+
+
+def conclude(audit: Mapping[str, Any]) -> None:
+  """Prints an audit; exits with code 1 if it contradicts the claim."""
+  _audit.show(audit)
+  if audit["contradicts_claim"]:
+    print(f"FAILED: {_audit.verdict(audit)}", file=sys.stderr)
+    sys.exit(1)
+  print(_audit.verdict(audit))
+
+
+def _run_replay(config: ml_collections.ConfigDict) -> None:
+  experiment = _build.build(config)
+  try:
+    report = _replay.replay(experiment, max_examples=_MAX_EXAMPLES.value)
+  except (testing.SensitivityError, testing.NoiseError) as error:
+    print(f"FAILED: {error}", file=sys.stderr)
+    sys.exit(1)
   _replay.show(report)
 
 

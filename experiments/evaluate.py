@@ -32,6 +32,11 @@ def main() -> None:
     stored = workdir.read_config()
     if stored is None:
       raise ValueError(f"workdir must hold a run, got {workdir.path}.")
+    if "audit" in stored:
+      raise ValueError(
+          f"workdir must hold a run without canaries, got {workdir.path}, an"
+          " audit's."
+      )
     config = ml_collections.ConfigDict(stored)
     split = _SPLIT.value or config.data.test_split
     source = _build.build_source(config, split)

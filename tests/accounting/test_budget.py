@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import records
 
 import accounting
 from accounting import Mechanism, budget
@@ -329,50 +330,22 @@ def test_statement_escapes_what_it_is_given(how, capsys):
     assert "<script" not in out.replace("\\<", "")
 
 
-def _summary(**changes):
-  run = Mechanism.for_batch_size(
-      expected_batch_size=100,
-      num_examples=1000,
-      noise_multiplier=2.0,
-      num_steps=50,
-  )
-  return {
-      "status": "finished",
-      **run.to_dict(),
-      "epsilon": accounting.epsilon(run, delta=1e-4),
-      "epsilon_target": 5.0,
-      "delta": 1e-4,
-      "accountant": "pld",
-      "expected_batch_size": 100.0,
-      "l2_clip_norm": 1.0,
-      "num_views": 1,
-      "num_parameters": 10,
-      "test_accuracy": 0.9,
-      "test_accuracy_ema": 0.91,
-      "train_seconds": 2.0,
-      "examples_per_second": 2500.0,
-      "params_sha256": "0" * 64,
-      "seed": 0,
-      "versions": {"jax": "0"},
-  } | changes
-
-
 def _write(tmp_path, content):
-  text = content if isinstance(content, str) else json.dumps(content)
-  (tmp_path / "summary.json").write_text(text)
-  return str(tmp_path)
+  return records.write(tmp_path, "summary.json", content)
 
 
 def test_report_verifies_a_finished_run(tmp_path, capsys):
-  found = _json(capsys, "report", _write(tmp_path, _summary()))
+  found = _json(capsys, "report", _write(tmp_path, records.summary()))
   assert found["verified"] is True
-  assert found["epsilon"] == _summary()["epsilon"]
+  assert found["epsilon"] == records.summary()["epsilon"]
   assert "can recompute the noise" in found["warnings"][0]
   assert "for research, not for a release" in found["warnings"][0]
-  secret = _json(capsys, "report", _write(tmp_path, _summary(seed=None)))
+  secret = _json(capsys, "report", _write(tmp_path, records.summary(seed=None)))
   assert secret["warnings"] == []
   # A seed of 128 bits is read, and said again, to the last digit.
-  big = _json(capsys, "report", _write(tmp_path, _summary(seed=2**128 - 1)))
+  big = _json(
+      capsys, "report", _write(tmp_path, records.summary(seed=2**128 - 1))
+  )
   assert big["summary"]["seed"] == 2**128 - 1
   assert budget.main(["report", str(tmp_path)]) == 0
   assert "were recomputed" in " ".join(capsys.readouterr().out.split())
@@ -408,13 +381,15 @@ def test_report_verifies_a_finished_run(tmp_path, capsys):
 def test_report_refuses_a_summary_that_disagrees(
     changes, match, tmp_path, capsys
 ):
-  message = _refused(capsys, "report", _write(tmp_path, _summary(**changes)))
+  message = _refused(
+      capsys, "report", _write(tmp_path, records.summary(**changes))
+  )
   assert match in message
 
 
-@pytest.mark.parametrize("key", sorted(_summary()))
+@pytest.mark.parametrize("key", sorted(records.summary()))
 def test_report_refuses_a_summary_without_a_key(key, tmp_path, capsys):
-  summary = _summary()
+  summary = records.summary()
   del summary[key]
   optional = ("status", "sampling", "max_batch_size", "epsilon_target")
   if key in (*optional, "neighboring_relation"):
@@ -462,7 +437,7 @@ def test_report_of_no_run(tmp_path, capsys):
 def test_report_says_what_the_noise_was_drawn_with(
     generator, said, tmp_path, capsys
 ):
-  summary = _summary(seed=None)
+  summary = records.summary(seed=None)
   if generator is not None:
     summary["generator"] = generator
   assert budget.main(["report", _write(tmp_path, summary)]) == 0
@@ -471,7 +446,7 @@ def test_report_says_what_the_noise_was_drawn_with(
 
 @pytest.mark.parametrize("generator", ["mt19937", 3, ["chacha20"], {}])
 def test_report_refuses_another_generator(generator, tmp_path, capsys):
-  workdir = _write(tmp_path, _summary(generator=generator))
+  workdir = _write(tmp_path, records.summary(generator=generator))
   assert "generator must be one of" in _refused(capsys, "report", workdir)
 
 

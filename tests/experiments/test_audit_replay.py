@@ -49,5 +49,5 @@ def test_a_command_without_a_check_is_a_mistake():
   )
   assert process.returncode == 2
   assert process.stderr == (
-      "error: --replay must be given, got no check to run.\n"
+      "error: --workdir must be given for an audit, or --replay, got neither.\n"
   )
