@@ -109,6 +109,7 @@ def state(
       batches=_batches(checked.mechanism),
       unit=unit,
       generator=checked.summary.get("generator"),
+      grid_scale=checked.summary.get("grid_scale"),
       more_warnings=(
           *(_SEED if checked.summary["seed"] is not None else ()),
           *(audit.warnings if audit else ()),

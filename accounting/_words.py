@@ -271,26 +271,36 @@ def attack_rows(facts: dict[str, Any]) -> tuple[tuple[str, str], ...]:
   )
 
 
+_FLOATS = (
+    "Floating-point sums and noise have been attacked in simpler settings "
+    "(Mironov 2012): that is not covered."
+)
+_GRID = (
+    "Each {unit}'s gradient was rounded to a grid of {grid_scale} steps to the "
+    "clip norm, clipped by as much earlier, and noise to whole steps: the sum "
+    "is one of integers and exact, so that rounding of sums is covered. That "
+    "noise was drawn from floating-point numbers is not."
+)
 _GENERATORS = {
     None: (
-        "so could a generator that is not cryptographic; neither is covered."
+        "A generator that is not cryptographic could be predicted: not covered."
     ),
     "threefry": (
-        "so could the generator, Threefry, whose keys hold 64 bits: who can "
-        "try 2**64 keys can subtract the noise. Neither is covered."
+        "The generator, Threefry, has keys of 64 bits: who can try 2**64 keys "
+        "can subtract the noise. That is not covered."
     ),
     "chacha20": (
-        "that is not covered. Noise and batches were drawn by a cipher, "
-        "ChaCha20, under keys with 128 bits of entropy: the guarantee is "
-        "against those who cannot break it."
+        "Noise and batches were drawn by a cipher, ChaCha20, under keys with "
+        "128 bits of entropy: the guarantee is against those who cannot break "
+        "it."
     ),
 }
 
 
 def _arithmetic(facts) -> tuple[str, ...]:
+  numbers = _FLOATS if facts["grid_scale"] is None else _GRID.format(**facts)
   return (
-      "The analysis takes real numbers and perfect randomness. Floating-point "
-      "noise has been attacked in simpler settings (Mironov 2012), and "
+      f"The analysis takes real numbers and perfect randomness. {numbers}",
       f"{_GENERATORS[facts['generator']]} A seed that is published, or kept "
       "where others can read it, voids the guarantee.",
   )

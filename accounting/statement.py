@@ -62,6 +62,7 @@ def make_statement(
     batches: str | None = None,
     unit: str = "example",
     generator: str | None = None,
+    grid_scale: int | None = None,
     more_warnings: tuple[str, ...] = (),
 ) -> Statement:
   """States what a run may claim.
@@ -75,6 +76,8 @@ def make_statement(
     unit: What one example is, in a word or two: "image", "patient record".
     generator: What noise and batches are drawn with: "threefry", "chacha20",
       or None where nobody has said.
+    grid_scale: Steps in the clip norm, if sums and noise were rounded to a
+      grid; None for floating-point numbers.
     more_warnings: What else needs to be said, known to the caller alone.
 
   Returns:
@@ -86,6 +89,8 @@ def make_statement(
   delta = _check(mechanism, delta, accountant, batches)
   if generator is not None:
     _validate.choice("generator", generator, options=GENERATORS)
+  if grid_scale is not None:
+    _validate.integer("grid_scale", grid_scale)
   value, notes = evaluate(mechanism, delta=delta, accountant=accountant)
   profile = _profile(mechanism)
   facts = {
@@ -96,6 +101,7 @@ def make_statement(
       "batches": batches,
       "unit": unit,
       "generator": generator,
+      "grid_scale": grid_scale,
       "epsilon_by_relation": _by_relation(mechanism, delta, accountant),
       "epsilon_deterministic": deterministic_epsilon(mechanism, delta=delta),
       "versions": versions(),

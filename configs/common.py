@@ -78,7 +78,8 @@ def base() -> ml_collections.ConfigDict:
     dp: See `experiments._build.build_mechanism`. With epsilon alone, noise is
       calibrated; with noise_multiplier alone, epsilon is whatever it is; with
       both, the run stops at the last step that fits. secure_random draws
-      noise and batches by a cipher; see `jax_privacy.dp_sgd.make_private`.
+      noise and batches by a cipher, and grid_scale makes sums exact; see
+      `jax_privacy.dp_sgd.make_private`.
     train: Exactly one of num_steps and num_epochs; steps are
       num_epochs x num_examples / expected_batch_size, rounded up. With
       physical_batch_size, a batch is computed in pieces of so many examples:
@@ -113,6 +114,7 @@ def base() -> ml_collections.ConfigDict:
               "l2_clip_norm": 1.0,
               "rescale_to_unit_norm": True,
               "secure_random": False,
+              "grid_scale": config_dict.placeholder(int),
           },
           "train": {
               "expected_batch_size": 0.0,

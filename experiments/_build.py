@@ -264,6 +264,7 @@ def build_private(
       l2_clip_norm=config.dp.l2_clip_norm,
       key=key,
       secure_random=config.dp.secure_random,
+      grid_scale=config.dp.grid_scale,
       rescale_to_unit_norm=config.dp.rescale_to_unit_norm,
       batch_argnums=(1, 2, 3),
       keep_batch_dim=False,

@@ -51,6 +51,11 @@ def build(
     ValueError: If a field breaks its rule, or the run is one that canaries
       cannot audit.
   """
+  if config.dp.grid_scale is not None:
+    raise ValueError(
+        "dp.grid_scale must be None to be audited (canaries are floats, which"
+        f" cannot join a sum of whole steps), got {config.dp.grid_scale}."
+    )
   if run_key is None:
     run_key = _build.make_run_key(config).child("audit")
   base = _build.build(config, run_key=run_key)

@@ -60,7 +60,7 @@ def train(
   """
   add, update = _compile(experiment)
   for step in range(int(state.step), experiment.mechanism.num_steps):
-    total = _Total.zeros(state.params)
+    total = _Total.zeros(state.params, on_grid=_on_grid(experiment))
     for indices in _physical_batches(experiment, step):
       batch = experiment.train_source[indices]
       total = add(total, state.params, state.step, batch, indices)
@@ -78,12 +78,18 @@ class _Total(NamedTuple):
   num_real: jax.Array
 
   @classmethod
-  def zeros(cls, params):
-    grads = jax.tree.map(
-        lambda p: jnp.zeros(p.shape, precision.at_least_float32(p.dtype)),
-        params,
-    )
+  def zeros(cls, params, *, on_grid):
+    def zeros_like(p):
+      dtype = precision.at_least_float32(p.dtype)
+      return jnp.zeros(p.shape, jnp.int32 if on_grid else dtype)
+
+    grads = jax.tree.map(zeros_like, params)
     return cls(grads, jnp.zeros(()), jnp.zeros(()))
+
+
+def _on_grid(experiment) -> bool:
+  """Whether sums are whole steps of a grid; see `jax_privacy/grid.py`."""
+  return experiment.private.grad_fn.grid_step is not None
 
 
 def _physical_batches(experiment, step) -> list[np.ndarray]:

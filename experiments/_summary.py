@@ -85,6 +85,7 @@ def privacy(config: Any, mechanism: accounting.Mechanism) -> dict[str, Any]:
       "expected_batch_size": mechanism.expected_batch_size,
       "l2_clip_norm": dp.l2_clip_norm,
       "generator": "chacha20" if dp.secure_random else "threefry",
+      "grid_scale": dp.grid_scale,
   }
 
 
@@ -109,6 +110,11 @@ def show(summary: Mapping[str, Any]) -> None:
   )
   if summary["generator"] == "chacha20":
     print("Noise and batches were drawn by a cipher (ChaCha20).")
+  if summary["grid_scale"] is not None:
+    print(
+        f"Sums and noise were exact, on a grid of {summary['grid_scale']} steps"
+        " to the clip norm."
+    )
   if summary["seed"] is not None:
     print(
         f"The seed was fixed ({summary['seed']}): fine for research; a release"

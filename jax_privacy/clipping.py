@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from jax_privacy import _validate, ghost, microbatching, per_example
+from jax_privacy import _validate, ghost, grid, microbatching, per_example
 from jax_privacy.sensitivity import BoundedSensitivityCallable
 
 _METHODS = ("auto", "ghost", "vmap")
@@ -117,6 +117,7 @@ def clipped_grad(
     prng_argnum: int | None = None,
     spmd_axis_name: str | None = None,
     method: str = "auto",
+    grid_scale: int | None = None,
 ) -> BoundedSensitivityCallable:
   """Transforms a loss into the sum of its clipped per-example gradients.
 
@@ -157,8 +158,15 @@ def clipped_grad(
       split off by its position in the batch.
     spmd_axis_name: See `jax.vmap`.
     method: "ghost", "vmap", or "auto": ghost, or vmap where there is a
-      `pre_clipping_transform`. All give the same numbers; ghost makes no
-      example's gradient where it can do without (docs/ghost_clipping.md).
+      `pre_clipping_transform` or a `grid_scale`. All give the same numbers;
+      ghost makes no example's gradient where it can do without
+      (docs/ghost_clipping.md).
+    grid_scale: Give the sum in whole steps of a grid, int32, so many to the
+      clip norm (the root of the sum of squares of several), and clip examples
+      by as much earlier as rounding can add: by a part of about sqrt(d) / (2
+      grid_scale), for d parameters. The sum, `normalize_by` included, is what
+      is returned times `.grid_step`, and `.sensitivity()` is in steps, exactly.
+      For `secure_gaussian_privatizer(grid_step=...)`; see `grid.py`.
 
   Returns:
     A callable `(*args, is_padding_example=None)` giving the sum, or `(sum,
@@ -166,12 +174,15 @@ def clipped_grad(
     by `is_padding_example`, bool [batch_size], count zero.
 
   Raises:
-    ValueError: If an argument breaks its rule; the text names it.
+    ValueError: If an argument breaks its rule; the text names it. From the
+      callable, if the grid is too coarse for so many parameters, or so fine
+      that the batch's sum might not fit in int32.
 
   Guarantee: Adding, removing or zeroing one example moves the sum by at most
     `.sensitivity("add_or_remove_one")` = norm bound / normalize_by, replacing
     one by twice that, in L2 norm. Non-finite gradients and padding count zero;
-    an empty batch gives zeros.
+    an empty batch gives zeros. With a `grid_scale` the bound is that many
+    steps, for an exact sum.
   """
   argnums_tuple = _argnums("argnums", argnums)
   batch_argnums = _argnums("batch_argnums", batch_argnums)
@@ -186,7 +197,14 @@ def clipped_grad(
   if microbatch_size is not None:
     _validate.integer("microbatch_size", microbatch_size, at_least=1)
   _check_sum_dtype(dtype)
-  method = _choose_method(method, pre_clipping_transform)
+  _check_grid_scale(grid_scale, nan_safe)
+  method = _choose_method(method, pre_clipping_transform, grid_scale)
+  norm_bound = 1.0 if rescale_to_unit_norm else total_norm
+  divide_by = normalize_by * total_norm / norm_bound
+  grid_step = None
+  if grid_scale is not None:
+    grid_step = norm_bound / normalize_by / grid_scale
+    divide_by, norm_bound = total_norm / grid_scale, float(grid_scale)
 
   options = dict(
       fun=fun if has_aux else lambda *args: (fun(*args), None),
@@ -194,7 +212,7 @@ def clipped_grad(
       batch_argnums=batch_argnums,
       prng_argnum=prng_argnum,
       clip_norms=clip_norms,
-      divide_by=normalize_by * (total_norm if rescale_to_unit_norm else 1.0),
+      divide_by=divide_by,
       keep_batch_dim=keep_batch_dim,
       nan_safe=nan_safe,
       dtype=dtype,
@@ -204,11 +222,15 @@ def clipped_grad(
     sum_fn = ghost.ClippedSum(**options)
   else:
     sum_fn = per_example.ClippedSum(
-        pre_clipping_transform=pre_clipping_transform, **options
+        pre_clipping_transform=pre_clipping_transform,
+        grid_scale=grid_scale,
+        **options,
     )
 
   def clipped_grad_fn(*args, is_padding_example=None):
     batch_size = _batch_size(args, batch_argnums)
+    if grid_scale is not None:
+      grid.check_range(grid_scale, batch_size)
     is_padding_example = _padding_mask(is_padding_example, batch_size)
     args = _split_keys(args, prng_argnum, batch_size)
     total, values, norms, aux = microbatching.sum_over_microbatches(
@@ -226,11 +248,13 @@ def clipped_grad(
         aux=aux if has_aux else None,
     )
 
-  norm_bound = 1.0 if rescale_to_unit_norm else total_norm
+  if grid_step is None:
+    norm_bound /= normalize_by
   return BoundedSensitivityCallable(
       fun=clipped_grad_fn,
-      l2_norm_bound=norm_bound / normalize_by,
+      l2_norm_bound=norm_bound,
       has_aux=has_aux or return_values or return_grad_norms,
+      grid_step=grid_step,
   )
 
 
@@ -263,26 +287,41 @@ def _check_sum_dtype(dtype):
     _validate.fail("dtype", rule, jnp.dtype(dtype).name)
 
 
-def _choose_method(method, pre_clipping_transform):
+def _check_grid_scale(grid_scale, nan_safe):
+  if grid_scale is None:
+    return
+  _validate.integer("grid_scale", grid_scale, at_least=1)
+  if not nan_safe:
+    rule = "True with a grid_scale (there is no whole number for NaN)"
+    _validate.fail("nan_safe", rule, nan_safe)
+
+
+def _choose_method(method, pre_clipping_transform, grid_scale):
   """Returns "ghost" or "vmap"."""
   if method not in _METHODS:
     _validate.fail("method", f"one of {_METHODS}", method)
-  if method == "vmap" or pre_clipping_transform is None:
+  options = {
+      "pre_clipping_transform": pre_clipping_transform,
+      "grid_scale": grid_scale,
+  }
+  needs_each = [name for name, value in options.items() if value is not None]
+  if method == "vmap" or not needs_each:
     return "vmap" if method == "vmap" else "ghost"
   if method == "ghost":
     raise ValueError(
-        'method must be "vmap" or "auto" with a pre_clipping_transform, which'
-        " needs each example's gradient, got 'ghost'."
+        f'method must be "vmap" or "auto" with a {needs_each[0]}, which needs'
+        " each example's gradient, got 'ghost'."
     )
-  _say_that_auto_is_vmap()
+  _say_that_auto_is_vmap(needs_each[0])
   return "vmap"
 
 
 @functools.cache  # Once in a process.
-def _say_that_auto_is_vmap():
+def _say_that_auto_is_vmap(name):
   logging.info(
-      'clipped_grad: method="auto" is "vmap" here: a pre_clipping_transform'
-      " needs each example's gradient."
+      'clipped_grad: method="auto" is "vmap" here: a %s needs each example\'s'
+      " gradient.",
+      name,
   )
 
 

@@ -41,6 +41,7 @@ from jax_privacy import (
     _validate,
     batch_selection,
     clipping,
+    grid,
     noise_addition,
     root_key,
     secure_noise,
@@ -113,7 +114,9 @@ def make_private(
       which are not made to withstand an adversary. Slower; see
       docs/performance.md. Needs the extra `secure`.
     **clipped_grad_options: Any other option of `clipped_grad`, except
-      `normalize_by`, which is the expected batch size, and `nan_safe`.
+      `normalize_by`, which is the expected batch size, and `nan_safe`. With a
+      `grid_scale`, noise is rounded to the grid as well; it needs
+      `secure_random`, since other draws are too coarse for a grid.
 
   Returns:
     A `PrivateTraining`.
@@ -154,9 +157,13 @@ def make_private(
   # the neighbouring relation; the accountant knows that a replaced example
   # moves the sum by two shares.
   stddev = noise_multiplier * grad_fn.sensitivity("add_or_remove_one")
+  if grad_fn.grid_step is not None:
+    _check_grid(grad_fn, max(sampler.sizes), secure_random)
   if secure_random:
     noise = secure_noise.secure_gaussian_privatizer(
-        stddev=stddev, key=_secure_key(root, "secure noise")
+        stddev=stddev,
+        key=_secure_key(root, "secure noise"),
+        grid_step=grad_fn.grid_step,
     )
   else:
     noise = noise_addition.gaussian_privatizer(
@@ -217,6 +224,16 @@ def make_sampler(
     rng = root.seed("sampler")
   batches = strategy.bind(num_examples, rng)
   return batch_selection.PaddedBatches(batches, sizes)
+
+
+def _check_grid(grad_fn, batch_size, is_secure):
+  """Refuses a grid that noise or the largest usual batch does not fit."""
+  if not is_secure:
+    # A float32 normal is one of some 2^23 numbers: with a standard deviation of
+    # 2^16 steps, neighbours at 4 sigma are more than a hundred steps apart.
+    rule = "True with a grid_scale (float32 noise leaves gaps on a grid)"
+    _validate.fail("secure_random", rule, is_secure)
+  grid.check_range(int(grad_fn.l2_norm_bound), batch_size)
 
 
 def _secure_key(root, label):

@@ -23,7 +23,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jax_privacy import precision
+from jax_privacy import grid, precision
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,8 @@ class ClippedSum:
     nan_safe: Whether a non-finite gradient counts zero.
     dtype: Of the sum; None for the gradient's own, float32 at least.
     spmd_axis_name: See `jax.vmap`.
+    grid_scale: Steps in the clip norm of a sum in int32 steps, which
+      `divide_by` must fit; None for a sum of floats. See `grid.py`.
   """
 
   fun: Callable[..., tuple[Any, Any]]
@@ -55,6 +57,7 @@ class ClippedSum:
   nan_safe: bool
   dtype: Any
   spmd_axis_name: str | None
+  grid_scale: int | None = None
 
   def __call__(self, args, is_padding_example):
     """Returns the sum and, per example, losses, norms and aux."""
@@ -65,7 +68,9 @@ class ClippedSum:
         in_axes=(axes, 0),
         spmd_axis_name=self.spmd_axis_name,
     )(list(args), is_padding_example)
-    return jax.tree.map(lambda g: jnp.sum(g, axis=0), clipped), *rest
+    # In its own dtype, which `sum` would lengthen where it is int32.
+    total = jax.tree.map(lambda g: jnp.sum(g, axis=0, dtype=g.dtype), clipped)
+    return total, *rest
 
   def _one_example(self, args, is_padding_example):
     if self.keep_batch_dim:
@@ -83,14 +88,20 @@ class ClippedSum:
       grads = jax.tree.map(lambda g: g.astype(self.dtype), grads)
     transform = self.pre_clipping_transform
     to_clip = grads if transform is None else transform(grads)
-    treedef = jax.tree.structure(self.clip_norms)
+    clip_norms, treedef = jax.tree.flatten(self.clip_norms)
+    parts = split_at_prefix(treedef, to_clip)
+    if self.grid_scale is not None:
+      sizes = [sum(x.size for x in jax.tree.leaves(part)) for part in parts]
+      clip_norms = grid.tighten(clip_norms, sizes, grid_scale=self.grid_scale)
     clipped, norms = clip_parts(
-        split_at_prefix(treedef, to_clip),
-        jax.tree.leaves(self.clip_norms),
+        parts,
+        clip_norms,
         divide_by=self.divide_by,
         nan_safe=self.nan_safe,
         return_zero=is_padding_example,
     )
+    if self.grid_scale is not None:
+      clipped = jax.tree.map(grid.to_steps, clipped)
     if transform is not None:  # Report the gradient's own norm: one number.
       return treedef.unflatten(clipped), relative_norm(grads, 1.0)
     return treedef.unflatten(clipped), treedef.unflatten(norms)

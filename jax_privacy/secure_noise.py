@@ -36,12 +36,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jax_privacy import _validate, noise_addition, precision, secure_random
+from jax_privacy import (
+    _validate,
+    grid,
+    noise_addition,
+    precision,
+    secure_random,
+)
 
 # Two words a draw, four draws a block of the cipher.
 _DRAW_BYTES = 16
 _DRAWS_A_BLOCK = secure_random.BLOCK_BYTES // _DRAW_BYTES
 MAX_LEAF_SIZE = secure_random.MAX_BYTES // _DRAW_BYTES
+# No draw is larger; see `to_normals`.
+_MAX_SIGMA = 14
 # Draws made at a time: what they need fits in a core's cache.
 _CHUNK = 2**14
 
@@ -62,6 +70,7 @@ def secure_gaussian_privatizer(
     *,
     stddev: float,
     key: secure_random.SecureKey | bytes | jax.Array,
+    grid_step: float | None = None,
 ) -> optax.GradientTransformation:
   """Adds independent N(0, stddev^2), drawn by a cipher, to each coordinate.
 
@@ -70,18 +79,23 @@ def secure_gaussian_privatizer(
       sensitivity to one example. A positive finite number.
     key: 256 bits that are used nowhere else: `SecureKey.fresh()`, 32 bytes, or
       uint32 [8].
+    grid_step: None for sums of floats. Else the `.grid_step` of a
+      `clipped_grad(grid_scale=...)`: the sum is int32, in steps of this size,
+      and so is `stddev`; noise is rounded to whole steps.
 
   Returns:
     An optax transformation. `init(params)` gives a `SecureNoiseState`; `update`
     takes the sum of clipped gradients, any pytree of real floating arrays, and
-    returns it noised, each leaf in its incoming dtype. It may be jitted; the
+    returns it noised, each leaf in its incoming dtype; on a grid, it takes
+    int32 and returns float32, multiples of the step. It may be jitted; the
     draws are a `jax.pure_callback`, and cannot be vmapped.
 
   Raises:
     ValueError: If an argument breaks its rule; from `update`, if a leaf has
       more than 2^34 entries; and, wrapped in JAX's own error, if the step is
       negative, as after 2^31 updates: the noise would repeat.
-    TypeError: From `update`, if a leaf is not real and floating point.
+    TypeError: From `update`, if a leaf is not real and floating point, or not
+      int32 on a grid.
     ImportError: If `cryptography` is not installed.
 
   Guarantee: With stddev = noise_multiplier x sensitivity, one update is the
@@ -89,13 +103,18 @@ def secure_gaussian_privatizer(
     break ChaCha20, for draws that are exact real numbers. They are the inverse
     normal distribution of 128-bit uniform numbers, in float64, and reach 13
     sigma; their float32 sum with the gradient is not covered (Mironov 2012;
-    Jin et al. 2021, arXiv 2112.05307) without a grid: see docs/trust.md. A
-    non-finite sum stays non-finite.
+    Jin et al. 2021, arXiv 2112.05307), and a non-finite sum stays non-finite.
+    On a grid, the sum is exact and covered: see `grid.py`.
 
   Source: Dwork and Roth 2014, theorem A.1; Abadi et al. 2016 (1607.00133).
   """
   stddev = _validate.positive("stddev", stddev)
   key = secure_random.SecureKey.of(key)
+  if grid_step is not None:
+    grid_step = _validate.positive("grid_step", grid_step)
+    if stddev * _MAX_SIGMA > grid.MAX_STEPS:
+      rule = f"at most {grid.MAX_STEPS // _MAX_SIGMA} steps of the grid"
+      _validate.fail("stddev", rule, stddev)
 
   def init(params):
     del params
@@ -106,7 +125,7 @@ def secure_gaussian_privatizer(
     leaves, treedef = jax.tree.flatten(updates)
     leaves = [jnp.asarray(leaf) for leaf in leaves]
     shapes = [
-        jax.ShapeDtypeStruct(x.shape, precision.at_least_float32(x.dtype))
+        jax.ShapeDtypeStruct(x.shape, _noise_dtype(x.dtype, grid_step))
         for x in leaves
     ]
     for shape in shapes:
@@ -116,7 +135,12 @@ def secure_gaussian_privatizer(
     # All leaves at once: a callback costs as much as a thousand draws.
     draw_fn = functools.partial(_draw_on_host, shapes, stddev)
     noise = jax.pure_callback(draw_fn, shapes, state.key, state.step)
-    noised = map(noise_addition.add_noise, leaves, noise)
+    if grid_step is None:
+      noised = map(noise_addition.add_noise, leaves, noise)
+    else:
+      # An exact sum, modulo 2^32; what follows is post-processing.
+      steps = map(jnp.add, leaves, noise)
+      noised = [x.astype(jnp.float32) * grid_step for x in steps]
     state = state._replace(step=state.step + 1)
     return treedef.unflatten(noised), state
 
@@ -145,6 +169,17 @@ def draw(
     if size > MAX_LEAF_SIZE:
       _validate.fail("sizes", f"at most {MAX_LEAF_SIZE}", size)
   return _draw(key, step, [np.empty(size) for size in sizes], 1.0)
+
+
+def _noise_dtype(dtype, grid_step):
+  if grid_step is None:
+    return precision.at_least_float32(dtype)
+  if dtype != jnp.int32:
+    raise TypeError(
+        "Sums on a grid must be int32, as clipped_grad(grid_scale=...) returns"
+        f" them, got {dtype}."
+    )
+  return dtype
 
 
 def _draw_on_host(shapes, stddev, key_words, step):
@@ -177,7 +212,10 @@ def _draw(key, step, arrays, stddev):
     )
     normals = to_normals(stream.view("<u8").reshape(-1, 2))
     # In float64; rounded once, to what the array holds.
-    np.multiply(normals, stddev, out=target, casting="same_kind")
+    normals *= stddev
+    if target.dtype == np.int32:
+      np.rint(normals, out=normals)
+    target[:] = normals
 
   # NumPy, SciPy and the cipher let go of the interpreter's lock.
   for _ in _threads().map(fill, pieces):

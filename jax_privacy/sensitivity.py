@@ -37,11 +37,14 @@ class BoundedSensitivityCallable:
     fun: The function itself.
     l2_norm_bound: The most one example can contribute to the output's L2 norm.
     has_aux: Whether `fun` returns `(sum, aux)`; aux carries no guarantee.
+    grid_step: None for a sum of floats. Else the sum is int32, in steps of this
+      size, and so are `l2_norm_bound` and the sensitivity; see `grid.py`.
   """
 
   fun: Callable[..., Any]
   l2_norm_bound: float
   has_aux: bool
+  grid_step: float | None = None
 
   def __call__(self, *args, **kwargs):
     """Calls `fun`."""

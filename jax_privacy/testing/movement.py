@@ -214,11 +214,13 @@ class _Replay:
           "The output's shapes depend on the batch size: a batch without its"
           f" last example gives {shapes[1]}, not {shapes[0]}."
       )
+    on_grid = getattr(self._grad_fn, "grid_step", None) is not None
+    allowed = (jnp.int32,) if on_grid else (jnp.float32, jnp.float64)
     for leaf in jax.tree.leaves(shapes[0]):
-      if leaf.dtype not in (jnp.float32, jnp.float64):
+      if leaf.dtype not in allowed:
         raise SensitivityError(
-            "Sums must be float32 or float64: a shorter one's rounding alone"
-            f" can exceed the sensitivity, got {leaf.dtype}."
+            "Sums must be float32 or float64 (int32 on a grid): a shorter one's"
+            f" rounding alone can exceed the sensitivity, got {leaf.dtype}."
         )
 
   def check_additivity(self):

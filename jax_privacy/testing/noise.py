@@ -66,6 +66,7 @@ def check_noise(
     num_steps: int | None = None,
     significance: float = 1e-9,
     same_noise: Sequence[optax.GradientTransformation] = (),
+    on_grid: bool = False,
 ) -> NoiseReport:
   """Checks the noise that a pipeline adds: scale, mean and independence.
 
@@ -74,7 +75,8 @@ def check_noise(
   sum times a factor counts as noise divided by that factor.
 
   Args:
-    optimizer: Any optax transformation that adds noise drawn by JAX.
+    optimizer: Any optax transformation that adds noise, drawn by JAX or in a
+      callback to the host.
     params: Pytree of floating-point arrays, as for `optimizer.init`.
     stddev: Claimed standard deviation: noise multiplier x L2 sensitivity.
     num_steps: Updates to run; None for 128, more where there are fewer than 4
@@ -82,6 +84,8 @@ def check_noise(
     significance: Probability that sound noise fails, over all tests together.
     same_noise: The same pipeline built for other microbatch sizes or devices:
       must draw the same noise, bit for bit.
+    on_grid: The sum is int32, in steps of a grid, and `stddev` too. Rounding to
+      steps adds 1 / 12 to the variance: below ten steps, that is seen.
 
   Returns:
     A `NoiseReport`.
@@ -107,9 +111,9 @@ def check_noise(
   if num_steps is None:
     num_steps = max(_MIN_STEPS, math.ceil(_MIN_DRAWS / num_params))
   _validate.integer("num_steps", num_steps, at_least=2)
-  sample = _Sample(optimizer, params, num_steps, stddev)
+  sample = _Sample(optimizer, params, num_steps, stddev, on_grid)
   for other in same_noise:
-    draws = _Sample(other, params, num_steps, stddev).noise
+    draws = _Sample(other, params, num_steps, stddev, on_grid).noise
     if not _same_bits(sample.noise, draws):
       raise NoiseError(
           "The noise depends on the layout: two pipelines that must draw the"
@@ -140,9 +144,9 @@ class _Sample:
     steps: All arrays together: [steps, all kept].
   """
 
-  def __init__(self, optimizer, params, num_steps, stddev):
+  def __init__(self, optimizer, params, num_steps, stddev, on_grid):
     self._optimizer, self._params = optimizer, params
-    self._stddev = stddev
+    self._stddev, self._on_grid = stddev, on_grid
     flat = jax.tree_util.tree_leaves_with_path(params)
     self._leaf_names = [jax.tree_util.keystr(p) or "params" for p, _ in flat]
     self._grads = self._probe()
@@ -160,14 +164,15 @@ class _Sample:
     """A gradient of the noise's size, with which gains are measured."""
     leaves, treedef = jax.tree.flatten(self._params)
     rng = np.random.default_rng(0)
-    probes = [
-        jnp.asarray(
-            self._stddev * rng.uniform(0.5, 1.5, np.shape(x)),
-            precision.at_least_float32(jnp.asarray(x).dtype),
-        )
-        for x in leaves
-    ]
-    return treedef.unflatten(probes)
+
+    def probe(x):
+      values = self._stddev * rng.uniform(0.5, 1.5, np.shape(x))
+      if self._on_grid:
+        return jnp.asarray(np.ceil(values), jnp.int32)
+      dtype = precision.at_least_float32(jnp.asarray(x).dtype)
+      return jnp.asarray(values, dtype)
+
+    return treedef.unflatten([probe(x) for x in leaves])
 
   def _run(self, grads, state, params):
     """Returns kept noise over the claimed stddev, and the new state."""
@@ -181,6 +186,8 @@ class _Sample:
     gain = _norm([d.signal for d in draws]) / _norm(jax.tree.leaves(grads))
     scale = 1.0 / (gain * self._stddev)
     noise = [draw.noise.ravel()[_kept(draw.noise.size)] for draw in draws]
+    if self._on_grid:
+      noise = [x.astype(jnp.float32) for x in noise]
     return [x * scale.astype(x.dtype) for x in noise], state
 
 

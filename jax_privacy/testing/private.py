@@ -101,5 +101,6 @@ def check_private(
       stddev=stddev,
       num_steps=num_steps,
       significance=significance,
+      on_grid=getattr(private.grad_fn, "grid_step", None) is not None,
   )
   return PrivateReport(sensitivity_report, noise_report)

@@ -431,7 +431,7 @@ def test_report_of_no_run(tmp_path, capsys):
     [
         ("threefry", "who can try 2**64 keys can subtract the noise"),
         ("chacha20", "drawn by a cipher, ChaCha20, under keys with 128 bits"),
-        (None, "could a generator that is not cryptographic"),
+        (None, "A generator that is not cryptographic could be predicted"),
     ],
 )
 def test_report_says_what_the_noise_was_drawn_with(
@@ -442,6 +442,19 @@ def test_report_says_what_the_noise_was_drawn_with(
     summary["generator"] = generator
   assert budget.main(["report", _write(tmp_path, summary)]) == 0
   assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_report_says_whether_sums_were_exact(tmp_path, capsys):
+  for scale, said in (
+      (None, "Floating-point sums and noise have been attacked"),
+      (4096, "a grid of 4096 steps to the clip norm"),
+  ):
+    workdir = _write(tmp_path, records.summary(grid_scale=scale))
+    assert budget.main(["report", workdir]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+  for scale in (0, -4, 2.5, "9", True):
+    workdir = _write(tmp_path, records.summary(grid_scale=scale))
+    assert "grid_scale must be an" in _refused(capsys, "report", workdir)
 
 
 @pytest.mark.parametrize("generator", ["mt19937", 3, ["chacha20"], {}])

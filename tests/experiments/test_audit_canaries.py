@@ -243,6 +243,12 @@ def test_rows_are_drawn_like_examples_and_dropped_if_out():
             "dp.sampling must be 'poisson' to be audited",
         ),
         (
+            {"dp__secure_random": True, "dp__grid_scale": 10**4},
+            "dirac",
+            100,
+            "dp.grid_scale must be None to be audited",
+        ),
+        (
             {"dp__neighboring_relation": "replace_one"},
             "dirac",
             100,

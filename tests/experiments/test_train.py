@@ -38,13 +38,16 @@ def test_without_a_seed_no_two_runs_are_alike(tmp_path):
   assert summaries[0]["params_sha256"] != summaries[1]["params_sha256"]
 
 
-@pytest.mark.parametrize("seed, secure", [(0, False), (None, True)])
+@pytest.mark.parametrize(
+    "seed, secure, grid_scale", [(0, False, None), (None, True, 10**5)]
+)
 def test_a_resumed_run_ends_with_the_same_bits(
-    tmp_path, seed, secure, monkeypatch
+    tmp_path, seed, secure, grid_scale, monkeypatch
 ):
   config = launch.config(
       seed=seed,
       dp__secure_random=secure,
+      dp__grid_scale=grid_scale,
       train__num_steps=8,
       save_every=2,
       log_every=1,
@@ -75,6 +78,7 @@ def test_a_resumed_run_ends_with_the_same_bits(
   assert resumed["params_sha256"] == whole["params_sha256"]
   assert resumed["epsilon"] == whole["epsilon"]
   assert resumed["generator"] == ("chacha20" if secure else "threefry")
+  assert resumed["grid_scale"] == grid_scale
   assert [m["step"] for m in _metrics(tmp_path / "broken")] == list(range(1, 9))
 
 
@@ -201,9 +205,17 @@ def test_sampler_noise_and_summary_are_one_mechanism(tmp_path):
   assert accounting.epsilon(again, delta=1e-4) == summary["epsilon"]
 
 
-@pytest.mark.parametrize("physical_batch_size", [None, 8])
-@pytest.mark.parametrize("rescale", [True, False])
-def test_noise_of_a_training_step(physical_batch_size, rescale):
+@pytest.mark.parametrize(
+    "physical_batch_size, rescale, grid_scale",
+    [
+        (None, True, None),
+        (None, False, None),
+        (8, True, None),
+        (8, False, None),
+        (8, False, 10**4),
+    ],
+)
+def test_noise_of_a_training_step(physical_batch_size, rescale, grid_scale):
   # With noise multiplier 50 the clipped sum, of norm at most C x realised batch
   # size (some 16), adds less than (30 / (50 sqrt(10,026)))^2 = 4e-5 to the
   # variance of an update: what is left is the noise.
@@ -211,6 +223,8 @@ def test_noise_of_a_training_step(physical_batch_size, rescale):
       dp__noise_multiplier=50.0,
       dp__l2_clip_norm=0.1,
       dp__rescale_to_unit_norm=rescale,
+      dp__secure_random=grid_scale is not None,
+      dp__grid_scale=grid_scale,
       train__learning_rate=0.5,
       train__physical_batch_size=physical_batch_size,
   )
@@ -331,6 +345,11 @@ def test_an_empty_batch_is_a_step_like_any_other():
         ({"augment__names": ("rotate",)}, "names must be some of"),
         ({"seed": -1}, "seed must be"),
         ({"seed": 2**128}, "seed must be"),
+        ({"dp__grid_scale": 1000}, "secure_random must be True with a grid"),
+        (
+            {"dp__grid_scale": 0, "dp__secure_random": True},
+            "grid_scale must be an integer of at least 1",
+        ),
     ],
     ids=str,
 )
