@@ -30,11 +30,19 @@ CANARIES = ("dirac", "random_direction", "clipped", "input")
 # What an audit's config may differ in from the run's.
 _FREE = ("audit", "seed", "log_every", "save_every")
 # What must be as in the run's summary, besides the mechanism.
-_SHARED = ("delta", "accountant", "l2_clip_norm", "name", "generator")
+_SHARED = (
+    "delta",
+    "accountant",
+    "l2_clip_norm",
+    "generator",
+    "grid_scale",
+    "name",
+)
 _MECHANISM_KEYS = tuple(f.name for f in dataclasses.fields(Mechanism))
 _KEYS = (
     *(*_MECHANISM_KEYS, "epsilon", "epsilon_target", "delta", "accountant"),
-    *("expected_batch_size", "l2_clip_norm", "generator", "status", "name"),
+    *("expected_batch_size", "l2_clip_norm", "generator", "grid_scale"),
+    *("status", "name"),
     *("canary", "num_canaries", "confidence", "bounds", "bounds_jointly"),
     *("contradicts_claim", "train_seconds", "audit_seconds"),
     *("seed", "versions"),

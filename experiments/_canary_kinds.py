@@ -264,8 +264,24 @@ class _WithRows:
   source: data.Source
   rows: data.Batch
 
-  def __getattr__(self, name):
-    return getattr(self.source, name)
+  @property
+  def num_examples(self) -> int:
+    return self.source.num_examples + len(self.rows["label"])
+
+  @property
+  def label_names(self) -> tuple[str, ...]:
+    return self.source.label_names
+
+  @property
+  def num_classes(self) -> int:
+    return self.source.num_classes
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    return self.source.image_shape
+
+  def __len__(self) -> int:
+    return len(self.source) + len(self.rows["label"])
 
   def __getitem__(self, indices: np.ndarray) -> data.Batch:
     return input_canaries.read(

@@ -49,6 +49,7 @@ def audit(**changes):
       **{key: whole[key] for key in kept},
       "name": "small",
       "generator": "threefry",
+      "grid_scale": None,
       "num_examples": 1200,
       "expected_batch_size": 120.0,
       "canary": "dirac",
