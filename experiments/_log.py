@@ -38,7 +38,12 @@ class RunLog:
     self._batch_size = mechanism.expected_batch_size
     self._workdir = workdir
     self._initial_step = initial_step
-    self._epsilons = _epsilons(mechanism, dp, experiment.config.log_every)
+    # Steps that were begun and lost have been paid for all the same.
+    self._steps_begun = workdir.read_steps_begun()
+    self._told = _told(experiment)
+    self._epsilons = _epsilons(
+        mechanism, dp, {max(step, self._steps_begun) for step in self._told}
+    )
     metrics = workdir.read_metrics()
     self._seconds_before = metrics[-1]["train_seconds"] if metrics else 0.0
     self._start = time.monotonic()
@@ -74,12 +79,12 @@ class RunLog:
       loss: The batch's private mean loss, read from the device when told.
     """
     self._bar.update(self._task, completed=step)
-    if step not in self._epsilons:
+    if step not in self._told:
       return
     loss = float(loss)
     seconds = time.monotonic() - self._start
     rate = self._batch_size * (step - self._initial_step) / seconds
-    epsilon = self._epsilons[step]
+    epsilon = self._epsilons[max(step, self._steps_begun)]
     self._workdir.append_metrics(
         {
             "step": step,
@@ -99,11 +104,21 @@ class RunLog:
       )
 
 
-def _epsilons(mechanism, dp, log_every) -> dict[int, float]:
-  """Returns the epsilon spent, by step that is to be told of."""
-  num_steps = mechanism.num_steps
-  every = log_every or max(1, num_steps // _LINES_A_RUN)
-  steps = sorted({*range(every, num_steps + 1, every), num_steps})
+def steps_between_lines(experiment: _build.Experiment) -> int:
+  """Returns after how many steps `RunLog.record` tells more."""
+  num_steps = experiment.mechanism.num_steps
+  return experiment.config.log_every or max(1, num_steps // _LINES_A_RUN)
+
+
+def _told(experiment) -> set[int]:
+  num_steps = experiment.mechanism.num_steps
+  every = steps_between_lines(experiment)
+  return {*range(every, num_steps + 1, every), num_steps}
+
+
+def _epsilons(mechanism, dp, steps) -> dict[int, float]:
+  """Returns the epsilon spent, by number of steps taken."""
+  steps = sorted(steps)
   epsilons = accounting.epsilon_curve(
       mechanism, steps=steps, delta=dp.delta, accountant=dp.accountant
   )

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 
 import accounting
-from experiments import _build, _evaluation, _loop, _workdir
-from jax_privacy import models
+from experiments import _build, _evaluation, _loop
+from jax_privacy import checkpoint, models
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "dp-accounting", "numpy")
 
@@ -60,7 +60,7 @@ def summarise(
       "examples_per_second": batch_size * num_steps / train_seconds,
       "peak_memory_bytes": _peak_memory_bytes(),
       "device": jax.devices()[0].device_kind,
-      "params_sha256": _workdir.params_sha256(state.params),
+      "params_sha256": checkpoint.tree_sha256(state.params),
       "seed": config.seed,
       "versions": versions(),
   }
@@ -123,7 +123,7 @@ def show(summary: Mapping[str, Any]) -> None:
 
 
 def rounded_up(epsilon: float) -> str:
-  """To three digits, never below the value: a claim must hold as printed."""
+  """Rounds to three digits, up: a claim must hold as printed."""
   return f"{math.ceil(epsilon * 1000) / 1000:.3f}"
 
 
@@ -133,6 +133,6 @@ def _peak_memory_bytes() -> int:
 
 
 def versions() -> dict[str, str]:
-  """Returns the versions that a run was made with."""
-  versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-  return {"python": platform.python_version(), **versions}
+  """Returns the versions of Python and of what a run's bits depend on."""
+  packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+  return {"python": platform.python_version(), **packages}

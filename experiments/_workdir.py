@@ -6,7 +6,9 @@ are computed from the training data without noise, stand in metrics.jsonl under
 `private_not_for_release` and nowhere else.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
@@ -14,11 +16,15 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import ml_collections
-import numpy as np
 
 PRIVATE = "private_not_for_release"
+_LOCK = ".lock"
+_STEPS_BEGUN = "steps_begun.json"
+
+
+class WorkdirError(ValueError):
+  """A file of the run is not as the run would have written it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,13 +50,13 @@ class Workdir:
     """
     held = self.read_config()
     if held is None:
-      if self.path.exists() and any(self.path.iterdir()):
+      if self.path.exists() and self._foreign_files():
         raise ValueError(
             f"workdir must be empty or hold a run, got {self.path}, which holds"
             " other files and no config.json."
         )
       return
-    names = sorted(_differing_fields(held, _plain(config)))
+    names = sorted(differing_fields(held, plain(config)))
     if names:
       raise ValueError(
           f"workdir must hold a run of this config, got {self.path}, which"
@@ -61,7 +67,32 @@ class Workdir:
     """Makes the folder this config's; see `check`."""
     self.check(config)
     self.path.mkdir(parents=True, exist_ok=True)
-    _write_json(self.path / "config.json", _plain(config))
+    _write_json(self.path / "config.json", plain(config))
+
+  @contextlib.contextmanager
+  def lock(self):
+    """A context in which no other process may train in this folder.
+
+    The system lets go of the lock however the process ends.
+
+    Raises:
+      WorkdirError: If another process is at it.
+    """
+    self.path.mkdir(parents=True, exist_ok=True)
+    with open(self.path / _LOCK, "w", encoding="utf-8") as file:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        raise WorkdirError(
+            f"workdir must be used by one process at a time, got {self.path},"
+            " in which another is training."
+        ) from None
+      yield
+
+  def _foreign_files(self) -> bool:
+    # A kill between locking and claiming leaves these, and no run.
+    ours = {_LOCK, "config.json.partial"}
+    return any(entry.name not in ours for entry in self.path.iterdir())
 
   def read_config(self) -> dict[str, Any] | None:
     """Returns config.json as a dict, or None if there is none."""
@@ -88,41 +119,57 @@ class Workdir:
   def read_metrics(self) -> list[dict[str, Any]]:
     """Returns the lines of metrics.jsonl; one cut short by a kill is left."""
     path = self.path / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_bytes().splitlines() if path.exists() else []
     metrics = []
     for number, line in enumerate(lines, start=1):
       try:
-        metrics.append(json.loads(line))
+        value = json.loads(line)
       except ValueError as error:
         if number < len(lines):
-          raise ValueError(
+          raise WorkdirError(
               f"{path} must hold JSON lines, got {error}."
           ) from error
+        break
+      if not (isinstance(value, dict) and type(value.get("step")) is int):
+        raise WorkdirError(
+            f"{path} must hold a step in each line, got {line[:80]!r}."
+        )
+      metrics.append(value)
     return metrics
 
   def append_metrics(self, metrics: Mapping[str, Any]) -> None:
-    """Appends one line to metrics.jsonl."""
-    with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-      file.write(json.dumps(metrics) + "\n")
+    """Appends one line to metrics.jsonl; it is on disk on return."""
+    _write_durably(
+        self.path / "metrics.jsonl", json.dumps(metrics) + "\n", mode="a"
+    )
+
+  def read_steps_begun(self) -> int:
+    """Returns how many steps were ever taken, their block's rest included."""
+    path = self.path / _STEPS_BEGUN
+    held = _read_json(path)
+    value = 0 if held is None else held.get("steps_begun")
+    if type(value) is not int or value < 0:
+      raise WorkdirError(
+          f"{path} must hold a number of steps, at least 0, got {value!r}."
+      )
+    return value
+
+  def write_steps_begun(self, steps: int) -> None:
+    """Writes it down for good, before the steps are taken."""
+    _write_json(self.path / _STEPS_BEGUN, {"steps_begun": steps})
 
 
-def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Returns the config as JSON would give it back."""
   return json.loads(config.to_json())
 
 
-def params_sha256(params: Any) -> str:
-  """Returns a digest of the names, shapes, dtypes and bits of a pytree."""
-  digest = hashlib.sha256()
-  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-    array = np.asarray(leaf)
-    name = jax.tree_util.keystr(path)
-    digest.update(f"{name} {array.shape} {array.dtype}\n".encode())
-    digest.update(np.ascontiguousarray(array).tobytes())
-  return digest.hexdigest()
+def json_sha256(value: Any) -> str:
+  """Returns a digest of what JSON can hold, whatever its order of keys."""
+  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _differing_fields(a: Any, b: Any, prefix: str = ""):
+def differing_fields(a: Any, b: Any, prefix: str = ""):
   """Yields the dotted names of fields in which two configs differ."""
   if not (isinstance(a, dict) and isinstance(b, dict)):
     if a != b:
@@ -130,7 +177,7 @@ def _differing_fields(a: Any, b: Any, prefix: str = ""):
     return
   for key in a.keys() | b.keys():
     name = f"{prefix}.{key}" if prefix else key
-    yield from _differing_fields(a.get(key), b.get(key), name)
+    yield from differing_fields(a.get(key), b.get(key), name)
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
@@ -139,9 +186,9 @@ def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
   try:
     value = json.loads(path.read_text(encoding="utf-8"))
   except ValueError as error:
-    raise ValueError(f"{path} must hold JSON, got {error}.") from error
+    raise WorkdirError(f"{path} must hold JSON, got {error}.") from error
   if not isinstance(value, dict):
-    raise ValueError(f"{path} must hold a JSON object, got {value!r}.")
+    raise WorkdirError(f"{path} must hold a JSON object, got {value!r}.")
   return value
 
 
@@ -151,8 +198,19 @@ def _write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
 
 def _write_text(path: pathlib.Path, text: str) -> None:
   partial = path.with_name(path.name + ".partial")
-  with open(partial, "w", encoding="utf-8") as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())  # Else a power cut may leave the name, no bytes.
+  _write_durably(partial, text, mode="w")
   os.replace(partial, path)
+
+
+def _write_durably(path: pathlib.Path, text: str, *, mode: str) -> None:
+  try:
+    with open(path, mode, encoding="utf-8") as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())  # Else a power cut may leave the name, no bytes.
+  except OSError as error:
+    # A full disk is met here, and its error does not name the file.
+    raise WorkdirError(
+        f"{path} must be written whole, got {error}. The run stands as last"
+        " saved: the same command goes on."
+    ) from error

@@ -27,7 +27,7 @@ _PARAMS = flags.DEFINE_enum(
 
 def main() -> None:
   """Runs the command line."""
-  with _cli.exit_on(ValueError, OSError):
+  with _cli.exit_on(ValueError, OSError, checkpoint.CheckpointError):
     workdir = _workdir.Workdir(pathlib.Path(_WORKDIR.value))
     stored = workdir.read_config()
     if stored is None:
@@ -69,11 +69,13 @@ def _restore(workdir, model, which):
   like["ema"] = {"ema": ema}
   if not workdir.checkpoints.exists():
     raise ValueError(f"workdir must hold a checkpoint, got {workdir.path}.")
-  with checkpoint.Checkpoints(workdir.checkpoints) as checkpoints:
+  with checkpoint.Checkpoints(
+      workdir.checkpoints, read_only=True
+  ) as checkpoints:
     restored = checkpoints.restore_latest(like[which])
   if restored is None:
     raise ValueError(f"workdir must hold a checkpoint, got {workdir.path}.")
-  step, state = restored
+  step, state = restored.step, restored.state
   return step, state["ema"].average if which == "ema" else state["params"]
 
 

@@ -5,20 +5,33 @@
 
 Writes DIR/config.json, DIR/metrics.jsonl, DIR/checkpoints and, once the run is
 over, DIR/summary.json. The same command on an unfinished DIR goes on from the
-last checkpoint; on a finished one it prints the result again.
+last checkpoint, to the same bits; on a finished one it prints the result again.
+SIGTERM or Ctrl-C saves, says "to be continued" and exits 0.
 """
 
 import pathlib
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import _build, _cli, _log, _loop, _summary, _workdir
-from jax_privacy import checkpoint, data, root_key
+from experiments import (
+    _build,
+    _cli,
+    _log,
+    _loop,
+    _resume,
+    _signals,
+    _summary,
+    _workdir,
+)
+from jax_privacy import checkpoint, data
 
 _SAVES_A_RUN = 10
+_SECONDS_BETWEEN_SAVES = 600.0
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A recipe: configs/NAME.py[:key=value,...]."
@@ -28,34 +41,47 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
 
 def main() -> None:
   """Runs the command line."""
-  with _cli.exit_on(ValueError, OSError):
-    config = _CONFIG.value
-    workdir = _workdir.Workdir(pathlib.Path(_WORKDIR.value))
-    workdir.check(config)
-    summary = workdir.read_summary()
+  with _signals.StopSignals() as stop:
+    with _cli.exit_on(ValueError, OSError):
+      config = _CONFIG.value
+      workdir = _workdir.Workdir(pathlib.Path(_WORKDIR.value))
+      workdir.check(config)
+      summary = workdir.read_summary()
+      if summary is None:
+        experiment = _build.build(config)
+        workdir.claim(config)
     if summary is None:
-      experiment = _build.build(config)
-      workdir.claim(config)
-  if summary is None:
-    # An image is decoded when it is drawn, and a disk fills up when it does.
-    with _cli.exit_on(data.ImageError, OSError):
-      summary = run(experiment, workdir)
-  _summary.show(summary)
+      # An image is decoded when it is drawn; a disk fills up when it does.
+      with _cli.exit_on(
+          data.ImageError,
+          OSError,
+          checkpoint.CheckpointError,
+          _workdir.WorkdirError,
+      ):
+        summary = run(experiment, workdir, stop=stop)
+    if summary is not None:
+      _summary.show(summary)
 
 
 def run(
-    experiment: _build.Experiment, workdir: _workdir.Workdir
-) -> dict[str, Any]:
+    experiment: _build.Experiment,
+    workdir: _workdir.Workdir,
+    *,
+    stop: _signals.StopSignals | None = None,
+) -> dict[str, Any] | None:
   """Trains from the last checkpoint, or from the start.
 
   Args:
     experiment: The run.
     workdir: Its folder, claimed.
+    stop: Asked after each step; None for a run that no signal stops.
 
   Returns:
-    The summary, which is also in the folder.
+    The summary, which is also in the folder; None if a signal stopped the run.
   """
-  experiment, state, train_seconds = fit(experiment, workdir)
+  experiment, state, train_seconds = fit(experiment, workdir, stop=stop)
+  if int(state.step) < experiment.mechanism.num_steps:
+    return None
   summary = _summary.summarise(experiment, state, train_seconds=train_seconds)
   workdir.write_summary(summary)
   return summary
@@ -65,6 +91,7 @@ def fit(
     experiment: _build.Experiment,
     workdir: _workdir.Workdir,
     *,
+    stop: _signals.StopSignals | None = None,
     build_fn: Callable[..., _build.Experiment] = _build.build,
 ) -> tuple[_build.Experiment, _loop.TrainState, float]:
   """Does the training of `run`, and sums nothing up.
@@ -72,39 +99,88 @@ def fit(
   Args:
     experiment: The run.
     workdir: Its folder, claimed.
+    stop: As in `run`.
     build_fn: `build_fn(config, run_key=...)` makes the experiment again, for a
       resumed run whose key the checkpoint alone knows.
 
   Returns:
-    The experiment that was run, its last state, and seconds of training.
+    The experiment that was run, its last state, and seconds of training. If a
+    signal stopped it, the state's step is not yet the last.
   """
-  num_steps = experiment.mechanism.num_steps
-  every = experiment.config.save_every or max(1, num_steps // _SAVES_A_RUN)
-  with checkpoint.Checkpoints(workdir.checkpoints) as checkpoints:
-    experiment, start = _resume(experiment, checkpoints, build_fn)
-    state, step = start, int(start.step)
+  with (
+      workdir.lock(),
+      checkpoint.Checkpoints(workdir.checkpoints) as checkpoints,
+  ):
+    experiment, state = _resume.start(
+        experiment, workdir, checkpoints, build_fn=build_fn
+    )
+    step, num_steps = int(state.step), experiment.mechanism.num_steps
+    begun_before = workdir.read_steps_begun()
     workdir.keep_metrics_until(step)
+    facts, is_due = _resume.facts(experiment), _save_times(experiment)
     with _log.RunLog(experiment, workdir, initial_step=step) as log:
-      for state, loss in _loop.train(experiment, start):
-        step += 1
+      for new_state, loss in _steps(experiment, state, workdir):
+        state, step = new_state, step + 1
         log.record(step, loss)
-        if step % every == 0 or step == num_steps:
-          checkpoints.save(step, state._asdict())
+        stopping = stop is not None and stop.requested
+        if stopping or step == num_steps or is_due(step):
+          checkpoints.save(step, state._asdict(), facts=facts)
+        if stopping:
+          break
+    checkpoints.wait()
+    if step < num_steps:
+      workdir.write_steps_begun(max(step, begun_before))
+      _say_to_be_continued(experiment, workdir, step)
   return experiment, state, log.train_seconds()
 
 
-def _resume(experiment, checkpoints, build_fn):
-  """Returns the experiment and state to go on with."""
-  state = _loop.init_state(experiment)
-  restored = checkpoints.restore_latest(state._asdict())
-  if restored is None:
-    return experiment, state
-  state = _loop.TrainState(**restored[1])
-  if experiment.config.seed is None:
-    # What it began with, known to the checkpoint alone.
-    run_key = root_key.RootKey.from_words(state.run_key)
-    experiment = build_fn(experiment.config, run_key=run_key)
-  return experiment, state
+def _steps(
+    experiment: _build.Experiment,
+    state: _loop.TrainState,
+    workdir: _workdir.Workdir,
+) -> Iterator[tuple[_loop.TrainState, jax.Array]]:
+  """Yields from the loop; steps are written down before they are taken.
+
+  In blocks, so that it costs one small file a line of the log: after a kill,
+  up to a block too many count as taken.
+  """
+  num_steps = experiment.mechanism.num_steps
+  block = _log.steps_between_lines(experiment)
+  begun = workdir.read_steps_begun()
+  updates = _loop.train(experiment, state)
+  for step in range(int(state.step), num_steps):
+    if step >= begun:
+      begun = min(num_steps, (step // block + 1) * block)
+      workdir.write_steps_begun(begun)
+    yield next(updates)
+
+
+def _save_times(experiment):
+  """Returns `is_due(step)`: by steps, and by the clock if steps are slow."""
+  num_steps = experiment.mechanism.num_steps
+  every = experiment.config.save_every or max(1, num_steps // _SAVES_A_RUN)
+  last = time.monotonic()
+
+  def is_due(step):
+    nonlocal last
+    now = time.monotonic()
+    if step % every and now - last < _SECONDS_BETWEEN_SAVES:
+      return False
+    last = now
+    return True
+
+  return is_due
+
+
+def _say_to_be_continued(experiment, workdir, step) -> None:
+  begun = workdir.read_steps_begun()
+  epsilon = _resume.epsilon_spent(experiment, begun)
+  print(
+      f"to be continued: saved after step {step} of"
+      f" {experiment.mechanism.num_steps}. Spent so far, by {begun} steps:"
+      f" ({_summary.rounded_up(epsilon)}, {experiment.config.dp.delta:g})-DP."
+      " The same command goes on."
+  )
 
 
 if __name__ == "__main__":

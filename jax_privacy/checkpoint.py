@@ -1,9 +1,13 @@
 """Saves everything a run needs to go on, as one, and reads it back.
 
-The invariant: a checkpoint is whole or absent. Orbax writes it beside its final
-place and renames it last, so a run killed while saving still has the one
-before. PRNG keys are saved with the rest: a checkpoint holds the noise key and
-is as secret as the data.
+The invariant: a checkpoint that is read back is, to the bit, one that was
+saved. Orbax writes it beside its final place and renames it last, so a run
+killed while saving still has the one before; a digest of every array is saved
+with it, since Orbax alone gives back flipped bits as if they were right. What
+cannot be read as it was saved is set aside, and the one before it is used.
+
+PRNG keys are saved with the rest: a checkpoint holds the noise key and is as
+secret as the data.
 
 Example:
   >>> import tempfile, jax, jax.numpy as jnp
@@ -11,48 +15,128 @@ Example:
   >>> state = {"params": {"w": jnp.ones(3)}, "key": jax.random.key(0)}
   >>> like = {"params": state["params"]}  # A part of what was saved will do.
   >>> with checkpoint.Checkpoints(tempfile.mkdtemp()) as checkpoints:
-  ...   checkpoints.save(7, state)
-  ...   step, restored = checkpoints.restore_latest(like)
-  >>> print(step, restored["params"]["w"])
-  7 [1. 1. 1.]
+  ...   checkpoints.save(7, state, facts={"learning_rate": 0.1})
+  ...   restored = checkpoints.restore_latest(like)
+  >>> print(restored.step, restored.state["params"]["w"], restored.facts)
+  7 [1. 1. 1.] {'learning_rate': 0.1}
 """
 
+import hashlib
+import itertools
+import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from jax_privacy import _validate
+
+_RECORD = "record"  # The item that describes the others.
+
+
+class CheckpointError(Exception):
+  """A checkpoint could not be written, or none could be read."""
+
+
+class Restored(NamedTuple):
+  """What `restore_latest` found.
+
+  Attributes:
+    step: Of the checkpoint.
+    state: The named pytrees that were asked for.
+    facts: As given to `save`.
+    damaged: One line for each newer checkpoint that could not be read.
+  """
+
+  step: int
+  state: dict[str, Any]
+  facts: dict[str, Any]
+  damaged: tuple[str, ...]
 
 
 class Checkpoints:
   """The checkpoints of one run, in a folder of their own.
 
   Args:
-    directory: Made if it does not exist.
-    keep: How many of the newest to keep.
+    directory: Made if it does not exist, unless `read_only`.
+    keep: How many of the newest to keep. Two at least let a run go on when the
+      newest is damaged.
+    read_only: Touch nothing: for looking at a run that may be going on.
   """
 
-  def __init__(self, directory: str | os.PathLike[str], *, keep: int = 2):
+  def __init__(
+      self,
+      directory: str | os.PathLike[str],
+      *,
+      keep: int = 2,
+      read_only: bool = False,
+  ):
     _validate.integer("keep", keep, at_least=1)
-    self._manager = ocp.CheckpointManager(
-        pathlib.Path(directory).absolute(),
-        options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+    self._path = pathlib.Path(directory).absolute()
+    self._read_only = read_only
+    self._saving: int | None = None
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=None if read_only else keep,
+        create=not read_only,
+        read_only=read_only,
+        cleanup_tmp_directories=not read_only,  # Of a save that was killed.
     )
+    self._manager = ocp.CheckpointManager(self._path, options=options)
 
-  def save(self, step: int, state: Mapping[str, Any]) -> None:
-    """Saves named pytrees of arrays or PRNG keys; returns once on disk."""
+  def save(
+      self,
+      step: int,
+      state: Mapping[str, Any],
+      *,
+      facts: Mapping[str, Any] | None = None,
+  ) -> None:
+    """Copies named pytrees of arrays or PRNG keys, and writes them meanwhile.
+
+    The state may be donated or changed once this returns; the writing goes on
+    in the background, until `wait` or the next `save`.
+
+    Args:
+      step: Above that of every checkpoint there is.
+      state: Names to pytrees.
+      facts: What JSON can hold, given back with the state.
+
+    Raises:
+      ValueError: If the step is not above the others.
+      CheckpointError: If this or the one before could not be written.
+    """
+    self.wait()
+    record = {
+        "facts": dict(facts or {}),
+        "items": {name: _describe(tree) for name, tree in state.items()},
+    }
+    record["sha256"] = _json_sha256(record)
     items = {k: ocp.args.StandardSave([v]) for k, v in state.items()}
-    self._manager.save(step, args=ocp.args.Composite(**items))
-    self._manager.wait_until_finished()
+    items[_RECORD] = ocp.args.JsonSave(record)
+    self._saving = step
+    with self._writing():
+      saved = self._manager.save(step, args=ocp.args.Composite(**items))
+    if not saved:  # Orbax's way of refusing a step that is not the newest.
+      newest = self._manager.latest_step()
+      _validate.fail("step", f"above the newest checkpoint's, {newest}", step)
 
-  def restore_latest(
-      self, like: Mapping[str, Any]
-  ) -> tuple[int, dict[str, Any]] | None:
-    """Returns the newest (step, state), or None where nothing was saved.
+  def wait(self) -> None:
+    """Returns once the last checkpoint is on disk.
+
+    Raises:
+      CheckpointError: If it could not be written.
+    """
+    with self._writing():
+      self._manager.wait_until_finished()
+
+  def restore_latest(self, like: Mapping[str, Any]) -> Restored | None:
+    """Returns the newest checkpoint that can be read, None if there is none.
+
+    A newer one that cannot be, or holds other bits than were saved, is renamed
+    STEP.damaged1, so that its step can be saved again.
 
     Args:
       like: For each name to read, a pytree of the structure, shapes and dtypes
@@ -60,10 +144,50 @@ class Checkpoints:
 
     Raises:
       ValueError: If what was saved has another structure.
+      CheckpointError: If there are checkpoints, and none can be read.
     """
-    step = self._manager.latest_step()
-    if step is None:
-      return None
+    damaged = []
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      try:
+        record = self._read_record(step)
+        _check_structure(record, like, where=self._path / str(step))
+        state = self._read(step, record, like)
+      except _StructureError as error:
+        raise ValueError(str(error)) from None
+      except Exception as error:  # Orbax raises anything, `Exception` too.
+        damaged.append(_reason(self._path / str(step), error))
+        self._set_aside(step)
+      else:
+        return Restored(step, state, record["facts"], tuple(damaged))
+    if damaged:
+      raise CheckpointError(
+          "checkpoints must hold one that can be read, got only damaged ones: "
+          + " ".join(damaged)
+      )
+    return None
+
+  def close(self) -> None:
+    """Waits for what is being written, and lets go of the folder."""
+    with self._writing():
+      self._manager.close()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused):
+    self.close()
+
+  def _writing(self):
+    return _Writing(self._path, self._saving)
+
+  def _read_record(self, step) -> dict[str, Any]:
+    args = ocp.args.Composite(**{_RECORD: ocp.args.JsonRestore()})
+    record = dict(self._manager.restore(step, args=args)[_RECORD])
+    if record.pop("sha256") != _json_sha256(record):
+      raise ValueError("its record is not what was saved")
+    return record
+
+  def _read(self, step, record, like) -> dict[str, Any]:
     items = {
         name: ocp.args.StandardRestore(
             jax.tree.map(ocp.utils.to_shape_dtype_struct, [tree])
@@ -71,14 +195,88 @@ class Checkpoints:
         for name, tree in like.items()
     }
     restored = self._manager.restore(step, args=ocp.args.Composite(**items))
-    return step, {name: restored[name][0] for name in like}
+    state = {name: restored[name][0] for name in like}
+    for name, tree in state.items():
+      if tree_sha256(tree) != record["items"][name]["sha256"]:
+        raise ValueError(f"the bits of {name} are not those that were saved")
+    return state
 
-  def close(self) -> None:
-    """Waits for what is being written, and lets go of the folder."""
-    self._manager.close()
+  def _set_aside(self, step) -> None:
+    if self._read_only:
+      return
+    names = (f"{step}.damaged{number}" for number in itertools.count(1))
+    aside = next(p for p in map(self._path.joinpath, names) if not p.exists())
+    (self._path / str(step)).rename(aside)
+    self._manager.reload()
+
+
+def tree_sha256(tree: Any) -> str:
+  """Returns a digest of the names, shapes, dtypes and bits of a pytree."""
+  digest = hashlib.sha256()
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      leaf = jax.random.key_data(leaf)
+    array = np.asarray(leaf)
+    name = jax.tree_util.keystr(path)
+    digest.update(f"{name} {array.shape} {array.dtype}\n".encode())
+    digest.update(np.ascontiguousarray(array).tobytes())
+  return digest.hexdigest()
+
+
+class _StructureError(ValueError):
+  """Another model, not a damaged file: going back would not help."""
+
+
+class _Writing:
+  """A context in which whatever Orbax raises becomes a CheckpointError."""
+
+  def __init__(self, path, step):
+    self._path, self._step = path, step
 
   def __enter__(self):
     return self
 
-  def __exit__(self, *unused):
-    self.close()
+  def __exit__(self, kind, error, traceback):
+    # A full disk comes as ValueError, RuntimeError or OSError, by what met it.
+    if isinstance(error, Exception):
+      raise CheckpointError(
+          f"checkpoint of step {self._step} must be written whole to"
+          f" {self._path}, got {_first_line(error)}"
+      ) from error
+
+
+def _leaves(tree) -> dict[str, list[Any]]:
+  """Returns [shape, dtype] by the name of each leaf."""
+  return {
+      jax.tree_util.keystr(path): [list(leaf.shape), str(leaf.dtype)]
+      for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
+def _describe(tree) -> dict[str, Any]:
+  return {"leaves": _leaves(tree), "sha256": tree_sha256(tree)}
+
+
+def _check_structure(record, like, *, where) -> None:
+  for name, tree in like.items():
+    saved = record["items"].get(name, {"leaves": {}})["leaves"]
+    wanted = _leaves(tree)
+    for leaf in sorted(saved.keys() | wanted.keys()):
+      if saved.get(leaf) != wanted.get(leaf):
+        raise _StructureError(
+            f"checkpoint must hold {name}{leaf} as {wanted.get(leaf)}, got"
+            f" {saved.get(leaf)} in {where}."
+        )
+
+
+def _json_sha256(value) -> str:
+  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _reason(path, error) -> str:
+  return f"{path}: {type(error).__name__}: {_first_line(error)}"
+
+
+def _first_line(error) -> str:
+  text = str(error).strip() or type(error).__name__
+  return text.splitlines()[0][:300]

@@ -2,9 +2,27 @@
 
 Strict promotion makes an unintended broadcast or a silent change of dtype an
 error here, so that none can hide in the library.
+
+Compiled programs are kept in a folder of their own for the length of one
+session of tests: many runs of the launcher compile the same ones. What is kept
+is the machine code, so no number can differ.
 """
 
-import jax
+import atexit
+import os
+import shutil
+import tempfile
+
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+  _folder = tempfile.mkdtemp(prefix="compiled-")
+  atexit.register(shutil.rmtree, _folder, ignore_errors=True)
+  # Workers and commands that tests start inherit these; JAX reads them when it
+  # is imported.
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = _folder
+  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+  os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+import jax  # noqa: E402  (After its environment is set.)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -2,9 +2,6 @@
 
 import base64
 import json
-import signal
-import subprocess
-import sys
 
 import gaussian
 import jax
@@ -13,7 +10,7 @@ import numpy as np
 import pytest
 
 import accounting
-from experiments import _build, _loop, _summary, _workdir
+from experiments import _build, _loop, _summary
 from jax_privacy import checkpoint, root_key
 
 
@@ -36,50 +33,6 @@ def test_without_a_seed_no_two_runs_are_alike(tmp_path):
   ]
   assert summaries[0]["seed"] is None
   assert summaries[0]["params_sha256"] != summaries[1]["params_sha256"]
-
-
-@pytest.mark.parametrize(
-    "seed, secure, grid_scale", [(0, False, None), (None, True, 10**5)]
-)
-def test_a_resumed_run_ends_with_the_same_bits(
-    tmp_path, seed, secure, grid_scale, monkeypatch
-):
-  config = launch.config(
-      seed=seed,
-      dp__secure_random=secure,
-      dp__grid_scale=grid_scale,
-      train__num_steps=8,
-      save_every=2,
-      log_every=1,
-  )
-  if seed is None:  # The same key for the unbroken run and the broken one.
-    monkeypatch.setattr(root_key.secrets, "token_bytes", b"1234".zfill)
-  whole = launch.run(config, tmp_path / "whole")
-
-  class KilledError(Exception):
-    pass
-
-  real_train = _loop.train
-
-  def killed_after_five(experiment, state):
-    for i, item in enumerate(real_train(experiment, state)):
-      if i == 5:
-        raise KilledError
-      yield item
-
-  with monkeypatch.context() as patched:
-    patched.setattr(_loop, "train", killed_after_five)
-    with pytest.raises(KilledError):
-      launch.run(config, tmp_path / "broken")
-  assert not (tmp_path / "broken" / "summary.json").exists()
-  if seed is None:  # Only the checkpoint knows the key now.
-    monkeypatch.setattr(root_key.secrets, "token_bytes", b"999".zfill)
-  resumed = launch.run(config, tmp_path / "broken")
-  assert resumed["params_sha256"] == whole["params_sha256"]
-  assert resumed["epsilon"] == whole["epsilon"]
-  assert resumed["generator"] == ("chacha20" if secure else "threefry")
-  assert resumed["grid_scale"] == grid_scale
-  assert [m["step"] for m in _metrics(tmp_path / "broken")] == list(range(1, 9))
 
 
 def _forms(secret):
@@ -130,8 +83,8 @@ def test_the_root_is_in_the_checkpoint_and_nowhere_else(
   assert not _leaks(tmp_path / "run", printed, root)
   with checkpoint.Checkpoints(tmp_path / "run" / "checkpoints") as saved:
     like = {"run_key": jax.ShapeDtypeStruct((4,), np.uint32)}
-    _, state = saved.restore_latest(like)
-  assert root_key.RootKey.from_words(state["run_key"]) == root
+    restored = saved.restore_latest(like)
+  assert root_key.RootKey.from_words(restored.state["run_key"]) == root
   # The same search finds what is planted.
   for text in (
       f'{{"seed": {int.from_bytes(secret, "little")}}}',
@@ -361,84 +314,3 @@ def test_bad_fields_are_named(fields, message):
 def test_delta_of_one_over_n_is_warned_of():
   with pytest.warns(UserWarning, match="delta"):
     _build.build(launch.config(dp__delta=0.01))
-
-
-def test_another_config_in_the_workdir_is_refused(tmp_path):
-  workdir = _workdir.Workdir(tmp_path / "run")
-  workdir.claim(launch.config())
-  other = launch.config(dp__epsilon=5.0, train__learning_rate=0.1)
-  with pytest.raises(
-      ValueError, match="differs in dp.epsilon, train.learning_rate"
-  ):
-    workdir.claim(other)
-  foreign = tmp_path / "foreign"
-  foreign.mkdir()
-  (foreign / "thesis.tex").write_text("")
-  with pytest.raises(ValueError, match="which holds other files"):
-    _workdir.Workdir(foreign).claim(other)
-  assert not (foreign / "config.json").exists()
-
-
-def test_half_written_metrics_are_read_as_far_as_they_go(tmp_path):
-  workdir = _workdir.Workdir(tmp_path)
-  for step in (1, 2, 3):
-    workdir.append_metrics({"step": step})
-  with open(tmp_path / "metrics.jsonl", "a") as file:
-    file.write('{"step": 4, "epsil')
-  assert [m["step"] for m in workdir.read_metrics()] == [1, 2, 3]
-  workdir.keep_metrics_until(2)
-  assert [m["step"] for m in workdir.read_metrics()] == [1, 2]
-  (tmp_path / "metrics.jsonl").write_text('{"st\n{"step": 1}\n')
-  with pytest.raises(ValueError, match="must hold JSON lines"):
-    workdir.read_metrics()
-  (tmp_path / "summary.json").write_text("[1, 2")
-  with pytest.raises(ValueError, match="summary.json must hold JSON"):
-    workdir.read_summary()
-
-
-def test_digest_sees_names_shapes_types_and_bits():
-  base = {"a": np.zeros((2, 3), np.float32)}
-  others = [
-      {"b": np.zeros((2, 3), np.float32)},
-      {"a": np.zeros((3, 2), np.float32)},
-      {"a": np.zeros((2, 3), np.float16)},
-      {"a": np.full((2, 3), -0.0, np.float32)},
-  ]
-  digests = {_workdir.params_sha256(x) for x in [base, *others]}
-  assert len(digests) == 5
-  assert _workdir.params_sha256(base) == _workdir.params_sha256(
-      {"a": np.zeros((2, 3), np.float32)}
-  )
-
-
-def test_a_killed_run_leaves_no_summary_and_ends_with_the_same_bits(tmp_path):
-  flags = [
-      "--config=configs/digits_cnn.py:smoke=True",
-      "--config.train.num_steps=600",
-      "--config.save_every=20",
-      "--config.log_every=20",
-  ]
-  path = tmp_path / "run"
-  process = subprocess.Popen(
-      [sys.executable, "-m", "experiments.train", *flags, f"--workdir={path}"],
-      cwd=launch.ROOT,
-      stdout=subprocess.PIPE,
-      text=True,
-  )
-  for line in process.stdout:  # Killed in the middle.
-    if line.startswith("step 60/"):
-      break
-  process.send_signal(signal.SIGKILL)
-  process.communicate()
-  names = {entry.name for entry in path.iterdir()}
-  assert "summary.json" not in names and "config.json" in names
-  assert not any(name.endswith(".partial") for name in names)
-
-  digests = []
-  for workdir in (path, tmp_path / "whole"):
-    done = launch.command("experiments.train", *flags, f"--workdir={workdir}")
-    assert done.returncode == 0, done.stderr
-    summary = json.loads((workdir / "summary.json").read_text())
-    digests.append(summary["params_sha256"])
-    assert [m["step"] for m in _metrics(workdir)] == [*range(20, 601, 20)]
-  assert digests[0] == digests[1]

@@ -1,0 +1,145 @@
+"""Goes on with a run, as the same run or not at all.
+
+The invariant: no noise is drawn before what it is derived from is on disk, and
+a step is taken again only with the same noise on the same config, mechanism
+and data set. It then has the same result, to the bit, and costs no privacy
+beyond what it cost the first time.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import accounting
+from experiments import _build, _loop, _summary, _workdir
+from jax_privacy import checkpoint, root_key
+
+# Other versions of these may draw other bits from the same key.
+_RANDOM_PACKAGES = ("jax", "jaxlib", "numpy")
+
+
+def facts(experiment: _build.Experiment) -> dict[str, Any]:
+  """Returns what makes a run this run; saved with every checkpoint.
+
+  Nothing is computed from the examples: a data set's identity is its stated
+  description.
+  """
+  config, source = experiment.config, experiment.train_source
+  data_set = {
+      "source": config.data.source,
+      "options": _workdir.plain(config.data.options),
+      "train_split": config.data.train_split,
+      "num_examples": source.num_examples,
+      "label_names": list(source.label_names),
+      "image_shape": list(source.image_shape),
+  }
+  return {
+      "config_sha256": _workdir.json_sha256(_workdir.plain(config)),
+      "data_sha256": _workdir.json_sha256(data_set),
+      "mechanism": experiment.mechanism.to_dict(),
+      "versions": _summary.versions(),
+  }
+
+
+def start(
+    experiment: _build.Experiment,
+    workdir: _workdir.Workdir,
+    checkpoints: checkpoint.Checkpoints,
+    *,
+    build_fn: Callable[..., _build.Experiment] = _build.build,
+) -> tuple[_build.Experiment, _loop.TrainState]:
+  """Returns the experiment and the state to go on with, and says which.
+
+  Args:
+    experiment: The run; with `seed=None`, of a key that may be replaced.
+    workdir: Its folder.
+    checkpoints: Its checkpoints. If there are none, the first is saved.
+    build_fn: `build_fn(config, run_key=...)` makes the experiment again.
+
+  Raises:
+    WorkdirError: If the checkpoint is of another run, or steps would be taken
+      again with other noise.
+    CheckpointError: If there are checkpoints, and none can be read.
+  """
+  state, mine = _loop.init_state(experiment), facts(experiment)
+  begun = workdir.read_steps_begun()
+  restored = checkpoints.restore_latest(state._asdict())
+  if restored is None:
+    if begun and experiment.config.seed is None:
+      raise _workdir.WorkdirError(
+          f"workdir must hold the checkpoint with the run's key, got"
+          f" {workdir.path} without, after {begun} steps were begun: with"
+          " another key they would cost their privacy twice."
+      )
+    _say(0, begun, experiment)
+    checkpoints.save(0, state._asdict(), facts=mine)
+    checkpoints.wait()
+    return experiment, state
+  for line in restored.damaged:
+    print(f"warning: a damaged checkpoint was set aside: {line}", flush=True)
+  _check_same_run(restored.facts, mine, workdir)
+  _check_versions(restored, mine, begun)
+  _say(restored.step, begun, experiment)
+  state = _loop.TrainState(**restored.state)
+  if experiment.config.seed is None:
+    # What it began with, known to the checkpoint alone.
+    run_key = root_key.RootKey.from_words(state.run_key)
+    experiment = build_fn(experiment.config, run_key=run_key)
+  return experiment, state
+
+
+def epsilon_spent(experiment: _build.Experiment, num_steps: int) -> float:
+  """Returns the epsilon of so many steps of the run."""
+  if not num_steps:
+    return 0.0
+  fields = experiment.mechanism.to_dict() | {"num_steps": num_steps}
+  return accounting.epsilon(
+      accounting.Mechanism.from_dict(fields),
+      delta=experiment.config.dp.delta,
+      accountant=experiment.config.dp.accountant,
+  )
+
+
+def _check_same_run(saved, mine, workdir) -> None:
+  for key, name in (("config_sha256", "config"), ("data_sha256", "data set")):
+    if saved.get(key) != mine[key]:
+      raise _workdir.WorkdirError(
+          f"workdir must hold checkpoints of this {name}, got those of another"
+          f" in {workdir.path}: {key} {saved.get(key)}, not {mine[key]}."
+      )
+  theirs = saved.get("mechanism")
+  names = sorted(_workdir.differing_fields(theirs, mine["mechanism"]))
+  if names:
+    raise _workdir.WorkdirError(
+        f"workdir must hold checkpoints of this mechanism, got {workdir.path},"
+        f" which differs in {', '.join(names)}: {theirs}, not"
+        f" {mine['mechanism']}."
+    )
+
+
+def _check_versions(restored, mine, begun) -> None:
+  """Refuses to redraw a lost step's noise by a library that may differ."""
+  theirs = restored.facts.get("versions", {})
+  changed = [
+      f"{name} {theirs.get(name)} (now {mine['versions'][name]})"
+      for name in _RANDOM_PACKAGES
+      if theirs.get(name) != mine["versions"][name]
+  ]
+  if changed and begun > restored.step:
+    raise _workdir.WorkdirError(
+        f"Steps {restored.step + 1} to {begun} were begun and lost, and must be"
+        f" taken again with the versions that took them, got"
+        f" {', '.join(changed)}: other noise would cost their privacy twice."
+    )
+  if changed:
+    print(f"warning: saved with {', '.join(changed)}.", flush=True)
+
+
+def _say(step, begun, experiment) -> None:
+  if not begun:
+    return
+  lost = f"; {begun - step} are taken again, with the same noise"
+  print(
+      f"going on after step {step} of {experiment.mechanism.num_steps}"
+      f" ({begun} begun{lost if begun > step else ''})",
+      flush=True,
+  )

@@ -1,0 +1,279 @@
+"""A run that was stopped goes on as the same run, or not at all.
+
+Stops are planted in this process here; test_kill.py kills real ones.
+"""
+
+import json
+import os
+import shutil
+import signal
+
+import launch
+import pytest
+
+import accounting
+from experiments import _build, _loop, _resume, _signals, _workdir, train
+from jax_privacy import checkpoint, root_key
+
+
+class KilledError(Exception):
+  """Stands for the end of the process."""
+
+
+def _config(**fields):
+  fields = {"train__num_steps": 8, "save_every": 2, "log_every": 1} | fields
+  return launch.config(**fields)
+
+
+def _stop_after(monkeypatch, num_steps, act):
+  """Lets `act` happen once so many steps are done, before the next."""
+  real_train = _loop.train
+
+  def stopped(experiment, state):
+    for i, item in enumerate(real_train(experiment, state)):
+      if i == num_steps:
+        act()
+      yield item
+
+  monkeypatch.setattr(_loop, "train", stopped)
+
+
+def _kill():
+  raise KilledError
+
+
+def _break_after(monkeypatch, num_steps, config, path):
+  with monkeypatch.context() as patched:
+    _stop_after(patched, num_steps, _kill)
+    with pytest.raises(KilledError):
+      launch.run(config, path)
+
+
+def _metrics(path):
+  lines = (path / "metrics.jsonl").read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def _newest(path):
+  return max(int(p.name) for p in (path / "checkpoints").iterdir())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  """The summary of the run that nothing stopped."""
+  return launch.run(_config(), tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+  """The folder of a run that was killed in its sixth step."""
+  path = tmp_path_factory.mktemp("broken")
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    _break_after(monkeypatch, 5, _config(), path)
+  return path
+
+
+@pytest.fixture
+def copy(broken, tmp_path):
+  """A copy of it, to go on with."""
+  return shutil.copytree(broken, tmp_path / "run")
+
+
+def test_a_resumed_run_ends_with_the_same_bits(whole, copy):
+  assert not (copy / "summary.json").exists()
+  assert launch.run(_config(), copy)["params_sha256"] == whole["params_sha256"]
+  assert [m["step"] for m in _metrics(copy)] == list(range(1, 9))
+
+
+@pytest.mark.parametrize("secure, grid_scale", [(False, None), (True, 10**5)])
+def test_without_a_seed_the_checkpoint_has_the_key(
+    tmp_path, monkeypatch, secure, grid_scale
+):
+  config = _config(
+      seed=None, dp__secure_random=secure, dp__grid_scale=grid_scale
+  )
+  # The same key for the unbroken run and the broken one, and then another.
+  monkeypatch.setattr(root_key.secrets, "token_bytes", b"1234".zfill)
+  whole = launch.run(config, tmp_path / "whole")
+  _break_after(monkeypatch, 1, config, tmp_path / "run")
+  monkeypatch.setattr(root_key.secrets, "token_bytes", b"999".zfill)
+  # Killed in its second step, it has the checkpoint from before the first.
+  assert _newest(tmp_path / "run") == 0
+  resumed = launch.run(config, tmp_path / "run")
+  assert resumed["params_sha256"] == whole["params_sha256"]
+  assert resumed["generator"] == ("chacha20" if secure else "threefry")
+  assert resumed["grid_scale"] == grid_scale
+
+
+def test_steps_begun_and_lost_are_counted(copy):
+  # Saved after step 4, killed in step 6: six steps' noise was drawn.
+  assert _workdir.Workdir(copy).read_steps_begun() == 6
+  experiment = _build.build(_config())
+  launch.run(_config(), copy)
+
+  def epsilon(num_steps):
+    return pytest.approx(_resume.epsilon_spent(experiment, num_steps), abs=1e-6)
+
+  told = {m["step"]: m["epsilon"] for m in _metrics(copy)}
+  assert told[4] == epsilon(4)  # Told before the kill.
+  assert told[5] == told[6] == epsilon(6)  # Told after it.
+  assert told[8] == epsilon(8)
+
+
+def test_epsilon_spent_is_that_of_the_steps():
+  experiment = _build.build(_config())
+  mechanism = experiment.mechanism
+  assert _resume.epsilon_spent(experiment, 0) == 0
+  whole = accounting.epsilon(mechanism, delta=1e-4)
+  assert _resume.epsilon_spent(experiment, mechanism.num_steps) == whole
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_says_so(
+    whole, tmp_path, monkeypatch, capsys, number
+):
+  config = _config(save_every=100)
+  experiment, workdir = _build.build(config), _workdir.Workdir(tmp_path)
+  workdir.claim(config)
+  before = signal.getsignal(number)
+  with monkeypatch.context() as patched, _signals.StopSignals() as stop:
+    _stop_after(patched, 2, lambda: os.kill(os.getpid(), number))
+    assert train.run(experiment, workdir, stop=stop) is None
+  assert signal.getsignal(number) is before
+  said = capsys.readouterr().out
+  epsilon = _resume.epsilon_spent(experiment, 3)
+  assert "to be continued: saved after step 3 of 8" in said
+  assert f"by 3 steps: ({epsilon:.1f}"[:-1] in said
+  assert _newest(tmp_path) == 3 and workdir.read_steps_begun() == 3
+  resumed = launch.run(config, tmp_path)
+  assert resumed["params_sha256"] == whole["params_sha256"]
+
+
+def test_a_second_signal_is_not_caught():
+  before = signal.getsignal(signal.SIGTERM)
+  with _signals.StopSignals() as stop:
+    assert not stop.requested
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.requested
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_damaged_checkpoint_is_not_used(whole, copy, capsys):
+  for file in (copy / "checkpoints" / "4" / "params" / "d").iterdir():
+    file.write_bytes(file.read_bytes()[:-20])
+  resumed = launch.run(_config(), copy)
+  said = capsys.readouterr().out
+  assert "warning: a damaged checkpoint was set aside" in said
+  assert "going on after step 2 of 8 (6 begun; 4 are taken again" in said
+  assert resumed["params_sha256"] == whole["params_sha256"]
+  assert [m["step"] for m in _metrics(copy)] == list(range(1, 9))
+  assert (copy / "checkpoints" / "4.damaged1").exists()
+
+
+def _damage_all(path):
+  for step in (path / "checkpoints").iterdir():
+    (step / "record" / "metadata").write_text("{")
+
+
+def test_without_any_good_checkpoint_a_seeded_run_begins_again(whole, copy):
+  _damage_all(copy)
+  with pytest.raises(checkpoint.CheckpointError, match="only damaged ones"):
+    launch.run(_config(), copy)
+  resumed = launch.run(_config(), copy)  # They are set aside now.
+  assert resumed["params_sha256"] == whole["params_sha256"]
+  assert all(m["epsilon"] > 0 for m in _metrics(copy))
+
+
+def test_without_any_good_checkpoint_a_lost_key_is_an_error(
+    tmp_path, monkeypatch
+):
+  _break_after(monkeypatch, 3, _config(seed=None), tmp_path)
+  _damage_all(tmp_path)
+  with pytest.raises(checkpoint.CheckpointError, match="only damaged ones"):
+    launch.run(_config(seed=None), tmp_path)
+  with pytest.raises(_workdir.WorkdirError, match="cost their privacy twice"):
+    launch.run(_config(seed=None), tmp_path)
+
+
+def _refusal(path, config=None):
+  """Goes on in a folder whose config.json does not tell the difference."""
+  config = config or _config()
+  (path / "config.json").unlink()
+  with pytest.raises(_workdir.WorkdirError) as caught:
+    workdir = _workdir.Workdir(path)
+    experiment = _build.build(config)
+    (path / "config.json").write_text(json.dumps(_workdir.plain(config)))
+    train.run(experiment, workdir)
+  return str(caught.value)
+
+
+def test_checkpoints_of_another_config_are_refused(copy):
+  text = _refusal(copy, _config(train__learning_rate=0.1))
+  assert "checkpoints of this config" in text
+
+
+def test_checkpoints_of_another_mechanism_are_refused(copy, monkeypatch):
+  # As if a newer calibration found other noise for the same config.
+  real = accounting.calibrate_noise
+
+  def other(mechanism, **budget):
+    return real(mechanism, **(budget | {"epsilon": 2.0}))
+
+  monkeypatch.setattr(accounting, "calibrate_noise", other)
+  text = _refusal(copy)
+  assert "checkpoints of this mechanism" in text
+  assert "differs in noise_multiplier" in text
+
+
+def test_checkpoints_of_another_data_set_are_refused(copy, monkeypatch):
+  real = _build.build_source
+
+  def other(*args, **kwargs):
+    source = real(*args, **kwargs)
+    source.label_names = tuple(f"digit {i}" for i in range(10))
+    return source
+
+  monkeypatch.setattr(_build, "build_source", other)
+  assert "checkpoints of this data set" in _refusal(copy)
+
+
+def test_other_versions_may_not_redraw_lost_steps(copy, monkeypatch, capsys):
+  real = _resume._summary.versions
+  monkeypatch.setattr(
+      _resume._summary, "versions", lambda: real() | {"jax": "99.0"}
+  )
+  text = _refusal(copy)
+  assert "Steps 5 to 6 were begun and lost" in text and "now 99.0" in text
+  # With nothing lost there is nothing to redraw.
+  _workdir.Workdir(copy).write_steps_begun(4)
+  assert launch.run(_config(), copy)["status"] == "finished"
+  assert "warning: saved with jax" in capsys.readouterr().out
+
+
+def test_no_step_is_taken_before_the_key_is_on_disk(tmp_path, monkeypatch):
+  class DiskError(OSError):
+    pass
+
+  def fail(self, *args, **kwargs):
+    raise DiskError("no space left on device")
+
+  taken = []
+  monkeypatch.setattr(checkpoint.Checkpoints, "save", fail)
+  monkeypatch.setattr(_loop, "train", lambda *args: taken.append(args))
+  with pytest.raises(DiskError):
+    launch.run(_config(), tmp_path)
+  assert not taken and _workdir.Workdir(tmp_path).read_steps_begun() == 0
+
+
+def test_steps_are_written_down_before_they_are_taken(tmp_path, monkeypatch):
+  real, begun = _loop.train, []
+
+  def watched(experiment, state):
+    updates = real(experiment, state)
+    for _ in range(int(state.step), 8):
+      begun.append(_workdir.Workdir(tmp_path).read_steps_begun())
+      yield next(updates)
+
+  monkeypatch.setattr(_loop, "train", watched)
+  launch.run(_config(log_every=3), tmp_path)
+  assert begun == [3, 3, 3, 6, 6, 6, 8, 8]
