@@ -38,7 +38,7 @@ from experiments import (
     _workdir,
     train,  # Its flags --config and --workdir are this command's too.
 )
-from jax_privacy import data, testing
+from jax_privacy import checkpoint, data, testing
 
 _CANARY = flags.DEFINE_enum(
     "canary", "dirac", _canaries.KINDS, "What the attacker looks for."
@@ -60,7 +60,9 @@ _MAX_EXAMPLES = flags.DEFINE_integer(
 def main() -> None:
   """Runs the command line."""
   config = flags.FLAGS.config
-  with _cli.exit_on(ValueError, OSError, data.ImageError):
+  with _cli.exit_on(
+      ValueError, OSError, data.ImageError, checkpoint.CheckpointError
+  ):
     if _REPLAY.value:
       _run_replay(config)
       return
