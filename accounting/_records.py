@@ -8,19 +8,16 @@ Traceback (most recent call last):
 ValueError: workdir must be a folder with summary.json in it, got 'nowhere'.
 """
 
-import json
 import math
 import pathlib
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from accounting import _validate
+from accounting import _json, _validate
 from accounting.epsilon import epsilon
 from accounting.mechanism import Mechanism
 
-# A real one is 2 kB.
-_MAX_BYTES = 1_000_000
 # Epsilon of the same run on another machine, or from an older version.
 _TOLERANCE = 1e-3
 _MAX_SEED = 2**128 - 1
@@ -35,28 +32,12 @@ def read(name: str, folder: pathlib.Path, file_name: str) -> dict[str, Any]:
     file_name: The file in it.
 
   Raises:
-    ValueError: If there is no such file, it is too large, or it is no JSON
-      object; NaN and Infinity are no JSON.
+    ValueError: If there is no such file, or `_json.read` refuses it.
   """
   path = folder / file_name
   if not path.is_file():
     _validate.fail(name, f"a folder with {file_name} in it", str(folder))
-  with path.open("rb") as file:
-    data = file.read(_MAX_BYTES + 1)
-  if len(data) > _MAX_BYTES:
-    _validate.fail(file_name, f"at most {_MAX_BYTES} bytes", len(data))
-  try:
-    parsed = json.loads(data, parse_constant=_no_constant)
-  except (ValueError, RecursionError) as error:
-    reason = str(error)[:100]
-    raise ValueError(f"{file_name} must be valid JSON: {reason}.") from None
-  if not isinstance(parsed, dict):
-    _validate.fail(file_name, "an object", type(parsed).__name__)
-  return parsed
-
-
-def _no_constant(name: str):
-  raise ValueError(f"{name} is no number")
+  return _json.read(path, what=file_name)
 
 
 def check_origin(record: Mapping[str, Any]) -> None:
@@ -109,4 +90,4 @@ def check_agree(
 
 def short(value: Any) -> str:
   """Returns at most 80 characters of a value, for a message."""
-  return repr(value)[:80]
+  return _validate.shown(value)[:80]

@@ -19,11 +19,21 @@ from typing import Any
 # JSON numbers are read as Python integers of any length; beyond 2**53 a float
 # no longer tells neighbours apart, so no count is let through up there.
 _MAX_INTEGER = 2**53
+_MAX_SHOWN = 200
 
 
 def fail(name: str, rule: str, value: Any):
   """Raises the ValueError that every check here raises."""
-  raise ValueError(f"{name} must be {rule}, got {value!r}.")
+  raise ValueError(f"{name} must be {rule}, got {shown(value)}.")
+
+
+def shown(value: Any) -> str:
+  """Returns repr(value) on one line, cut where it is long."""
+  try:
+    text = " ".join(repr(value).split())
+  except (RecursionError, ValueError):  # Too deep; too many digits.
+    return f"a {type(value).__name__} too long to show"
+  return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _is_real(value: Any) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
+_MAX_SHOWN = 100
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -42,10 +43,12 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
     key, _, text = item.partition("=")
     if key not in defaults:
       valid = ", ".join(sorted(defaults))
-      raise ValueError(f"config argument must be one of {valid}, got {key!r}.")
+      raise ValueError(
+          f"config argument must be one of {valid}, got {_shown(key)}."
+      )
     if key in seen:
       raise ValueError(
-          f"config argument {key} must be given once, got {arg!r}."
+          f"config argument {key} must be given once, got {_shown(arg)}."
       )
     seen.add(key)
     values[key] = _convert(key, text, type(defaults[key]))
@@ -57,7 +60,11 @@ def _convert(key: str, text: str, kind: type) -> Any:
     return _BOOLS[text.lower()] if kind is bool else kind(text)
   except (KeyError, ValueError):
     rule = f"config argument {key} must be of type {kind.__name__}"
-    raise ValueError(f"{rule}, got {text!r}.") from None
+    raise ValueError(f"{rule}, got {_shown(text)}.") from None
+
+
+def _shown(text: str) -> str:
+  return repr(text) if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]!r}..."
 
 
 def base() -> ml_collections.ConfigDict:

@@ -20,10 +20,9 @@ import optax
 from flax import nnx
 
 import accounting
+from experiments import _fields
 from jax_privacy import augmult, averaging, data, dp_sgd, models, root_key
 from jax_privacy.data import augment
-
-_EVAL_PARAMS = ("last", "ema")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,16 +95,13 @@ def build(
   Raises:
     ValueError: If a field breaks its rule; the text names it.
   """
-  _check_counts(config)
-  if config.eval.params not in _EVAL_PARAMS:
-    raise ValueError(
-        f"eval.params must be one of {_EVAL_PARAMS}, got"
-        f" {config.eval.params!r}."
+  _fields.check(config)
+  with _fields.named("data.train_split"):
+    train_source = build_source(
+        config, config.data.train_split, num_examples=config.data.num_examples
     )
-  train_source = build_source(
-      config, config.data.train_split, num_examples=config.data.num_examples
-  )
-  test_source = build_source(config, config.data.test_split)
+  with _fields.named("data.test_split"):
+    test_source = build_source(config, config.data.test_split)
   if train_source.label_names != test_source.label_names:
     raise ValueError(
         "data.test_split must have the training split's labels, got"
@@ -117,8 +113,11 @@ def build(
         f" {test_source.image_shape} for {train_source.image_shape}."
     )
   mechanism = build_mechanism(config, train_source.num_examples)
+  _check_physical_batch_size(config, mechanism)
   if run_key is None:
     run_key = make_run_key(config)
+  with _fields.named("train.ema_decay"):
+    ema = averaging.ema(config.train.ema_decay)
   private_key = run_key.child("private")
   model = build_model(config, train_source, run_key.prng_key("parameters"))
   loss_fn = build_loss(config, model)
@@ -132,7 +131,7 @@ def build(
       private=build_private(
           config, loss_fn, optimizer, mechanism, key=private_key
       ),
-      ema=averaging.ema(config.train.ema_decay),
+      ema=ema,
       run_key=run_key,
       private_key=private_key,
       augment_key=run_key.prng_key("augmentation"),
@@ -146,11 +145,10 @@ def build_source(
     num_examples: int | None = None,
 ) -> data.Source:
   """Loads a split; one that is accounted with has a stated `num_examples`."""
+  taken = ("name", "split", "num_examples")
+  options = _fields.options("data.options", config.data.options, taken=taken)
   return data.load(
-      config.data.source,
-      split=split,
-      num_examples=num_examples,
-      **config.data.options.to_dict(),
+      config.data.source, split=split, num_examples=num_examples, **options
   )
 
 
@@ -207,13 +205,16 @@ def build_model(
     config: ml_collections.ConfigDict, source: data.Source, key: jax.Array
 ) -> Model:
   """Builds the model for a source's images and labels, initialised by key."""
-  module = models.build(
-      config.model.name,
-      rngs=nnx.Rngs(key),
-      num_classes=source.num_classes,
-      image_shape=source.image_shape,
-      **config.model.options.to_dict(),
-  )
+  taken = ("name", "rngs", "num_classes", "image_shape")
+  options = _fields.options("model.options", config.model.options, taken=taken)
+  with _fields.named("model.options"):
+    module = models.build(
+        config.model.name,
+        rngs=nnx.Rngs(key),
+        num_classes=source.num_classes,
+        image_shape=source.image_shape,
+        **options,
+    )
   apply_fn, params = models.functional(module)
 
   def standardise_fn(images):
@@ -231,13 +232,15 @@ def build_loss(
 ) -> Callable[..., jax.Array]:
   """Returns `loss_fn(params, image, label, key)` of one uint8 image."""
   names = tuple(config.augment.names)
-  augment_fn = None
-  if names:
-    augment_fn = augment.build(names, **config.augment.options.to_dict())
+  options = _fields.options(
+      "augment.options", config.augment.options, taken=("names",)
+  )
+  with _fields.named("augment"):  # Options without a name are refused too.
+    augment_fn = augment.build(names, **options)
   views_loss_fn = augmult.augmult(
       model.apply_fn,
       augmult.mean_over_views(optax.softmax_cross_entropy_with_integer_labels),
-      augment_fn=augment_fn,
+      augment_fn=augment_fn if names else None,
       num_views=config.augment.num_views,
   )
 
@@ -308,18 +311,13 @@ def build_optimizer(
     ) from error
 
 
-def _check_counts(config) -> None:
-  """Checks what is only used in the middle of a run, or after it."""
-  counts = {
-      "train.physical_batch_size": config.train.physical_batch_size,
-      "eval.batch_size": config.eval.batch_size,
-      "eval.num_examples": config.eval.num_examples,
-      "log_every": config.log_every,
-      "save_every": config.save_every,
-  }
-  for name, value in counts.items():
-    if value is not None and not value >= 1:
-      raise ValueError(f"{name} must be at least 1, got {value}.")
+def _check_physical_batch_size(config, mechanism) -> None:
+  size = config.train.physical_batch_size
+  if size is not None and size > mechanism.num_examples:
+    raise ValueError(
+        "train.physical_batch_size must be at most the number of examples,"
+        f" {mechanism.num_examples}, got {size}."
+    )
 
 
 def _num_steps(config, sampling_prob: float) -> int:

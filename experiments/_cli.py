@@ -53,6 +53,9 @@ def _one_line(error: Exception) -> str:
     # ml_collections says no more than the name.
     name = str(error.args[0]).strip("\"'")
     return f"config must have only known fields, got an unknown one: {name}"
-  # absl quotes the traceback of a config file that failed: its last line says
-  # what was wrong.
-  return str(error).strip().splitlines()[-1]
+  lines = [" ".join(line.split()) for line in str(error).strip().splitlines()]
+  if isinstance(error, flags.Error):
+    # absl quotes the traceback of a config file that failed: its last line
+    # says what was wrong.
+    return lines[-1]
+  return " ".join(lines)  # The name of a file may hold a line break.

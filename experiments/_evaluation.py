@@ -52,6 +52,7 @@ def evaluate(
     return jnp.argmax(logits, axis=-1)
 
   num_examples = min(num_examples or len(source), len(source))
+  batch_size = min(batch_size, num_examples)
   num_right = np.zeros(source.num_classes)
   num_seen = np.zeros(source.num_classes)
   chosen = np.arange(num_examples) * len(source) // num_examples

@@ -13,6 +13,14 @@ import accounting
 from experiments import _build, _evaluation, _loop
 from jax_privacy import checkpoint, models
 
+# What reading a file that is no summary ends with.
+_NOT_A_SUMMARY = (
+    AttributeError,
+    LookupError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "dp-accounting", "numpy")
 
 
@@ -90,13 +98,27 @@ def privacy(config: Any, mechanism: accounting.Mechanism) -> dict[str, Any]:
 
 
 def show(summary: Mapping[str, Any]) -> None:
-  """Prints the result: accuracy, and the guarantee it was reached under."""
+  """Prints the result: accuracy, and the guarantee it was reached under.
+
+  Raises:
+    ValueError: If the summary was read from a file and is not of a run.
+  """
+  try:
+    text = _text(summary)
+  except _NOT_A_SUMMARY as error:
+    raise ValueError(
+        f"summary.json must be that of a finished run, got {error!r}."
+    ) from error
+  print(text)
+
+
+def _text(summary: Mapping[str, Any]) -> str:
   accuracy = {
       "last": summary["test_accuracy"],
       "ema": summary["test_accuracy_ema"],
   }
   chosen = summary["eval_params"]
-  print(
+  text = (
       f"test accuracy {accuracy[chosen]:.2%} ({chosen} parameters; last"
       f" {accuracy['last']:.2%}, ema {accuracy['ema']:.2%})\n"
       f"({rounded_up(summary['epsilon'])}, {summary['delta']:g})-DP for"
@@ -116,10 +138,11 @@ def show(summary: Mapping[str, Any]) -> None:
         " to the clip norm."
     )
   if summary["seed"] is not None:
-    print(
-        f"The seed was fixed ({summary['seed']}): fine for research; a release"
-        " of a private model needs --config.seed=None."
+    text += (
+        f"\nThe seed was fixed ({summary['seed']}): fine for research; a"
+        " release of a private model needs --config.seed=None."
     )
+  return text
 
 
 def rounded_up(epsilon: float) -> str:

@@ -18,6 +18,9 @@ from typing import Any
 
 import ml_collections
 
+from accounting import _json
+from experiments import _metrics
+
 PRIVATE = "private_not_for_release"
 _LOCK = ".lock"
 _STEPS_BEGUN = "steps_begun.json"
@@ -119,23 +122,10 @@ class Workdir:
   def read_metrics(self) -> list[dict[str, Any]]:
     """Returns the lines of metrics.jsonl; one cut short by a kill is left."""
     path = self.path / "metrics.jsonl"
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    metrics = []
-    for number, line in enumerate(lines, start=1):
-      try:
-        value = json.loads(line)
-      except ValueError as error:
-        if number < len(lines):
-          raise WorkdirError(
-              f"{path} must hold JSON lines, got {error}."
-          ) from error
-        break
-      if not (isinstance(value, dict) and type(value.get("step")) is int):
-        raise WorkdirError(
-            f"{path} must hold a step in each line, got {line[:80]!r}."
-        )
-      metrics.append(value)
-    return metrics
+    if not path.exists():
+      return []
+    with _faults_of_files():
+      return _metrics.read(path)
 
   def append_metrics(self, metrics: Mapping[str, Any]) -> None:
     """Appends one line to metrics.jsonl; it is on disk on return."""
@@ -183,13 +173,17 @@ def differing_fields(a: Any, b: Any, prefix: str = ""):
 def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
   if not path.exists():
     return None
+  with _faults_of_files():
+    return _json.read(path, what=str(path))
+
+
+@contextlib.contextmanager
+def _faults_of_files():
+  """Says of a reader's ValueError that it is the workdir's fault."""
   try:
-    value = json.loads(path.read_text(encoding="utf-8"))
+    yield
   except ValueError as error:
-    raise WorkdirError(f"{path} must hold JSON, got {error}.") from error
-  if not isinstance(value, dict):
-    raise WorkdirError(f"{path} must hold a JSON object, got {value!r}.")
-  return value
+    raise WorkdirError(str(error)) from error
 
 
 def _write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:

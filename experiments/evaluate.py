@@ -10,10 +10,9 @@ is the split asked for.
 import pathlib
 
 import jax
-import ml_collections
 from absl import flags
 
-from experiments import _build, _cli, _evaluation, _workdir
+from experiments import _build, _cli, _evaluation, _fields, _workdir
 from jax_privacy import averaging, checkpoint, data
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
@@ -37,7 +36,7 @@ def main() -> None:
           f"workdir must hold a run without canaries, got {workdir.path}, an"
           " audit's."
       )
-    config = ml_collections.ConfigDict(stored)
+    config = _fields.from_json(stored)
     split = _SPLIT.value or config.data.test_split
     source = _build.build_source(config, split)
     model = _build.build_model(config, source, jax.random.key(0))

@@ -60,7 +60,8 @@ def main() -> None:
       ):
         summary = run(experiment, workdir, stop=stop)
     if summary is not None:
-      _summary.show(summary)
+      with _cli.exit_on(ValueError):  # One that was read from the folder.
+        _summary.show(summary)
 
 
 def run(

@@ -21,10 +21,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+_MAX_SHOWN = 200
+
 
 def fail(name: str, rule: str, value: Any) -> NoReturn:
   """Raises the project's one form of ValueError."""
-  raise ValueError(f"{name} must be {rule}, got {value!r}.")
+  raise ValueError(f"{name} must be {rule}, got {shown(value)}.")
+
+
+def shown(value: Any) -> str:
+  """Returns repr(value) on one line, cut where it is long."""
+  try:
+    text = " ".join(repr(value).split())
+  except (RecursionError, ValueError):  # Too deep; too many digits.
+    return f"a {type(value).__name__} too long to show"
+  return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def as_float(value: Any) -> float:

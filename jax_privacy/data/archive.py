@@ -2,7 +2,7 @@
 
 Invariant: no pickle is ever loaded, and an array's bytes are read piece by
 piece before it is made, so a header cannot claim memory that the file does not
-fill. `numpy.load` allocates first.
+fill, nor a small file expand to a large one. `numpy.load` allocates first.
 
 >>> import pathlib, tempfile
 >>> folder = tempfile.TemporaryDirectory()
@@ -29,13 +29,18 @@ import numpy as np
 from jax_privacy.data import bounded
 
 _SUFFIX = ".npy"
+# What NumPy writes. An LZMA member's header can claim gigabytes.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _READ_HEADER = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 # What zipfile and NumPy raise on malformed, encrypted or unsupported input.
 _ERRORS = (
+    AttributeError,
     EOFError,
+    LookupError,
+    MemoryError,  # From parsing a header's brackets, not from its size.
     NotImplementedError,
     OSError,
     OverflowError,
@@ -62,17 +67,23 @@ class Archive:
 
   def __init__(self, path: str | os.PathLike):
     self.name = str(path)
+    self._path = path
     try:
+      if not bounded.is_regular(path):
+        raise ValueError("it is no regular file")
       self._zip = zipfile.ZipFile(path)
     except _ERRORS as error:
+      reason = bounded.short(error)
       raise ValueError(
-          f"path must be a readable .npz file, got {self.name}: {error}."
+          f"path must be a readable .npz file, got {self.name}: {reason}."
       ) from error
-    self._members = {
-        member.filename.removesuffix(_SUFFIX): member
-        for member in self._zip.infolist()
-        if member.filename.endswith(_SUFFIX)
-    }
+    self._members = {}
+    for member in self._zip.infolist():
+      key = member.filename.removesuffix(_SUFFIX)
+      if key in self._members:
+        raise ValueError(f"{self.name} must hold {key!r} once, got it twice.")
+      if key != member.filename:
+        self._members[key] = member
 
   def __enter__(self) -> "Archive":
     return self
@@ -105,8 +116,8 @@ class Archive:
     if dtype.kind not in kinds.replace("O", "") or len(shape) not in ndims:
       raise ValueError(
           f"{what} must be of kind {' or '.join(kinds)} and have"
-          f" {' or '.join(map(str, ndims))} dimensions, got {dtype}"
-          f" {list(shape)}."
+          f" {' or '.join(map(str, ndims))} dimensions, got"
+          f" {bounded.short(f'{dtype} {list(shape)}')}."
       )
     with self._open(key, what) as stream:
       _read_header(stream)
@@ -119,11 +130,19 @@ class Archive:
   @contextmanager
   def _open(self, key: str, what: str) -> Iterator[BinaryIO]:
     """Opens one array's bytes, and names it in whatever goes wrong."""
+    member = self._members[key]
+    if member.compress_type not in _METHODS:
+      raise ValueError(
+          f"{what} must be stored or deflated, got compression method"
+          f" {member.compress_type}."
+      )
+    # A member's stream ends at this size, whatever was compressed.
+    bounded.check_expansion(member.file_size, self._path, what=what)
     try:
-      with self._zip.open(self._members[key]) as stream:
+      with self._zip.open(member) as stream:
         yield stream
     except _ERRORS as error:
-      reason = str(error).rstrip(".")
+      reason = bounded.short(error)
       raise ValueError(f"{what} must be readable: {reason}.") from error
 
 

@@ -1,7 +1,7 @@
 """Reads from a stream no more than is there, whatever a header promises.
 
 Invariant: memory in use is bounded by the bytes that the stream really gives,
-never by a number read from the file.
+and these by the size of the file: never by a number read from it.
 
 >>> import io
 >>> read_exactly(io.BytesIO(b"abcd"), 3, what="x")
@@ -12,9 +12,52 @@ Traceback (most recent call last):
 ValueError: x must hold 1000000000000000 more bytes, got 4.
 """
 
+import os
+import pathlib
 from typing import BinaryIO
 
 _CHUNK = 1 << 20
+# Deflate shrinks zeros 1000 times and images some 2 to 10 times.
+_MOST_EXPANSION = 100
+_ALWAYS_ALLOWED = 1 << 26
+_MAX_SHOWN = 200
+
+
+def is_regular(path: str | os.PathLike) -> bool:
+  """Tells whether there is a regular file: opening a pipe waits for ever.
+
+  Args:
+    path: what should be a file, or a link to one.
+
+  Returns:
+    Whether it is.
+  """
+  # A number would be an open file's.
+  is_path = isinstance(path, str | os.PathLike)
+  return is_path and pathlib.Path(path).is_file()
+
+
+def check_expansion(
+    num_bytes: int, path: str | os.PathLike, *, what: str
+) -> None:
+  """Refuses a compressed file that expands beyond any set of images.
+
+  Args:
+    num_bytes: what it says that it expands to.
+    path: the compressed file.
+    what: the file, or its part, for the error text.
+
+  Raises:
+    ValueError: if that is more than 64 MiB and more than 100 times the size of
+      the file.
+  """
+  most = max(_ALWAYS_ALLOWED, _MOST_EXPANSION * os.stat(path).st_size)
+  if num_bytes > most:
+    raise ValueError(
+        f"{what} must expand to at most {most} bytes (64 MiB, or"
+        f" {_MOST_EXPANSION} times the file), got {num_bytes}: store it"
+        " uncompressed if that is right."
+    )
 
 
 def read_exactly(stream: BinaryIO, num_bytes: int, *, what: str) -> bytes:
@@ -57,3 +100,16 @@ def expect_end(stream: BinaryIO, *, what: str) -> None:
   """
   if stream.read(1):
     raise ValueError(f"{what} must end where its header says, got more bytes.")
+
+
+def short(text: object) -> str:
+  """Returns what a file says, for an error: on one line, cut where it is long.
+
+  Args:
+    text: an error of another library, or a text from the file.
+
+  Returns:
+    The text without a full stop at its end.
+  """
+  line = " ".join(str(text).split()).rstrip(".")
+  return line if len(line) <= _MAX_SHOWN else f"{line[:_MAX_SHOWN]}..."

@@ -19,11 +19,13 @@ from typing import BinaryIO
 import numpy as np
 import PIL.Image
 
+from jax_privacy.data import bounded
+
 # 16-bit and floating-point images are left out: Pillow clips them to 255.
 _MODES = frozenset({"1", "CMYK", "L", "LA", "P", "RGB", "RGBA", "YCbCr"})
 _TARGET_MODE = {1: "L", 3: "RGB"}
 _ERRORS = (
-    OSError,  # Holds PIL.UnidentifiedImageError.
+    OSError,
     SyntaxError,  # A broken PNG chunk.
     ValueError,
     struct.error,
@@ -61,14 +63,21 @@ def decode_image(
   """
   try:
     with warnings.catch_warnings():
+      # What Pillow says of an example's metadata is as private as the example.
+      warnings.simplefilter("ignore")
       warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
       with PIL.Image.open(file, formats=("JPEG", "PNG")) as image:
         _check(image, what=what, size=None if resize else size)
         image = image.convert(_TARGET_MODE[channels])
   except _Refused:
     raise
+  except PIL.UnidentifiedImageError as error:  # Its text holds an address.
+    raise ImageError(
+        f"{what} must be a readable image: neither JPEG nor PNG."
+    ) from error
   except _ERRORS as error:
-    raise ImageError(f"{what} must be a readable image: {error}.") from error
+    reason = bounded.short(error)
+    raise ImageError(f"{what} must be a readable image: {reason}.") from error
   if size is not None and image.size != (size[1], size[0]):
     image = image.resize((size[1], size[0]), PIL.Image.Resampling.BILINEAR)
   return np.asarray(image).reshape(image.height, image.width, channels)

@@ -12,6 +12,8 @@ order. A pixel p in 0..16 becomes floor(255 p / 16 + 1/2).
 (1437, 360)
 """
 
+import math
+import numbers
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +23,7 @@ from jax_privacy.data import arrays, source
 _NUM_EXAMPLES = {"train": 1437, "test": 360}
 _MAX_PIXEL = 16
 _HELD_OUT_EVERY = 5
+_MAX_VALUES = 2**20  # Of one image: 1.5 GB for the training split.
 
 
 def load_digits(
@@ -60,7 +63,7 @@ def load_digits(
   rows = np.flatnonzero(is_test == (split == "test"))
   pixels = np.floor(bundled.images[rows] * (255 / _MAX_PIXEL) + 0.5)
   return arrays.ArraySource(
-      _enlarge(pixels.astype(np.uint8), tuple(image_shape)),
+      _enlarge(pixels.astype(np.uint8), image_shape),
       bundled.target[rows],
       num_classes=10,
       num_examples=(
@@ -69,16 +72,26 @@ def load_digits(
   )
 
 
-def _enlarge(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _enlarge(images: np.ndarray, shape: Sequence[int]) -> np.ndarray:
   """[n, 8, 8] to [n, *shape]: blocks of pixels, centred, channels alike."""
-  if len(shape) != 3 or any(
-      a < b for a, b in zip(shape, (8, 8, 1), strict=True)
-  ):
-    raise ValueError(f"image_shape must be at least (8, 8, 1), got {shape}.")
-  height, width, channels = shape
+  height, width, channels = _check_shape(shape)
   factor = min(height // 8, width // 8)
   blocks = images.repeat(factor, axis=1).repeat(factor, axis=2)
   top, left = (height - 8 * factor) // 2, (width - 8 * factor) // 2
   bottom, right = height - 8 * factor - top, width - 8 * factor - left
   framed = np.pad(blocks, ((0, 0), (top, bottom), (left, right)))
   return np.repeat(framed[..., None], channels, axis=-1)
+
+
+def _check_shape(shape: Sequence[int]) -> Sequence[int]:
+  is_shape = isinstance(shape, list | tuple) and len(shape) == 3
+  is_shape = is_shape and all(
+      isinstance(size, numbers.Integral) and size >= least
+      for size, least in zip(shape, (8, 8, 1), strict=True)
+  )
+  if not is_shape or math.prod(shape) > _MAX_VALUES:
+    raise ValueError(
+        "image_shape must be integers of at least (8, 8, 1) and a product of"
+        f" at most {_MAX_VALUES}, got {shape!r}."
+    )
+  return shape

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jax_privacy.data import encoded
+from jax_privacy.data import bounded, encoded, source
 
 _SUFFIXES = frozenset({".jpeg", ".jpg", ".png"})
 
@@ -37,8 +37,9 @@ def load_folder(
 ) -> encoded.EncodedSource:
   """Loads the images of root/split.
 
-  Files with other suffixes and names that start with a dot are left out. The
-  examples are in the order of class folder, then file name.
+  Files with other suffixes and names that start with a dot are left out; links
+  are followed, wherever they lead. The examples are in the order of class
+  folder, then file name.
 
   Args:
     split: the folder in `path`: "train", "test" or any other.
@@ -54,11 +55,13 @@ def load_folder(
 
   Raises:
     ValueError: if a folder is missing or empty, a class is not among those of
-      root/train, an option is wrong, or the first image cannot be read.
+      root/train, an image is a folder, a pipe or a broken link, an option is
+      wrong, or the first image cannot be read.
   """
-  if split in ("", "..") or pathlib.Path(split).name != split:
+  is_text = isinstance(split, str)
+  if not is_text or split in ("", "..") or pathlib.Path(split).name != split:
     raise ValueError(f"split must be the name of a folder, got {split!r}.")
-  root = pathlib.Path(path)
+  root = source.check_path(path)
   folder = root / split
   train = root / "train"
   classes = _folders(folder)
@@ -102,10 +105,13 @@ def _images(folder: pathlib.Path) -> list[pathlib.Path]:
   files = sorted(
       entry
       for entry in folder.iterdir()
-      if entry.suffix.lower() in _SUFFIXES
-      and not entry.name.startswith(".")
-      and entry.is_file()
+      if entry.suffix.lower() in _SUFFIXES and not entry.name.startswith(".")
   )
   if not files:
     raise ValueError(f"{folder} must hold at least one image, got none.")
+  for file in files:
+    if not bounded.is_regular(file):  # Not left out without a word.
+      raise ValueError(
+          f"{file} must be a file, got a folder, a pipe or a broken link."
+      )
   return files

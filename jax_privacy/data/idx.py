@@ -45,7 +45,10 @@ def read_idx(path: str | os.PathLike, *, ndim: int) -> np.ndarray:
   Source: the format's description on the MNIST page (LeCun, Cortes, Burges).
   """
   what = str(path)
-  opener = gzip.open if what.endswith(".gz") else open
+  is_compressed = what.endswith(".gz")
+  opener = gzip.open if is_compressed else open
+  if not bounded.is_regular(path):
+    raise ValueError(f"{what} must be a regular file, got none of that name.")
   try:
     with opener(path, "rb") as stream:
       magic = bounded.read_exactly(stream, 4, what=what)
@@ -57,6 +60,8 @@ def read_idx(path: str | os.PathLike, *, ndim: int) -> np.ndarray:
         )
       header = bounded.read_exactly(stream, 4 * ndim, what=what)
       shape = struct.unpack(f">{ndim}I", header)
+      if is_compressed:
+        bounded.check_expansion(math.prod(shape), path, what=what)
       values = bounded.read_exactly(stream, math.prod(shape), what=what)
       bounded.expect_end(stream, what=what)
   except (gzip.BadGzipFile, zlib.error, EOFError) as error:
@@ -93,16 +98,17 @@ def load_idx(
       number is wrong.
   """
   prefix = _PREFIX[source.check_split(split)]
-  folder = pathlib.Path(path)
+  folder = source.check_path(path)
   if num_classes is None and label_names is None:
     num_classes = 10
-  return arrays.ArraySource(
-      read_idx(_find(folder, f"{prefix}-images-idx3-ubyte"), ndim=3),
-      read_idx(_find(folder, f"{prefix}-labels-idx1-ubyte"), ndim=1),
-      num_classes=num_classes,
-      label_names=label_names,
-      num_examples=num_examples,
-  )
+  with source.named(str(folder)):
+    return arrays.ArraySource(
+        read_idx(_find(folder, f"{prefix}-images-idx3-ubyte"), ndim=3),
+        read_idx(_find(folder, f"{prefix}-labels-idx1-ubyte"), ndim=1),
+        num_classes=num_classes,
+        label_names=label_names,
+        num_examples=num_examples,
+    )
 
 
 def _find(folder: pathlib.Path, name: str) -> pathlib.Path:

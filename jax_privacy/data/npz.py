@@ -22,11 +22,12 @@ Either may hold `label_names`, an array of strings.
 
 import io
 import os
+import sys
 from collections.abc import Sequence
 
 import numpy as np
 
-from jax_privacy.data import archive, arrays, encoded, source
+from jax_privacy.data import archive, arrays, bounded, encoded, source
 
 _PIXEL_KEYS = (
     ("x_{split}", "y_{split}"),
@@ -69,14 +70,15 @@ def load_npz(
       kind, or a label or a stated number is wrong.
   """
   source.check_split(split)
-  if (image_key is None) != (label_key is None):
+  keys = (image_key, label_key)
+  if keys != (None, None) and not all(isinstance(key, str) for key in keys):
     raise ValueError(
-        "image_key and label_key must be given together, got"
+        "image_key and label_key must be given together, as strings, got"
         f" {image_key!r} and {label_key!r}."
     )
-  with archive.Archive(path) as file:
+  with archive.Archive(path) as file, source.named(file.name):
     if label_names is None and "label_names" in file.keys():
-      label_names = file.read("label_names", kinds="U", ndims=(1,)).tolist()
+      label_names = _names(file)
     if label_names is None and num_classes is None:
       num_classes = 10
     classes = {"num_classes": num_classes, "label_names": label_names}
@@ -91,6 +93,16 @@ def load_npz(
         num_examples=num_examples,
         **classes,
     )
+
+
+def _names(file: archive.Archive) -> list[str]:
+  """Reads the label names."""
+  names = file.read("label_names", kinds="U", ndims=(1,))
+  unsigned = np.dtype(np.uint32).newbyteorder(names.dtype.byteorder)
+  # NumPy fails with a SystemError on what is no character.
+  if (np.frombuffer(names.tobytes(), unsigned) > sys.maxunicode).any():
+    raise ValueError(f"label_names of {file.name} must be text.")
+  return names.tolist()
 
 
 def _pixel_keys(
@@ -110,9 +122,8 @@ def _pixel_keys(
   wanted = " or ".join(", ".join(pair) for pair in pairs)
   if image_key is None:
     wanted += f" or {', '.join(_ENCODED_KEYS)}"
-  raise ValueError(
-      f"{file.name} must hold {wanted}, got {', '.join(sorted(file.keys()))}."
-  )
+  found = bounded.short(", ".join(sorted(file.keys())) or "nothing")
+  raise ValueError(f"{file.name} must hold {wanted}, got {found}.")
 
 
 def _encoded(

@@ -14,14 +14,23 @@ Traceback (most recent call last):
 IndexError: indices must be -1 (padding) or in [0, 3), got 3.
 """
 
+import contextlib
 import numbers
-from collections.abc import Sequence
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
 from typing import Protocol, TypeAlias
 
 import numpy as np
 
+from jax_privacy.data import bounded
+
 Batch: TypeAlias = dict[str, np.ndarray]
 """{"image": uint8 [n, height, width, channels], "label": int32 [n]}."""
+
+# Each costs memory before any data are read; the most that options may ask for.
+_MAX_CLASSES = 2**20
+_MAX_SIDE = 2**13
 
 
 class Source(Protocol):
@@ -119,6 +128,27 @@ class Labelled:
     return labels
 
 
+@contextlib.contextmanager
+def named(path: str) -> Iterator[None]:
+  """Puts the file's name before an error that does not hold it.
+
+  Args:
+    path: where what is checked was read from.
+
+  Yields:
+    Nothing.
+
+  Raises:
+    ValueError: with that name in its text.
+  """
+  try:
+    yield
+  except ValueError as error:
+    if path in str(error):
+      raise
+    raise ValueError(f"{path}: {error}") from error
+
+
 def check_indices(
     indices: np.ndarray, *, length: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -169,6 +199,23 @@ def check_split(split: str) -> str:
   return split
 
 
+def check_path(path: str | os.PathLike) -> pathlib.Path:
+  """Returns the path if it is a string or a path, and not a number, say.
+
+  Args:
+    path: the path to check; whether it exists is another matter.
+
+  Returns:
+    The path.
+
+  Raises:
+    ValueError: if it is anything else.
+  """
+  if not isinstance(path, str | os.PathLike):
+    raise ValueError(f"path must be a string or a path, got {path!r}.")
+  return pathlib.Path(path)
+
+
 def check_image_size(image_size: Sequence[int]) -> tuple[int, int]:
   """Returns (height, width) if both are positive integers.
 
@@ -184,8 +231,12 @@ def check_image_size(image_size: Sequence[int]) -> tuple[int, int]:
   is_pair = isinstance(image_size, Sequence) and len(image_size) == 2
   if not is_pair or isinstance(image_size, str):
     raise ValueError(f"image_size must be (height, width), got {image_size!r}.")
-  height, width = image_size
-  return _positive_int("image_size", height), _positive_int("image_size", width)
+  sides = tuple(_positive_int("image_size", side) for side in image_size)
+  if max(sides) > _MAX_SIDE:
+    raise ValueError(
+        f"image_size must be at most {_MAX_SIDE} a side, got {image_size!r}."
+    )
+  return sides
 
 
 def _positive_int(name: str, value: int) -> int:
@@ -200,6 +251,10 @@ def _label_names(
 ) -> tuple[str, ...]:
   if num_classes is not None:
     num_classes = _positive_int("num_classes", num_classes)
+    if num_classes > _MAX_CLASSES:
+      raise ValueError(
+          f"num_classes must be at most {_MAX_CLASSES}, got {num_classes}."
+      )
   if label_names is None:
     if num_classes is None:
       raise ValueError(
@@ -208,11 +263,15 @@ def _label_names(
       )
     return tuple(str(i) for i in range(num_classes))
   # A string is a sequence too, of its letters: not what anyone means.
-  names = () if isinstance(label_names, str) else label_names
-  names = tuple(str(name) for name in names)
-  if not names or len(set(names)) != len(names):
+  is_list = isinstance(label_names, Sequence | np.ndarray)
+  is_list = is_list and not isinstance(label_names, str)
+  names = tuple(str(name) for name in label_names) if is_list else ()
+  # Names are printed: a line break or an escape code in one is a forgery.
+  printable = all(name.isprintable() for name in names)
+  if not names or len(set(names)) != len(names) or not printable:
     raise ValueError(
-        f"label_names must be one or more different names, got {label_names!r}."
+        "label_names must be one or more different printable names, got"
+        f" {bounded.short(repr(label_names))}."
     )
   if num_classes is not None and num_classes != len(names):
     raise ValueError(

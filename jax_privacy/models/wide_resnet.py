@@ -23,6 +23,7 @@ from jax_privacy.models import checks, layers
 _STEM_CHANNELS = 16
 _STAGE_CHANNELS = (16, 32, 64)
 _STAGE_STRIDES = (1, 2, 2)
+_MAX_DEPTH = 1000
 
 
 class _NormConv(nnx.Module):
@@ -121,8 +122,11 @@ class WideResNet(nnx.Module):
     width = checks.positive_int("width", width)
     num_classes = checks.positive_int("num_classes", num_classes)
     shape = checks.positive_ints("image_shape", image_shape, length=3)
-    if depth < 10 or depth % 6 != 4:
-      raise ValueError(f"depth must be 6n + 4 with n >= 1, got {depth}.")
+    if not 10 <= depth <= _MAX_DEPTH or depth % 6 != 4:
+      raise ValueError(
+          f"depth must be 6n + 4 with n >= 1 and at most {_MAX_DEPTH}, got"
+          f" {depth}."
+      )
     self.image_shape = shape
     self.stem = layers.WSConv(
         shape[2], _STEM_CHANNELS, kernel_size=(3, 3), rngs=rngs

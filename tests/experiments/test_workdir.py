@@ -44,7 +44,7 @@ def test_one_process_at_a_time(tmp_path):
 def test_half_written_metrics_are_read_as_far_as_they_go(tmp_path):
   workdir = _workdir.Workdir(tmp_path)
   for step in (1, 2, 3):
-    workdir.append_metrics({"step": step})
+    workdir.append_metrics({"step": step, "train_seconds": 1.0})
   with open(tmp_path / "metrics.jsonl", "a") as file:
     file.write('{"step": 4, "epsil')
   assert [m["step"] for m in workdir.read_metrics()] == [1, 2, 3]
@@ -55,12 +55,12 @@ def test_half_written_metrics_are_read_as_far_as_they_go(tmp_path):
 @pytest.mark.parametrize(
     "name, text, read, message",
     [
-        ("metrics.jsonl", '{"st\n{"step": 1}\n', "metrics", "hold JSON lines"),
-        ("metrics.jsonl", '{"st": 1}\n{"step": 1}\n', "metrics", "a step"),
-        ("metrics.jsonl", '[1]\n{"step": 1}\n', "metrics", "a step"),
-        ("summary.json", "[1, 2", "summary", "summary.json must hold JSON"),
+        ("metrics.jsonl", '{"st\n{"step": 1}\n', "metrics", "valid JSON"),
+        ("metrics.jsonl", '{"st": 1}\n{"step": 1}\n', "metrics", "'step'"),
+        ("metrics.jsonl", '[1]\n{"step": 1}\n', "metrics", "JSON object"),
+        ("summary.json", "[1, 2", "summary", "summary.json must be valid JSON"),
         ("summary.json", "[1, 2]", "summary", "a JSON object"),
-        ("config.json", "\x00", "config", "config.json must hold JSON"),
+        ("config.json", "\x00", "config", "config.json must be valid JSON"),
         ("steps_begun.json", '{"steps_begun": -1}', "steps_begun", "got -1"),
         ("steps_begun.json", '{"steps_begun": true}', "steps_begun", "True"),
         ("steps_begun.json", '{"steps_begun": 1.5}', "steps_begun", "got 1.5"),

@@ -1,0 +1,106 @@
+"""Reads a JSON object from a file that anyone may have written.
+
+Invariant: whatever the file holds, the outcome is a dict or a ValueError (an
+OSError where it cannot be opened) of one line that names it. Memory is bounded
+by `max_bytes`; nothing waits on a pipe; nothing nests deeper than the code that
+prints and compares it can follow.
+
+>>> parse(b'{"epsilon": 1, "epsilon": 3}', what="summary.json")
+Traceback (most recent call last):
+ValueError: summary.json must hold each key once, got 'epsilon' twice.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+from accounting import _validate
+
+# A real summary or config is 2 kB, and nests four deep.
+MAX_BYTES = 1_000_000
+_MAX_DEPTH = 20
+
+
+def read(
+    path: pathlib.Path, *, what: str, max_bytes: int = MAX_BYTES
+) -> dict[str, Any]:
+  """Reads a JSON object from a regular file.
+
+  Args:
+    path: The file.
+    what: Its name, for the error text.
+    max_bytes: The most that it may hold.
+
+  Returns:
+    The object.
+
+  Raises:
+    ValueError: If it is no regular file, too long, or `parse` refuses it.
+    OSError: If it cannot be read.
+  """
+  if not path.is_file():  # Opening a named pipe would wait for ever.
+    _validate.fail(what, "a regular file", str(path))
+  with path.open("rb") as file:
+    data = file.read(max_bytes + 1)
+  if len(data) > max_bytes:
+    raise ValueError(f"{what} must hold at most {max_bytes} bytes, got more.")
+  return parse(data, what=what)
+
+
+def parse(data: bytes, *, what: str, finite: bool = True) -> dict[str, Any]:
+  """Parses a JSON object.
+
+  Args:
+    data: UTF-8.
+    what: Where it comes from, for the error text.
+    finite: Whether to refuse NaN and Infinity, which are not JSON.
+
+  Returns:
+    The object.
+
+  Raises:
+    ValueError: If it is not valid JSON, not an object, nested too deep, or an
+      object in it has a key twice: then readers differ in what it says.
+  """
+  try:
+    value = json.loads(
+        data.decode("utf-8"),
+        parse_constant=_no_constant if finite else None,
+        object_pairs_hook=lambda pairs: _object(pairs, what),
+    )
+  except _TwiceError:
+    raise
+  except (ValueError, RecursionError) as error:
+    reason = _validate.shown(str(error))[1:-1]
+    raise ValueError(f"{what} must be valid JSON: {reason}.") from None
+  if not isinstance(value, dict):
+    _validate.fail(what, "a JSON object", value)
+  _check_depth(value, what, depth=1)
+  return value
+
+
+class _TwiceError(ValueError):
+  """A key stands twice in one object."""
+
+
+def _object(pairs: list[tuple[str, Any]], what: str) -> dict[str, Any]:
+  found = {}
+  for key, value in pairs:
+    if key in found:
+      key = _validate.shown(key)
+      raise _TwiceError(f"{what} must hold each key once, got {key} twice.")
+    found[key] = value
+  return found
+
+
+def _no_constant(name: str):
+  raise ValueError(f"{name} is no number")
+
+
+def _check_depth(value: Any, what: str, *, depth: int) -> None:
+  if not isinstance(value, dict | list):
+    return
+  if depth > _MAX_DEPTH:
+    raise ValueError(f"{what} must nest at most {_MAX_DEPTH} deep, got more.")
+  for part in value.values() if isinstance(value, dict) else value:
+    _check_depth(part, what, depth=depth + 1)
