@@ -62,35 +62,31 @@ def parse(data: bytes, *, what: str, finite: bool = True) -> dict[str, Any]:
     ValueError: If it is not valid JSON, not an object, nested too deep, or an
       object in it has a key twice: then readers differ in what it says.
   """
+  twice = []
+
+  def make(pairs):
+    found = dict(pairs)
+    if len(found) < len(pairs):
+      keys = [key for key, _ in pairs]
+      twice.append(max(keys, key=keys.count))
+    return found
+
   try:
     value = json.loads(
         data.decode("utf-8"),
         parse_constant=_no_constant if finite else None,
-        object_pairs_hook=lambda pairs: _object(pairs, what),
+        object_pairs_hook=make,
     )
-  except _TwiceError:
-    raise
   except (ValueError, RecursionError) as error:
     reason = _validate.shown(str(error))[1:-1]
     raise ValueError(f"{what} must be valid JSON: {reason}.") from None
+  if twice:
+    key = _validate.shown(twice[0])
+    raise ValueError(f"{what} must hold each key once, got {key} twice.")
   if not isinstance(value, dict):
     _validate.fail(what, "a JSON object", value)
   _check_depth(value, what, depth=1)
   return value
-
-
-class _TwiceError(ValueError):
-  """A key stands twice in one object."""
-
-
-def _object(pairs: list[tuple[str, Any]], what: str) -> dict[str, Any]:
-  found = {}
-  for key, value in pairs:
-    if key in found:
-      key = _validate.shown(key)
-      raise _TwiceError(f"{what} must hold each key once, got {key} twice.")
-    found[key] = value
-  return found
 
 
 def _no_constant(name: str):

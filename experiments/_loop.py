@@ -15,7 +15,13 @@ import numpy as np
 import optax
 
 from experiments import _build
-from jax_privacy import augmult, averaging, batch_selection, precision
+from jax_privacy import (
+    augmult,
+    averaging,
+    batch_selection,
+    data,
+    precision,
+)
 
 
 class TrainState(NamedTuple):
@@ -62,12 +68,21 @@ def train(
   for step in range(int(state.step), experiment.mechanism.num_steps):
     total = _Total.zeros(state.params, on_grid=_on_grid(experiment))
     for indices in _physical_batches(experiment, step):
-      batch = experiment.train_source[indices]
+      batch = _read(experiment.train_source, indices)
       total = add(total, state.params, state.step, batch, indices)
     canaries = experiment.canaries
     selected = None if canaries is None else canaries.selected(step)
     state, loss = update(state, total, selected)
     yield state, loss
+
+
+def _read(source, indices):
+  """Returns a batch; an error of an example says that its name is private."""
+  try:
+    return source[indices]
+  except data.ImageError as error:
+    text = f"{error} (private, not for release)"
+    raise data.ImageError(text) from error
 
 
 class _Total(NamedTuple):

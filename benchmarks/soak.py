@@ -1,0 +1,287 @@
+"""Kills a training run at random, again and again, and checks what is left.
+
+  python -m benchmarks.soak --minutes=10 --seed=0 --json=soak.json
+
+Trains a small config once without a break. Then, until the time is over, trains
+it in a child process that is killed at random moments and started again until
+it is done: by SIGKILL anywhere in its life, by SIGKILL aimed at a checkpoint
+being saved, or by SIGTERM. Prints, and writes as JSON, what `Tally` holds.
+
+Invariant: only the command line is used and only the files of a run are read,
+as by someone who lost their machine. Exit code 1 if a step was lost, a number
+differs from the unbroken run's, or a process ended in an error.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_CONFIG = "configs/digits_cnn.py:smoke=True"
+# Calibrated noise and a PLD for every line would take longer than the steps.
+_FLAGS = (
+    "--config.dp.epsilon=None",
+    "--config.dp.noise_multiplier=2.0",
+    "--config.dp.accountant=rdp",
+    "--config.log_every=1",
+)
+_KINDS = ("kill", "kill_at_save", "term")
+# Private, as the loss is, but it must not change either.
+_TIMES = ("train_seconds", "examples_per_second", "peak_memory_bytes")
+
+
+@dataclasses.dataclass
+class Tally:
+  """What happened.
+
+  Attributes:
+    runs: Runs that were trained to their end, in spite of kills.
+    starts: Child processes, for all runs but the unbroken one.
+    steps: Steps of those runs, each counted once.
+    redone_steps: Steps that a kill undid and that were run again.
+    kills: SIGKILLs at a random moment.
+    kills_at_save: SIGKILLs when a save was seen to begin.
+    terms: SIGTERMs.
+    clean_terms: Of these, how many ended with exit code 0.
+    saves_hit: Kills that left an unfinished save behind.
+    kills_before_a_step: Kills while the process was still starting.
+    lost_steps: Steps missing from metrics.jsonl, there twice, or missing from
+      the number of steps in the summary.
+    differing_runs: Runs whose parameters, epsilon or any line of
+      metrics.jsonl differ from the unbroken run's, times apart.
+    errors: The last line on standard error of processes that failed.
+  """
+
+  runs: int = 0
+  starts: int = 0
+  steps: int = 0
+  redone_steps: int = 0
+  kills: int = 0
+  kills_at_save: int = 0
+  terms: int = 0
+  clean_terms: int = 0
+  saves_hit: int = 0
+  kills_before_a_step: int = 0
+  lost_steps: int = 0
+  differing_runs: int = 0
+  errors: list[str] = dataclasses.field(default_factory=list)
+
+  @property
+  def passed(self) -> bool:
+    """Whether nothing was lost, changed or failed, and a run was finished."""
+    return self.runs > 0 and not (
+        self.lost_steps or self.differing_runs or self.errors
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+  """What is trained.
+
+  Attributes:
+    flags: Of `experiments.train`, without the folder.
+    num_steps: How many steps that is.
+  """
+
+  flags: tuple[str, ...]
+  num_steps: int
+
+  def start(self, workdir: pathlib.Path) -> subprocess.Popen:
+    """Starts a child process; its output goes beside the folder."""
+    with open(f"{workdir}.out", "wb") as out, open(f"{workdir}.err", "wb") as e:
+      return subprocess.Popen(
+          [sys.executable, "-m", "experiments.train", *self.flags]
+          + [f"--workdir={workdir}"],
+          cwd=_ROOT,
+          stdout=out,
+          stderr=e,
+      )
+
+
+def soak(
+    job: Job, folder: pathlib.Path, *, seconds: float, rng: random.Random
+) -> Tally:
+  """Trains, kills and compares until the time is over.
+
+  Args:
+    job: What is trained.
+    folder: For the files of the runs; an unbroken one stays in it.
+    seconds: When no new run is started; the last is still finished.
+    rng: Of the kinds and moments of kills.
+
+  Returns:
+    What happened.
+
+  Raises:
+    RuntimeError: If the unbroken run fails.
+  """
+  whole = folder / "whole"
+  start = time.monotonic()
+  if job.start(whole).wait():
+    raise RuntimeError(_last_line(whole))
+  life = time.monotonic() - start
+  tally = Tally()
+  while time.monotonic() - start < seconds and not tally.errors:
+    workdir = folder / "killed"
+    while not (workdir / "summary.json").exists() and not tally.errors:
+      _live(job, workdir, tally, life=life, rng=rng)
+    if not tally.errors:
+      _compare(job, whole, workdir, tally)
+      shutil.rmtree(workdir)
+  return tally
+
+
+def _live(job, workdir, tally, *, life, rng) -> None:
+  """Starts a child, and kills it, or lets it end."""
+  kind = rng.choice((*_KINDS, None))
+  before = _last_step(workdir)
+  process = job.start(workdir)
+  tally.starts += 1
+  moment = time.monotonic() + rng.uniform(0, life)
+  if kind == "kill_at_save":
+    _wait_for_saves(process, workdir, rng.randint(1, 6))
+    time.sleep(rng.uniform(0, 0.03))
+  while kind != "kill_at_save" and process.poll() is None:
+    if kind is not None and time.monotonic() > moment:
+      break
+    time.sleep(0.005)
+  alive = process.poll() is None
+  if alive:
+    process.send_signal(signal.SIGTERM if kind == "term" else signal.SIGKILL)
+  code = process.wait()
+  first = _first_step(workdir)
+  if before and first:
+    tally.redone_steps += before - first + 1
+  if alive:
+    _count(kind, code, first, workdir, tally)
+  elif code:
+    tally.errors.append(f"exit code {code}: {_last_line(workdir)}")
+
+
+def _count(kind, code, first, workdir, tally) -> None:
+  """Counts a kill, by kind and by what it hit."""
+  tally.kills += kind == "kill"
+  tally.kills_at_save += kind == "kill_at_save"
+  tally.terms += kind == "term"
+  tally.clean_terms += kind == "term" and code == 0
+  tally.kills_before_a_step += first is None
+  tally.saves_hit += bool(_unfinished(workdir))
+  if code not in (0, -signal.SIGKILL, -signal.SIGTERM):
+    tally.errors.append(f"{kind}, exit code {code}: {_last_line(workdir)}")
+
+
+def _wait_for_saves(process, workdir, number) -> None:
+  """Returns when so many saves have been seen to begin, or at the end."""
+  seen = set(_unfinished(workdir))
+  while process.poll() is None:
+    new = _unfinished(workdir) - seen
+    seen |= new
+    number -= len(new)
+    if number <= 0:
+      return
+    time.sleep(0.001)
+
+
+def _unfinished(workdir) -> set[str]:
+  """The saves that are under way: Orbax renames them when they are done."""
+  checkpoints = workdir / "checkpoints"
+  if not checkpoints.exists():
+    return set()
+  return {path.name for path in checkpoints.iterdir() if "tmp" in path.name}
+
+
+def _first_step(workdir) -> int | None:
+  """The first step that the last child told of."""
+  text = pathlib.Path(f"{workdir}.out").read_text()
+  found = re.search(r"^step (\d+)/", text, re.MULTILINE)
+  return int(found[1]) if found else None
+
+
+def _last_step(workdir) -> int | None:
+  lines = _metrics(workdir)
+  return lines[-1]["step"] if lines else None
+
+
+def _metrics(workdir) -> list[dict[str, Any]]:
+  """The whole lines of metrics.jsonl, without times."""
+  path = workdir / "metrics.jsonl"
+  if not path.exists():
+    return []
+  text = path.read_text()
+  lines = [
+      json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()
+  ]
+  return [_timeless(line) for line in lines]
+
+
+def _timeless(fields: dict[str, Any]) -> dict[str, Any]:
+  return {key: value for key, value in fields.items() if key not in _TIMES}
+
+
+def _compare(job, whole, workdir, tally) -> None:
+  """Compares a run that is over with the unbroken one."""
+  got, want = _metrics(workdir), _metrics(whole)
+  steps = [line["step"] for line in got]
+  summaries = [
+      _timeless(json.loads((path / "summary.json").read_text()))
+      for path in (workdir, whole)
+  ]
+  missing = set(range(1, job.num_steps + 1)) - set(steps)
+  tally.lost_steps += len(missing) + len(steps) - len(set(steps))
+  tally.lost_steps += abs(summaries[0]["num_steps"] - job.num_steps)
+  # As text: a loss may be NaN, which differs from itself.
+  differs = str(got) != str(want) or str(summaries[0]) != str(summaries[1])
+  tally.differing_runs += differs
+  tally.runs += 1
+  tally.steps += job.num_steps
+
+
+def _last_line(workdir) -> str:
+  lines = pathlib.Path(f"{workdir}.err").read_text().strip().splitlines()
+  return lines[-1] if lines else ""
+
+
+def main() -> None:
+  """Runs the command line."""
+  parser = argparse.ArgumentParser()
+  parser.add_argument("--minutes", type=float, default=10.0)
+  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--config", default=_CONFIG)
+  parser.add_argument("--num-steps", type=int, default=1000)
+  parser.add_argument("--save-every", type=int, default=25)
+  parser.add_argument("--json", type=pathlib.Path)
+  args = parser.parse_args()
+  flags = (
+      f"--config={args.config}",
+      *_FLAGS,
+      f"--config.train.num_steps={args.num_steps}",
+      f"--config.save_every={args.save_every}",
+  )
+  with tempfile.TemporaryDirectory() as folder:
+    tally = soak(
+        Job(flags=flags, num_steps=args.num_steps),
+        pathlib.Path(folder),
+        seconds=60 * args.minutes,
+        rng=random.Random(args.seed),
+    )
+  report = {"settings": {**vars(args), "json": None}}
+  report |= dataclasses.asdict(tally) | {"passed": tally.passed}
+  text = json.dumps(report, indent=2)
+  print(text)
+  if args.json:
+    args.json.write_text(text + "\n", encoding="utf-8")
+  sys.exit(0 if tally.passed else 1)
+
+
+if __name__ == "__main__":
+  main()
