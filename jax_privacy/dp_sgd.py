@@ -229,8 +229,8 @@ def make_sampler(
 def _check_grid(grad_fn, batch_size, is_secure):
   """Refuses a grid that noise or the largest usual batch does not fit."""
   if not is_secure:
-    # A float32 normal is one of some 2^23 numbers: with a standard deviation of
-    # 2^16 steps, neighbours at 4 sigma are more than a hundred steps apart.
+    # JAX's float32 normals are 2^23 numbers: with a standard deviation of 2^16
+    # steps, those next to each other at 4 sigma are 58 steps apart.
     rule = "True with a grid_scale (float32 noise leaves gaps on a grid)"
     _validate.fail("secure_random", rule, is_secure)
   grid.check_range(int(grad_fn.l2_norm_bound), batch_size)

@@ -67,7 +67,9 @@ def _leaks(path, printed, root):
   return [k for k, v in places.items() if any(form in v for form in forms)]
 
 
-@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize(
+    "secure", [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_the_root_is_in_the_checkpoint_and_nowhere_else(
     tmp_path, monkeypatch, capfd, caplog, secure
 ):

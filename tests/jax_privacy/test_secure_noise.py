@@ -1,5 +1,6 @@
 """Noise from the cipher: its law, its determinism, and no bits used twice."""
 
+import socket
 import subprocess
 import sys
 import textwrap
@@ -67,7 +68,7 @@ def test_normals_are_the_inverse_of_the_distribution_function():
       # Near 0 a relative error means nothing: u is known to 2^-54.
       assert abs(z - want) <= 3e-15 * abs(want) + 3e-16
   assert got[0] == pytest.approx(-13.1, abs=0.05)
-  # Tails reach beyond 8 sigma, where float32 uniforms' stop at 5.5.
+  # Tails reach beyond 8 sigma; JAX's float32 normals end at 5.42.
   beyond = np.array([[1, 0], [1, 1]], np.uint64)
   assert (np.abs(secure_noise.to_normals(beyond)) > 9).all()
 
@@ -238,6 +239,52 @@ def test_bits_do_not_depend_on_sharding():
       [sys.executable, "-c", program], capture_output=True, text=True
   )
   assert result.stdout.strip() == "same", result.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_draw_the_same_bits():
+  program = textwrap.dedent("""
+      import sys
+      import jax, numpy as np
+      jax.config.update("jax_num_cpu_devices", 2)
+      jax.config.update("jax_cpu_collectives_implementation", "gloo")
+      jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+      from jax_privacy import secure_noise, secure_random
+      noise = secure_noise.secure_gaussian_privatizer(
+          stddev=1.0, key=bytes(32))
+      mesh = jax.make_mesh((4,), ("d",))
+
+      def put(x, spec):
+        return jax.make_array_from_callback(
+            x.shape, jax.NamedSharding(mesh, spec), lambda i: np.asarray(x)[i])
+
+      state = jax.tree.map(lambda x: put(x, jax.P()), noise.init(None))
+      key = secure_random.SecureKey(bytes(32))
+      (want,) = secure_noise.draw(key, step=0, sizes=[48])
+      want = want.astype(np.float32).reshape(8, 6)
+      for spec in (jax.P("d"), jax.P()):
+        zeros = put(np.zeros((8, 6), np.float32), spec)
+        update = jax.jit(noise.update, out_shardings=(zeros.sharding, None))
+        noised, _ = update(zeros, state)
+        for shard in noised.addressable_shards:
+          np.testing.assert_array_equal(shard.data, want[shard.index])
+      print("same")
+      """)
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    address = f"localhost:{free.getsockname()[1]}"
+  processes = [
+      subprocess.Popen(
+          [sys.executable, "-c", program, address, str(number)],
+          stdout=subprocess.PIPE,
+          stderr=subprocess.STDOUT,
+          text=True,
+      )
+      for number in range(2)
+  ]
+  for process in processes:
+    output, _ = process.communicate(timeout=300)
+    assert output.strip().endswith("same"), output
 
 
 def test_check_noise_accepts_it_and_still_catches_faults():
