@@ -14,7 +14,8 @@ from experiments import _build, _loop, _summary, _workdir
 from jax_privacy import checkpoint, root_key
 
 # Other versions of these may draw other bits from the same key.
-_RANDOM_PACKAGES = ("jax", "jaxlib", "numpy")
+# SciPy inverts the normal distribution for secure noise.
+_RANDOM_PACKAGES = ("jax", "jaxlib", "numpy", "scipy")
 
 
 def facts(experiment: _build.Experiment) -> dict[str, Any]:

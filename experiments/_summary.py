@@ -21,7 +21,8 @@ _NOT_A_SUMMARY = (
     TypeError,
     ValueError,
 )
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "dp-accounting", "numpy")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "dp-accounting")
+_PACKAGES += ("numpy", "scipy")
 
 
 def summarise(
