@@ -17,10 +17,10 @@ import numpy as np
 from experiments import _build, _loop, _summary
 from jax_privacy import auditing
 
-# What a bound assumes besides fair coins.
+# What a bound assumes; see `auditor.py`.
 _ASSUMPTIONS = {
-    "one_run": "nothing else",
-    "one_run_fdp": "a trade-off curve like a Gaussian's",
+    "one_run": "fair coins",
+    "one_run_fdp": "fair coins, a trade-off curve like a Gaussian's",
     "clopper_pearson": "independent scores",
     "from_gdp": "independent scores, such a curve",
     "mean_difference": "independent normal scores, such a curve",

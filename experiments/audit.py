@@ -36,9 +36,12 @@ from experiments import (
     _cli,
     _replay,
     _workdir,
-    train,  # Its flags --config and --workdir are this command's too.
+    train,
 )
 from jax_privacy import checkpoint, data, testing
+
+# --config and --workdir.
+flags.adopt_module_key_flags(train)
 
 _CANARY = flags.DEFINE_enum(
     "canary", "dirac", _canaries.KINDS, "What the attacker looks for."

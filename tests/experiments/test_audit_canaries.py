@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 import accounting
+from accounting import _audit as _report_audit
 from experiments import (
     _audit,
     _build,
@@ -300,6 +301,11 @@ def test_a_run_of_the_same_seed_shares_no_randomness():
   )
   assert plain.run_key != audited.run_key
   assert plain.private_key != audited.private_key
+
+
+def test_the_report_knows_what_an_audit_writes():
+  assert _canaries.KINDS == _report_audit.CANARIES
+  assert tuple(_audit._ASSUMPTIONS) == tuple(_report_audit.METHODS)
 
 
 def test_verdicts():
