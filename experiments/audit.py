@@ -35,6 +35,7 @@ from experiments import (
     _canaries,
     _cli,
     _replay,
+    _signals,
     _workdir,
     train,
 )
@@ -73,14 +74,17 @@ def main() -> None:
       raise ValueError(
           "--workdir must be given for an audit, or --replay, got neither."
       )
-    audit = run(
-        config,
-        _workdir.Workdir(pathlib.Path(flags.FLAGS.workdir)),
-        canary=_CANARY.value,
-        num_canaries=_NUM_CANARIES.value,
-        confidence=_CONFIDENCE.value,
-    )
-  conclude(audit)
+    with _signals.StopSignals() as stop:
+      audit = run(
+          config,
+          _workdir.Workdir(pathlib.Path(flags.FLAGS.workdir)),
+          canary=_CANARY.value,
+          num_canaries=_NUM_CANARIES.value,
+          confidence=_CONFIDENCE.value,
+          stop=stop,
+      )
+  if audit is not None:
+    conclude(audit)
 
 
 def run(
@@ -90,7 +94,8 @@ def run(
     canary: str,
     num_canaries: int,
     confidence: float,
-) -> dict[str, Any]:
+    stop: _signals.StopSignals | None = None,
+) -> dict[str, Any] | None:
   """Trains with canaries, from the last checkpoint or the start.
 
   Args:
@@ -99,9 +104,10 @@ def run(
     canary: A kind; see `_canary_kinds.py`.
     num_canaries: How many.
     confidence: In (0, 1).
+    stop: See `train.run`.
 
   Returns:
-    What audit.json holds; see `_audit.summarise`.
+    What audit.json holds; see `_audit.summarise`. None if a signal stopped it.
 
   Raises:
     ValueError: If the run is not one that canaries can audit, an argument
@@ -115,8 +121,10 @@ def run(
   experiment = _canaries.build(config)
   workdir.claim(config)
   experiment, state, train_seconds = train.fit(
-      experiment, workdir, build_fn=_canaries.build
+      experiment, workdir, stop=stop, build_fn=_canaries.build
   )
+  if int(state.step) < experiment.mechanism.num_steps:
+    return None
   audit = _audit.summarise(
       experiment, state, confidence=confidence, train_seconds=train_seconds
   )
