@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_privacy import per_example, precision
-from jax_privacy.ghost import costs, graph, paths, plans, rules
+from jax_privacy.ghost import costs, graph, paths, plans, rules, sums
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,19 +79,15 @@ class ClippedSum:
         for route, r in zip(routes, recorded, strict=True)
     ]
     squares = {}
-    for r, plan in zip(recorded, component_plans, strict=True):
-      found = plan.squared_norms()
-      squares.update(zip(r.component.leaves, found, strict=True))
+    for plan in component_plans:
+      squares.update(zip(plan.leaves, plan.squared_norms(), strict=True))
     relative = parts.relative_norms(squares, is_padding_example.shape)
     keep = ~is_padding_example
     for r in relative if self.nan_safe else ():
       keep &= jnp.isfinite(r)
-    sums = [jnp.zeros(x.shape, self.sum_dtype([x])) for x in loss.leaves]
-    for r, plan in zip(recorded, component_plans, strict=True):
-      for leaf, total in parts.sums(r.component, plan, relative, keep):
-        sums[leaf] = total.astype(sums[leaf].dtype)
-    norms = parts.norms(relative)
-    return loss.unflatten(sums), losses, norms, loss.aux_treedef.unflatten(aux)
+    totals = self._totals(loss, parts, component_plans, relative, keep)
+    aux = loss.aux_treedef.unflatten(aux)
+    return loss.unflatten(totals), losses, parts.norms(relative), aux
 
   def sum_dtype(self, leaves) -> jnp.dtype:
     """The dtype of sums, and of norms, of these parameters."""
@@ -153,6 +149,18 @@ class ClippedSum:
       )
 
     return losses, aux, [record(route) for route in routes]
+
+  def _totals(self, loss, parts, component_plans, relative, keep):
+    """Returns the clipped sum of each parameter."""
+    totals = [jnp.zeros(x.shape, self.sum_dtype([x])) for x in loss.leaves]
+    turn = keep
+    # From the loss backwards: what was made last is freed first.
+    for plan in reversed(component_plans):
+      for leaf, total in parts.sums(plan, relative, turn):
+        totals[leaf] = total.astype(totals[leaf].dtype)
+      if plan.takes_turns:
+        turn = sums.after(totals[plan.leaves[0]], keep)
+    return totals
 
 
 class _Route(NamedTuple):
@@ -273,13 +281,13 @@ class _Parts:
       relative.append(jnp.sqrt(total))
     return relative
 
-  def sums(self, component, plan, relative, keep):
+  def sums(self, plan, relative, keep):
     """Yields a component's parameters, each with its clipped sum."""
-    for part in sorted({self._part_of[leaf] for leaf in component.leaves}):
-      divide_by = self._of.divide_by * self._scales[component.leaves[0]]
+    for part in sorted({self._part_of[leaf] for leaf in plan.leaves}):
+      divide_by = self._of.divide_by * self._scales[plan.leaves[0]]
       factor = per_example.clip_factor(relative[part]) / divide_by
       totals = plan.clipped_sums(factor, keep)
-      for leaf, total in zip(component.leaves, totals, strict=True):
+      for leaf, total in zip(plan.leaves, totals, strict=True):
         if self._part_of[leaf] == part:
           yield leaf, total
 

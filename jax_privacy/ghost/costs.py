@@ -4,7 +4,11 @@
     scaled cotangents. Only for one weight, with a form, through a transform
     that keeps the norm known.
   keep: make every example's gradient, keep it, contract it with the factors.
-  redo: make every example's gradient for its norm alone; then as ghost.
+  redo: make every example's gradient for its norm alone; then as ghost. On a
+    CPU one example's at a time, of sites with several positions. On a GPU, and
+    of other sites, all at once: unless XLA fuses making with squaring (not
+    run), it takes as much memory as keep until the norms are known, and `kept`
+    does not bound that. `microbatch_size` does.
 
 The rates below were fitted to runs of single rules (float32, batch 32): see
 docs/performance.md for the runs. They are right to a factor of two or so, which

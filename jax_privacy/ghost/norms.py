@@ -27,14 +27,10 @@ Example:
   96.0
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
-from jax_privacy.ghost import rules
-
-_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+from jax_privacy.ghost import patches, rules
 
 
 def squared_norm(
@@ -75,20 +71,15 @@ def contracted(
   Returns:
     A scalar.
   """
-  limits = jnp.finfo(cotangents.dtype)
-  eye = jnp.eye(form.positions, dtype=cotangents.dtype)[None]
-  tiny = float(limits.tiny) * form.positions
   if form.positions == 1:
     of_z = jnp.sum(jnp.square(cotangents), axis=-1, keepdims=True)
   else:
-    of_z = _einsum("stp,sup->stu", cotangents, cotangents)
-  of_x = of_x * (1 + units * float(limits.eps) * eye)
-  of_x += tiny * form.inputs * eye
+    of_z = patches.gram(cotangents)
+  on_diagonal = diagonal(of_x), diagonal(of_z)
   if left_out is not None:
     of_x -= left_out[:, :, None] * left_out[:, None, :]
-  # One sum: XLA makes the Gram matrices again for each use of them.
-  total = jnp.sum(of_x * (of_z + tiny * form.outputs * eye))
-  return jnp.maximum(total, 0)
+  total = jnp.sum(of_x * of_z)
+  return jnp.maximum(total, 0) + _bounds(form, *on_diagonal, units)
 
 
 def gram(form: rules.Form, x: jax.Array) -> jax.Array:
@@ -102,6 +93,16 @@ def diagonal(of_x: jax.Array) -> jax.Array:
   """Returns |x_t|^2, [S, T], of <x_t, x_u>, [S, T, T]."""
   groups, positions, _ = of_x.shape
   return of_x.reshape(groups, positions**2)[:, :: positions + 1]
+
+
+def _bounds(form, of_x, of_z, units):
+  """What rounding and underflow may have taken, from the diagonals."""
+  limits = jnp.finfo(of_z.dtype)
+  tiny = float(limits.tiny) * form.positions
+  bounds = tiny * (form.inputs * of_z + form.outputs * of_x)
+  if units:
+    bounds += units * float(limits.eps) * of_x * of_z
+  return jnp.sum(bounds)
 
 
 def rounding(

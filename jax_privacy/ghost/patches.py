@@ -119,15 +119,14 @@ class Layout:
   def gram(self, x: jax.Array) -> jax.Array:
     """Returns the inner products of patches, [S, T, T]."""
     if self._gram_of_patches_flops <= self._gram_of_pixels_flops:
-      rows = self.patches(x)
-      return _einsum("std,sud->stu", rows, rows)
+      return gram(self.patches(x))
     x = self._padded(self._pixels(x))
     size = x.shape[:-1]
     pixels = x.reshape(math.prod(size), self.groups, -1)
-    gram = _einsum("qgc,rgc->gqr", pixels, pixels)
-    gram = gram.reshape(self.groups, *size, *size)
+    of_pixels = gram(jnp.moveaxis(pixels, 1, 0))
+    of_pixels = of_pixels.reshape(self.groups, *size, *size)
     total = sum(
-        gram[(slice(None), slice(None), *where, slice(None), *where)]
+        of_pixels[(slice(None), slice(None), *where, slice(None), *where)]
         for where in self._taps()
     )
     return total.reshape(self.groups, self.positions, self.positions)
@@ -172,6 +171,13 @@ class Layout:
           slice(i * d, i * d + (n - 1) * stride + 1, stride)
           for i, (d, n, stride) in zip(tap, axes, strict=True)
       )
+
+
+def gram(rows: jax.Array) -> jax.Array:
+  """Returns the inner products of rows: [S, T, D] to [S, T, T]."""
+  if len(rows) == 1:  # With an axis of 1, XLA copies the results on a CPU.
+    return _einsum("td,ud->tu", rows[0], rows[0])[None]
+  return _einsum("std,sud->stu", rows, rows)
 
 
 def layout(eqn: Any) -> Layout | None:

@@ -24,7 +24,15 @@ import jax
 import jax.numpy as jnp
 
 from jax_privacy import precision
-from jax_privacy.ghost import graph, norms, paths, rules, tracing, transforms
+from jax_privacy.ghost import (
+    graph,
+    norms,
+    paths,
+    rules,
+    sums,
+    tracing,
+    transforms,
+)
 
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
@@ -107,12 +115,23 @@ class Recorded:
     return _on_platform(self.loops, loop, at_once, args)
 
 
-class Keep:
-  """Makes every example's gradient and keeps it."""
+class _Plan:
+  """What plans have in common.
+
+  Attributes:
+    leaves: Positions of the component's parameters.
+    takes_turns: Whether sums that come later should wait; see `sums.after`.
+  """
+
+  takes_turns = False
 
   def __init__(self, recorded: Recorded):
     self._recorded = recorded
-    self._grads = []
+    self.leaves = recorded.component.leaves
+
+
+class Keep(_Plan):
+  """Makes every example's gradient and keeps it."""
 
   def squared_norms(self) -> list[jax.Array]:
     """Returns, per parameter, [batch_size] squared norms."""
@@ -147,14 +166,11 @@ class Keep:
       # In this order: in the other, XLA transposes the gradients first.
       scale = jnp.where(keep, factor, 0)
       return [_einsum("b,b...->...", scale, grad) for grad in grads]
-    return [jnp.sum(_scaled(g, factor, keep), axis=0) for g in grads]
+    return [jnp.sum(sums.scaled(g, factor, keep), axis=0) for g in grads]
 
 
-class Redo:
+class Redo(_Plan):
   """Makes every example's gradient for its norm, and not again if it can."""
-
-  def __init__(self, recorded: Recorded):
-    self._recorded = recorded
 
   def squared_norms(self) -> list[jax.Array]:
     """Returns, per parameter, [batch_size] squared norms."""
@@ -182,12 +198,12 @@ class Redo:
     recorded = self._recorded
     gradient_fn = example_gradient(recorded)
 
-    def add(sums, row):
+    def add(so_far, row):
       data, cotangents, scale, is_kept = row
       grads = gradient_fn(data, cotangents)
       terms = [g.astype(recorded.dtype) * scale for g in grads]
       terms = [jnp.where(is_kept, term, 0) for term in terms]
-      return [s + t for s, t in zip(sums, terms, strict=True)], None
+      return [s + t for s, t in zip(so_far, terms, strict=True)], None
 
     zeros = [jnp.zeros(leaf.shape, recorded.dtype) for leaf in recorded.leaves]
     factor = factor.astype(recorded.dtype)
@@ -195,11 +211,13 @@ class Redo:
     return jax.lax.scan(add, zeros, rows)[0]
 
 
-class Ghost:
+class Ghost(_Plan):
   """Takes norms from Gram matrices; makes no example's gradient."""
 
-  def __init__(self, recorded: Recorded):
-    self._recorded = recorded
+  @property
+  def takes_turns(self) -> bool:
+    """Whether there is one position: there is little to overlap then."""
+    return not self._recorded.is_heavy
 
   def squared_norms(self) -> list[jax.Array]:
     """Returns, per parameter, [batch_size] squared norms."""
@@ -299,12 +317,12 @@ def _weight_sum(recorded, site, x, z, factor, keep):
   """One site's part of `batched_sums`."""
   form, dtype = rules.find(site), recorded.dtype
 
-  z = _scaled(z.astype(dtype), factor.astype(dtype), keep)
+  z = sums.scaled(z.astype(dtype), factor.astype(dtype), keep)
   if _is_inexact(x):
-    x = _scaled(x.astype(dtype), jnp.ones_like(factor, dtype), keep)
+    x = sums.scaled(x.astype(dtype), jnp.ones_like(factor, dtype), keep)
   if form.rows is not None:
     rows, cotangents = jax.vmap(form.rows)(x), jax.vmap(form.cotangents)(z)
-    return form.restore(_outer(rows, cotangents))
+    return form.restore(sums.outer(rows, cotangents))
   site = rules.in_dtype(site, dtype)
   (weight,) = recorded.weights(site)
 
@@ -313,20 +331,6 @@ def _weight_sum(recorded, site, x, z, factor, keep):
     return jax.vmap(lambda x: apply([x])[0])(x)
 
   return jax.vjp(batch, weight.astype(dtype))[1](z)[0]
-
-
-def _scaled(x, factor, keep):
-  """Scales the rows of `x`; those not to keep are 0, whatever they hold."""
-  axes = range(1, x.ndim)
-  scaled = x * jnp.expand_dims(factor, axes)
-  return jnp.where(jnp.expand_dims(keep, axes), scaled, 0)
-
-
-def _outer(x, z):
-  """[B, S, T, D], [B, S, T, P] -> [S, D, P]; the shorter one is transposed."""
-  if x.shape[-1] <= z.shape[-1]:
-    return _einsum("bstd,bstp->sdp", x, z)
-  return jnp.swapaxes(_einsum("bstp,bstd->spd", z, x), 1, 2)
 
 
 def _one_by_one(fun, *args):

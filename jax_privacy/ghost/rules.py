@@ -194,7 +194,7 @@ def dot_general(site: graph.Site) -> Form | None:
       positions=positions,
       inputs=inputs,
       outputs=outputs,
-      gram=lambda x: _einsum("std,sud->stu", rows(x), rows(x)),
+      gram=lambda x: patches.gram(rows(x)),
       diagonal=lambda x: jnp.sum(jnp.square(rows(x)), axis=-1),
       input_sums=lambda x: jnp.sum(rows(x), axis=-1),
       cotangents=cotangents,

@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 
 import jax
 import jax.extend.core as jex_core
+import jax.numpy as jnp
 
 from jax_privacy.ghost import transforms
 
@@ -95,6 +96,8 @@ def bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
   """
   params = eqn.primitive.get_bind_params(eqn.params)
   with eqn.ctx.manager:
+    if eqn.primitive.name == "dot_general":
+      return [_dot_general(eqn, values, params)]
     outs = eqn.primitive.bind(*values, **params)
   return list(outs) if eqn.primitive.multiple_results else [outs]
 
@@ -104,6 +107,39 @@ def evaluate(eqns: Sequence[Any], env: Env) -> None:
   for eqn in eqns:
     outs = bind(eqn, [read(env, atom) for atom in eqn.invars])
     env.update(zip(eqn.outvars, outs, strict=True))
+
+
+def _dot_general(eqn, values, params):
+  """A product, of operands without axes of 1 that are not summed over.
+
+  Once they are batched, XLA copies results and operands that have one on a CPU:
+  a pass over the activations of every dense layer.
+  """
+  contracting, batch = params["dimension_numbers"]
+  kept = [
+      [i for i, n in enumerate(v.shape) if n != 1 or i in summed]
+      for v, summed in zip(values, contracting, strict=True)
+  ]
+  has_unit_axis = any(
+      len(axes) < v.ndim for axes, v in zip(kept, values, strict=True)
+  )
+  if not has_unit_axis or params["out_sharding"] is not None:
+    return eqn.primitive.bind(*values, **params)
+
+  def renumbered(pair):
+    return tuple(
+        tuple(axes.index(i) for i in numbers if i in axes)
+        for numbers, axes in zip(pair, kept, strict=True)
+    )
+
+  numbers = renumbered(contracting), renumbered(batch)
+  values = [
+      jnp.reshape(v, [v.shape[i] for i in axes])
+      for v, axes in zip(values, kept, strict=True)
+  ]
+  params = {**params, "dimension_numbers": numbers}
+  out = eqn.primitive.bind(*values, **params)
+  return jnp.reshape(out, eqn.outvars[0].aval.shape)
 
 
 def _inlined(closed, num_leaves, *args):

@@ -12,7 +12,7 @@ import pytest
 import zoo
 
 from jax_privacy import weight_standardisation as ws
-from jax_privacy.ghost import clip, graph, paths, plans
+from jax_privacy.ghost import clip, graph, paths, plans, sums
 
 _ARRAYS = zoo.Arrays(26)
 _normal = _ARRAYS.normal
@@ -187,7 +187,7 @@ def test_a_sum_that_scales_by_multiplication_alone_is_seen(monkeypatch):
   def scaled(x, factor, keep):
     return x * jnp.expand_dims(jnp.where(keep, factor, 0), range(1, x.ndim))
 
-  monkeypatch.setattr(plans, "_scaled", scaled)
+  monkeypatch.setattr(sums, "scaled", scaled)
   _check("dense", "ghost", None)
   with pytest.raises(AssertionError):
     _check("dense", "ghost", None, poison=np.nan)

@@ -135,3 +135,28 @@ def test_a_constant_is_read_as_a_value():
   (atom,) = _trace(lambda w, x: 2.5).jaxpr.outvars
   assert not tracing.is_var(atom)
   assert tracing.read({}, atom) == 2.5
+
+
+@pytest.mark.parametrize(
+    "x, w, contracting, batch",
+    [
+        ((1, 4, 3), (3, 2), ((2,), (0,)), ((), ())),
+        ((1, 3), (3, 1), ((1,), (0,)), ((), ())),
+        ((1, 1, 4, 3), (1, 5, 1, 3), ((3,), (3,)), ((1,), (0,))),
+        ((4, 1, 2), (2, 1, 4), ((1, 2), (1, 0)), ((0,), (2,))),
+        ((1, 4, 1), (1, 5), ((0,), (0,)), ((), ())),
+    ],
+)
+def test_products_leave_out_axes_of_one(x, w, contracting, batch):
+  product = lambda x, w: jax.lax.dot_general(x, w, (contracting, batch))
+  rng = np.random.default_rng(32)
+  x, w = (jnp.asarray(rng.normal(size=s), "float32") for s in (x, w))
+  (eqn,) = jax.make_jaxpr(product)(x, w).jaxpr.eqns
+  (got,) = tracing.bind(eqn, [x, w])
+  np.testing.assert_allclose(got, product(x, w), rtol=1e-6)
+  bound = jax.make_jaxpr(lambda *args: tracing.bind(eqn, args))(x, w)
+  (dot,) = (e for e in bound.eqns if e.primitive.name == "dot_general")
+  for i, operand in enumerate(dot.invars):
+    summed = dot.params["dimension_numbers"][0][i]
+    ones = [k for k, n in enumerate(operand.aval.shape) if n == 1]
+    assert set(ones) <= set(summed)

@@ -1,0 +1,60 @@
+"""Pieces of a batched weight gradient of scaled cotangents.
+
+The invariant: an example that is not kept adds nothing, whatever its numbers
+are: it is left out by a selection, since 0 x NaN is NaN.
+
+Example:
+  >>> import jax.numpy as jnp
+  >>> from jax_privacy.ghost import sums
+  >>> x, z = jnp.ones((3, 1, 1, 2)), jnp.ones((3, 1, 1, 1))
+  >>> z = sums.scaled(z, jnp.array([0.5, 2.0, jnp.nan]), jnp.arange(3) < 2)
+  >>> print(sums.outer(x, z).ravel())
+  [2.5 2.5]
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+
+
+def scaled(x: jax.Array, factor: jax.Array, keep: jax.Array) -> jax.Array:
+  """Scales the rows of `x`; those not to keep are 0, whatever they hold.
+
+  Args:
+    x: [batch_size, ...].
+    factor: [batch_size].
+    keep: Bool [batch_size].
+  """
+  shape = x.shape
+  if sum(n > 1 for n in shape[1:]) <= 1:
+    # A weight's copy is a bias's copy then, and XLA may make it in place.
+    x = x.reshape(len(x), -1)
+  axes = range(1, x.ndim)
+  rows = x * jnp.expand_dims(factor, axes)
+  return jnp.where(jnp.expand_dims(keep, axes), rows, 0).reshape(shape)
+
+
+def outer(x: jax.Array, z: jax.Array) -> jax.Array:
+  """[B, S, T, D], [B, S, T, P] -> [S, D, P]; the shorter one is transposed."""
+  if x.shape[-1] <= z.shape[-1]:
+    return _einsum("bstd,bstp->sdp", x, z)
+  return jnp.swapaxes(_einsum("bstp,bstd->spd", z, x), 1, 2)
+
+
+def after(total: jax.Array, keep: jax.Array) -> jax.Array:
+  """Returns `keep`, for sums that are to be made after `total`.
+
+  What is taken from it never holds, but XLA does not see that. Left to itself,
+  it scales the cotangents of all layers before it makes the first sum, for a
+  sum takes memory (its result) and a copy seems not to; so all copies exist at
+  one time. `jax.lax.optimization_barrier` is dropped on a CPU.
+
+  Args:
+    total: A sum, not empty.
+    keep: Bool [batch_size].
+  """
+  number = total[(0,) * total.ndim]
+  return keep & ~(jnp.isnan(number) & (number == 0))
