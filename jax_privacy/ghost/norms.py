@@ -23,7 +23,7 @@ Example:
   >>> split = graph.split(loss, [jnp.ones((3, 2))], [jnp.ones((4, 3))])
   >>> form = rules.find(split.sites[0])
   >>> x, z = jnp.ones((4, 3)), jnp.ones((4, 2))
-  >>> print(norms.squared_norm(form, x, form.cotangents(z)).round(3))
+  >>> print(norms.squared_norm(form, x, form.cotangents(z)).round())
   96.0
 """
 
