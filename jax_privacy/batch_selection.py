@@ -220,24 +220,33 @@ class PaddedBatches:
     batches: What to pad.
     sizes: Ascending sizes; a batch gets the smallest that holds it, and one
       larger than all of them a multiple of the largest.
+    num_devices: Over how many devices a batch will be split; see `deal`. Sizes
+      must be multiples of it.
   """
 
   batches: Batches
   sizes: tuple[int, ...]
+  num_devices: int = 1
 
   def __post_init__(self):
     for size in self.sizes:
       _validate.integer("sizes", size, at_least=1)
     if not self.sizes or list(self.sizes) != sorted(set(self.sizes)):
       _validate.fail("sizes", "ascending positive integers", self.sizes)
+    _validate.integer("num_devices", self.num_devices, at_least=1)
+    if any(size % self.num_devices for size in self.sizes):
+      rule = f"multiples of num_devices = {self.num_devices}"
+      _validate.fail("sizes", rule, self.sizes)
 
   def batch(self, step: int) -> np.ndarray:
     """Returns step's indices, padded with -1; see `Batches.batch`."""
     indices = self.batches.batch(step)
-    for size in self.sizes:
-      if len(indices) <= size:
-        return pad_to_size(indices, size)
-    return pad_to_multiple_of(indices, self.sizes[-1])
+    fits = [size for size in self.sizes if len(indices) <= size]
+    if fits:
+      padded = pad_to_size(indices, fits[0])
+    else:
+      padded = pad_to_multiple_of(indices, self.sizes[-1])
+    return deal(padded, num_devices=self.num_devices)
 
   def __len__(self) -> int:
     return len(self.batches)
@@ -303,6 +312,29 @@ def pad_to_size(indices: np.ndarray, size: int) -> np.ndarray:
     _validate.fail("size", "at least the number of indices", size)
   missing = size - len(indices)
   return np.pad(indices, (0, missing), constant_values=-1)
+
+
+def deal(indices: np.ndarray, *, num_devices: int) -> np.ndarray:
+  """Deals a padded batch out like cards, so that devices have equal work.
+
+  A device is given a block of consecutive rows. Padding stands at a batch's
+  end: undealt, it would be the last devices' rows, and the first device, which
+  all wait for, would have none to skip.
+
+  Args:
+    indices: [batch_size], padding last.
+    num_devices: A divisor of batch_size.
+
+  Returns:
+    The same indices, in the order in which device d's block holds those at d, d
+    + num_devices, d + 2 num_devices, ...; each block has its padding last.
+  """
+  indices = np.asarray(indices)
+  _validate.integer("num_devices", num_devices, at_least=1)
+  if len(indices) % num_devices:
+    rule = f"a divisor of the batch size, {len(indices)}"
+    _validate.fail("num_devices", rule, num_devices)
+  return indices.reshape(-1, num_devices).T.ravel()
 
 
 def _subset(generator, group, size):

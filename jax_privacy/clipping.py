@@ -31,7 +31,14 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from jax_privacy import _validate, ghost, grid, microbatching, per_example
+from jax_privacy import (
+    _validate,
+    ghost,
+    grid,
+    microbatching,
+    per_example,
+    sharding,
+)
 from jax_privacy.sensitivity import BoundedSensitivityCallable
 
 _METHODS = ("auto", "ghost", "vmap")
@@ -118,6 +125,7 @@ def clipped_grad(
     spmd_axis_name: str | None = None,
     method: str = "auto",
     grid_scale: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> BoundedSensitivityCallable:
   """Transforms a loss into the sum of its clipped per-example gradients.
 
@@ -167,6 +175,11 @@ def clipped_grad(
       grid_scale), for d parameters. The sum, `normalize_by` included, is what
       is returned times `.grid_step`, and `.sensitivity()` is in steps, exactly.
       For `secure_gaussian_privatizer(grid_step=...)`; see `grid.py`.
+    mesh: Split the batch over these devices, along all axes of the mesh: each
+      clips its own examples, and sums are added up. `microbatch_size` is that
+      of all devices together. See `sharding.py`. Without a mesh, sharded
+      batches are split by XLA, which may gather them on each device; where it
+      would give wrong numbers, ValueError is raised (`partitioner.py`).
 
   Returns:
     A callable `(*args, is_padding_example=None)` giving the sum, or `(sum,
@@ -194,8 +207,10 @@ def clipped_grad(
     _validate.fail("l2_clip_norm", "a number or a pytree of them", l2_clip_norm)
   total_norm = math.hypot(*jax.tree.leaves(clip_norms))
   normalize_by = _validate.positive("normalize_by", normalize_by)
-  if microbatch_size is not None:
-    _validate.integer("microbatch_size", microbatch_size, at_least=1)
+  microbatch_size = sharding.local_microbatch_size(microbatch_size, mesh)
+  if mesh is not None and spmd_axis_name is not None:
+    rule = "None with a mesh, within which each device runs by itself"
+    _validate.fail("spmd_axis_name", rule, spmd_axis_name)
   _check_sum_dtype(dtype)
   _check_grid_scale(grid_scale, nan_safe)
   method = _choose_method(method, pre_clipping_transform, grid_scale)
@@ -227,19 +242,30 @@ def clipped_grad(
         **options,
     )
 
+  batched = (*batch_argnums, prng_argnum)
+
+  def local_fn(args, is_padding_example):
+    return microbatching.sum_over_microbatches(
+        sum_fn, args, batched, is_padding_example, microbatch_size
+    )
+
+  whole_fn = local_fn
+  if mesh is not None and mesh.size > 1:
+    whole_fn = sharding.sum_over_devices(
+        local_fn, mesh=mesh, batch_argnums=batched
+    )
+
   def clipped_grad_fn(*args, is_padding_example=None):
     batch_size = _batch_size(args, batch_argnums)
     if grid_scale is not None:
       grid.check_range(grid_scale, batch_size)
     is_padding_example = _padding_mask(is_padding_example, batch_size)
+    # Before the batch is split: a key goes with its example, on any device.
     args = _split_keys(args, prng_argnum, batch_size)
-    total, values, norms, aux = microbatching.sum_over_microbatches(
-        sum_fn,
-        args,
-        (*batch_argnums, prng_argnum),
-        is_padding_example,
-        microbatch_size,
-    )
+    if mesh is not None:
+      sharding.check_batch_size(mesh, batch_size)
+    run = whole_fn if batch_size else local_fn
+    total, values, norms, aux = run(args, is_padding_example)
     if not (has_aux or return_values or return_grad_norms):
       return total
     return total, Aux(

@@ -35,6 +35,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import chex
+import jax
 import optax
 
 from jax_privacy import (
@@ -93,6 +94,7 @@ def make_private(
     key: root_key.RootKey | chex.PRNGKey | int,
     microbatch_size: int | None = None,
     secure_random: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
     **clipped_grad_options: Any,
 ) -> PrivateTraining:
   """Returns the sampler, gradient function and optimiser of DP-SGD.
@@ -113,6 +115,8 @@ def make_private(
       all 128 bits of a `RootKey`, and not by JAX's and NumPy's generators,
       which are not made to withstand an adversary. Slower; see
       docs/performance.md. Needs the extra `secure`.
+    mesh: See `clipped_grad` and `sharding.py`. Padded sizes are then multiples
+      of the number of devices, and padding is spread evenly over them.
     **clipped_grad_options: Any other option of `clipped_grad`, except
       `normalize_by`, which is the expected batch size, and `nan_safe`. With a
       `grid_scale`, noise is rounded to the grid as well; it needs
@@ -145,11 +149,13 @@ def make_private(
       key=root,
       microbatch_size=microbatch_size,
       secure_random=secure_random,
+      num_devices=1 if mesh is None else mesh.size,
   )
   grad_fn = clipping.clipped_grad(
       loss_fn,
       l2_clip_norm=l2_clip_norm,
       microbatch_size=microbatch_size,
+      mesh=mesh,
       normalize_by=mechanism.num_examples * mechanism.sampling_prob,
       **clipped_grad_options,
   )
@@ -178,6 +184,7 @@ def make_sampler(
     key: root_key.RootKey | chex.PRNGKey | int,
     microbatch_size: int | None = None,
     secure_random: bool = False,
+    num_devices: int = 1,
 ) -> batch_selection.PaddedBatches:
   """Returns the padded batches that the mechanism's accounting assumes.
 
@@ -186,6 +193,7 @@ def make_sampler(
     key: As for `make_private`, whose sampler is that of the same key.
     microbatch_size: See `make_private`.
     secure_random: See `make_private`.
+    num_devices: Size of the mesh that batches are split over.
 
   Raises:
     ValueError: If an argument, or a field of the mechanism, breaks its rule.
@@ -196,7 +204,7 @@ def make_sampler(
   )
   num_steps = _validate.integer("num_steps", mechanism.num_steps, at_least=1)
   probability = _validate.probability("sampling_prob", mechanism.sampling_prob)
-  multiple = microbatch_size or 1
+  multiple = math.lcm(microbatch_size or 1, num_devices)
   if mechanism.sampling == "fixed_without_replacement":
     batch_size = _fixed_batch_size(num_examples * probability)
     strategy = batch_selection.FixedBatchSampling(batch_size, num_steps)
@@ -223,7 +231,7 @@ def make_sampler(
   else:
     rng = root.seed("sampler")
   batches = strategy.bind(num_examples, rng)
-  return batch_selection.PaddedBatches(batches, sizes)
+  return batch_selection.PaddedBatches(batches, sizes, num_devices)
 
 
 def _check_grid(grad_fn, batch_size, is_secure):

@@ -2,8 +2,9 @@
 
 The invariant: every update, and every coordinate of every parameter within it,
 gets noise of its own. Draw t is a pure function of (key, t), so a resumed run
-draws what the unbroken one would have drawn and never repeats a draw; and it
-does not depend on how arrays are laid out over devices.
+draws what the unbroken one would have drawn and never repeats a draw; and not
+one bit of it depends on how arrays are laid out over devices, on their number,
+or on whether the update is compiled as a whole.
 
 Put it before the optimiser; what comes after is post-processing and free.
 
@@ -20,6 +21,7 @@ Example:
   2.0 1
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -56,9 +58,9 @@ def gaussian_privatizer(
   Args:
     stddev: In the units of the incoming sum: noise multiplier x its L2
       sensitivity to one example. A positive finite number.
-    prng_key: A key (typed, or raw uint32 [2]) that is used nowhere else, or an
-      int to make one of. There is no default: a forgotten key would repeat
-      another run's noise.
+    prng_key: A Threefry key (typed, or raw uint32 [2]) that is used nowhere
+      else, or an int to make one of. There is no default: a forgotten key would
+      repeat another run's noise.
     dtype: Of the draw: float32, float64, or None for the update's own, float32
       at least. Shorter draws are refused: bfloat16 noise has 128 values a
       binade and its tails stop short.
@@ -69,7 +71,8 @@ def gaussian_privatizer(
     arrays, and returns it noised, each leaf in its incoming dtype.
 
   Raises:
-    ValueError: If an argument breaks its rule.
+    ValueError: If an argument breaks its rule; and, now or from `update`, if
+      JAX draws random numbers in a way in which devices might not agree.
     TypeError: From `update`, if a leaf is not real and floating point.
 
   Guarantee: With stddev = noise_multiplier x sensitivity, one update is the
@@ -85,6 +88,7 @@ def gaussian_privatizer(
     _validate.fail("stddev", rule, stddev)
   prng_key = _validate.prng_key("prng_key", prng_key)
   _check_draw_dtype(dtype)
+  _check_generator(prng_key)
 
   def init(params):
     del params
@@ -92,15 +96,15 @@ def gaussian_privatizer(
 
   def update(updates, state, params=None):
     del params
+    _check_generator(state.prng_key)
     leaves, treedef = jax.tree.flatten(updates)
     # One key per step, then one per leaf: no two draws share a key.
     step_key = jax.random.fold_in(state.prng_key, state.step)
     leaves = [jnp.asarray(leaf) for leaf in leaves]
-    noise = [
-        _draw(jax.random.fold_in(step_key, i), leaf, stddev, dtype)
+    noised = [
+        _noised(jax.random.fold_in(step_key, i), leaf, stddev, dtype)
         for i, leaf in enumerate(leaves)
     ]
-    noised = map(add_noise, leaves, noise)
     return treedef.unflatten(noised), state._replace(step=state.step + 1)
 
   return optax.GradientTransformation(init, update)
@@ -117,9 +121,22 @@ def add_noise(leaf: jax.Array, noise: jax.Array) -> jax.Array:
   return noised.astype(leaf.dtype)
 
 
-def _draw(key, leaf, stddev, dtype):
+# Compiled, though it may stand in no compiled update: XLA then rounds alike in
+# both. It folds stddev into a factor of the draw's and fuses product and sum.
+@functools.partial(jax.jit, static_argnames=("stddev", "dtype"))
+def _noised(key, leaf, stddev, dtype):
   dtype = dtype or precision.at_least_float32(leaf.dtype)
-  return stddev * jax.random.normal(key, leaf.shape, dtype)
+  noise = stddev * jax.random.normal(key, leaf.shape, dtype)
+  return add_noise(leaf, noise)
+
+
+def _check_generator(key):
+  """Refuses what JAX does not promise to be the same for every sharding."""
+  if not jax.config.jax_threefry_partitionable:
+    _validate.fail("jax_threefry_partitionable", "True", False)
+  generator = str(jax.random.key_impl(key))
+  if generator != "threefry2x32":
+    _validate.fail("prng_key", "a key of threefry2x32", generator)
 
 
 def _check_draw_dtype(dtype):

@@ -23,7 +23,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jax_privacy import grid, precision
+from jax_privacy import grid, partitioner, precision
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,11 +63,13 @@ class ClippedSum:
     """Returns the sum and, per example, losses, norms and aux."""
     mapped = (*self.batch_argnums, self.prng_argnum)
     axes = [0 if i in mapped else None for i in range(len(args))]
-    clipped, *rest = jax.vmap(
+    per_example = jax.vmap(
         self._one_example,
         in_axes=(axes, 0),
         spmd_axis_name=self.spmd_axis_name,
-    )(list(args), is_padding_example)
+    )
+    per_example = partitioner.checked(per_example)
+    clipped, *rest = per_example(list(args), is_padding_example)
     # In its own dtype, which `sum` would lengthen where it is int32.
     total = jax.tree.map(lambda g: jnp.sum(g, axis=0, dtype=g.dtype), clipped)
     return total, *rest

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jax_privacy import per_example, precision
+from jax_privacy import partitioner, per_example, precision
 from jax_privacy.ghost import costs, graph, paths, plans, rules, sums
 
 
@@ -128,9 +128,9 @@ class ClippedSum:
       value, pull, recorded = jax.vjp(run, zeros, has_aux=True)
       return value, pull(jnp.ones_like(value))[0], recorded
 
-    losses, cotangents, (aux, data, unscaled) = jax.vmap(
-        one_example, spmd_axis_name=self.spmd_axis_name
-    )(loss.rows)
+    per_row = jax.vmap(one_example, spmd_axis_name=self.spmd_axis_name)
+    per_row = partitioner.checked(per_row)
+    losses, cotangents, (aux, data, unscaled) = per_row(loss.rows)
 
     def record(route):
       component = route.component

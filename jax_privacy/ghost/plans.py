@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jax_privacy import precision
+from jax_privacy import partitioner, precision
 from jax_privacy.ghost import (
     graph,
     norms,
@@ -108,7 +108,7 @@ class Recorded:
     gradient then stays in cache while it is squared. Elsewhere all at once, in
     batched matrix products.
     """
-    at_once = jax.vmap(fun)
+    at_once = partitioner.checked(jax.vmap(fun))
     loop = functools.partial(_one_by_one, fun)
     if not self.is_heavy and not self.loops:
       return at_once(*args)

@@ -1,0 +1,315 @@
+"""One program on many devices: the same numbers, the same noise.
+
+A mesh has two axes. A batch is split over both. Parameters, and all that has
+their shapes (optimiser state, averages, gradients), are copied along `data` and
+split along `fsdp`: each array along its largest axis that `fsdp` divides, or
+not at all if there is none. `data=8` is data parallelism; `fsdp=8` stores an
+eighth of the parameters on each device; `data=2, fsdp=4` mixes the two.
+
+`clipped_grad(mesh=...)` and `make_private(mesh=...)` run the one-device program
+on each device, over that device's examples alone, and add up the sums. No
+example's gradient leaves its device, nothing is left to XLA's partitioner (see
+`partitioner.py`), and no device holds the gradients of more than its own
+examples. It does hold all parameters, and its own sum, for the time of one
+step: `fsdp` saves the memory of what is stored between steps.
+
+The invariant: a mesh changes sums by the rounding of a float sum in another
+order, and nothing else. Noise is drawn once per update for the whole array, as
+a function of the key alone.
+
+Example:
+  >>> import jax.numpy as jnp
+  >>> import jax_privacy
+  >>> from jax_privacy import sharding
+  >>> mesh = sharding.make_mesh(data=1)  # data=4 on four devices.
+  >>> grad_fn = jax_privacy.clipped_grad(
+  ...     lambda w, x: jnp.sum(x @ w), l2_clip_norm=1.0, mesh=mesh)
+  >>> w = sharding.put(mesh, jnp.zeros(2))
+  >>> rows = sharding.local_rows(mesh, 4)  # Those of 4 to load here.
+  >>> x = sharding.put_batch(mesh, jnp.ones((4, 2))[rows])
+  >>> print(grad_fn(w, x).round(3))
+  [2.828 2.828]
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jax_privacy import _validate
+
+DATA = "data"
+FSDP = "fsdp"
+
+
+def make_mesh(
+    *,
+    data: int = 1,
+    fsdp: int = 1,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+  """Returns a mesh of data x fsdp devices.
+
+  Args:
+    data: How many copies of the parameters there are.
+    fsdp: Over how many devices each copy is split.
+    devices: What to take the first data x fsdp of; by default all there are, of
+      all processes.
+
+  Raises:
+    ValueError: If there are too few devices, or if a process would have none in
+      the mesh, or fewer than another.
+  """
+  _validate.integer("data", data, at_least=1)
+  _validate.integer("fsdp", fsdp, at_least=1)
+  devices = jax.devices() if devices is None else list(devices)
+  size = data * fsdp
+  if size > len(devices):
+    raise ValueError(
+        f"data x fsdp must be at most the number of devices, {len(devices)},"
+        f" got {data} x {fsdp}. To split a CPU into {size}, set"
+        f" JAX_NUM_CPU_DEVICES={size} before JAX starts."
+    )
+  chosen = devices[:size]
+  shares = [d.process_index for d in chosen]
+  shares = [shares.count(i) for i in range(jax.process_count())]
+  if len(set(shares)) > 1:
+    raise ValueError(
+        "data x fsdp must give each process as many devices, got"
+        f" {data} x {fsdp}, which gives them {shares}."
+    )
+  return Mesh(np.array(chosen).reshape(data, fsdp), (DATA, FSDP))
+
+
+def spec(mesh: Mesh, shape: Sequence[int]) -> PartitionSpec:
+  """Returns how an array of this shape is split: see the file's beginning.
+
+  Args:
+    mesh: Any mesh; one without an axis `fsdp` splits nothing.
+    shape: Of a parameter.
+  """
+  axis = _split_axis(mesh, shape)
+  if axis is None:
+    return PartitionSpec()
+  return PartitionSpec(*[None] * axis, FSDP)
+
+
+def shardings(mesh: Mesh, tree: Any) -> Any:
+  """Returns the sharding of each array of parameters, or of optimiser state.
+
+  Args:
+    mesh: A mesh.
+    tree: Arrays or shapes. Of what is no floating-point array (keys, counts)
+      and of scalars each device has a copy.
+  """
+
+  def one(leaf):
+    is_float = jnp.issubdtype(leaf.dtype, jnp.floating)
+    shape = leaf.shape if is_float else ()
+    return NamedSharding(mesh, spec(mesh, shape))
+
+  return jax.tree.map(one, tree)
+
+
+def put(mesh: Mesh, tree: Any) -> Any:
+  """Places parameters, optimiser state or averages on the mesh.
+
+  Args:
+    mesh: A mesh.
+    tree: Arrays, the same in every process.
+
+  Returns:
+    New arrays, with `shardings(mesh, tree)`.
+  """
+  tree = jax.tree.map(jnp.asarray, tree)
+  # Copied: a training step may donate what it is given.
+  return jax.device_put(tree, shardings(mesh, tree), may_alias=False)
+
+
+def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+  """Returns which rows of a batch belong to this process's devices.
+
+  Args:
+    mesh: A mesh.
+    batch_size: Of the whole batch, a multiple of the mesh's size.
+
+  Returns:
+    Positions in the batch, ascending; all of them if there is one process. A
+    process needs to load no others.
+
+  Raises:
+    ValueError: If the batch cannot be split evenly.
+  """
+  check_batch_size(mesh, batch_size)
+  slices = _batch_sharding(mesh).addressable_devices_indices_map((batch_size,))
+  rows = [np.arange(batch_size)[index] for index in slices.values()]
+  return np.unique(np.concatenate(rows))
+
+
+def put_batch(mesh: Mesh, batch: Any) -> Any:
+  """Places a batch on the mesh, its rows split over all devices.
+
+  Args:
+    mesh: A mesh.
+    batch: A pytree of arrays: the rows `local_rows` of this process, in that
+      order.
+
+  Returns:
+    Arrays of the whole batch's size.
+
+  Raises:
+    ValueError: If the batch cannot be split evenly.
+  """
+  sharding = _batch_sharding(mesh)
+
+  def one(x):
+    x = np.asarray(x)
+    num_rows = len(x) * jax.process_count()
+    check_batch_size(mesh, num_rows)
+    shape = (num_rows, *x.shape[1:])
+    return jax.make_array_from_process_local_data(sharding, x, shape)
+
+  return jax.tree.map(one, batch)
+
+
+def to_host(tree: Any) -> Any:
+  """Returns whole NumPy arrays in every process; all processes must call."""
+  if jax.process_count() == 1:
+    return jax.device_get(tree)
+
+  def whole(x):
+    if not isinstance(x, jax.Array) or x.is_fully_addressable:
+      return x
+    everywhere = NamedSharding(x.sharding.mesh, PartitionSpec())
+    return jax.jit(lambda x: x, out_shardings=everywhere)(x)
+
+  return jax.device_get(jax.tree.map(whole, tree))
+
+
+def check_batch_size(mesh: Mesh, batch_size: int) -> None:
+  """Refuses a batch that cannot be split evenly over the mesh.
+
+  Raises:
+    ValueError: If it cannot.
+  """
+  if batch_size % mesh.size:
+    raise ValueError(
+        f"Batch size must be a multiple of the mesh's {mesh.size} devices, got"
+        f" {batch_size}: pad it and mark the rows with is_padding_example, as"
+        " the sampler of make_private(mesh=...) does."
+    )
+
+
+def local_microbatch_size(
+    microbatch_size: int | None, mesh: Mesh | None
+) -> int | None:
+  """Returns how many of a microbatch's examples are each device's.
+
+  With a mesh, a microbatch is so many rows of each device's own block: no row
+  moves to another device, as those of a contiguous microbatch of the whole
+  batch would, and every device has a share of each microbatch's work.
+
+  Raises:
+    ValueError: If an argument breaks its rule.
+  """
+  if mesh is not None and not isinstance(mesh, Mesh):
+    _validate.fail("mesh", "a jax.sharding.Mesh", mesh)
+  if microbatch_size is None:
+    return None
+  _validate.integer("microbatch_size", microbatch_size, at_least=1)
+  num_devices = 1 if mesh is None else mesh.size
+  if microbatch_size % num_devices:
+    rule = f"a multiple of the mesh's {num_devices} devices"
+    _validate.fail("microbatch_size", rule, microbatch_size)
+  return microbatch_size // num_devices
+
+
+def sum_over_devices(
+    local_fn: Callable[[Any, jax.Array], tuple[Any, ...]],
+    *,
+    mesh: Mesh,
+    batch_argnums: Sequence[int],
+) -> Callable[[Sequence[Any], jax.Array], tuple[Any, ...]]:
+  """Runs a sum over a batch on each device's part of it, and adds these up.
+
+  Args:
+    local_fn: `local_fn(args, is_padding_example)` returning `(total, *rest)`:
+      total a sum over the batch, every leaf of rest with a leading batch axis.
+    mesh: The batch is split over all its axes.
+    batch_argnums: Which of args are batched; devices get the others whole.
+
+  Returns:
+    A compiled function of the same arguments and results. Each array of total
+    is split as `spec` says. The batch size must be a multiple of the mesh's.
+  """
+  rows = PartitionSpec(mesh.axis_names)
+
+  @jax.jit
+  def sum_fn(args, is_padding_example):
+    in_specs = tuple(
+        rows if i in batch_argnums else PartitionSpec()
+        for i in range(len(args))
+    )
+    total_specs = _total_specs(
+        local_fn, mesh, in_specs, tuple(args), is_padding_example
+    )
+
+    def on_one_device(args, is_padding_example):
+      total, *rest = local_fn(args, is_padding_example)
+      return jax.tree.map(functools.partial(_add_up, mesh), total), rest
+
+    # Without check_vma: with it, the gradient of an example with respect to
+    # parameters that all devices share would be summed over devices, and so
+    # over examples, before it is clipped.
+    total, rest = jax.shard_map(
+        on_one_device,
+        mesh=mesh,
+        in_specs=(in_specs, rows),
+        out_specs=(total_specs, rows),
+        check_vma=False,
+    )(tuple(args), is_padding_example)
+    return total, *rest
+
+  return sum_fn
+
+
+def _total_specs(local_fn, mesh, in_specs, args, is_padding_example):
+  """Returns how the sum is split, in its structure or a prefix of that."""
+  if mesh.shape.get(FSDP, 1) == 1:
+    return PartitionSpec()
+
+  def local_shape(x):
+    return jax.ShapeDtypeStruct(
+        (x.shape[0] // mesh.size, *x.shape[1:]), x.dtype
+    )
+
+  local = [
+      jax.tree.map(local_shape, arg) if in_spec else arg
+      for arg, in_spec in zip(args, in_specs, strict=True)
+  ]
+  total, *_ = jax.eval_shape(local_fn, local, local_shape(is_padding_example))
+  return jax.tree.map(lambda x: spec(mesh, x.shape), total)
+
+
+def _add_up(mesh, x):
+  """Sums over all devices; each keeps its part if `spec` splits the array."""
+  axis = _split_axis(mesh, x.shape)
+  if axis is None:
+    return jax.lax.psum(x, mesh.axis_names)
+  x = jax.lax.psum_scatter(x, FSDP, scatter_dimension=axis, tiled=True)
+  return jax.lax.psum(x, tuple(n for n in mesh.axis_names if n != FSDP))
+
+
+def _split_axis(mesh, shape) -> int | None:
+  """Returns the largest axis that `fsdp` divides; the first of several."""
+  num = mesh.shape.get(FSDP, 1)
+  axes = [i for i, n in enumerate(shape) if num > 1 and n and n % num == 0]
+  return max(axes, key=lambda i: shape[i], default=None)
+
+
+def _batch_sharding(mesh) -> NamedSharding:
+  return NamedSharding(mesh, PartitionSpec(mesh.axis_names))

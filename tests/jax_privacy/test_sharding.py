@@ -1,0 +1,134 @@
+"""Many devices compute what one computes, and draw the same noise.
+
+The checks are in `support/mesh_checks.py`, a program that starts with eight CPU
+devices and takes meshes of 1, 2, 4 and 8 of them.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import types
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+from jax_privacy import dp_sgd, sharding
+
+_ROOT = pathlib.Path(__file__).parents[2]
+_FAST = (
+    "sums",
+    "microbatches",
+    "padding_and_empty_batches",
+    "noise_has_the_same_bits",
+    "noise_is_added_once",
+    "refused_generators",
+    "no_device_holds_all_gradients",
+    "fsdp_stores_a_part",
+    "wrong_split_is_refused",
+    "optax_loop",
+    "errors",
+)
+_SLOW = (
+    "sums_everywhere",
+    "microbatches_everywhere",
+    "not_compiled",
+    "grid_has_the_same_bits",
+    "one_example_a_device_and_several_clip_norms",
+    "noise_has_the_same_bits_everywhere",
+    "secure_noise_has_the_same_bits",
+    "refused_exactly_where_wrong",
+    "refused_within_loops_and_branches",
+    "wide_resnet",
+    "transformer",
+)
+
+
+def _run(names):
+  path = os.pathsep.join([str(_ROOT), str(_ROOT / "tests" / "support")])
+  done = subprocess.run(
+      [sys.executable, _ROOT / "tests" / "support" / "mesh_checks.py", *names],
+      capture_output=True,
+      text=True,
+      cwd=_ROOT,
+      env={
+          **os.environ,
+          "PYTHONPATH": path,
+          "JAX_PLATFORMS": "cpu",
+          "JAX_NUM_CPU_DEVICES": "8",
+      },
+  )
+  assert done.returncode == 0, done.stderr
+  found = json.loads(done.stdout)
+  assert list(found) == list(names)
+  failed = {name: text for name, text in found.items() if text is not None}
+  assert not failed, "\n".join(f"{k}: {v}" for k, v in failed.items())
+
+
+def test_eight_devices_do_as_one():
+  _run(_FAST)
+
+
+@pytest.mark.slow
+def test_meshes_and_models_do_as_one_device():
+  _run(_SLOW)
+
+
+@pytest.mark.parametrize(
+    "shape, want",
+    [
+        ((3, 3, 16, 32), (None, None, None, "fsdp")),
+        ((12, 5), ("fsdp",)),
+        ((8, 8), ("fsdp",)),  # Of two, the first.
+        ((6, 31), ()),  # 4 divides none.
+        ((4,), ("fsdp",)),
+        ((0, 3), ()),
+        ((), ()),
+    ],
+)
+def test_the_largest_axis_that_divides_is_split(shape, want):
+  mesh = jax.sharding.AbstractMesh((2, 4), ("data", "fsdp"))
+  assert sharding.spec(mesh, shape) == PartitionSpec(*want)
+  copies = jax.sharding.AbstractMesh((8, 1), ("data", "fsdp"))
+  assert sharding.spec(copies, shape) == PartitionSpec()
+  foreign = jax.sharding.AbstractMesh((8,), ("replica",))
+  assert sharding.spec(foreign, shape) == PartitionSpec()
+
+
+def test_a_mesh_needs_devices():
+  with pytest.raises(ValueError, match="got 64 x 64.*JAX_NUM_CPU_DEVICES=4096"):
+    sharding.make_mesh(data=64, fsdp=64)
+
+
+@pytest.mark.parametrize("sampling", ["poisson", "fixed_without_replacement"])
+def test_a_sampler_for_many_devices_draws_the_same_batches(sampling):
+  mechanism = types.SimpleNamespace(
+      num_steps=20,
+      sampling=sampling,
+      sampling_prob=0.25,
+      num_examples=100,
+      max_batch_size=None,
+  )
+  plain = dp_sgd.make_sampler(mechanism, key=0)
+  for num_devices, microbatch_size in ((8, None), (4, 12), (2, 6)):
+    sampler = dp_sgd.make_sampler(
+        mechanism,
+        key=0,
+        num_devices=num_devices,
+        microbatch_size=microbatch_size,
+    )
+    for step in range(20):
+      want, got = plain.batch(step), sampler.batch(step)
+      np.testing.assert_array_equal(
+          np.sort(got[got >= 0]), np.sort(want[want >= 0])
+      )
+      # Equal blocks, with padding last, whose real rows differ by one at most.
+      assert len(got) % num_devices == 0
+      blocks = got.reshape(num_devices, -1) >= 0
+      counts = blocks.sum(axis=1)
+      assert counts.max() - counts.min() <= 1
+      for block, count in zip(blocks, counts, strict=True):
+        assert block[:count].all()
