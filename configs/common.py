@@ -94,6 +94,9 @@ def base() -> ml_collections.ConfigDict:
     eval: Images at a time; how many of the split, evenly spaced (None for all);
       and which parameters the result is told of, chosen beforehand.
     log_every, save_every: In steps; None for about 20 lines and 10 saves a run.
+    mesh: Over how many devices batches are split: data x fsdp of them, along
+      fsdp of which parameters are split too (docs/meshes.md). The one field
+      that may change when a run is resumed.
   """
   config = ml_collections.ConfigDict(
       {
@@ -141,6 +144,7 @@ def base() -> ml_collections.ConfigDict:
           },
           "log_every": config_dict.placeholder(int),
           "save_every": config_dict.placeholder(int),
+          "mesh": {"data": 1, "fsdp": 1},
       }
   )
   return config.lock()  # A recipe's own misspelt field is an error too.

@@ -20,7 +20,7 @@ import optax
 from flax import nnx
 
 import accounting
-from experiments import _fields
+from experiments import _devices, _fields
 from jax_privacy import augmult, averaging, data, dp_sgd, models, root_key
 from jax_privacy.data import augment
 
@@ -65,6 +65,7 @@ class Experiment:
     run_key: What all randomness of the run is derived from.
     private_key: Derived from it; keys batches and noise.
     augment_key: Derived from it; keys the views of each example.
+    mesh: What batches and state are split over; None for one device.
     canaries: What an audit adds to each clipped sum; None in any other run.
   """
 
@@ -78,6 +79,7 @@ class Experiment:
   run_key: root_key.RootKey
   private_key: root_key.RootKey
   augment_key: jax.Array
+  mesh: jax.sharding.Mesh | None = None
   canaries: Canaries | None = None
 
 
@@ -135,6 +137,7 @@ def build(
       run_key=run_key,
       private_key=private_key,
       augment_key=run_key.prng_key("augmentation"),
+      mesh=_devices.make_mesh(config),
   )
 
 
@@ -268,6 +271,7 @@ def build_private(
       key=key,
       secure_random=config.dp.secure_random,
       grid_scale=config.dp.grid_scale,
+      mesh=_devices.make_mesh(config),
       rescale_to_unit_norm=config.dp.rescale_to_unit_norm,
       batch_argnums=(1, 2, 3),
       keep_batch_dim=False,
@@ -337,5 +341,6 @@ def _num_steps(config, sampling_prob: float) -> int:
 def make_run_key(config: ml_collections.ConfigDict) -> root_key.RootKey:
   """Returns the root of config.seed, or a fresh one for None."""
   if config.seed is None:
-    return root_key.RootKey.fresh()
+    words = root_key.RootKey.fresh().words()
+    return root_key.RootKey.from_words(_devices.from_primary(words))
   return root_key.RootKey.from_seed(config.seed)

@@ -54,6 +54,8 @@ def check(config: ml_collections.ConfigDict) -> None:
       "eval.num_examples": config.eval.num_examples,
       "log_every": config.log_every,
       "save_every": config.save_every,
+      "mesh.data": config.mesh.data,
+      "mesh.fsdp": config.mesh.fsdp,
   }
   for name, value in counts.items():
     if value is not None and value < 1:

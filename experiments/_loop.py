@@ -6,6 +6,7 @@ function of (key, t, example index), so a loop that starts from a saved state
 goes on as if it had never stopped.
 """
 
+import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from jax_privacy import (
     batch_selection,
     data,
     precision,
+    sharding,
 )
 
 
@@ -46,13 +48,16 @@ class TrainState(NamedTuple):
 def init_state(experiment: _build.Experiment) -> TrainState:
   """Returns the state before the first update."""
   params = experiment.model.params
-  return TrainState(
+  state = TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
       opt_state=experiment.private.optimizer.init(params),
       ema=experiment.ema.init(params),
       run_key=jnp.asarray(experiment.run_key.words()),
   )
+  if experiment.mesh is None:
+    return state
+  return sharding.put(experiment.mesh, state)
 
 
 def train(
@@ -64,16 +69,28 @@ def train(
   afterwards. The loss is the batch's mean before clipping, a device scalar:
   PRIVATE, not covered by the guarantee, and not for release.
   """
-  add, update = _compile(experiment)
+  zeros, add, update = _compile(experiment, state)
   for step in range(int(state.step), experiment.mechanism.num_steps):
-    total = _Total.zeros(state.params, on_grid=_on_grid(experiment))
+    total = zeros()
     for indices in _physical_batches(experiment, step):
-      batch = _read(experiment.train_source, indices)
+      batch, indices = _load(experiment, indices)
       total = add(total, state.params, state.step, batch, indices)
     canaries = experiment.canaries
     selected = None if canaries is None else canaries.selected(step)
     state, loss = update(state, total, selected)
     yield state, loss
+
+
+def _load(experiment, indices):
+  """Returns the examples at these indices, and the indices, on the devices.
+
+  On a mesh a process reads its own devices' share and no other example.
+  """
+  mesh, source = experiment.mesh, experiment.train_source
+  if mesh is None:
+    return _read(source, indices), indices
+  own = indices[sharding.local_rows(mesh, len(indices))]
+  return sharding.put_batch(mesh, (_read(source, own), own))
 
 
 def _read(source, indices):
@@ -113,21 +130,24 @@ def _physical_batches(experiment, step) -> list[np.ndarray]:
   Done here and not by clipped_grad's microbatch_size: on a CPU, XLA runs
   convolutions inside a loop some 20 times slower than outside.
   """
-  size = experiment.config.train.physical_batch_size
+  size, mesh = experiment.config.train.physical_batch_size, experiment.mesh
   if size is None:
     return [experiment.private.sampler.batch(step).astype(np.int32)]
   indices = experiment.private.sampler.batches.batch(step).astype(np.int32)
   padded = batch_selection.pad_to_multiple_of(indices, size)
-  return list(padded.reshape(-1, size))
+  num_devices = 1 if mesh is None else mesh.size
+  pieces = padded.reshape(-1, size)
+  return [batch_selection.deal(p, num_devices=num_devices) for p in pieces]
 
 
-def _compile(experiment: _build.Experiment):
-  """Returns the two compiled halves of a step.
+def _compile(experiment: _build.Experiment, state: TrainState):
+  """Returns the compiled parts of a step.
 
-  `add(total, params, step, batch, indices)` adds a physical batch; `update(
-  state, total, selected)` adds the noise, once, and moves the parameters. In an
-  audit, the selected canaries join the sum behind the clipping, as one
-  example's share each, and the scores may know the sum without them.
+  `zeros()` is the sum over nothing; `add(total, params, step, batch, indices)`
+  adds a physical batch; `update(state, total, selected)` adds the noise, once,
+  and moves the parameters. In an audit, the selected canaries join the sum
+  behind the clipping, as one example's share each, and the scores may know the
+  sum without them.
   """
   private = experiment.private
 
@@ -163,4 +183,21 @@ def _compile(experiment: _build.Experiment):
     )
     return state, total.losses / jnp.maximum(total.num_real, 1.0)
 
-  return jax.jit(add, donate_argnums=0), jax.jit(update, donate_argnums=0)
+  shapes = jax.eval_shape(lambda: state.params)
+  zeros = functools.partial(_Total.zeros, shapes, on_grid=_on_grid(experiment))
+  mesh = experiment.mesh
+  if mesh is None:
+    add_fn, update_fn = (jax.jit(f, donate_argnums=0) for f in (add, update))
+    return zeros, add_fn, update_fn
+  # Said, not left to XLA: what is split stays split, whatever the optimiser.
+  params_split = sharding.shardings(mesh, state.params)
+  everywhere = sharding.shardings(mesh, state.step)
+  total_split = _Total(params_split, everywhere, everywhere)
+  state_split = sharding.shardings(mesh, state)
+  return (
+      jax.jit(zeros, out_shardings=total_split),
+      jax.jit(add, donate_argnums=0, out_shardings=total_split),
+      jax.jit(
+          update, donate_argnums=0, out_shardings=(state_split, everywhere)
+      ),
+  )

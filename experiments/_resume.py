@@ -34,7 +34,10 @@ def facts(experiment: _build.Experiment) -> dict[str, Any]:
       "image_shape": list(source.image_shape),
   }
   return {
-      "config_sha256": _workdir.json_sha256(_workdir.plain(config)),
+      "config_sha256": _workdir.json_sha256(
+          _workdir.identity(_workdir.plain(config))
+      ),
+      "mesh": _workdir.plain(config.mesh),
       "data_sha256": _workdir.json_sha256(data_set),
       "mechanism": experiment.mechanism.to_dict(),
       "versions": _summary.versions(),
@@ -80,6 +83,12 @@ def start(
   _check_same_run(restored.facts, mine, workdir)
   _check_versions(restored, mine, begun)
   _say(restored.step, begun, experiment)
+  if begun > restored.step and restored.facts.get("mesh") != mine["mesh"]:
+    print(
+        "warning: on another mesh the steps taken again have the same noise,"
+        " but sums that round otherwise: release nothing of the lost ones.",
+        flush=True,
+    )
   state = _loop.TrainState(**restored.state)
   if experiment.config.seed is None:
     # What it began with, known to the checkpoint alone.

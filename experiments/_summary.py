@@ -11,7 +11,7 @@ import jax
 
 import accounting
 from experiments import _build, _evaluation, _loop
-from jax_privacy import checkpoint, models
+from jax_privacy import checkpoint, models, sharding
 
 # What reading a file that is no summary ends with.
 _NOT_A_SUMMARY = (
@@ -44,6 +44,8 @@ def summarise(
   config, mechanism = experiment.config, experiment.mechanism
   batch_size = mechanism.expected_batch_size
   num_steps = int(state.step)
+  # Whole, on one device: a mesh is for training.
+  params, average = sharding.to_host((state.params, state.ema.average))
   last, ema = (
       _evaluation.evaluate(
           experiment.model,
@@ -52,7 +54,7 @@ def summarise(
           batch_size=config.eval.batch_size,
           num_examples=config.eval.num_examples,
       )
-      for params in (state.params, state.ema.average)
+      for params in (params, average)
   )
   return {
       "status": "finished",
@@ -60,7 +62,7 @@ def summarise(
       **privacy(config, mechanism),
       "num_steps": num_steps,
       "num_views": config.augment.num_views,
-      "num_parameters": models.num_parameters(state.params),
+      "num_parameters": models.num_parameters(params),
       "test_examples": last.num_examples,
       "test_accuracy": last.overall,
       "test_accuracy_ema": ema.overall,
@@ -69,7 +71,8 @@ def summarise(
       "examples_per_second": batch_size * num_steps / train_seconds,
       "peak_memory_bytes": _peak_memory_bytes(),
       "device": jax.devices()[0].device_kind,
-      "params_sha256": checkpoint.tree_sha256(state.params),
+      "mesh": config.mesh.to_dict(),
+      "params_sha256": checkpoint.tree_sha256(params),
       "seed": config.seed,
       "versions": versions(),
   }

@@ -59,7 +59,7 @@ class Workdir:
             " other files and no config.json."
         )
       return
-    names = sorted(differing_fields(held, plain(config)))
+    names = sorted(differing_fields(identity(held), identity(plain(config))))
     if names:
       raise ValueError(
           f"workdir must hold a run of this config, got {self.path}, which"
@@ -147,6 +147,32 @@ class Workdir:
   def write_steps_begun(self, steps: int) -> None:
     """Writes it down for good, before the steps are taken."""
     _write_json(self.path / _STEPS_BEGUN, {"steps_begun": steps})
+
+
+class Onlooker(Workdir):
+  """The folder as other processes of the run see it: they write nothing."""
+
+  def claim(self, config: ml_collections.ConfigDict) -> None:
+    """Only checks."""
+    self.check(config)
+
+  def lock(self):
+    """Leaves that to the primary."""
+    return contextlib.nullcontext()
+
+  def _write_nothing(self, *unused) -> None:
+    pass
+
+  write_summary = write_audit = write_steps_begun = _write_nothing
+  keep_metrics_until = append_metrics = _write_nothing
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the fields that make a run this run: all but its devices.
+
+  The mesh changes no more than how sums round, and so may differ on a resume.
+  """
+  return {name: value for name, value in config.items() if name != "mesh"}
 
 
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:

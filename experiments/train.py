@@ -7,9 +7,13 @@ Writes DIR/config.json, DIR/metrics.jsonl, DIR/checkpoints and, once the run is
 over, DIR/summary.json. The same command on an unfinished DIR goes on from the
 last checkpoint, to the same bits; on a finished one it prints the result again.
 SIGTERM or Ctrl-C saves, says "to be continued" and exits 0.
+
+`--config.mesh.data=4` splits batches over four devices. Several processes run
+one training if each is told of the others: `--coordinator_address=HOST:PORT
+--num_processes=2 --process_id=0`, and `--process_id=1`. See docs/meshes.md.
 """
 
-import pathlib
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,6 +25,7 @@ from ml_collections import config_flags
 from experiments import (
     _build,
     _cli,
+    _devices,
     _log,
     _loop,
     _resume,
@@ -37,14 +42,20 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A recipe: configs/NAME.py[:key=value,...]."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
+_devices.define_flags()
 
 
 def main() -> None:
   """Runs the command line."""
-  with _signals.StopSignals() as stop:
-    with _cli.exit_on(ValueError, OSError):
+  with contextlib.ExitStack() as stack:
+    with _cli.exit_on(ValueError, OSError, RuntimeError):
       config = _CONFIG.value
-      workdir = _workdir.Workdir(pathlib.Path(_WORKDIR.value))
+      _devices.start(config)
+    # After JAX has put its own handler of SIGTERM in place.
+    stop = stack.enter_context(_signals.StopSignals())
+    stack.enter_context(_devices.only_primary_speaks())
+    with _cli.exit_on(ValueError, OSError):
+      workdir = _devices.workdir(_WORKDIR.value)
       workdir.check(config)
       summary = workdir.read_summary()
       if summary is None:
@@ -123,8 +134,10 @@ def fit(
       for new_state, loss in _steps(experiment, state, workdir):
         state, step = new_state, step + 1
         log.record(step, loss)
-        stopping = stop is not None and stop.requested
-        if stopping or step == num_steps or is_due(step):
+        # Agreed on: processes that do not save or stop together wait forever.
+        stopping = _devices.any_process(stop is not None and stop.requested)
+        due = _devices.any_process(is_due(step))
+        if stopping or step == num_steps or due:
           checkpoints.save(step, state._asdict(), facts=facts)
         if stopping:
           break

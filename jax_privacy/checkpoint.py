@@ -32,8 +32,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
-from jax_privacy import _validate
+from jax_privacy import _validate, sharding
 
 _RECORD = "record"  # The item that describes the others.
 
@@ -206,17 +207,23 @@ class Checkpoints:
       return
     names = (f"{step}.damaged{number}" for number in itertools.count(1))
     aside = next(p for p in map(self._path.joinpath, names) if not p.exists())
-    (self._path / str(step)).rename(aside)
+    if jax.process_index() == 0:
+      (self._path / str(step)).rename(aside)
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices(f"set aside {aside.name}")
     self._manager.reload()
 
 
 def tree_sha256(tree: Any) -> str:
-  """Returns a digest of the names, shapes, dtypes and bits of a pytree."""
+  """Returns a digest of the names, shapes, dtypes and bits of a pytree.
+
+  Of arrays that are split over processes, all of them must ask.
+  """
   digest = hashlib.sha256()
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
       leaf = jax.random.key_data(leaf)
-    array = np.asarray(leaf)
+    array = np.asarray(sharding.to_host(leaf))
     name = jax.tree_util.keystr(path)
     digest.update(f"{name} {array.shape} {array.dtype}\n".encode())
     digest.update(np.ascontiguousarray(array).tobytes())

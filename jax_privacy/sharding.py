@@ -126,8 +126,7 @@ def put(mesh: Mesh, tree: Any) -> Any:
     New arrays, with `shardings(mesh, tree)`.
   """
   tree = jax.tree.map(jnp.asarray, tree)
-  # Copied: a training step may donate what it is given.
-  return jax.device_put(tree, shardings(mesh, tree), may_alias=False)
+  return jax.tree.map(_put_array, tree, shardings(mesh, tree))
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
@@ -275,6 +274,22 @@ def sum_over_devices(
     return total, *rest
 
   return sum_fn
+
+
+def _put_array(x, sharding):
+  """Copies an array: a training step may donate the original, or the copy."""
+  if not x.is_fully_addressable:  # On several processes' devices already.
+    return jax.jit(jnp.copy, out_shardings=sharding)(x)
+  if jax.process_count() == 1:
+    return jax.device_put(x, sharding, may_alias=False)
+  # device_put does not reach other processes' devices.
+  if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+    data = _put_array(jax.random.key_data(x), sharding)
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+  whole = np.asarray(x)
+  return jax.make_array_from_callback(
+      x.shape, sharding, lambda index: np.array(whole[index])
+  )
 
 
 def _total_specs(local_fn, mesh, in_specs, args, is_padding_example):

@@ -1,0 +1,112 @@
+"""Starts JAX for a config's mesh, on one process or several.
+
+The invariant: all processes of a run take the same steps, and one alone, the
+primary, writes and speaks.
+
+Nothing here runs before the command line was read: how many devices a CPU is
+split into, and which processes belong together, is fixed when JAX starts.
+"""
+
+import contextlib
+import io
+import pathlib
+
+import jax
+import ml_collections
+import numpy as np
+from absl import flags
+from jax.experimental import multihost_utils
+
+from experiments import _fields, _workdir
+from jax_privacy import sharding
+
+
+def define_flags() -> None:
+  """Defines the flags that tell processes of each other."""
+  flags.DEFINE_string(
+      "coordinator_address",
+      None,
+      "host:port of process 0, for a run on several processes.",
+  )
+  flags.DEFINE_integer("num_processes", None, "How many there are.")
+  flags.DEFINE_integer("process_id", None, "Which one this is, from 0.")
+
+
+def start(config: ml_collections.ConfigDict) -> None:
+  """Makes devices for the mesh of a config, before JAX makes its own.
+
+  A CPU counts as one device; it is split into as many as this process's share
+  of the mesh, unless JAX_NUM_CPU_DEVICES says otherwise.
+
+  Raises:
+    ValueError: If a field or flag breaks its rule.
+  """
+  _fields.check(config)
+  size = config.mesh.data * config.mesh.fsdp
+  address = flags.FLAGS.coordinator_address
+  num, index = flags.FLAGS.num_processes, flags.FLAGS.process_id
+  if len({x is None for x in (address, num, index)}) > 1:
+    raise ValueError(
+        "coordinator_address, num_processes and process_id must be given"
+        f" together, got {address}, {num} and {index}."
+    )
+  num = 1 if num is None else num
+  if num < 1 or size % num or not 0 <= (index or 0) < num:
+    raise ValueError(
+        "num_processes must be a divisor of the mesh's size and above"
+        f" process_id, got {num} for {size} devices and process_id {index}."
+    )
+  if jax.config.jax_num_cpu_devices < 0 and size > num:
+    jax.config.update("jax_num_cpu_devices", size // num)
+  if address is not None:
+    jax.distributed.initialize(address, num, index)
+
+
+def make_mesh(config: ml_collections.ConfigDict) -> jax.sharding.Mesh | None:
+  """Returns the mesh of a checked config, or None for one device.
+
+  Raises:
+    ValueError: If there are too few devices, or batches cannot be split evenly.
+  """
+  size = config.mesh.data * config.mesh.fsdp
+  physical = config.train.physical_batch_size
+  if physical is not None and physical % size:
+    raise ValueError(
+        "train.physical_batch_size must be a multiple of mesh.data x mesh.fsdp"
+        f" = {size}, got {physical}."
+    )
+  if size == 1:
+    return None
+  return sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
+
+
+def is_primary() -> bool:
+  """Whether this process writes and speaks for the run."""
+  return jax.process_index() == 0
+
+
+def workdir(path: str) -> _workdir.Workdir:
+  """Returns the run's folder; one that is only looked at, if not primary."""
+  kind = _workdir.Workdir if is_primary() else _workdir.Onlooker
+  return kind(pathlib.Path(path))
+
+
+def only_primary_speaks() -> contextlib.AbstractContextManager:
+  """A context in which no other process prints."""
+  if is_primary():
+    return contextlib.nullcontext()
+  return contextlib.redirect_stdout(io.StringIO())
+
+
+def any_process(value: bool) -> bool:
+  """Returns whether `value` is true in any process; all must ask."""
+  if jax.process_count() == 1:
+    return value
+  return bool(multihost_utils.process_allgather(np.asarray(value)).any())
+
+
+def from_primary(array: np.ndarray) -> np.ndarray:
+  """Returns the primary's array in every process; all must ask."""
+  if jax.process_count() == 1:
+    return array
+  return np.asarray(multihost_utils.broadcast_one_to_all(array))
