@@ -40,8 +40,14 @@ _REQUIRED = [
 
 _SECURE = ["cryptography>=43"]
 
+# Reads what is prepared: neither imports TensorFlow.
+_TFDS = ["array-record>=0.8", "tensorflow-datasets>=4.9.10"]
+# TFDS 4.9.10 imports importlib_resources, and does not ask for it.
+_TFDS_PREPARE = [*_TFDS, "importlib_resources>=6", "tensorflow>=2.20"]
+
 _TEST = [
     *_SECURE,
+    *_TFDS,
     "build>=1.2",
     "dm-haiku>=0.0.16",
     "equinox>=0.13",
@@ -68,7 +74,8 @@ setuptools.setup(
         "secure": _SECURE,
         "test": _TEST,
         "docs": ["mkdocs>=1.6"],
-        "tfds": ["tensorflow-datasets>=4.9.7"],
+        "tfds": _TFDS,
+        "tfds-prepare": _TFDS_PREPARE,
         "cuda": ["jax[cuda12]>=0.10"],
     },
     entry_points={"console_scripts": ["dp-budget = accounting.budget:main"]},

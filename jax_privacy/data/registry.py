@@ -12,12 +12,13 @@ ValueError: color is no option of 'digits': must be one of image_shape, \
 num_examples, split.
 """
 
+import functools
 import inspect
 import types
 from collections.abc import Callable
 from typing import Any
 
-from jax_privacy.data import arrays, digits, folder, idx, npz
+from jax_privacy.data import arrays, digits, folder, idx, npz, published, tfds
 from jax_privacy.data import source as source_lib
 
 _SOURCES: types.MappingProxyType[str, Callable[..., source_lib.Source]] = (
@@ -28,6 +29,10 @@ _SOURCES: types.MappingProxyType[str, Callable[..., source_lib.Source]] = (
             "folder": folder.load_folder,
             "idx": idx.load_idx,
             "npz": npz.load_npz,
+            **{
+                f"tfds:{n}": functools.partial(tfds.load_tfds, n)
+                for n in published.SETS
+            },
         }
     )
 )
@@ -45,7 +50,8 @@ def load(
 
   Args:
     name: one of `names()`.
-    split: "train" or "test"; for "folder", any folder's name.
+    split: "train" or "test"; for "tfds:...", "valid" and "train+valid" too;
+      for "folder", any folder's name.
     **options: the source's own; every source takes `num_examples`, the stated
       number of examples.
 

@@ -31,6 +31,7 @@ Batch: TypeAlias = dict[str, np.ndarray]
 # Each costs memory before any data are read; the most that options may ask for.
 _MAX_CLASSES = 2**20
 _MAX_SIDE = 2**13
+_SPLIT_ALIASES = {"train_valid": "train+valid"}
 
 
 class Source(Protocol):
@@ -66,30 +67,29 @@ class Source(Protocol):
     """Returns all the examples, in order of index; they must fit in memory."""
 
 
-class Labelled:
-  """The labels, class names and stated size that every source has.
+class Described:
+  """The length, class names and stated size that every source has.
 
   Args:
-    labels: [n] integers, checked against the number of classes.
+    length: the number of examples there really are.
     label_names: the classes; or None, for the decimal numbers.
     num_classes: the number of classes; or None, for that of `label_names`.
     num_examples: the stated number of examples, or None where none is stated.
 
   Raises:
-    ValueError: if there is no example, a label is outside [0, num_classes),
-      or a stated number is not what was found.
+    ValueError: if a stated number is not what was found.
   """
 
   def __init__(
       self,
-      labels: np.ndarray,
+      length: int,
       *,
       label_names: Sequence[str] | None,
       num_classes: int | None,
       num_examples: int | None,
   ):
     self.label_names = _label_names(label_names, num_classes)
-    self._labels = _check_labels(labels, num_classes=self.num_classes)
+    self._length = length
     self._stated = num_examples
     if num_examples is not None:
       self._stated = _positive_int("num_examples", num_examples)
@@ -100,7 +100,7 @@ class Labelled:
         )
 
   def __len__(self) -> int:
-    return len(self._labels)
+    return self._length
 
   @property
   def num_classes(self) -> int:
@@ -121,6 +121,38 @@ class Labelled:
           " num_examples=... when the source is made."
       )
     return self._stated
+
+
+class Labelled(Described):
+  """A source whose labels are all known when it is made.
+
+  Args:
+    labels: [n] integers, checked against the number of classes.
+    label_names: as in `Described`.
+    num_classes: as in `Described`.
+    num_examples: as in `Described`.
+
+  Raises:
+    ValueError: if there is no example, a label is outside [0, num_classes),
+      or a stated number is not what was found.
+  """
+
+  def __init__(
+      self,
+      labels: np.ndarray,
+      *,
+      label_names: Sequence[str] | None,
+      num_classes: int | None,
+      num_examples: int | None,
+  ):
+    names = _label_names(label_names, num_classes)
+    self._labels = _check_labels(labels, num_classes=len(names))
+    super().__init__(
+        len(self._labels),
+        label_names=names,
+        num_classes=None,
+        num_examples=num_examples,
+    )
 
   def _labels_at(self, rows: np.ndarray, padding: np.ndarray) -> np.ndarray:
     labels = self._labels[rows]
@@ -182,28 +214,41 @@ def check_indices(
   return np.where(padding, 0, rows), padding
 
 
-def check_split(split: str) -> str:
-  """Returns the split if it is "train" or "test".
+def check_split(
+    split: str, *, choices: Sequence[str] = ("train", "test")
+) -> str:
+  """Returns the split's name if it is one of those that a source has.
+
+  The names are "train", "valid" (the part of the public training set that
+  papers hold out), "train+valid" (all of it; also written "train_valid") and
+  "test".
 
   Args:
     split: the name to check.
+    choices: those of the four that the source has.
 
   Returns:
-    The name.
+    The name, one of `choices`.
 
   Raises:
     ValueError: if it is any other.
   """
-  if split not in ("train", "test"):
-    raise ValueError(f"split must be 'train' or 'test', got {split!r}.")
-  return split
+  is_text = isinstance(split, str)
+  name = _SPLIT_ALIASES.get(split, split) if is_text else split
+  if name not in choices:
+    *others, last = map(repr, choices)
+    raise ValueError(
+        f"split must be {', '.join(others)} or {last}, got {split!r}."
+    )
+  return name
 
 
-def check_path(path: str | os.PathLike) -> pathlib.Path:
+def check_path(path: str | os.PathLike, *, name: str = "path") -> pathlib.Path:
   """Returns the path if it is a string or a path, and not a number, say.
 
   Args:
     path: the path to check; whether it exists is another matter.
+    name: what the option is called, for the error text.
 
   Returns:
     The path.
@@ -212,7 +257,7 @@ def check_path(path: str | os.PathLike) -> pathlib.Path:
     ValueError: if it is anything else.
   """
   if not isinstance(path, str | os.PathLike):
-    raise ValueError(f"path must be a string or a path, got {path!r}.")
+    raise ValueError(f"{name} must be a string or a path, got {path!r}.")
   return pathlib.Path(path)
 
 
