@@ -30,12 +30,13 @@ class Model:
   """A model as a pure function of standardised images.
 
   Attributes:
-    apply_fn: `apply_fn(params, images)` giving logits; images float.
+    apply_fn: `apply_fn(params, images, keys=None)` giving logits; images float,
+      a key per image for what is dropped in training, None in evaluation.
     standardise_fn: uint8 images to what `apply_fn` takes.
     params: Initial parameters.
   """
 
-  apply_fn: Callable[[Any, jax.Array], jax.Array]
+  apply_fn: Callable[..., jax.Array]
   standardise_fn: Callable[[jax.Array], jax.Array]
   params: Any
 
@@ -245,6 +246,7 @@ def build_loss(
       augmult.mean_over_views(optax.softmax_cross_entropy_with_integer_labels),
       augment_fn=augment_fn if names else None,
       num_views=config.augment.num_views,
+      forward_takes_keys=True,
   )
 
   def loss_fn(params, image, label, key):

@@ -117,7 +117,7 @@ def _plant_clipped(base, membership):
   apply_fn = base.model.apply_fn
   model = dataclasses.replace(
       base.model,
-      apply_fn=lambda params, images: apply_fn(params["model"], images),
+      apply_fn=lambda params, *args: apply_fn(params["model"], *args),
       params={"model": base.model.params, "canaries": jnp.zeros(num_canaries)},
   )
   real_loss_fn = _build.build_loss(base.config, model)

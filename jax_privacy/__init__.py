@@ -4,6 +4,7 @@ Clip (`clipped_grad`), add noise (`noise_addition`), select batches
 (`batch_selection`), or have all three made to fit (`dp_sgd.make_private`).
 """
 
+from jax_privacy import agc as agc
 from jax_privacy import augmult as augmult
 from jax_privacy import averaging as averaging
 from jax_privacy import batch_selection as batch_selection

@@ -33,16 +33,20 @@ import jax.numpy as jnp
 
 from jax_privacy import _validate
 
+# Stands where a view's number stands, and is none.
+_MASKS = 2**32 - 1
+
 # (key, image) -> image
 AugmentFn = Callable[[chex.PRNGKey, jax.Array], jax.Array]
 
 
 def augmult(
-    forward_fn: Callable[[Any, jax.Array], jax.Array],
+    forward_fn: Callable[..., jax.Array],
     loss_fn: Callable[[jax.Array, Any], jax.Array],
     *,
     augment_fn: AugmentFn | None = None,
     num_views: int = 1,
+    forward_takes_keys: bool = False,
 ) -> Callable[..., tuple[jax.Array, jax.Array]]:
   """Turns a model and a loss over views into the loss of one example.
 
@@ -54,6 +58,9 @@ def augmult(
       views, which costs no sensitivity.
     augment_fn: One random view of an example; None for the example itself.
     num_views: Views an example; above 1 only with an `augment_fn`.
+    forward_takes_keys: Whether it is `forward_fn(params, views, keys)`, with a
+      key for each view's dropout and stochastic depth, [num_views], that comes
+      from the example's key and the view's number alone.
 
   Returns:
     `fn(params, example, label, key) -> (loss, logits)` for one example without
@@ -72,7 +79,8 @@ def augmult(
       views = jnp.expand_dims(example, 0)
     else:
       views = sample_views(augment_fn, key, example, num_views=num_views)
-    logits = forward_fn(params, views)
+    masks = [_mask_keys(key, num_views)] if forward_takes_keys else []
+    logits = forward_fn(params, views, *masks)
     return loss_fn(logits, label), logits
 
   return example_loss
@@ -86,8 +94,17 @@ def sample_views(
     num_views: int,
 ) -> jax.Array:
   """Returns [num_views, ...]: independent views of one example."""
-  keys = jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(num_views))
+  keys = _view_keys(key, num_views)
   return jax.vmap(augment_fn, in_axes=(0, None))(keys, example)
+
+
+def _mask_keys(key, num_views):
+  """A key per view, none of which `sample_views` gives to `augment_fn`."""
+  return _view_keys(jax.random.fold_in(key, _MASKS), num_views)
+
+
+def _view_keys(key, num_views):
+  return jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(num_views))
 
 
 def mean_over_views(

@@ -14,6 +14,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jax_privacy.models import checks
+
 # Name -> (function, gain).
 _ACTIVATIONS: types.MappingProxyType[
     str, tuple[Callable[[jax.Array], jax.Array], float]
@@ -45,11 +47,12 @@ def check(name: str) -> str:
   Raises:
     ValueError: if it is none of `names()`.
   """
-  if not isinstance(name, str) or name not in _ACTIVATIONS:
-    raise ValueError(
-        f"activation must be one of {', '.join(names())}, got {name!r}."
-    )
-  return name
+  return checks.one_of("activation", name, valid=names())
+
+
+def plain(name: str, x: jax.Array) -> jax.Array:
+  """Returns activation(x), without its gain."""
+  return _ACTIVATIONS[name][0](x)
 
 
 def scaled(name: str, x: jax.Array, *, factor: float = 1.0) -> jax.Array:

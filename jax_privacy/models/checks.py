@@ -11,8 +11,9 @@ Traceback (most recent call last):
 ValueError: depth must be a positive integer, got 0.
 """
 
+import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +61,46 @@ def positive_ints(
   if len(values) != length:
     raise ValueError(rule)
   return tuple(positive_int(f"{name}[{i}]", v) for i, v in enumerate(values))
+
+
+def finite(name: str, value: float) -> float:
+  """Returns `value` as a float, or refuses what is no finite number."""
+  return _real(name, value, "a finite number", lambda v: True)
+
+
+def positive(name: str, value: float) -> float:
+  """Returns `value` as a float, or refuses what is not above 0 and finite."""
+  return _real(name, value, "a positive finite number", lambda v: v > 0.0)
+
+
+def rate(name: str, value: float) -> float:
+  """Returns `value` as a float, or refuses what does not lie in [0, 1)."""
+  return _real(name, value, "a number in [0, 1)", lambda v: 0.0 <= v < 1.0)
+
+
+def _real(
+    name: str, value: float, rule: str, holds: Callable[[float], bool]
+) -> float:
+  is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+  if not is_number or not math.isfinite(value) or not holds(value):
+    raise ValueError(f"{name} must be {rule}, got {value!r}.")
+  return float(value)
+
+
+def flag(name: str, value: bool) -> bool:
+  """Returns `value`, or refuses what is not a Boolean: "no" would be true."""
+  if not isinstance(value, bool):
+    raise ValueError(f"{name} must be True or False, got {value!r}.")
+  return value
+
+
+def one_of(name: str, value: str, *, valid: Sequence[str]) -> str:
+  """Returns `value`, or refuses what is not among the valid names."""
+  if not isinstance(value, str) or value not in valid:
+    raise ValueError(
+        f"{name} must be one of {', '.join(valid)}, got {value!r}."
+    )
+  return value
 
 
 def image_batch(images: jax.Array, *, image_shape: tuple[int, ...]) -> None:

@@ -16,8 +16,6 @@ shortcuts before it are expected to have caused.
 [1.0, 1.04, 1.08, 1.12, 1.04, 1.08, 1.12]
 """
 
-import math
-import numbers
 import types
 from collections.abc import Sequence
 
@@ -25,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_privacy.models import activations, checks, layers
+from jax_privacy.models import activations, checks, layers, masks
 
 # Depth -> blocks a stage. 26 is not in the paper: for small machines.
 _NUM_BLOCKS: types.MappingProxyType[int, tuple[int, ...]] = (
@@ -75,19 +73,6 @@ def betas(num_blocks: Sequence[int], *, alpha: float) -> tuple[float, ...]:
   return tuple(scales)
 
 
-class _SqueezeExcite(nnx.Module):
-  """Multiplies each channel by twice a gate that the channels' means decide."""
-
-  def __init__(self, features: int, *, rngs: nnx.Rngs):
-    self.squeeze = nnx.Linear(features, features // _SQUEEZE, rngs=rngs)
-    self.excite = nnx.Linear(features // _SQUEEZE, features, rngs=rngs)
-
-  def __call__(self, x: jax.Array) -> jax.Array:
-    hidden = jax.nn.relu(self.squeeze(jnp.mean(x, axis=(1, 2))))
-    gate = 2.0 * jax.nn.sigmoid(self.excite(hidden))
-    return x * jnp.expand_dims(gate, (1, 2))
-
-
 class _Block(nnx.Module):
   """1x1, 3x3 and 1x1 convolutions, each after an activation, and a shortcut.
 
@@ -124,7 +109,11 @@ class _Block(nnx.Module):
         conv(in_features, out_features, 1, strides) if project else None
     )
     self.gate = (
-        _SqueezeExcite(out_features, rngs=rngs) if squeeze_excite else None
+        layers.SqueezeExcite(
+            out_features, hidden_features=out_features // _SQUEEZE, rngs=rngs
+        )
+        if squeeze_excite
+        else None
     )
     self.skip_gain = nnx.Param(jnp.asarray(skip_gain, jnp.float32))
 
@@ -136,8 +125,7 @@ class _Block(nnx.Module):
     y = self.conv_2(activations.scaled(self.activation, y))
     if self.gate is not None:
       y = self.gate(y)
-    if keep is not None:
-      y = y * jnp.expand_dims(keep, (1, 2, 3)).astype(y.dtype)
+    y = masks.apply_kept(y, keep)
     scale = jnp.reshape(self.skip_gain[...] * self.alpha, (1, 1, 1, 1))
     return shortcut + y * scale
 
@@ -167,6 +155,8 @@ class NFResNet(nnx.Module):
     stochastic_depth_rate: block i of n, i counted from 0, drops its residual
       branch with this probability times i / n; what is kept is not scaled up.
       Only for calls that are given keys.
+    dropout_rate: of the features that the linear layer sees. Only for calls
+      that are given keys.
 
   Raises:
     ValueError: if an option breaks its rule.
@@ -189,20 +179,20 @@ class NFResNet(nnx.Module):
       skip_gain: float = 1.0,
       squeeze_excite: bool = False,
       stochastic_depth_rate: float = 0.0,
+      dropout_rate: float = 0.0,
   ):
     num_blocks = _check_depth(depth)
     width = checks.positive_int("width", width)
     num_classes = checks.positive_int("num_classes", num_classes)
     shape = checks.positive_ints("image_shape", image_shape, length=3)
-    _check_real("alpha", alpha, "a positive finite number", lambda v: v > 0.0)
-    _check_real("skip_gain", skip_gain, "a finite number", lambda v: True)
-    rate = stochastic_depth_rate
-    rule = "a number in [0, 1)"
-    _check_real("stochastic_depth_rate", rate, rule, lambda v: 0.0 <= v < 1.0)
+    alpha = checks.positive("alpha", alpha)
+    skip_gain = checks.finite("skip_gain", skip_gain)
+    checks.flag("squeeze_excite", squeeze_excite)
+    rate = checks.rate("stochastic_depth_rate", stochastic_depth_rate)
+    self.dropout_rate = checks.rate("dropout_rate", dropout_rate)
     self.image_shape = shape
     self.activation = activations.check(activation)
-    total = sum(num_blocks)
-    self.drop_rates = tuple(rate * i / total for i in range(total))
+    self.drop_rates = masks.drop_rates(rate, num_blocks=sum(num_blocks))
     features = _STEM_CHANNELS * width
     self.stem = layers.WSConv(
         shape[2], features, kernel_size=(7, 7), strides=2, rngs=rngs
@@ -237,45 +227,32 @@ class NFResNet(nnx.Module):
 
     Args:
       images: floats [n, height, width, channels].
-      keys: for stochastic depth, a PRNG key per image, [n], so that what is
-        dropped for an image depends on its own key alone. None drops nothing,
-        as an evaluation should.
+      keys: for stochastic depth and dropout, a PRNG key per image, [n], so
+        that what is dropped for an image depends on its own key alone. None
+        drops nothing, as an evaluation should.
 
     Returns:
       Logits [n, num_classes].
 
     Raises:
-      ValueError: if the images are of another shape or no floats, or keys are
-        given to a model without stochastic depth or are not one per image.
+      ValueError: if the images are of another shape or no floats, or the keys
+        are not one per image.
     """
     checks.image_batch(images, image_shape=self.image_shape)
-    kept = self._kept(images.shape[0], keys)
+    masks.check_keys(keys, num_images=images.shape[0])
+    kept = masks.stochastic_depth(keys, rates=self.drop_rates)
     x = self.stem(images)
     x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
     for block, keep in zip(self.blocks, kept, strict=True):
       x = block(x, keep)
     x = activations.scaled(self.activation, x)
-    return self.linear(jnp.mean(x, axis=(1, 2)))
-
-  def _kept(self, num_examples, keys) -> list[jax.Array | None]:
-    """Whose residual branch is kept, bool [n] for each block; None for all."""
-    if keys is None:
-      return [None] * len(self.drop_rates)
-    if not any(self.drop_rates):
-      raise ValueError("keys must be None without stochastic depth.")
-    if keys.shape[:1] != (num_examples,):
-      raise ValueError(
-          f"keys must be one per image, {num_examples}, got {keys.shape}."
-      )
-
-    def keep(key, i):
-      key = jax.random.fold_in(key, i)
-      return jax.random.bernoulli(key, 1.0 - self.drop_rates[i])
-
-    return [
-        jax.vmap(keep, in_axes=(0, None))(keys, i) if rate else None
-        for i, rate in enumerate(self.drop_rates)
-    ]
+    x = masks.dropout(
+        jnp.mean(x, axis=(1, 2)),
+        keys,
+        rate=self.dropout_rate,
+        layer=len(self.blocks),
+    )
+    return self.linear(x)
 
 
 def _check_depth(depth) -> tuple[int, ...]:
@@ -283,9 +260,3 @@ def _check_depth(depth) -> tuple[int, ...]:
     valid = ", ".join(map(str, _NUM_BLOCKS))
     raise ValueError(f"depth must be one of {valid}, got {depth}.")
   return _NUM_BLOCKS[depth]
-
-
-def _check_real(name, value, rule, holds) -> None:
-  is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-  if not is_number or not math.isfinite(value) or not holds(value):
-    raise ValueError(f"{name} must be {rule}, got {value!r}.")

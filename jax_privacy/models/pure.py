@@ -13,6 +13,7 @@ under DP-SGD that state would be an unaccounted release.
 (1, 3)
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -53,17 +54,20 @@ def refuse_batch_norm(model: nnx.Module) -> None:
 
 def functional(
     model: nnx.Module,
-) -> tuple[Callable[[Params, jax.Array], jax.Array], Params]:
+) -> tuple[Callable[..., jax.Array], Params]:
   """Splits a model into a pure function and a plain nested dict of arrays.
 
   Args:
     model: a module whose only variables are `nnx.Param`.
 
   Returns:
-    (apply_fn, params), where `apply_fn(params, images)` gives what
-    `model(images)` gives, and refuses parameters of another structure. The
-    keys of `params` are the attribute names of the model; the members of a
-    list have the keys "0", "1", ....
+    (apply_fn, params), where `apply_fn(params, images, keys=None)` gives what
+    `model(images)` gives, and refuses parameters of another structure. `keys`,
+    a PRNG key per image, are for the masks of dropout and stochastic depth: a
+    model whose call takes `keys` is given them, any other has no masks, and
+    does not see them. Without keys nothing is dropped. The keys of `params`
+    are the attribute names of the model; the members of a list have the keys
+    "0", "1", ....
 
   Raises:
     ValueError: if the model holds BatchNorm or any other state.
@@ -80,7 +84,11 @@ def functional(
   # The function below keeps the paths, but must not keep the arrays alive.
   paths, treedef = tuple(leaves), jax.tree.structure(initial)
 
-  def apply_fn(params: Params, images: jax.Array) -> jax.Array:
+  takes_keys = "keys" in inspect.signature(model).parameters
+
+  def apply_fn(
+      params: Params, images: jax.Array, keys: jax.Array | None = None
+  ) -> jax.Array:
     given = _by_path(params)
     for path in sorted(given.keys() ^ set(paths)):
       rule = "hold no" if path in given else "hold"
@@ -88,7 +96,10 @@ def functional(
     # By path, not by order: the members of a list are sorted as text in one
     # tree ("10" before "2") and as numbers in the other.
     state = treedef.unflatten([given[path] for path in paths])
-    return nnx.merge(graphdef, state)(images)
+    model = nnx.merge(graphdef, state)
+    if keys is None or not takes_keys:
+      return model(images)
+    return model(images, keys=keys)
 
   return apply_fn, _nested(leaves)
 

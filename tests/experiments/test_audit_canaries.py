@@ -32,7 +32,8 @@ _NUM_INPUT = 300  # There are 360 test images.
 def _linear_model(monkeypatch):
   """A model that compiles in no time; all else is the launcher's own."""
 
-  def apply_fn(params, images):
+  def apply_fn(params, images, keys=None):
+    del keys
     return images.reshape(images.shape[0], -1) @ params["w"] + params["b"][None]
 
   def build_model(config, source, key):

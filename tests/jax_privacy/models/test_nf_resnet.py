@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from jax_privacy import models
-from jax_privacy.models import nf_resnet
+from jax_privacy.models import masks, nf_resnet
 
 # Large nets; the contract of models covers one in `make test`.
 pytestmark = pytest.mark.slow
@@ -250,26 +250,11 @@ def test_stochastic_depth_drops_later_blocks_more_often():
   model = nnx.eval_shape(lambda: _build(depth=26, stochastic_depth_rate=0.5))
   np.testing.assert_allclose(model.drop_rates, 0.5 * np.arange(8) / 8)
   keys = jax.random.split(jax.random.key(0), 4000)
-  kept = model._kept(4000, keys)
+  kept = masks.stochastic_depth(keys, rates=model.drop_rates)
   assert kept[0] is None
   for rate, keep in zip(model.drop_rates[1:], kept[1:], strict=True):
     # A deviation of 0.008 at most for 4000 draws; five are allowed.
     assert abs(float(jnp.mean(~keep)) - rate) < 0.04
-
-
-def test_without_keys_nothing_is_dropped(small):
-  model, _, images, _ = small
-  assert model._kept(6, None) == [None] * 8
-
-
-def test_keys_that_do_not_fit_are_refused(small):
-  model, _, images, _ = small
-  keys = jax.random.split(jax.random.key(0), 5)
-  with pytest.raises(ValueError, match="keys must be one per image, 6, got"):
-    model(images, keys=keys)
-  plain = nnx.eval_shape(lambda: _build(depth=26))
-  with pytest.raises(ValueError, match="keys must be None without stochastic"):
-    plain(jnp.zeros((5, 224, 224, 3)), keys=keys)
 
 
 @pytest.mark.parametrize(
@@ -288,6 +273,8 @@ def test_keys_that_do_not_fit_are_refused(small):
         ("stochastic_depth_rate", 1.0, r"a number in \[0, 1\)"),
         ("stochastic_depth_rate", -0.1, r"a number in \[0, 1\)"),
         ("stochastic_depth_rate", float("nan"), r"a number in \[0, 1\)"),
+        ("dropout_rate", 1, r"a number in \[0, 1\)"),
+        ("squeeze_excite", "no", "True or False"),
     ],
 )
 def test_wrong_options_are_refused(option, value, rule):
