@@ -15,9 +15,11 @@ differs from the unbroken run's, or a process ended in an error.
 import argparse
 import dataclasses
 import json
+import os
 import pathlib
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -105,7 +107,17 @@ class Job:
           cwd=_ROOT,
           stdout=out,
           stderr=e,
+          env={**os.environ, **_cache(workdir.parent / "compiled")},
       )
+
+
+def _cache(folder) -> dict[str, str]:
+  """Has programs compiled once for all children: time for more kills."""
+  return {
+      "JAX_COMPILATION_CACHE_DIR": str(folder),
+      "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+      "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+  }
 
 
 def soak(
@@ -116,7 +128,8 @@ def soak(
   Args:
     job: What is trained.
     folder: For the files of the runs; an unbroken one stays in it.
-    seconds: When no new run is started; the last is still finished.
+    seconds: When no new run is started, counted from the end of the unbroken
+      one; the last is still finished.
     rng: Of the kinds and moments of kills.
 
   Returns:
@@ -126,15 +139,21 @@ def soak(
     RuntimeError: If the unbroken run fails.
   """
   whole = folder / "whole"
-  start = time.monotonic()
   if job.start(whole).wait():
     raise RuntimeError(_last_line(whole))
-  life = time.monotonic() - start
+  # What it computed for, and not how long it waited for a busy machine.
+  usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+  life = usage.ru_utime + usage.ru_stime
+  start = time.monotonic()
   tally = Tally()
   while time.monotonic() - start < seconds and not tally.errors:
-    workdir = folder / "killed"
+    workdir, reached = folder / "killed", 0
     while not (workdir / "summary.json").exists() and not tally.errors:
       _live(job, workdir, tally, life=life, rng=rng)
+      first, last = _first_step(workdir), _last_step(workdir)
+      if first is not None:
+        tally.redone_steps += max(0, reached - first + 1)
+        reached = last
     if not tally.errors:
       _compare(job, whole, workdir, tally)
       shutil.rmtree(workdir)
@@ -144,7 +163,6 @@ def soak(
 def _live(job, workdir, tally, *, life, rng) -> None:
   """Starts a child, and kills it, or lets it end."""
   kind = rng.choice((*_KINDS, None))
-  before = _last_step(workdir)
   process = job.start(workdir)
   tally.starts += 1
   moment = time.monotonic() + rng.uniform(0, life)
@@ -159,22 +177,19 @@ def _live(job, workdir, tally, *, life, rng) -> None:
   if alive:
     process.send_signal(signal.SIGTERM if kind == "term" else signal.SIGKILL)
   code = process.wait()
-  first = _first_step(workdir)
-  if before and first:
-    tally.redone_steps += before - first + 1
   if alive:
-    _count(kind, code, first, workdir, tally)
+    _count(kind, code, workdir, tally)
   elif code:
     tally.errors.append(f"exit code {code}: {_last_line(workdir)}")
 
 
-def _count(kind, code, first, workdir, tally) -> None:
+def _count(kind, code, workdir, tally) -> None:
   """Counts a kill, by kind and by what it hit."""
   tally.kills += kind == "kill"
   tally.kills_at_save += kind == "kill_at_save"
   tally.terms += kind == "term"
   tally.clean_terms += kind == "term" and code == 0
-  tally.kills_before_a_step += first is None
+  tally.kills_before_a_step += _first_step(workdir) is None
   tally.saves_hit += bool(_unfinished(workdir))
   if code not in (0, -signal.SIGKILL, -signal.SIGTERM):
     tally.errors.append(f"{kind}, exit code {code}: {_last_line(workdir)}")
@@ -207,9 +222,9 @@ def _first_step(workdir) -> int | None:
   return int(found[1]) if found else None
 
 
-def _last_step(workdir) -> int | None:
+def _last_step(workdir) -> int:
   lines = _metrics(workdir)
-  return lines[-1]["step"] if lines else None
+  return lines[-1]["step"] if lines else 0
 
 
 def _metrics(workdir) -> list[dict[str, Any]]:
