@@ -1,0 +1,143 @@
+"""`dp-budget report`: a run's summary, recomputed or refused."""
+
+import commands
+import pytest
+import records
+
+from accounting import budget
+
+_json = commands.answer
+_refused = commands.refused
+
+
+def _write(tmp_path, content):
+  return records.write(tmp_path, "summary.json", content)
+
+
+def test_report_verifies_a_finished_run(tmp_path, capsys):
+  found = _json(capsys, "report", _write(tmp_path, records.summary()))
+  assert found["verified"] is True
+  assert found["epsilon"] == records.summary()["epsilon"]
+  assert "can recompute the noise" in found["warnings"][0]
+  assert "for research, not for a release" in found["warnings"][0]
+  secret = _json(capsys, "report", _write(tmp_path, records.summary(seed=None)))
+  assert secret["warnings"] == []
+  # A seed of 128 bits is read, and said again, to the last digit.
+  big = _json(
+      capsys, "report", _write(tmp_path, records.summary(seed=2**128 - 1))
+  )
+  assert big["summary"]["seed"] == 2**128 - 1
+  assert budget.main(["report", str(tmp_path)]) == 0
+  assert "were recomputed" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"epsilon": 1.0}, "stated 1.0, recomputed"),
+        ({"noise_multiplier": 1.0}, "epsilon must agree"),
+        ({"num_steps": 51}, "must agree"),
+        ({"expected_batch_size": 99.0}, "stated 99.0, recomputed 100.0"),
+        ({"examples_per_second": 9.0}, "stated 9.0, recomputed 2500.0"),
+        ({"epsilon_target": 0.5}, "epsilon_target, stated as 0.5"),
+        ({"status": "running"}, "status must be 'finished', got 'running'"),
+        ({"accountant": "magic"}, "accountant must be one of"),
+        ({"accountant": ["pld"]}, "accountant must be one of"),
+        ({"epsilon": "3"}, "epsilon must be a finite number"),
+        ({"delta": None}, "delta must be a number"),
+        ({"train_seconds": 0}, "train_seconds must be"),
+        ({"test_accuracy": 1.5}, "test_accuracy must be"),
+        ({"params_sha256": "x"}, "params_sha256 must be 64"),
+        ({"seed": "0"}, "seed must be an integer"),
+        ({"seed": True}, "seed must be an integer"),
+        ({"seed": -1}, "seed must be an integer"),
+        ({"seed": 2**128}, "seed must be an integer"),
+        ({"versions": ["a"]}, "versions must be an object"),
+        ({"num_examples": None}, "num_examples must be"),
+        ({"sampling": {"a": 1}}, "sampling must be one of"),
+        ({"train_seconds": 10**400}, "train_seconds must be"),
+    ],
+)
+def test_report_refuses_a_summary_that_disagrees(
+    changes, match, tmp_path, capsys
+):
+  message = _refused(
+      capsys, "report", _write(tmp_path, records.summary(**changes))
+  )
+  assert match in message
+
+
+@pytest.mark.parametrize("key", sorted(records.summary()))
+def test_report_refuses_a_summary_without_a_key(key, tmp_path, capsys):
+  summary = records.summary()
+  del summary[key]
+  optional = ("status", "sampling", "max_batch_size", "epsilon_target")
+  if key in (*optional, "neighboring_relation"):
+    expected = 2 if key == "neighboring_relation" else 0
+    code = budget.main(["report", _write(tmp_path, summary)])
+    assert code == expected
+  else:
+    assert key in _refused(capsys, "report", _write(tmp_path, summary))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "null",
+        "{",
+        '{"epsilon": NaN}',
+        '{"epsilon": Infinity}',
+        "[" * 100_000,
+        '"' + "x" * 2_000_000 + '"',
+        "\x00\x01",
+        '{"module_name": "os", "class_name": "system"}',
+        '{"a": ' + "9" * 10_000 + "}",
+    ],
+)
+def test_report_survives_any_file(content, tmp_path, capsys):
+  _refused(capsys, "report", _write(tmp_path, content))
+
+
+def test_report_of_no_run(tmp_path, capsys):
+  assert "summary.json" in _refused(capsys, "report", str(tmp_path))
+  (tmp_path / "summary.json").mkdir()
+  assert "summary.json" in _refused(capsys, "report", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("generator", "said"),
+    [
+        ("threefry", "who can try 2**64 keys can subtract the noise"),
+        ("chacha20", "drawn by a cipher, ChaCha20, under keys with 128 bits"),
+        (None, "A generator that is not cryptographic could be predicted"),
+    ],
+)
+def test_report_says_what_the_noise_was_drawn_with(
+    generator, said, tmp_path, capsys
+):
+  summary = records.summary(seed=None)
+  if generator is not None:
+    summary["generator"] = generator
+  assert budget.main(["report", _write(tmp_path, summary)]) == 0
+  assert said in " ".join(capsys.readouterr().out.split())
+
+
+def test_report_says_whether_sums_were_exact(tmp_path, capsys):
+  for scale, said in (
+      (None, "Floating-point sums and noise have been attacked"),
+      (4096, "a grid of 4096 steps to the clip norm"),
+  ):
+    workdir = _write(tmp_path, records.summary(grid_scale=scale))
+    assert budget.main(["report", workdir]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
+  for scale in (0, -4, 2.5, "9", True):
+    workdir = _write(tmp_path, records.summary(grid_scale=scale))
+    assert "grid_scale must be an" in _refused(capsys, "report", workdir)
+
+
+@pytest.mark.parametrize("generator", ["mt19937", 3, ["chacha20"], {}])
+def test_report_refuses_another_generator(generator, tmp_path, capsys):
+  workdir = _write(tmp_path, records.summary(generator=generator))
+  assert "generator must be one of" in _refused(capsys, "report", workdir)

@@ -1,0 +1,55 @@
+"""Epsilon after each step."""
+
+import dataclasses
+import warnings
+
+import mechanisms
+import numpy as np
+import pytest
+
+import accounting
+
+_run = mechanisms.run
+
+
+@pytest.fixture(autouse=True)
+def _vacuous_is_fine():
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", accounting.VacuousGuaranteeWarning)
+    warnings.simplefilter("ignore", accounting.OrderGridWarning)
+    yield
+
+
+@pytest.mark.parametrize(
+    ("noise", "prob"), [(3.0, 0.08), (1.0, 0.01), (0.7, 0.001), (8.0, 1.0)]
+)
+@pytest.mark.parametrize("sampling", ["poisson", "deterministic"])
+def test_interpolated_curve_is_right_between_its_knots(noise, prob, sampling):
+  run = _run(noise=noise, prob=prob, sampling=sampling)
+  steps = np.arange(1, 3001)
+  curve = accounting.epsilon_curve(run, steps=steps, delta=1e-6)
+  assert np.all(np.diff(curve) >= 0)
+  for index in (0, 1, 6, 40, 333, 1234, 2999):
+    exact = accounting.epsilon(
+        dataclasses.replace(run, num_steps=int(steps[index])), delta=1e-6
+    )
+    assert curve[index] >= exact * (1 - 1e-3)
+    assert curve[index] <= exact * 1.01 + 1e-6
+  assert curve[-1] == pytest.approx(exact, rel=1e-9)
+
+
+def test_rdp_curve_is_epsilon_at_each_step():
+  steps = [5, 1, 20_000]
+  curve = accounting.epsilon_curve(
+      _run(), steps=steps, delta=1e-5, accountant="rdp"
+  )
+  for value, count in zip(curve, steps, strict=True):
+    assert value == accounting.epsilon(
+        _run(steps=count), delta=1e-5, accountant="rdp"
+    )
+
+
+def test_curve_of_nothing_is_empty_and_bad_steps_are_refused():
+  assert accounting.epsilon_curve(_run(), steps=[], delta=1e-5).shape == (0,)
+  with pytest.raises(ValueError, match="steps must be an integer of at least"):
+    accounting.epsilon_curve(_run(), steps=[1, 0], delta=1e-5)
