@@ -80,6 +80,21 @@ def make_mesh(config: ml_collections.ConfigDict) -> jax.sharding.Mesh | None:
   return sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
 
 
+def check_one_device(config: ml_collections.ConfigDict) -> None:
+  """Refuses a mesh, for commands that run on one device.
+
+  Raises:
+    ValueError: If the config asks for more, or a field breaks its rule.
+  """
+  _fields.check(config)
+  if config.mesh.data * config.mesh.fsdp > 1:
+    raise ValueError(
+        "mesh.data and mesh.fsdp must be 1 here (a mesh changes no more than"
+        " how sums round: see docs/meshes.md), got"
+        f" {config.mesh.data} and {config.mesh.fsdp}."
+    )
+
+
 def is_primary() -> bool:
   """Whether this process writes and speaks for the run."""
   return jax.process_index() == 0

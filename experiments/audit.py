@@ -34,6 +34,7 @@ from experiments import (
     _build,
     _canaries,
     _cli,
+    _devices,
     _replay,
     _signals,
     _workdir,
@@ -67,6 +68,7 @@ def main() -> None:
   with _cli.exit_on(
       ValueError, OSError, data.ImageError, checkpoint.CheckpointError
   ):
+    _devices.check_one_device(config)
     if _REPLAY.value:
       _run_replay(config)
       return

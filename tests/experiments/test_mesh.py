@@ -90,6 +90,12 @@ def test_flags_that_do_not_fit_are_named(given, message, monkeypatch):
     _devices.start(launch.config(mesh__data=4))
 
 
+def test_audits_run_on_one_device():
+  _devices.check_one_device(launch.config())
+  with pytest.raises(ValueError, match="must be 1 here.*got 2 and 1"):
+    _devices.check_one_device(launch.config(mesh__data=2))
+
+
 def test_the_mesh_alone_may_change_on_a_resume(tmp_path):
   one, four = (launch.config(mesh__data=n) for n in (1, 4))
   workdir = _workdir.Workdir(tmp_path / "run")
@@ -196,6 +202,18 @@ def test_a_run_of_two_processes_goes_on_in_one(tmp_path, on_one_device):
   launch.run(launch.config(**_FIELDS), path)
   assert _steps_told_of(path) == list(range(1, _STEPS + 1))
   _assert_near(_last_params(path), on_one_device)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_to_the_same_bits(tmp_path):
+  mesh = ["--config.mesh.data=1", "--config.mesh.fsdp=2"]
+  whole = _run_processes(tmp_path / "whole", *mesh)
+  _run_processes(tmp_path / "broken", *mesh, stop_after=3)
+  resumed = _run_processes(tmp_path / "broken", *mesh)
+  assert len(resumed[0]["asked"]) == _STEPS - 3
+  digests = {told["params_sha256"] for told in (*whole, *resumed)}
+  assert len(digests) == 1
+  assert _steps_told_of(tmp_path / "broken") == list(range(1, _STEPS + 1))
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ devices and takes meshes of 1, 2, 4 and 8 of them.
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import types
@@ -132,3 +133,21 @@ def test_a_sampler_for_many_devices_draws_the_same_batches(sampling):
       assert counts.max() - counts.min() <= 1
       for block, count in zip(blocks, counts, strict=True):
         assert block[:count].all()
+
+
+@pytest.mark.slow
+def test_the_example_of_the_docs_runs():
+  text = (_ROOT / "docs" / "meshes.md").read_text(encoding="utf-8")
+  (program, output), *rest = re.findall(
+      r"```python\n(.*?)```\n\n```text\n(.*?)```", text, flags=re.DOTALL
+  )
+  assert not rest
+  done = subprocess.run(
+      [sys.executable, "-c", program],
+      capture_output=True,
+      text=True,
+      cwd=_ROOT,
+      env={**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "4"},
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout == output

@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jax_privacy import dp_sgd, noise_addition, secure_noise, sharding
 
-_SHAPES = {"a": (8, 3, 3, 7), "b": ()}
+_SHAPES = {"a": (8, 3, 3, 7)}
 
 
 def _noise():
@@ -47,7 +47,14 @@ def check_noise_has_the_same_bits():
 
 
 def check_noise_has_the_same_bits_everywhere():
-  shapes = {**_SHAPES, "d": (999, 64), "e": (17,), "f": (40,), "g": (0, 3)}
+  shapes = {
+      **_SHAPES,
+      "b": (),
+      "d": (999, 64),
+      "e": (17,),
+      "f": (40,),
+      "g": (0, 3),
+  }
   zeros = {k: jnp.zeros(s) for k, s in shapes.items()}
   _check_noise_bits(zeros, meshes.MESHES)
   _check_noise_bits(_updates(shapes), meshes.MESHES)
