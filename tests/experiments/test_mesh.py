@@ -12,7 +12,7 @@ import launch
 import numpy as np
 import pytest
 
-from experiments import _build, _devices, _loop, _resume, _workdir
+from experiments import _build, _devices, _fields, _loop, _resume, _workdir
 from jax_privacy import batch_selection, checkpoint
 
 _STEPS = 4
@@ -64,13 +64,14 @@ def on_one_device(tmp_path_factory):
 
 def test_more_devices_than_there_are_is_said():
   with pytest.raises(ValueError, match="got 64 x 1.*JAX_NUM_CPU_DEVICES=64"):
-    _build.build(launch.config(mesh__data=64))
+    _devices.make_mesh(launch.config(mesh__data=64))
   with pytest.raises(ValueError, match="mesh.fsdp must be at least 1, got 0"):
-    _build.build(launch.config(mesh__fsdp=0))
+    _fields.check(launch.config(mesh__fsdp=0))
   with pytest.raises(
       ValueError, match="multiple of mesh.data x mesh.fsdp = 4, got 6"
   ):
-    _build.build(launch.config(mesh__data=4, train__physical_batch_size=6))
+    config = launch.config(mesh__data=4, train__physical_batch_size=6)
+    _devices.make_mesh(config)
 
 
 @pytest.mark.parametrize(

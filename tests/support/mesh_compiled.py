@@ -189,6 +189,19 @@ def check_refused_within_loops_and_branches():
         out_specs=PartitionSpec(),
         check_vma=False,
     )
+    # Along one of two axes by hand, and the other left to XLA.
+    square = meshes.mesh_of(2, 2)
+    in_part = jax.shard_map(
+        lambda w, x, f=grad_fn: jax.lax.psum(f(w, x), "data"),
+        mesh=square,
+        in_specs=(PartitionSpec(), PartitionSpec("data")),
+        out_specs=PartitionSpec(),
+        axis_names={"data"},
+        check_vma=False,
+    )
+    rows = np.asarray(x)
+    text = "wrongly (see jax_privacy/partitioner.py), and it is compiled for 2"
+    meshes.raises(text, meshes.compiled(in_part), np.asarray(w), rows)
     one = jax.device_put((w, x), jax.devices()[0])
     meshes.assert_near(
         meshes.compiled(by_hand)(w, x), meshes.compiled(grad_fn.fun)(*one)
