@@ -22,6 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 
 _MAX_SHOWN = 200
+# Below, small draws of noise are flushed to zero in float32, down to no noise
+# at all; above, large ones overflow.
+_MIN_STDDEV, _MAX_STDDEV = 1e-30, 1e30
 
 
 def fail(name: str, rule: str, value: Any) -> NoReturn:
@@ -53,6 +56,15 @@ def positive(name: str, value: Any) -> float:
   number = as_float(value)
   if not (number > 0 and math.isfinite(number)):
     fail(name, "a positive finite number", value)
+  return number
+
+
+def stddev(name: str, value: Any) -> float:
+  """Returns `value` as a float if noise of that scale can be drawn."""
+  number = positive(name, value)
+  if not _MIN_STDDEV <= number <= _MAX_STDDEV:
+    rule = f"in [{_MIN_STDDEV:g}, {_MAX_STDDEV:g}], for float32"
+    fail(name, rule, value)
   return number
 
 

@@ -108,7 +108,7 @@ def secure_gaussian_privatizer(
 
   Source: Dwork and Roth 2014, theorem A.1; Abadi et al. 2016 (1607.00133).
   """
-  stddev = _validate.positive("stddev", stddev)
+  stddev = _validate.stddev("stddev", stddev)
   key = secure_random.SecureKey.of(key)
   if grid_step is not None:
     grid_step = _validate.positive("grid_step", grid_step)

@@ -25,10 +25,17 @@ def test_a_run_that_is_killed_is_whole(tmp_path):
   assert tally.starts > tally.runs
 
 
-def _run(path, *, steps=(1, 2, 3), loss=1.0, num_steps=3, digest="a"):
+def _run(
+    path, *, steps=(1, 2, 3), loss=1.0, num_steps=3, digest="a", epsilon=0.5
+):
   path.mkdir()
   lines = [
-      {"step": step, "train_seconds": random.random(), "loss": loss}
+      {
+          "step": step,
+          "epsilon": epsilon,
+          "train_seconds": random.random(),
+          "loss": loss,
+      }
       for step in steps
   ]
   text = "".join(json.dumps(line) + "\n" for line in lines)
@@ -44,6 +51,8 @@ def _run(path, *, steps=(1, 2, 3), loss=1.0, num_steps=3, digest="a"):
         ({}, 0, 0),
         ({"loss": float("nan")}, 0, 1),
         ({"digest": "b"}, 0, 1),
+        ({"epsilon": 0.6}, 0, 0),  # Steps taken twice are counted.
+        ({"epsilon": 0.4}, 0, 1),
         ({"steps": (1, 3)}, 1, 1),
         ({"steps": (1, 2, 2, 3)}, 1, 1),
         ({"num_steps": 2}, 1, 1),

@@ -110,6 +110,14 @@ def test_dtype_of_the_draw():
     noise.update(jnp.arange(3), noise.init(None))
 
 
+@pytest.mark.parametrize("stddev", [1e-45, 1e-39, 1e31, 1e300])
+def test_a_stddev_that_float32_cannot_draw_is_refused(stddev):
+  """1e-46 is 0 in float32: the sum would be released without any noise."""
+  assert np.float32(1e-46) == 0
+  with pytest.raises(ValueError, match="stddev must be in .* for float32"):
+    _privatizer(stddev)
+
+
 @pytest.mark.parametrize("stddev", [0.0, -1.0, np.nan, np.inf, True, "1", None])
 def test_bad_stddev(stddev):
   with pytest.raises(ValueError, match="stddev must be a positive finite"):

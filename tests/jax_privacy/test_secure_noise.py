@@ -208,8 +208,8 @@ def test_a_saved_state_goes_on_with_the_same_bits(tmp_path):
         checkpoints.save(2, {"opt_state": state})
     _, state = update(params, state)
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
-    _, saved = checkpoints.restore_latest({"opt_state": state})
-  resumed = saved["opt_state"]
+    restored = checkpoints.restore_latest({"opt_state": state})
+  resumed = restored.state["opt_state"]
   for _ in range(2):
     _, resumed = update(params, resumed)
   jax.tree.map(np.testing.assert_array_equal, resumed, state)

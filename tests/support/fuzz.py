@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 # Chosen anew at each run, and many: for tests marked slow.
 LONG = hypothesis.settings(
     derandomize=False,
-    max_examples=5000,
+    max_examples=2000,
     deadline=None,
     suppress_health_check=list(hypothesis.HealthCheck),
 )
