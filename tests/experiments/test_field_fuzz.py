@@ -64,6 +64,9 @@ _OUTSIDE = {
     "eval.batch_size": [0, -1],
     "eval.num_examples": [0, -1],
     "eval.params": ["", "best"],
+    "mesh.data": [0, -1, 10**6],
+    "mesh.fsdp": [0, -1, 10**6],
+    "dp.grid_scale": [0, -4, 2**70],
     "log_every": [0, -1],
     "save_every": [0, -1],
 }
