@@ -190,13 +190,17 @@ def _live(job, workdir, tally, *, life, rng) -> None:
 
 def _count(kind, code, workdir, tally, *, stale) -> None:
   """Counts a kill, by kind and by what it hit."""
+  starting = _first_step(workdir) is None
   tally.kills += kind == "kill"
   tally.kills_at_save += kind == "kill_at_save"
   tally.terms += kind == "term"
   tally.clean_terms += kind == "term" and code == 0
-  tally.kills_before_a_step += _first_step(workdir) is None
+  tally.kills_before_a_step += starting
   tally.saves_hit += bool(_unfinished(workdir) - stale)
-  if code not in (0, -signal.SIGKILL, -signal.SIGTERM):
+  allowed = {0, -signal.SIGKILL}
+  if kind == "term":  # While it starts, it ends as any process does.
+    allowed = {0, -signal.SIGTERM} if starting else {0}
+  if code not in allowed:
     tally.errors.append(f"{kind}, exit code {code}: {_last_line(workdir)}")
 
 
