@@ -114,9 +114,11 @@ class _Block(nnx.Module):
         if squeeze_excite
         else None
     )
-    self.skip_gain = None
-    if skip_gain is not None:
-      self.skip_gain = nnx.Param(jnp.asarray(skip_gain, jnp.float32))
+    self.skip_gain = (
+        None
+        if skip_gain is None
+        else nnx.Param(jnp.asarray(skip_gain, jnp.float32))
+    )
 
   def __call__(self, x: jax.Array, keep: jax.Array | None) -> jax.Array:
     """`keep`, bool [n], says whose residual branch is not dropped."""

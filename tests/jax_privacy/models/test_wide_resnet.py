@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from jax_privacy import models
+from jax_privacy.models import wide_resnet
 
 
 @pytest.mark.parametrize(
@@ -139,3 +140,102 @@ def test_depth_is_refused_unless_6n_plus_4(depth):
 def test_groups_that_do_not_divide_the_channels_are_refused():
   with pytest.raises(ValueError, match="num_groups must divide"):
     models.build("wide_resnet", rngs=nnx.Rngs(0), depth=10, num_groups=5)
+
+
+def _count(**options):
+  model = nnx.eval_shape(
+      lambda: models.build("wide_resnet", rngs=nnx.Rngs(0), width=1, **options)
+  )
+  return models.num_parameters(nnx.state(model, nnx.Param))
+
+
+# WRN-16-1's convolutions' outputs: the stem's 16, then for each stage of two
+# blocks a shortcut and four 3x3. Inputs likewise, and the head's 64 channels.
+_OUTPUTS = 16 + 5 * (16 + 32 + 64)
+_INPUTS = (2 * 16 + 3 * 16) + (2 * 16 + 3 * 32) + (2 * 32 + 3 * 64) + 64
+
+
+@pytest.mark.parametrize(
+    ("options", "difference"),
+    [
+        ({"norm": "none"}, -2 * _INPUTS),  # A scale and a bias.
+        ({"conv": "plain"}, -_OUTPUTS),  # A gain.
+        ({"skip_gain": 0.0}, 6),
+        (
+            {"squeeze_excite": True},
+            sum(2 * (2 * w * (w // 4) + w // 4 + w) for w in (16, 32, 64)),
+        ),
+        ({"stochastic_depth_rate": 0.5, "dropout_rate": 0.5}, 0),
+        ({"activation": "gelu", "scale_activation": True}, 0),
+    ],
+)
+def test_what_an_option_adds_to_the_parameters(options, difference):
+  assert _count(**options) - _count() == difference
+
+
+def _block(**options):
+  rngs = nnx.Rngs(0)
+  kit = wide_resnet._layers(
+      **{
+          "norm": "none",
+          "conv": "plain",
+          "num_groups": 4,
+          "activation": "elu",
+          "scale_activation": True,
+          "rngs": rngs,
+      }
+  )
+  return wide_resnet._Block(
+      kit,
+      8,
+      8,
+      strides=1,
+      project=False,
+      squeeze_excite=False,
+      rngs=rngs,
+      **options,
+  )
+
+
+def test_a_block_of_plain_convolutions_without_norms_written_out():
+  block = _block(skip_gain=0.7)
+  x = jax.random.normal(jax.random.key(0), (3, 5, 5, 8))
+
+  def conv(layer, x):
+    y = jax.lax.conv_general_dilated(
+        1.2716004848480225 * jax.nn.elu(x),
+        layer.kernel[...],
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return y + layer.bias[...].reshape(1, 1, 1, -1)
+
+  y = conv(block.unit_1.conv, conv(block.unit_0.conv, x))
+  keep = jnp.array([True, False, True])
+  want = x + 0.7 * y * keep.reshape(3, 1, 1, 1).astype(y.dtype)
+  np.testing.assert_allclose(block(x, keep), want, rtol=1e-4, atol=1e-5)
+
+
+def test_skip_init_starts_a_block_as_its_shortcut():
+  x = jax.random.normal(jax.random.key(0), (2, 5, 5, 8))
+  np.testing.assert_array_equal(_block(skip_gain=0.0)(x, None), x)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "rule"),
+    [
+        ("norm", "batch", "one of group, none"),
+        ("norm", None, "one of group, none"),
+        ("conv", "ws", "one of plain, standardised"),
+        ("activation", "ReLU", "one of elu, gelu"),
+        ("scale_activation", 1, "True or False"),
+        ("skip_gain", float("nan"), "a finite number"),
+        ("squeeze_excite", "no", "True or False"),
+        ("stochastic_depth_rate", 1.0, r"a number in \[0, 1\)"),
+        ("dropout_rate", -0.1, r"a number in \[0, 1\)"),
+    ],
+)
+def test_wrong_options_are_refused(option, value, rule):
+  with pytest.raises(ValueError, match=f"{option} must be {rule}.*, got"):
+    models.build("wide_resnet", rngs=nnx.Rngs(0), **{option: value})
