@@ -8,6 +8,7 @@ import sys
 import time
 
 import launch
+import pytest
 
 _FLAGS = (
     "--config=configs/digits_cnn.py:smoke=True",
@@ -47,20 +48,37 @@ def _check_whole(path, whole):
   assert all(name.isdigit() for name in names), names
 
 
-def test_killed_anywhere_stopped_and_out_of_disk(tmp_path):
-  whole = launch.run(launch.config(train__num_steps=24), tmp_path / "whole")
-  path, checkpoints = tmp_path / "run", tmp_path / "run" / "checkpoints"
-
-  # Killed while it saves: there is a folder that no rename has finished.
+def _kill_while_it_saves(path):
+  """Leaves a folder of a checkpoint that no rename has finished."""
   process = _start(path)
   _wait_for(process, "step 4/")
-  while not (halves := list(checkpoints.glob("*tmp*"))):
+  while not (halves := list((path / "checkpoints").glob("*tmp*"))):
     assert process.poll() is None, process.stderr.read()
     time.sleep(0.0005)
   process.send_signal(signal.SIGKILL)
   process.communicate()
   assert process.returncode == -signal.SIGKILL
   assert halves and "summary.json" not in {p.name for p in path.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+  """The summary of the run that nothing stopped."""
+  config = launch.config(train__num_steps=24)
+  return launch.run(config, tmp_path_factory.mktemp("whole"))
+
+
+def test_killed_while_it_saves(tmp_path, whole):
+  _kill_while_it_saves(tmp_path / "run")
+  out, err = _start(tmp_path / "run").communicate()
+  assert "test accuracy" in out, err
+  _check_whole(tmp_path / "run", whole)
+
+
+@pytest.mark.slow
+def test_killed_and_stopped_and_out_of_disk(tmp_path, whole):
+  path = tmp_path / "run"
+  _kill_while_it_saves(path)
 
   # Told to stop: it saves, says so, and that is no error.
   process = _start(path)

@@ -34,7 +34,7 @@ def _make(name):
 
 
 # Too slow to compile for `make test`.
-_SLOW = ("nfnet",)
+_SLOW = ("nf_resnet", "nfnet")
 _each_model = pytest.mark.parametrize(
     "name",
     [
