@@ -41,6 +41,7 @@ def decode_image(
     channels: int,
     size: tuple[int, int] | None,
     resize: bool,
+    crop: bool = False,
 ) -> np.ndarray:
   """Decodes one image.
 
@@ -53,6 +54,8 @@ def decode_image(
     size: (height, width) in pixels; or None, for the image's own.
     resize: whether an image of another size is resized (bilinear, with
       anti-aliasing) or refused.
+    crop: whether an image that is resized keeps its proportions, and loses
+      what then sticks out on two opposite sides.
 
   Returns:
     uint8 [height, width, channels].
@@ -79,6 +82,8 @@ def decode_image(
     reason = bounded.short(error)
     raise ImageError(f"{what} must be a readable image: {reason}.") from error
   if size is not None and image.size != (size[1], size[0]):
+    if crop:  # Not by resize(box=...), which also reads what lies beside it.
+      image = image.crop(_centred_box(image.size, size))
     image = image.resize((size[1], size[0]), PIL.Image.Resampling.BILINEAR)
   return np.asarray(image).reshape(image.height, image.width, channels)
 
@@ -98,6 +103,25 @@ def check_channels(channels: int) -> int:
   if isinstance(channels, bool) or channels not in _TARGET_MODE:
     raise ValueError(f"channels must be 1 or 3, got {channels!r}.")
   return channels
+
+
+def _centred_box(
+    image_size: tuple[int, int], size: tuple[int, int]
+) -> tuple[int, int, int, int]:
+  """Returns the largest centred (left, top, right, bottom) of size's shape.
+
+  Args:
+    image_size: (width, height), as Pillow has it.
+    size: (height, width), of which only the proportion counts.
+
+  Source: for squares, De et al. 2022's code (decoder.py), which cuts ImageNet's
+    images so before it resizes them.
+  """
+  (width, height), (wanted_height, wanted_width) = image_size, size
+  box_width = min(width, max(1, height * wanted_width // wanted_height))
+  box_height = min(height, max(1, width * wanted_height // wanted_width))
+  left, top = (width - box_width) // 2, (height - box_height) // 2
+  return left, top, left + box_width, top + box_height
 
 
 class ImageError(ValueError):

@@ -40,7 +40,7 @@ class TfdsSource(source.Described):
       "label", an integer; `__getitems__` reads those of a list of indices.
     description: the records, for errors.
     image_shape: (height, width, channels).
-    resize: whether an image of another size is resized or refused.
+    resize: whether an image of another size is cut and resized, or refused.
     label_names: the classes.
     num_examples: the stated number of examples; must be n.
 
@@ -83,6 +83,7 @@ class TfdsSource(source.Described):
           channels=self.image_shape[2],
           size=self.image_shape[:2],
           resize=self._resize,
+          crop=True,
       )
       labels[i] = self._check_label(int(record["label"]), what)
     return {"image": images, "label": labels}
@@ -124,8 +125,10 @@ def load_tfds(
     split: "train", "valid", "train+valid" or "test".
     data_dir: where TFDS has put it; or None, for the environment variable
       TFDS_DATA_DIR, or else ~/tensorflow_datasets.
-    image_size: (height, width) that every image is resized to; or None, to
-      leave images as they are, which must then be of one shape.
+    image_size: (height, width) that the largest centred part of that shape is
+      resized to; or None, to leave images as they are, which must then be of
+      one shape. Papers use 1.2 times the model's size where random crops
+      follow, as 268 for 224.
     num_examples: the stated number of examples; or None, for the published
       number of the split.
 

@@ -1,10 +1,14 @@
 """Small sets that TFDS has prepared, and what it would say of whole ones."""
 
 import importlib.util
+import io
 import pathlib
 import struct
 
 import numpy as np
+import PIL.Image
+
+from jax_privacy.data import tfds as tfds_source
 
 _EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "prepare_idx.py"
 
@@ -57,6 +61,36 @@ def describe(name, data_dir, sizes):
   builder.info.set_splits(tfds.core.splits.SplitDict(splits))
   builder.data_path.mkdir(parents=True)
   builder.info.write_to_directory(builder.data_path)
+
+
+class Records:
+  """A sequence of records that are made when they are read."""
+
+  def __init__(self, length, record_fn):
+    self._length, self._record_fn = length, record_fn
+
+  def __len__(self):
+    return self._length
+
+  def __getitems__(self, indices):
+    return [self._record_fn(i) for i in indices]
+
+
+def source(record, image_shape=(5, 4, 3), resize=False):
+  return tfds_source.TfdsSource(
+      Records(3, lambda i: record),
+      description="tfds:x, 'train'",
+      image_shape=image_shape,
+      resize=resize,
+      label_names=("a", "b"),
+      num_examples=3,
+  )
+
+
+def png(image):
+  file = io.BytesIO()
+  PIL.Image.fromarray(image).save(file, "PNG")
+  return file.getvalue()
 
 
 def _write(path, array):

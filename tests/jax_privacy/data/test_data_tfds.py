@@ -5,12 +5,8 @@ in TFDS's format, by its own builder and writer.
 """
 
 import io
-import json
 import pickle
-import shlex
-import subprocess
 import sys
-from unittest import mock
 
 import launch
 import numpy as np
@@ -23,7 +19,6 @@ from configs import common
 from experiments import _build, _fields
 from jax_privacy import data
 from jax_privacy.data import published
-from jax_privacy.data import tfds as tfds_source
 
 # Name: sizes of train, valid, test. Those of De et al. 2022, section 3 and
 # appendix, and of their code; train and valid together are the sets' own
@@ -130,23 +125,10 @@ def _fake_records(builder, split, *, decoders, **_):
   PIL.Image.fromarray(pixels.squeeze()).save(encoded, "JPEG")
   image = encoded.getvalue()
   num_classes = builder.info.features["label"].num_classes
-  return _Records(
+  return tfds_sets.Records(
       info.num_examples,
       lambda i: {"image": image, "label": (file.skip + i) % num_classes},
   )
-
-
-class _Records:
-  """A sequence of records that are made when they are read."""
-
-  def __init__(self, length, record_fn):
-    self._length, self._record_fn = length, record_fn
-
-  def __len__(self):
-    return self._length
-
-  def __getitems__(self, indices):
-    return [self._record_fn(i) for i in indices]
 
 
 def test_a_prepared_set_gives_its_images_with_their_labels(load, small):
@@ -220,13 +202,35 @@ def test_description_is_what_tfds_says(load):
   assert all(hasattr(source, name) for name in members) and members
 
 
-def test_images_are_resized_on_request(load):
+def test_images_are_cut_and_resized_on_request(load):
   source = load("test", image_size=(14, 20))
   assert source.image_shape == (14, 20, 1)
-  small_image = source[np.array([5])]["image"][0, :, :, 0]
+  resized = source[np.array([5])]["image"][0, :, :, 0]
   image = PIL.Image.fromarray(load("test")[np.array([5])]["image"][0, :, :, 0])
-  expected = image.resize((20, 14), PIL.Image.Resampling.BILINEAR)
-  np.testing.assert_array_equal(small_image, np.asarray(expected))
+  # 28 wide and 28 x 14 / 20 = 19 high, of 9 rows too many 4 at the top.
+  box = (0, 4, 28, 23)
+  expected = image.crop(box).resize((20, 14), PIL.Image.Resampling.BILINEAR)
+  np.testing.assert_array_equal(resized, np.asarray(expected))
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "rows", "columns"),
+    [
+        ((4, 12), (4, 4), slice(0, 4), slice(4, 8)),
+        ((12, 4), (4, 4), slice(4, 8), slice(0, 4)),
+        ((6, 18), (4, 4), slice(0, 6), slice(6, 12)),
+        ((5, 4), (4, 4), slice(0, 4), slice(0, 4)),  # The odd row at the end.
+        ((6, 9), (4, 6), slice(0, 6), slice(0, 9)),
+        ((1, 50), (8, 1), slice(0, 1), slice(24, 25)),
+    ],
+)
+def test_an_image_of_another_shape_keeps_its_centre(shape, size, rows, columns):
+  """All outside the centre is white: none of it may come in."""
+  image = np.full((*shape, 3), 255, np.uint8)
+  image[rows, columns] = 7
+  record = {"image": tfds_sets.png(image), "label": 0}
+  source = tfds_sets.source(record, image_shape=(*size, 3), resize=True)
+  np.testing.assert_array_equal(source[np.array([2])]["image"][0], 7)
 
 
 def test_a_config_names_it(load, small):
@@ -253,120 +257,6 @@ def test_the_launcher_trains_on_it(load, small, tmp_path):
   assert (summary["num_examples"], summary["test_examples"]) == (40, 12)
 
 
-def _command(error):
-  """Returns the Python program that an error tells to run."""
-  words = shlex.split(str(error.value).splitlines()[-1])
-  assert words[:2] == ["python", "-c"] and len(words) == 3
-  return words[2]
-
-
-@pytest.mark.parametrize("folder", ["plain", 'it\'s "here" ü \\'])
-def test_a_set_that_is_not_prepared_says_how_to_prepare_it(tmp_path, folder):
-  data_dir = str(tmp_path / folder)
-  with pytest.raises(
-      ValueError, match="tfds:svhn_cropped must be prep"
-  ) as error:
-    data.load("tfds:svhn_cropped", data_dir=data_dir)
-  assert 'jax-privacy-toolkit[tfds-prepare]"' in str(error.value)
-  with mock.patch("tensorflow_datasets.builder") as builder:
-    exec(_command(error), {})
-  builder.assert_called_once_with(
-      "svhn_cropped", data_dir=data_dir, file_format="array_record"
-  )
-  builder.return_value.download_and_prepare.assert_called_once_with()
-
-
-def test_a_set_in_another_format_is_prepared_beside_it(tmp_path):
-  """TFDS refuses to write a second format into the folder of the first."""
-  sizes = {"train": 60_000, "test": 10_000}
-  tfds_sets.describe("mnist", tmp_path, sizes)
-  (path,) = tmp_path.glob("mnist/*/dataset_info.json")
-  info = json.loads(path.read_text())
-  path.write_text(json.dumps(info | {"fileFormat": "tfrecord"}))
-  with pytest.raises(
-      ValueError, match="must be prepared as array_rec"
-  ) as error:
-    data.load("tfds:mnist", data_dir=tmp_path)
-  assert f'data_dir="{tmp_path}_array_record"' in _command(error)
-
-
-def test_the_default_folder_is_named(tmp_path, monkeypatch):
-  constants = tensorflow_datasets.core.constants
-  monkeypatch.setattr(constants, "DATA_DIR", str(tmp_path))
-  with pytest.raises(
-      ValueError, match="must be prepared as array_rec"
-  ) as error:
-    data.load("tfds:mnist")
-  assert f'data_dir="{tmp_path}"' in _command(error)
-
-
-@pytest.mark.parametrize(
-    ("sizes", "text"),
-    [
-        ({"train": 59_999, "test": 10_000}, "60000 .* 'train', .* got 59999"),
-        ({"train": 60_001, "test": 10_000}, "60000 .* 'train', .* got 60001"),
-        ({"test": 10_000}, "60000 examples in 'train', .* got 0 in"),
-    ],
-)
-def test_another_set_under_its_name_is_refused(tmp_path, sizes, text):
-  tfds_sets.describe("mnist", tmp_path, sizes)
-  for split in ("train", "valid", "train+valid"):
-    with pytest.raises(ValueError, match=text):
-      data.load("tfds:mnist", data_dir=tmp_path, split=split)
-
-
-def test_a_broken_description_is_refused(tmp_path):
-  tfds_sets.describe("mnist", tmp_path, {"train": 60_000, "test": 10_000})
-  (path,) = tmp_path.glob("mnist/*/dataset_info.json")
-  path.write_text("{")
-  with pytest.raises(ValueError, match="tfds:mnist must be readable in"):
-    data.load("tfds:mnist", data_dir=tmp_path)
-
-
-def test_missing_records_are_an_error_of_the_example(tmp_path):
-  """It is raised in training, where the loop marks it as private."""
-  tfds_sets.describe("mnist", tmp_path, {"train": 60_000, "test": 10_000})
-  source = data.load("tfds:mnist", data_dir=tmp_path)
-  with pytest.raises(data.ImageError, match="'train' must have readable rec"):
-    source[np.array([7])]
-
-
-def _source(record):
-  return tfds_source.TfdsSource(
-      _Records(3, lambda i: record),
-      description="tfds:x, 'train'",
-      image_shape=(5, 4, 3),
-      resize=False,
-      label_names=("a", "b"),
-      num_examples=3,
-  )
-
-
-def _png(height, width):
-  file = io.BytesIO()
-  PIL.Image.new("RGB", (width, height)).save(file, "PNG")
-  return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("record", "text"),
-    [
-        ({"image": _png(5, 4), "label": 2}, r"label in \[0, 2\), got 2"),
-        ({"image": _png(5, 4), "label": -1}, r"label in \[0, 2\), got -1"),
-        ({"image": _png(4, 5), "label": 0}, "be of size 5x4 .* got 4x5"),
-        ({"image": _png(5, 4)[:30], "label": 0}, "be a readable image"),
-        ({"image": b"", "label": 0}, "be a readable image"),
-    ],
-)
-def test_a_broken_example_is_named(record, text):
-  with pytest.raises(
-      data.ImageError, match=f"example 1 of tfds:x, 'train' must .*{text}"
-  ):
-    _source(record)[np.array([-1, 1])]
-  # A source of three such records is fine until one of them is drawn.
-  assert not _source(record)[np.array([-1])]["image"].any()
-
-
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -384,43 +274,3 @@ def test_a_broken_example_is_named(record, text):
 def test_wrong_tfds_options_are_refused(load, options, text):
   with pytest.raises(ValueError, match=text):
     load(**options)
-
-
-def test_images_of_many_shapes_need_a_size(tmp_path):
-  sizes = {"train": 1_281_167, "validation": 50_000}
-  tfds_sets.describe("imagenet2012", tmp_path, sizes)
-  with pytest.raises(ValueError, match="image_size must be given for 'tfds:im"):
-    data.load("tfds:imagenet2012", data_dir=tmp_path)
-
-
-def test_other_names_are_refused():
-  with pytest.raises(
-      ValueError, match="name must be one of .* got 'tfds:cats'"
-  ):
-    data.load("tfds:cats")
-  with pytest.raises(ValueError, match="name must be one of cifar10, .*'cats'"):
-    published.size("cats", split="train")
-
-
-@pytest.mark.parametrize("package", ["tensorflow_datasets", "array_record"])
-def test_a_missing_package_says_what_to_install(monkeypatch, package):
-  for name in [n for n in sys.modules if n.split(".")[0] == package]:
-    monkeypatch.delitem(sys.modules, name)
-  monkeypatch.setitem(sys.modules, package, None)
-  with pytest.raises(
-      ImportError, match=r'install "jax-privacy-toolkit\[tfds\]'
-  ):
-    data.load("tfds:mnist")
-
-
-def test_importing_sources_does_not_import_tfds():
-  program = "from jax_privacy import data; import sys; print(*sys.modules)"
-  modules = subprocess.run(
-      [sys.executable, "-c", program],
-      capture_output=True,
-      text=True,
-      check=True,
-      cwd=launch.ROOT,
-  ).stdout.split()
-  assert "jax_privacy.data.tfds" in modules
-  assert "tensorflow_datasets" not in modules
