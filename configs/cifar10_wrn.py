@@ -75,7 +75,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.dp.l2_clip_norm = 1.0
   config.train.expected_batch_size = 4096
   config.train.num_steps = num_steps
-  config.train.physical_batch_size = 16
+  config.physical_batch_size = 16
   config.train.learning_rate = learning_rate
   config.train.ema_decay = 0.9999
   if args["smoke"]:

@@ -82,17 +82,17 @@ def base() -> ml_collections.ConfigDict:
     model: A name of `jax_privacy.models` and its options.
     augment: Names of augmentations in order, their options, and views an
       example (augmentation multiplicity).
-    dp: See `experiments._build.build_mechanism`. With epsilon alone, noise is
+    dp: See `experiments._mechanism`. With epsilon alone, noise is
       calibrated; with noise_multiplier alone, epsilon is whatever it is; with
       both, the run stops at the last step that fits. secure_random draws
       noise and batches by a cipher, and grid_scale makes sums exact; see
       `jax_privacy.dp_sgd.make_private`.
     train: Exactly one of num_steps and num_epochs; steps are
-      num_epochs x num_examples / expected_batch_size, rounded up. With
-      physical_batch_size, a batch is computed in pieces of so many examples:
-      less memory, the same numbers, noise once.
+      num_epochs x num_examples / expected_batch_size, rounded up.
     eval: Images at a time; how many of the split, evenly spaced (None for all);
       and which parameters the result is told of, chosen beforehand.
+    physical_batch_size: A batch is computed in pieces of so many examples: less
+      memory, the same numbers, noise once. None for whole batches.
     log_every, save_every: In steps; None for about 20 lines and 10 saves a run.
     mesh: Over how many devices batches are split: data x fsdp of them, along
       fsdp of which parameters are split too (docs/meshes.md). The one field
@@ -130,7 +130,6 @@ def base() -> ml_collections.ConfigDict:
               "expected_batch_size": 0.0,
               "num_steps": config_dict.placeholder(int),
               "num_epochs": config_dict.placeholder(float),
-              "physical_batch_size": config_dict.placeholder(int),
               "optimizer": "sgd",
               "optimizer_options": {},
               "learning_rate": 0.0,
@@ -142,6 +141,7 @@ def base() -> ml_collections.ConfigDict:
               "num_examples": config_dict.placeholder(int),
               "params": "ema",
           },
+          "physical_batch_size": config_dict.placeholder(int),
           "log_every": config_dict.placeholder(int),
           "save_every": config_dict.placeholder(int),
           "mesh": {"data": 1, "fsdp": 1},
@@ -190,6 +190,6 @@ def make_smoke(
   config.train.expected_batch_size = 16
   config.train.num_epochs = None
   config.train.num_steps = 3
-  config.train.physical_batch_size = None
+  config.physical_batch_size = None
   config.eval.num_examples = 40
   config.eval.batch_size = 20

@@ -8,37 +8,24 @@ Every mistake in a config is a ValueError here, before any training.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
-from flax import nnx
 
 import accounting
-from experiments import _devices, _fields
-from jax_privacy import augmult, averaging, data, dp_sgd, models, root_key
-from jax_privacy.data import augment
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Model:
-  """A model as a pure function of standardised images.
-
-  Attributes:
-    apply_fn: `apply_fn(params, images, keys=None)` giving logits; images float,
-      a key per image for what is dropped in training, None in evaluation.
-    standardise_fn: uint8 images to what `apply_fn` takes.
-    params: Initial parameters.
-  """
-
-  apply_fn: Callable[..., jax.Array]
-  standardise_fn: Callable[[jax.Array], jax.Array]
-  params: Any
+from experiments import (
+    _devices,
+    _fields,
+    _loss,
+    _mechanism,
+    _model,
+    _optimizer,
+)
+from jax_privacy import averaging, data, dp_sgd, root_key
 
 
 class Canaries(Protocol):
@@ -60,7 +47,7 @@ class Experiment:
     mechanism: What the run releases.
     train_source: Private examples.
     test_source: Examples that are not part of the guarantee.
-    model: See `Model`.
+    model: See `_model.Model`.
     private: Sampler, gradient function and optimiser.
     ema: The averaging of parameters.
     run_key: What all randomness of the run is derived from.
@@ -74,7 +61,7 @@ class Experiment:
   mechanism: accounting.Mechanism
   train_source: data.Source
   test_source: data.Source
-  model: Model
+  model: _model.Model
   private: dp_sgd.PrivateTraining
   ema: averaging.Averaging
   run_key: root_key.RootKey
@@ -115,16 +102,18 @@ def build(
         "data.test_split must have images of the training split's shape, got"
         f" {test_source.image_shape} for {train_source.image_shape}."
     )
-  mechanism = build_mechanism(config, train_source.num_examples)
+  mechanism = _mechanism.build_mechanism(config, train_source.num_examples)
   _check_physical_batch_size(config, mechanism)
   if run_key is None:
     run_key = make_run_key(config)
   with _fields.named("train.ema_decay"):
     ema = averaging.ema(config.train.ema_decay)
   private_key = run_key.child("private")
-  model = build_model(config, train_source, run_key.prng_key("parameters"))
-  loss_fn = build_loss(config, model)
-  optimizer = build_optimizer(config, mechanism.num_steps)
+  model = _model.build_model(
+      config, train_source, run_key.prng_key("parameters")
+  )
+  loss_fn = _loss.build_loss(config, model)
+  optimizer = _optimizer.build_optimizer(config, mechanism.num_steps)
   return Experiment(
       config=config,
       mechanism=mechanism,
@@ -156,106 +145,6 @@ def build_source(
   )
 
 
-def build_mechanism(
-    config: ml_collections.ConfigDict, num_examples: int
-) -> accounting.Mechanism:
-  """Returns the mechanism, with noise or steps found from a target epsilon.
-
-  Args:
-    config: Of dp.epsilon and dp.noise_multiplier, at least one is given. With
-      epsilon alone, the least noise that meets it is found; with both, the run
-      is cut to the most steps that fit.
-    num_examples: The stated size of the training data.
-
-  Raises:
-    ValueError: If a field breaks its rule, or not even one step fits.
-  """
-  dp = config.dp
-  mechanism = accounting.Mechanism.for_batch_size(
-      expected_batch_size=config.train.expected_batch_size,
-      num_examples=num_examples,
-      num_steps=1,
-      noise_multiplier=(
-          1.0 if dp.noise_multiplier is None else dp.noise_multiplier
-      ),
-      sampling=dp.sampling,
-      max_batch_size=dp.max_batch_size,
-      neighboring_relation=dp.neighboring_relation,
-  )
-  mechanism = dataclasses.replace(
-      mechanism, num_steps=_num_steps(config, mechanism.sampling_prob)
-  )
-  if dp.delta is None:
-    raise ValueError("dp.delta must be given, got None.")
-  budget = {"delta": dp.delta, "accountant": dp.accountant}
-  if dp.noise_multiplier is None and dp.epsilon is None:
-    raise ValueError(
-        "dp.epsilon or dp.noise_multiplier must be given, got None for both."
-    )
-  if dp.noise_multiplier is None:
-    return accounting.calibrate_noise(mechanism, epsilon=dp.epsilon, **budget)
-  epsilon = accounting.epsilon(mechanism, **budget)
-  if dp.epsilon is None and not math.isfinite(epsilon):
-    raise ValueError(
-        "dp.noise_multiplier must be large enough for a finite epsilon, got"
-        f" {dp.noise_multiplier}."
-    )
-  if dp.epsilon is None or epsilon <= dp.epsilon:
-    return mechanism
-  return accounting.calibrate_num_steps(mechanism, epsilon=dp.epsilon, **budget)
-
-
-def build_model(
-    config: ml_collections.ConfigDict, source: data.Source, key: jax.Array
-) -> Model:
-  """Builds the model for a source's images and labels, initialised by key."""
-  taken = ("name", "rngs", "num_classes", "image_shape")
-  options = _fields.options("model.options", config.model.options, taken=taken)
-  with _fields.named("model.options"):
-    module = models.build(
-        config.model.name,
-        rngs=nnx.Rngs(key),
-        num_classes=source.num_classes,
-        image_shape=source.image_shape,
-        **options,
-    )
-  apply_fn, params = models.functional(module)
-
-  def standardise_fn(images):
-    return augment.standardise(
-        images, mean=config.data.mean, std=config.data.std
-    )
-
-  # Wrong constants are found now, not in the middle of a traced step.
-  jax.eval_shape(standardise_fn, jnp.zeros((1, *source.image_shape), jnp.uint8))
-  return Model(apply_fn=apply_fn, standardise_fn=standardise_fn, params=params)
-
-
-def build_loss(
-    config: ml_collections.ConfigDict, model: Model
-) -> Callable[..., jax.Array]:
-  """Returns `loss_fn(params, image, label, key)` of one uint8 image."""
-  names = tuple(config.augment.names)
-  options = _fields.options(
-      "augment.options", config.augment.options, taken=("names",)
-  )
-  with _fields.named("augment"):  # Options without a name are refused too.
-    augment_fn = augment.build(names, **options)
-  views_loss_fn = augmult.augmult(
-      model.apply_fn,
-      augmult.mean_over_views(optax.softmax_cross_entropy_with_integer_labels),
-      augment_fn=augment_fn if names else None,
-      num_views=config.augment.num_views,
-      forward_takes_keys=True,
-  )
-
-  def loss_fn(params, image, label, key):
-    loss, _ = views_loss_fn(params, model.standardise_fn(image), label, key)
-    return loss
-
-  return loss_fn
-
-
 def build_private(
     config: ml_collections.ConfigDict,
     loss_fn: Callable[..., jax.Array],
@@ -281,68 +170,18 @@ def build_private(
   )
 
 
-def build_optimizer(
-    config: ml_collections.ConfigDict, num_steps: int
-) -> optax.GradientTransformation:
-  """Returns the optax optimiser of that name, with its learning rate."""
-  train = config.train
-  make = getattr(optax, train.optimizer, None)
-  if not callable(make):
-    raise ValueError(
-        "train.optimizer must be the name of an optax optimiser, got"
-        f" {train.optimizer!r}."
-    )
-  if not 0 < train.learning_rate < math.inf:
-    raise ValueError(
-        "train.learning_rate must be positive and finite, got"
-        f" {train.learning_rate}."
-    )
-  schedules = {
-      "constant": optax.constant_schedule(train.learning_rate),
-      "cosine": optax.cosine_decay_schedule(train.learning_rate, num_steps),
-      "linear": optax.linear_schedule(train.learning_rate, 0.0, num_steps),
-  }
-  if train.schedule not in schedules:
-    raise ValueError(
-        f"train.schedule must be one of {sorted(schedules)}, got"
-        f" {train.schedule!r}."
-    )
-  options = train.optimizer_options.to_dict()
-  try:
-    return make(learning_rate=schedules[train.schedule], **options)
-  except TypeError as error:
-    raise ValueError(
-        f"train.optimizer_options must fit optax.{train.optimizer}, got"
-        f" {options} ({error})."
-    ) from error
-
-
-def _check_physical_batch_size(config, mechanism) -> None:
-  size = config.train.physical_batch_size
-  if size is not None and size > mechanism.num_examples:
-    raise ValueError(
-        "train.physical_batch_size must be at most the number of examples,"
-        f" {mechanism.num_examples}, got {size}."
-    )
-
-
-def _num_steps(config, sampling_prob: float) -> int:
-  train = config.train
-  if (train.num_steps is None) == (train.num_epochs is None):
-    raise ValueError(
-        "Exactly one of train.num_steps and train.num_epochs must be given,"
-        f" got {train.num_steps} and {train.num_epochs}."
-    )
-  if train.num_steps is not None:
-    return train.num_steps
-  return accounting.steps_for_epochs(
-      num_epochs=train.num_epochs, sampling_prob=sampling_prob
-  )
-
-
 def make_run_key(config: ml_collections.ConfigDict) -> root_key.RootKey:
   """Returns the root of config.seed, or a fresh one for None."""
   if config.seed is None:
     words = root_key.RootKey.fresh().words()
     return root_key.RootKey.from_words(_devices.from_primary(words))
   return root_key.RootKey.from_seed(config.seed)
+
+
+def _check_physical_batch_size(config, mechanism) -> None:
+  size = config.physical_batch_size
+  if size is not None and size > mechanism.num_examples:
+    raise ValueError(
+        "physical_batch_size must be at most the number of examples,"
+        f" {mechanism.num_examples}, got {size}."
+    )

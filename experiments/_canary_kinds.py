@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments import _build, _loop
+from experiments import _build, _loop, _loss, _optimizer
 from jax_privacy import auditing, batch_selection, data
 from jax_privacy.auditing import input_canaries
 
@@ -81,7 +81,7 @@ def _plant_random_direction(base, membership):
 
 def _plant_gradients(base, membership, canaries, *, independent):
   """Canaries that join the sum behind the clipping."""
-  loss_fn = _build.build_loss(base.config, base.model)
+  loss_fn = _loss.build_loss(base.config, base.model)
   private = _private(base, loss_fn, _recorder(canaries, base.mechanism))
 
   def without_canaries(indices):
@@ -120,7 +120,7 @@ def _plant_clipped(base, membership):
       apply_fn=lambda params, *args: apply_fn(params["model"], *args),
       params={"model": base.model.params, "canaries": jnp.zeros(num_canaries)},
   )
-  real_loss_fn = _build.build_loss(base.config, model)
+  real_loss_fn = _loss.build_loss(base.config, model)
   gradient_norm = _GRADIENT_NORM * base.config.dp.l2_clip_norm
 
   def loss_fn(params, image, label, key):
@@ -173,7 +173,7 @@ def _plant_input(base, membership):
         losses_fn, state.params, rows, reference_params=reference
     )
 
-  private = _private(base, _build.build_loss(base.config, model))
+  private = _private(base, _loss.build_loss(base.config, model))
   return _plant_rows(
       base, membership, rows, private, score_fn=score_fn, independent=False
   )
@@ -197,7 +197,7 @@ def _plant_rows(base, membership, rows, private, **planted):
 def _private(base, loss_fn, *first):
   """Makes sampler, gradient and optimiser, which starts with `first`."""
   steps = base.mechanism.num_steps
-  optimizer = _build.build_optimizer(base.config, steps)
+  optimizer = _optimizer.build_optimizer(base.config, steps)
   return _build.build_private(
       base.config,
       loss_fn,
@@ -209,7 +209,7 @@ def _private(base, loss_fn, *first):
 
 def _share(base) -> float:
   """The most that one example may add to the sum."""
-  private = _private(base, _build.build_loss(base.config, base.model))
+  private = _private(base, _loss.build_loss(base.config, base.model))
   return private.grad_fn.sensitivity("add_or_remove_one")
 
 

@@ -69,10 +69,10 @@ def make_mesh(config: ml_collections.ConfigDict) -> jax.sharding.Mesh | None:
     ValueError: If there are too few devices, or batches cannot be split evenly.
   """
   size = config.mesh.data * config.mesh.fsdp
-  physical = config.train.physical_batch_size
+  physical = config.physical_batch_size
   if physical is not None and physical % size:
     raise ValueError(
-        "train.physical_batch_size must be a multiple of mesh.data x mesh.fsdp"
+        "physical_batch_size must be a multiple of mesh.data x mesh.fsdp"
         f" = {size}, got {physical}."
     )
   if size == 1:

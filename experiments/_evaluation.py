@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _build
+from experiments import _model
 from jax_privacy import batch_selection, data
 
 
@@ -25,7 +25,7 @@ class Accuracy(NamedTuple):
 
 
 def evaluate(
-    model: _build.Model,
+    model: _model.Model,
     params: Any,
     source: data.Source,
     *,
@@ -35,7 +35,7 @@ def evaluate(
   """Classifies the examples of a source.
 
   Args:
-    model: See `_build.Model`.
+    model: See `_model.Model`.
     params: Parameters to use.
     source: Examples.
     batch_size: Examples at a time; the last batch is padded.

@@ -49,7 +49,7 @@ def check(config: ml_collections.ConfigDict) -> None:
   _choice("model.name", config.model.name, models.names())
   _choice("eval.params", config.eval.params, _EVAL_PARAMS)
   counts = {
-      "train.physical_batch_size": config.train.physical_batch_size,
+      "physical_batch_size": config.physical_batch_size,
       "eval.batch_size": config.eval.batch_size,
       "eval.num_examples": config.eval.num_examples,
       "log_every": config.log_every,

@@ -130,7 +130,7 @@ def _physical_batches(experiment, step) -> list[np.ndarray]:
   Done here and not by clipped_grad's microbatch_size: on a CPU, XLA runs
   convolutions inside a loop some 20 times slower than outside.
   """
-  size, mesh = experiment.config.train.physical_batch_size, experiment.mesh
+  size, mesh = experiment.config.physical_batch_size, experiment.mesh
   if size is None:
     return [experiment.private.sampler.batch(step).astype(np.int32)]
   indices = experiment.private.sampler.batches.batch(step).astype(np.int32)

@@ -12,7 +12,14 @@ import pathlib
 import jax
 from absl import flags
 
-from experiments import _build, _cli, _evaluation, _fields, _workdir
+from experiments import (
+    _build,
+    _cli,
+    _evaluation,
+    _fields,
+    _model,
+    _workdir,
+)
 from jax_privacy import averaging, checkpoint, data
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
@@ -39,7 +46,7 @@ def main() -> None:
     config = _fields.from_json(stored)
     split = _SPLIT.value or config.data.test_split
     source = _build.build_source(config, split)
-    model = _build.build_model(config, source, jax.random.key(0))
+    model = _model.build_model(config, source, jax.random.key(0))
     which = _PARAMS.value or config.eval.params
     step, params = _restore(workdir, model, which)
   with _cli.exit_on(data.ImageError, OSError):

@@ -18,6 +18,7 @@ from experiments import (
     _build,
     _canaries,
     _loop,
+    _model,
     _summary,
     _workdir,
     audit,
@@ -38,7 +39,7 @@ def _linear_model(monkeypatch):
 
   def build_model(config, source, key):
     del config, key
-    return _build.Model(
+    return _model.Model(
         apply_fn=apply_fn,
         standardise_fn=lambda images: images.astype(jnp.float32) / 255,
         params={
@@ -47,7 +48,7 @@ def _linear_model(monkeypatch):
         },
     )
 
-  monkeypatch.setattr(_build, "build_model", build_model)
+  monkeypatch.setattr(_model, "build_model", build_model)
 
 
 def _config(**fields):
@@ -83,7 +84,7 @@ def _audited(run, *, confidence):
 @pytest.mark.parametrize(
     "canary, fields",
     [
-        ("dirac", {"train__physical_batch_size": 400}),
+        ("dirac", {"physical_batch_size": 400}),
         ("clipped", {"dp__secure_random": True}),
     ],
 )

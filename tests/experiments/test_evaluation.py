@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import _build, _evaluation
+from experiments import _evaluation, _model
 from jax_privacy import data
 
 
@@ -13,13 +13,13 @@ def _source(num_examples=23):
   return data.ArraySource(images, labels, num_classes=4)
 
 
-def _model(predict):
+def _toy_model(predict):
   def apply_fn(params, images):
     label = predict(images[:, 0, 0, 0])
     is_label = label[:, None] == jnp.arange(4.0)[None]
     return params * is_label.astype(jnp.float32)
 
-  return _build.Model(
+  return _model.Model(
       apply_fn=apply_fn,
       standardise_fn=lambda x: x.astype(jnp.float32),
       params=jnp.float32(1),
@@ -29,7 +29,7 @@ def _model(predict):
 @pytest.mark.parametrize("batch_size", [1, 5, 23, 100])
 def test_counts_every_example_once(batch_size):
   # Class 2 is taken for 0; classes 0 and 1 are right; class 3 has no example.
-  model = _model(lambda x: jnp.where(x == 2, 0, x))
+  model = _toy_model(lambda x: jnp.where(x == 2, 0, x))
   got = _evaluation.evaluate(
       model, model.params, _source(), batch_size=batch_size
   )
@@ -41,7 +41,7 @@ def test_counts_every_example_once(batch_size):
 
 
 def test_a_part_evenly_spaced():
-  model = _model(lambda x: jnp.zeros_like(x))
+  model = _toy_model(lambda x: jnp.zeros_like(x))
   got = _evaluation.evaluate(
       model, model.params, _source(), batch_size=4, num_examples=7
   )

@@ -55,7 +55,7 @@ _OUTSIDE = {
     "train.expected_batch_size": [0.0, -1.0, 5000.0],
     "train.num_steps": [0, -1, 2**60],
     "train.num_epochs": [1.0],  # Beside num_steps.
-    "train.physical_batch_size": [0, -1, 1438],
+    "physical_batch_size": [0, -1, 1438],
     "train.optimizer": ["", "sdg", "__doc__"],
     "train.optimizer_options": [{"momentun": 0.9}, {"learning_rate": 1.0}],
     "train.learning_rate": [0.0, -1.0],

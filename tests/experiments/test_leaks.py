@@ -136,7 +136,7 @@ def _config(path, sampling, physical_batch_size):
       dp__max_batch_size=24 if sampling == "truncated_poisson" else None,
       dp__delta=1e-3,
       train__num_steps=6,
-      train__physical_batch_size=physical_batch_size,
+      physical_batch_size=physical_batch_size,
       eval__batch_size=32,
       log_every=1,
       save_every=2,

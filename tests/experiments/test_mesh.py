@@ -70,7 +70,7 @@ def test_more_devices_than_there_are_is_said():
   with pytest.raises(
       ValueError, match="multiple of mesh.data x mesh.fsdp = 4, got 6"
   ):
-    config = launch.config(mesh__data=4, train__physical_batch_size=6)
+    config = launch.config(mesh__data=4, physical_batch_size=6)
     _devices.make_mesh(config)
 
 
@@ -120,7 +120,7 @@ def test_the_command_on_a_mesh(data, fsdp, physical, tmp_path, on_one_device):
   path = tmp_path / "run"
   mesh = [f"--config.mesh.data={data}", f"--config.mesh.fsdp={fsdp}"]
   if physical is not None:
-    mesh.append(f"--config.train.physical_batch_size={physical}")
+    mesh.append(f"--config.physical_batch_size={physical}")
   done = subprocess.run(
       [sys.executable, "-m", "experiments.train", *_FLAGS, *mesh,
        f"--workdir={path}"],

@@ -181,7 +181,7 @@ def test_noise_of_a_training_step(physical_batch_size, rescale, grid_scale):
       dp__secure_random=grid_scale is not None,
       dp__grid_scale=grid_scale,
       train__learning_rate=0.5,
-      train__physical_batch_size=physical_batch_size,
+      physical_batch_size=physical_batch_size,
   )
   experiment = _build.build(config)
   state = _loop.init_state(experiment)
@@ -203,7 +203,7 @@ def test_physical_batches_change_memory_only(tmp_path):
   for size in (None, 5, 64):
     experiment = _build.build(
         launch.config(
-            train__physical_batch_size=size,
+            physical_batch_size=size,
             augment__names=("crop",),
             augment__options={"pad": 1},
             augment__num_views=2,
@@ -228,7 +228,7 @@ def test_an_empty_batch_is_a_step_like_any_other():
       train__expected_batch_size=0.001, dp__noise_multiplier=1.0
   )
   for size in (None, 4):
-    config.train.physical_batch_size = size
+    config.physical_batch_size = size
     experiment = _build.build(config)
     state = _loop.init_state(experiment)
     before = np.asarray(state.params["linear"]["kernel"])
@@ -268,7 +268,7 @@ def test_an_empty_batch_is_a_step_like_any_other():
         ),
         ({"train__expected_batch_size": 5000}, "batch_size.*5000"),
         ({"train__expected_batch_size": 0}, "batch_size.*0"),
-        ({"train__physical_batch_size": 0}, "physical_batch_size must be"),
+        ({"physical_batch_size": 0}, "physical_batch_size must be"),
         ({"eval__batch_size": 0}, "eval.batch_size must be at least 1, got 0"),
         ({"eval__num_examples": 0}, "eval.num_examples must be at least 1"),
         ({"log_every": 0}, "log_every must be at least 1, got 0"),
