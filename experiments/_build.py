@@ -102,6 +102,11 @@ def build(
         "data.test_split must have images of the training split's shape, got"
         f" {test_source.image_shape} for {train_source.image_shape}."
     )
+  if train_source.is_multi_label != test_source.is_multi_label:
+    raise ValueError(
+        "data.test_split must have as many labels an example as the training"
+        " split, got several for one of them alone."
+    )
   mechanism = _mechanism.build_mechanism(config, train_source.num_examples)
   _check_physical_batch_size(config, mechanism)
   if run_key is None:

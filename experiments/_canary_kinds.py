@@ -106,6 +106,7 @@ def _plant_clipped(base, membership):
   No real example moves these parameters, and no such row any other, so that
   what is seen there is noise and canary alone.
   """
+  _check_one_label(base)
   num_canaries = membership.num_canaries
   num_classes = base.train_source.num_classes
   own = auditing.dirac_canaries(
@@ -146,6 +147,7 @@ def _plant_clipped(base, membership):
 
 def _plant_input(base, membership):
   """Test images with wrong labels, scored by how well they are learned."""
+  _check_one_label(base)
   model, images = base.model, base.test_source
   if membership.num_canaries > len(images):
     raise ValueError(
@@ -177,6 +179,14 @@ def _plant_input(base, membership):
   return _plant_rows(
       base, membership, rows, private, score_fn=score_fn, independent=False
   )
+
+
+def _check_one_label(base) -> None:
+  if base.train_source.is_multi_label:
+    raise ValueError(
+        "canary must be 'dirac' or 'random_direction' for several labels an"
+        f" example, got {base.config.audit.canary!r}: the others have one."
+    )
 
 
 def _plant_rows(base, membership, rows, private, **planted):
@@ -279,6 +289,14 @@ class _WithRows:
   @property
   def image_shape(self) -> tuple[int, int, int]:
     return self.source.image_shape
+
+  @property
+  def is_multi_label(self) -> bool:
+    return self.source.is_multi_label
+
+  @property
+  def groups(self) -> dict[str, data.Group]:
+    return {}  # Canaries belong to none, and training reads none.
 
   def __len__(self) -> int:
     return len(self.source) + len(self.rows["label"])

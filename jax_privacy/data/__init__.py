@@ -20,4 +20,5 @@ from jax_privacy.data.decode import ImageError as ImageError
 from jax_privacy.data.registry import load as load
 from jax_privacy.data.registry import names as names
 from jax_privacy.data.source import Batch as Batch
+from jax_privacy.data.source import Group as Group
 from jax_privacy.data.source import Source as Source

@@ -10,7 +10,7 @@ never writes to them.
 ((2, 2, 1), [4, 5, 6, 7])
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,10 +22,12 @@ class ArraySource(source.Labelled):
 
   Args:
     images: uint8 [n, height, width] or [n, height, width, channels].
-    labels: [n] integers in [0, num_classes).
+    labels: [n] integers in [0, num_classes); or [n, num_classes] of 1, 0 and
+      -1, where an example has several.
     label_names: the classes; or None, for the decimal numbers.
     num_classes: the number of classes; or None, for that of `label_names`.
     num_examples: the stated number of examples; must be n.
+    groups: columns for evaluation, by name.
 
   Raises:
     ValueError: if shape, dtype, a label or a stated number is wrong.
@@ -39,6 +41,7 @@ class ArraySource(source.Labelled):
       label_names: Sequence[str] | None = None,
       num_classes: int | None = None,
       num_examples: int | None = None,
+      groups: Mapping[str, source.Group] | None = None,
   ):
     images = np.asarray(images)
     if images.ndim == 3:
@@ -57,6 +60,7 @@ class ArraySource(source.Labelled):
         label_names=label_names,
         num_classes=num_classes,
         num_examples=num_examples,
+        groups=groups,
     )
     if len(images) != len(self):
       raise ValueError(
@@ -86,6 +90,7 @@ def load_arrays(
     label_names: Sequence[str] | None = None,
     num_classes: int | None = None,
     num_examples: int | None = None,
+    groups: Mapping[str, source.Group] | None = None,
 ) -> ArraySource:
   """Makes an `ArraySource`, by keyword.
 
@@ -96,6 +101,7 @@ def load_arrays(
     label_names: as in `ArraySource`.
     num_classes: as in `ArraySource`.
     num_examples: as in `ArraySource`.
+    groups: as in `ArraySource`.
 
   Returns:
     The source.
@@ -110,4 +116,5 @@ def load_arrays(
       label_names=label_names,
       num_classes=num_classes,
       num_examples=num_examples,
+      groups=groups,
   )

@@ -18,7 +18,7 @@ encoded bytes, or the paths.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -35,13 +35,15 @@ class EncodedSource(source.Labelled):
     openers: n functions without arguments; each gives a path, or a new binary
       stream.
     descriptions: n texts that name the images in errors.
-    labels: [n] integers in [0, num_classes).
+    labels: [n] integers in [0, num_classes); or [n, num_classes] of 1, 0 and
+      -1, where an example has several.
     channels: 1 (grey) or 3 (RGB); an image of another kind is converted.
     image_size: (height, width) that every image is resized to; or None, for
       the size of the first, which all must then have.
     label_names: the classes; or None, for the decimal numbers.
     num_classes: the number of classes; or None, for that of `label_names`.
     num_examples: the stated number of examples; must be n.
+    groups: columns for evaluation, by name.
 
   Raises:
     ValueError: if an option, a label or a stated number is wrong, or the first
@@ -59,12 +61,14 @@ class EncodedSource(source.Labelled):
       label_names: Sequence[str] | None = None,
       num_classes: int | None = None,
       num_examples: int | None = None,
+      groups: Mapping[str, source.Group] | None = None,
   ):
     super().__init__(
         labels,
         label_names=label_names,
         num_classes=num_classes,
         num_examples=num_examples,
+        groups=groups,
     )
     if not len(openers) == len(descriptions) == len(self):
       raise ValueError(

@@ -6,7 +6,8 @@ header: memory in use is bounded by the bytes that the file really gives.
 Two layouts, told apart by the names of the arrays:
   pixels: images uint8 [n, h, w] or [n, h, w, c] and labels [n] for each split,
     as x_train, y_train, x_test, y_test or train_images, train_labels,
-    test_images, test_labels, or under names given as options.
+    test_images, test_labels, or under names given as options. Labels [n, m]
+    of 1, 0 and -1 are m labels an example.
   encoded: `bytes`, uint8 [b], the JPEG or PNG files one after the other;
     `offsets`, [n + 1], where each begins; `labels`, [n]; `is_test`, bool [n].
 Either may hold `label_names`, an array of strings.
@@ -89,7 +90,7 @@ def load_npz(
     image_key, label_key = _pixel_keys(file, split, image_key, label_key)
     return arrays.ArraySource(
         file.read(image_key, kinds="u", ndims=(3, 4)),
-        file.read(label_key, kinds="iu", ndims=(1,)),
+        file.read(label_key, kinds="iu", ndims=(1, 2)),
         num_examples=num_examples,
         **classes,
     )

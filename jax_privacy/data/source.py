@@ -1,8 +1,9 @@
 """What a source of labelled images is, and the checks that sources share.
 
 Invariant: `source[indices]` is a pure function of the indices; index -1 is
-padding and gives a zero image of label 0, so that a padded batch never shows an
-example it did not draw. Any other index outside the source is an error.
+padding and gives a zero image of label 0 (labels -1 where an example has
+several, which no loss counts), so that a padded batch never shows an example it
+did not draw. Any other index outside the source is an error.
 
 >>> import numpy as np
 >>> rows, padding = check_indices(np.array([2, -1, 0]), length=3)
@@ -15,21 +16,22 @@ IndexError: indices must be -1 (padding) or in [0, 3), got 3.
 """
 
 import contextlib
-import numbers
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from jax_privacy.data import bounded
+from jax_privacy.data import labels as labels_lib
+
+Group = labels_lib.Group
 
 Batch: TypeAlias = dict[str, np.ndarray]
-"""{"image": uint8 [n, height, width, channels], "label": int32 [n]}."""
+"""{"image": uint8 [n, height, width, channels], "label": int32 [n]}; where an
+example has several labels, "label" is int32 [n, num_labels] of 1, 0 and -1."""
 
-# Each costs memory before any data are read; the most that options may ask for.
-_MAX_CLASSES = 2**20
+# It costs memory before any data are read; the most that options may ask for.
 _MAX_SIDE = 2**13
 _SPLIT_ALIASES = {"train_valid": "train+valid"}
 
@@ -42,12 +44,17 @@ class Source(Protocol):
       It equals `len(source)`, which is checked when the source is made.
       Reading it is a ValueError where none was stated.
     label_names: the classes; label i is called `label_names[i]`.
-    num_classes: the number of classes.
+    num_classes: the number of classes, or of labels an example.
     image_shape: (height, width, channels) of every image.
+    is_multi_label: whether each example has all the labels, every one present
+      (1), absent (0) or not to be counted (-1), instead of being of one class.
+    groups: columns such as sex or age group, by name; for evaluation only.
   """
 
   label_names: tuple[str, ...]
   image_shape: tuple[int, int, int]
+  is_multi_label: bool
+  groups: Mapping[str, Group]
 
   @property
   def num_examples(self) -> int:
@@ -75,10 +82,14 @@ class Described:
     label_names: the classes; or None, for the decimal numbers.
     num_classes: the number of classes; or None, for that of `label_names`.
     num_examples: the stated number of examples, or None where none is stated.
+    groups: columns by name, or None for none.
 
   Raises:
-    ValueError: if a stated number is not what was found.
+    ValueError: if a stated number is not what was found, or a group is not as
+      long as the source.
   """
+
+  is_multi_label = False
 
   def __init__(
       self,
@@ -87,12 +98,14 @@ class Described:
       label_names: Sequence[str] | None,
       num_classes: int | None,
       num_examples: int | None,
+      groups: Mapping[str, Group] | None = None,
   ):
-    self.label_names = _label_names(label_names, num_classes)
+    self.label_names = labels_lib.check_names(label_names, num_classes)
+    self.groups = labels_lib.check_groups(groups, length=length)
     self._length = length
     self._stated = num_examples
     if num_examples is not None:
-      self._stated = _positive_int("num_examples", num_examples)
+      self._stated = labels_lib.positive_int("num_examples", num_examples)
       if num_examples != len(self):
         raise ValueError(
             "num_examples must be the number of examples of the source,"
@@ -127,14 +140,16 @@ class Labelled(Described):
   """A source whose labels are all known when it is made.
 
   Args:
-    labels: [n] integers, checked against the number of classes.
+    labels: [n] integers in [0, num_classes); or [n, num_classes] of 1, 0 and
+      -1, where an example has several.
     label_names: as in `Described`.
     num_classes: as in `Described`.
     num_examples: as in `Described`.
+    groups: as in `Described`.
 
   Raises:
-    ValueError: if there is no example, a label is outside [0, num_classes),
-      or a stated number is not what was found.
+    ValueError: if there is no example, a label breaks its rule, or a stated
+      number is not what was found.
   """
 
   def __init__(
@@ -144,19 +159,22 @@ class Labelled(Described):
       label_names: Sequence[str] | None,
       num_classes: int | None,
       num_examples: int | None,
+      groups: Mapping[str, Group] | None = None,
   ):
-    names = _label_names(label_names, num_classes)
-    self._labels = _check_labels(labels, num_classes=len(names))
+    names = labels_lib.check_names(label_names, num_classes)
+    self._labels = labels_lib.check_labels(labels, num_classes=len(names))
+    self.is_multi_label = self._labels.ndim == 2
     super().__init__(
         len(self._labels),
         label_names=names,
         num_classes=None,
         num_examples=num_examples,
+        groups=groups,
     )
 
   def _labels_at(self, rows: np.ndarray, padding: np.ndarray) -> np.ndarray:
     labels = self._labels[rows]
-    labels[padding] = 0
+    labels[padding] = -1 if self.is_multi_label else 0
     return labels
 
 
@@ -276,70 +294,11 @@ def check_image_size(image_size: Sequence[int]) -> tuple[int, int]:
   is_pair = isinstance(image_size, Sequence) and len(image_size) == 2
   if not is_pair or isinstance(image_size, str):
     raise ValueError(f"image_size must be (height, width), got {image_size!r}.")
-  sides = tuple(_positive_int("image_size", side) for side in image_size)
+  sides = tuple(
+      labels_lib.positive_int("image_size", side) for side in image_size
+  )
   if max(sides) > _MAX_SIDE:
     raise ValueError(
         f"image_size must be at most {_MAX_SIDE} a side, got {image_size!r}."
     )
   return sides
-
-
-def _positive_int(name: str, value: int) -> int:
-  is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-  if not is_int or value <= 0:
-    raise ValueError(f"{name} must be a positive integer, got {value!r}.")
-  return int(value)
-
-
-def _label_names(
-    label_names: Sequence[str] | None, num_classes: int | None
-) -> tuple[str, ...]:
-  if num_classes is not None:
-    num_classes = _positive_int("num_classes", num_classes)
-    if num_classes > _MAX_CLASSES:
-      raise ValueError(
-          f"num_classes must be at most {_MAX_CLASSES}, got {num_classes}."
-      )
-  if label_names is None:
-    if num_classes is None:
-      raise ValueError(
-          "num_classes must be given where label_names is not, got None: it is"
-          " not read off the labels."
-      )
-    return tuple(str(i) for i in range(num_classes))
-  # A string is a sequence too, of its letters: not what anyone means.
-  is_list = isinstance(label_names, Sequence | np.ndarray)
-  is_list = is_list and not isinstance(label_names, str)
-  names = tuple(str(name) for name in label_names) if is_list else ()
-  # Names are printed: a line break or an escape code in one is a forgery.
-  printable = all(name.isprintable() for name in names)
-  if not names or len(set(names)) != len(names) or not printable:
-    raise ValueError(
-        "label_names must be one or more different printable names, got"
-        f" {bounded.short(repr(label_names))}."
-    )
-  if num_classes is not None and num_classes != len(names):
-    raise ValueError(
-        f"num_classes must be the number of label_names, {len(names)}, got"
-        f" {num_classes}."
-    )
-  return names
-
-
-def _check_labels(labels: np.ndarray, *, num_classes: int) -> np.ndarray:
-  labels = np.asarray(labels)
-  if labels.ndim != 1 or labels.dtype.kind not in "iu":
-    raise ValueError(
-        "labels must be a 1-D array of integers, got"
-        f" {labels.dtype} {list(labels.shape)}."
-    )
-  if not labels.size:
-    raise ValueError("labels must hold at least one example, got none.")
-  wrong = (labels < 0) | (labels >= num_classes)
-  if wrong.any():
-    first = int(wrong.argmax())
-    raise ValueError(
-        f"labels must be in [0, {num_classes}), got {labels[first]} at index"
-        f" {first}."
-    )
-  return labels.astype(np.int32)

@@ -168,7 +168,8 @@ def test_missing_arrays_are_named(save):
         ({"x_train": _IMAGES.astype(np.uint16)}, "images must be uint8"),
         ({"x_train": _IMAGES[0, 0]}, "and have 3 or 4 dimensions"),
         ({"x_train": _IMAGES[:5]}, "as many as the labels, 6, got 5"),
-        ({"y_train": _LABELS[:, None]}, "'y_train' .* have 1 dimensions"),
+        ({"y_train": _LABELS[:, None]}, "labels must be as many .* 10, got 1"),
+        ({"y_train": _LABELS[None, None]}, "'y_train' .* have 1 or 2 dimens"),
         ({"y_train": _LABELS + 8}, r"in \[0, 10\), got 11 at index 0"),
     ],
 )

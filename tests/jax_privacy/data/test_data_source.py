@@ -160,7 +160,7 @@ def test_a_stated_number_must_be_a_positive_integer(make, value):
         ([0, 1, 3, 7, 0], r"labels must be in \[0, 3\), got 3 at index 2\."),
         ([0, 1, 2, -1, 9], r"labels must be in \[0, 3\), got -1 at index 3\."),
         ([0.0, 1.0, 2.0, 0.0, 0.0], "labels must be a 1-D array of integers"),
-        ([[0], [1], [2], [0], [1]], "labels must be a 1-D array of integers"),
+        ([[0], [1], [2], [0], [1]], "labels must be as many .* 3, got 1"),
         ([True, False, True, True, True], "labels must be a 1-D array of int"),
         (np.zeros(0, int), "labels must hold at least one example, got none"),
         ([0, 1, 2], "must be as many as the labels, 3, got 5"),
