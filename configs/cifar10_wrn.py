@@ -77,7 +77,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.train.num_steps = num_steps
   config.physical_batch_size = 16
   config.train.learning_rate = learning_rate
-  config.train.ema_decay = 0.9999
+  config.train.ema_decays = (0.9999,)
   if args["smoke"]:
     common.make_smoke(config, image_shape=(32, 32, 3))
     config.model.options = {"depth": 10, "width": 1}

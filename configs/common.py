@@ -88,9 +88,12 @@ def base() -> ml_collections.ConfigDict:
       noise and batches by a cipher, and grid_scale makes sums exact; see
       `jax_privacy.dp_sgd.make_private`.
     train: Exactly one of num_steps and num_epochs; steps are
-      num_epochs x num_examples / expected_batch_size, rounded up.
+      num_epochs x num_examples / expected_batch_size, rounded up. Averages of
+      parameters are "ema", with the first of ema_decays, "ema_DECAY" with each
+      other, and "polyak", from this fraction of the run on (None for none).
     eval: Images at a time; how many of the split, evenly spaced (None for all);
-      and which parameters the result is told of, chosen beforehand.
+      and which parameters the result is told of, chosen beforehand: "last" or
+      an average.
     physical_batch_size: A batch is computed in pieces of so many examples: less
       memory, the same numbers, noise once. None for whole batches.
     log_every, save_every: In steps; None for about 20 lines and 10 saves a run.
@@ -134,7 +137,8 @@ def base() -> ml_collections.ConfigDict:
               "optimizer_options": {},
               "learning_rate": 0.0,
               "schedule": "constant",
-              "ema_decay": 0.999,
+              "ema_decays": (0.999,),
+              "polyak_start": config_dict.placeholder(float),
           },
           "eval": {
               "batch_size": 500,
@@ -166,7 +170,7 @@ def tanh_cnn(*, epsilon: float) -> ml_collections.ConfigDict:
   config.dp.rescale_to_unit_norm = False
   config.train.num_epochs = 40.0
   config.train.optimizer_options = {"momentum": 0.9}
-  config.train.ema_decay = 0.99
+  config.train.ema_decays = (0.99,)
   return config
 
 

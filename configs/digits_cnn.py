@@ -42,7 +42,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.train.expected_batch_size = 512
   config.train.num_epochs = 40.0
   config.train.learning_rate = 1.0
-  config.train.ema_decay = 0.9
+  config.train.ema_decays = (0.9,)
   if args["smoke"]:
     common.make_smoke(config)
   return config

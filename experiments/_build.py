@@ -8,7 +8,7 @@ Every mistake in a config is a ValueError here, before any training.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import jax
@@ -18,6 +18,7 @@ import optax
 
 import accounting
 from experiments import (
+    _averages,
     _devices,
     _fields,
     _loss,
@@ -49,7 +50,7 @@ class Experiment:
     test_source: Examples that are not part of the guarantee.
     model: See `_model.Model`.
     private: Sampler, gradient function and optimiser.
-    ema: The averaging of parameters.
+    averagings: Of parameters, by name; see `_averages.py`.
     run_key: What all randomness of the run is derived from.
     private_key: Derived from it; keys batches and noise.
     augment_key: Derived from it; keys the views of each example.
@@ -63,7 +64,7 @@ class Experiment:
   test_source: data.Source
   model: _model.Model
   private: dp_sgd.PrivateTraining
-  ema: averaging.Averaging
+  averagings: Mapping[str, averaging.Averaging]
   run_key: root_key.RootKey
   private_key: root_key.RootKey
   augment_key: jax.Array
@@ -111,8 +112,6 @@ def build(
   _check_physical_batch_size(config, mechanism)
   if run_key is None:
     run_key = make_run_key(config)
-  with _fields.named("train.ema_decay"):
-    ema = averaging.ema(config.train.ema_decay)
   private_key = run_key.child("private")
   model = _model.build_model(
       config, train_source, run_key.prng_key("parameters")
@@ -128,7 +127,7 @@ def build(
       private=build_private(
           config, loss_fn, optimizer, mechanism, key=private_key
       ),
-      ema=ema,
+      averagings=_averages.build(config, num_steps=mechanism.num_steps),
       run_key=run_key,
       private_key=private_key,
       augment_key=run_key.prng_key("augmentation"),

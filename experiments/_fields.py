@@ -19,9 +19,9 @@ from typing import Any
 import ml_collections
 
 from configs import common
+from experiments import _averages
 from jax_privacy import data, models
 
-_EVAL_PARAMS = ("last", "ema")
 _MAX_FLOAT32 = 2.0**128 - 2.0**104
 _MAX_SHOWN = 100
 
@@ -47,7 +47,7 @@ def check(config: ml_collections.ConfigDict) -> None:
   check_kinds(config)
   _choice("data.source", config.data.source, data.names())
   _choice("model.name", config.model.name, models.names())
-  _choice("eval.params", config.eval.params, _EVAL_PARAMS)
+  _choice("eval.params", config.eval.params, _averages.names(config))
   counts = {
       "physical_batch_size": config.physical_batch_size,
       "eval.batch_size": config.eval.batch_size,
@@ -103,12 +103,23 @@ def from_json(stored: Mapping[str, Any]) -> ml_collections.ConfigDict:
   Raises:
     ValueError: If a field breaks its rule; the text names it.
   """
+  _refuse_older(stored)
   try:
     config = ml_collections.ConfigDict(_over(common.base().to_dict(), stored))
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise ValueError(f"config.json must hold a config: {error}.") from error
   check(config)
   return config
+
+
+def _refuse_older(stored: Any) -> None:
+  """Refuses the config of a version whose checkpoints have another layout."""
+  train = stored.get("train") if isinstance(stored, Mapping) else None
+  if isinstance(train, Mapping) and "ema_decay" in train:
+    raise ValueError(
+        "config.json must have train.ema_decays, got train.ema_decay: the run"
+        " is of an older version, which saved other averages. Train again."
+    )
 
 
 def options(

@@ -33,7 +33,7 @@ class TrainState(NamedTuple):
     step: Number of updates done, int32 scalar.
     params: Parameters.
     opt_state: Of noise (its key and position) and optimiser.
-    ema: Average of the parameters.
+    averages: Of the parameters, by name.
     run_key: The root that parameters, batches, noise and views are derived
       from, uint32 [4]: the run's secret, which no other file may hold.
   """
@@ -41,7 +41,7 @@ class TrainState(NamedTuple):
   step: jax.Array
   params: Any
   opt_state: optax.OptState
-  ema: averaging.AverageState
+  averages: dict[str, averaging.AverageState]
   run_key: jax.Array
 
 
@@ -52,7 +52,10 @@ def init_state(experiment: _build.Experiment) -> TrainState:
       step=jnp.zeros((), jnp.int32),
       params=params,
       opt_state=experiment.private.optimizer.init(params),
-      ema=experiment.ema.init(params),
+      averages={
+          name: average.init(params)
+          for name, average in experiment.averagings.items()
+      },
       run_key=jnp.asarray(experiment.run_key.words()),
   )
   if experiment.mesh is None:
@@ -179,7 +182,10 @@ def _compile(experiment: _build.Experiment, state: TrainState):
         step=state.step + 1,
         params=params,
         opt_state=opt_state,
-        ema=experiment.ema.update(params, state.ema),
+        averages={
+            name: average.update(params, state.averages[name])
+            for name, average in experiment.averagings.items()
+        },
     )
     return state, total.losses / jnp.maximum(total.num_real, 1.0)
 

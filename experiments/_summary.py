@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 import accounting
-from experiments import _build, _evaluation, _loop
+from experiments import _averages, _build, _evaluation, _loop
 from jax_privacy import checkpoint, models, sharding
 
 # What reading a file that is no summary ends with.
@@ -45,34 +45,36 @@ def summarise(
   batch_size = mechanism.expected_batch_size
   num_steps = int(state.step)
   # Whole, on one device: a mesh is for training.
-  params, average = sharding.to_host((state.params, state.ema.average))
-  last, ema = (
-      _evaluation.evaluate(
+  params = _averages.by_name(*sharding.to_host((state.params, state.averages)))
+  accuracies = {
+      name: _evaluation.evaluate(
           experiment.model,
-          params,
+          params[name],
           experiment.test_source,
           batch_size=config.eval.batch_size,
           num_examples=config.eval.num_examples,
       )
-      for params in (params, average)
-  )
+      for name in params
+  }
+  last = accuracies[_averages.LAST]
   return {
       "status": "finished",
       "name": config.name,
       **privacy(config, mechanism),
       "num_steps": num_steps,
       "num_views": config.augment.num_views,
-      "num_parameters": models.num_parameters(params),
+      "num_parameters": models.num_parameters(params[_averages.LAST]),
       "test_examples": last.num_examples,
       "test_accuracy": last.overall,
-      "test_accuracy_ema": ema.overall,
+      "test_accuracy_ema": accuracies[_averages.EMA].overall,
+      "test_accuracies": {k: v.overall for k, v in accuracies.items()},
       "eval_params": config.eval.params,
       "train_seconds": train_seconds,
       "examples_per_second": batch_size * num_steps / train_seconds,
       "peak_memory_bytes": _peak_memory_bytes(),
       "device": jax.devices()[0].device_kind,
       "mesh": config.mesh.to_dict(),
-      "params_sha256": checkpoint.tree_sha256(params),
+      "params_sha256": checkpoint.tree_sha256(params[_averages.LAST]),
       "seed": config.seed,
       "versions": versions(),
   }
@@ -111,20 +113,18 @@ def show(summary: Mapping[str, Any]) -> None:
     text = _text(summary)
   except _NOT_A_SUMMARY as error:
     raise ValueError(
-        f"summary.json must be that of a finished run, got {error!r}."
+        f"summary.json must be that of a finished run, got {error!r:.200}."
     ) from error
   print(text)
 
 
 def _text(summary: Mapping[str, Any]) -> str:
-  accuracy = {
-      "last": summary["test_accuracy"],
-      "ema": summary["test_accuracy_ema"],
-  }
-  chosen = summary["eval_params"]
+  accuracies, chosen = summary["test_accuracies"], summary["eval_params"]
+  # JSON has put the names in order of the alphabet.
+  names = sorted(accuracies, key=lambda name: name != _averages.LAST)
+  each = ", ".join(f"{name} {accuracies[name]:.2%}" for name in names)
   text = (
-      f"test accuracy {accuracy[chosen]:.2%} ({chosen} parameters; last"
-      f" {accuracy['last']:.2%}, ema {accuracy['ema']:.2%})\n"
+      f"test accuracy {accuracies[chosen]:.2%} ({chosen} parameters; {each})\n"
       f"({rounded_up(summary['epsilon'])}, {summary['delta']:g})-DP for"
       f" {summary['neighboring_relation'].replace('_', ' ')} example, by"
       f" {summary['accountant'].upper()}: {summary['num_steps']} steps, noise"

@@ -1,7 +1,7 @@
 """Evaluates what a run saved, overall and per class.
 
   python -m experiments.evaluate --workdir=runs/digits [--split=test]
-    [--params=ema|last]
+    [--params=last|ema|ema_0.9999|polyak|...]
 
 Needs the split's data and the run's folder; not the training data, unless that
 is the split asked for.
@@ -10,9 +10,11 @@ is the split asked for.
 import pathlib
 
 import jax
+import ml_collections
 from absl import flags
 
 from experiments import (
+    _averages,
     _build,
     _cli,
     _evaluation,
@@ -20,14 +22,17 @@ from experiments import (
     _model,
     _workdir,
 )
-from jax_privacy import averaging, checkpoint, data
+from jax_privacy import checkpoint, data
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
 _SPLIT = flags.DEFINE_string(
     "split", None, "Split to evaluate on; by default the config's test split."
 )
-_PARAMS = flags.DEFINE_enum(
-    "params", None, ["ema", "last"], "By default the config's eval.params."
+_PARAMS = flags.DEFINE_string(
+    "params",
+    None,
+    "What parameters, by name: last, or an average that the run kept; by"
+    " default the config's eval.params.",
 )
 
 
@@ -47,12 +52,12 @@ def main() -> None:
     split = _SPLIT.value or config.data.test_split
     source = _build.build_source(config, split)
     model = _model.build_model(config, source, jax.random.key(0))
-    which = _PARAMS.value or config.eval.params
-    step, params = _restore(workdir, model, which)
+    which = _which(config)
+    step, params = _averages.restore(workdir.checkpoints, config, model.params)
   with _cli.exit_on(data.ImageError, OSError):
     accuracy = _evaluation.evaluate(
         model,
-        params,
+        params[which],
         source,
         batch_size=config.eval.batch_size,
         num_examples=config.eval.num_examples,
@@ -68,21 +73,15 @@ def main() -> None:
     print(f"  {name}: {value:.2%}")
 
 
-def _restore(workdir, model, which):
-  """Returns the step and the last or the averaged parameters."""
-  like = {"last": {"params": model.params}}
-  ema = averaging.ema(0.0).init(model.params)
-  like["ema"] = {"ema": ema}
-  if not workdir.checkpoints.exists():
-    raise ValueError(f"workdir must hold a checkpoint, got {workdir.path}.")
-  with checkpoint.Checkpoints(
-      workdir.checkpoints, read_only=True
-  ) as checkpoints:
-    restored = checkpoints.restore_latest(like[which])
-  if restored is None:
-    raise ValueError(f"workdir must hold a checkpoint, got {workdir.path}.")
-  step, state = restored.step, restored.state
-  return step, state["ema"].average if which == "ema" else state["params"]
+def _which(config: ml_collections.ConfigDict) -> str:
+  """Returns the name of the parameters to evaluate."""
+  names = _averages.names(config)
+  which = config.eval.params if _PARAMS.value is None else _PARAMS.value
+  if which not in names:
+    raise ValueError(
+        f"params must be one of {', '.join(names)}, got {which!r}."
+    )
+  return which
 
 
 if __name__ == "__main__":

@@ -286,7 +286,7 @@ def test_an_empty_batch_is_a_step_like_any_other():
             "optimizer_options must fit optax.sgd.*momentun",
         ),
         ({"train__schedule": "step"}, "schedule must be one of"),
-        ({"train__ema_decay": 1.0}, "decay must be"),
+        ({"train__ema_decays": (1.0,)}, "train.ema_decays must be decays in"),
         ({"eval__params": "best"}, "eval.params must be one of"),
         ({"model__name": "cnn"}, "name must be one of"),
         ({"model__options": {"chanels": 3}}, "chanels is no option"),

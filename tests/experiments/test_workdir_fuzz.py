@@ -115,13 +115,13 @@ def test_a_config_or_summary_that_is_none(tmp_path, content):
 @fuzz.SHORT
 @hypothesis.given(
     st.dictionaries(
-        st.sampled_from(["epsilon", "seed", "eval_params", "test_accuracy"]),
+        st.sampled_from(["epsilon", "seed", "eval_params", "test_accuracies"]),
         fuzz.JSON,
     )
 )
 def test_any_summary_is_shown_or_refused(changes):
   summary = {
-      "test_accuracy": 0.5, "test_accuracy_ema": 0.5, "eval_params": "ema",
+      "test_accuracies": {"last": 0.5, "ema": 0.5}, "eval_params": "ema",
       "epsilon": 1.0, "delta": 1e-5, "neighboring_relation": "replace_one",
       "accountant": "pld", "num_steps": 3, "noise_multiplier": 1.0,
       "sampling_prob": 0.1, "num_parameters": 5, "train_seconds": 1.0,

@@ -29,6 +29,7 @@ def summary(**changes):
       "num_parameters": 10,
       "test_accuracy": 0.9,
       "test_accuracy_ema": 0.91,
+      "test_accuracies": {"last": 0.9, "ema": 0.91},
       "train_seconds": 2.0,
       "examples_per_second": 2500.0,
       "params_sha256": "0" * 64,
