@@ -82,6 +82,10 @@ def base() -> ml_collections.ConfigDict:
     model: A name of `jax_privacy.models` and its options.
     augment: Names of augmentations in order, their options, and views an
       example (augmentation multiplicity).
+    loss: Of one example over its views, a name of `jax_privacy.losses`: softmax
+      (one class an example) or sigmoid (several labels), the label smoothing of
+      softmax, and the weight of what makes predictions for the views alike
+      (Botev et al. 2022), which needs two views.
     dp: See `experiments._mechanism`. With epsilon alone, noise is
       calibrated; with noise_multiplier alone, epsilon is whatever it is; with
       both, the run stops at the last step that fits. secure_random draws
@@ -116,6 +120,11 @@ def base() -> ml_collections.ConfigDict:
           },
           "model": {"name": "", "options": {}},
           "augment": {"names": (), "options": {}, "num_views": 1},
+          "loss": {
+              "name": "softmax",
+              "label_smoothing": 0.0,
+              "invariance_weight": 0.0,
+          },
           "dp": {
               "epsilon": config_dict.placeholder(float),
               "delta": config_dict.placeholder(float),

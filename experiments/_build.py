@@ -108,6 +108,7 @@ def build(
         "data.test_split must have as many labels an example as the training"
         " split, got several for one of them alone."
     )
+  _loss.check_labels(config, train_source)
   mechanism = _mechanism.build_mechanism(config, train_source.num_examples)
   _check_physical_batch_size(config, mechanism)
   if run_key is None:

@@ -20,7 +20,7 @@ import ml_collections
 
 from configs import common
 from experiments import _averages
-from jax_privacy import data, models
+from jax_privacy import data, losses, models
 
 _MAX_FLOAT32 = 2.0**128 - 2.0**104
 _MAX_SHOWN = 100
@@ -47,6 +47,7 @@ def check(config: ml_collections.ConfigDict) -> None:
   check_kinds(config)
   _choice("data.source", config.data.source, data.names())
   _choice("model.name", config.model.name, models.names())
+  _choice("loss.name", config.loss.name, losses.NAMES)
   _choice("eval.params", config.eval.params, _averages.names(config))
   counts = {
       "physical_batch_size": config.physical_batch_size,

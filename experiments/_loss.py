@@ -8,10 +8,9 @@ from collections.abc import Callable
 
 import jax
 import ml_collections
-import optax
 
 from experiments import _fields, _model
-from jax_privacy import augmult
+from jax_privacy import augmult, data, losses
 from jax_privacy.data import augment
 
 
@@ -27,7 +26,7 @@ def build_loss(
     augment_fn = augment.build(names, **options)
   views_loss_fn = augmult.augmult(
       model.apply_fn,
-      augmult.mean_over_views(optax.softmax_cross_entropy_with_integer_labels),
+      _over_views(config),
       augment_fn=augment_fn if names else None,
       num_views=config.augment.num_views,
       forward_takes_keys=True,
@@ -38,3 +37,40 @@ def build_loss(
     return loss
 
   return loss_fn
+
+
+def check_labels(
+    config: ml_collections.ConfigDict, source: data.Source
+) -> None:
+  """Checks that the loss is one of labels such as the source's.
+
+  Args:
+    config: As `configs.common.base` describes.
+    source: Of the examples that the loss will see.
+
+  Raises:
+    ValueError: If it is not; the text says which loss is.
+  """
+  several, wanted = "one class", "softmax"
+  if source.is_multi_label:
+    several, wanted = "several labels", "sigmoid"
+  if config.loss.name != wanted:
+    raise ValueError(
+        f"loss.name must be {wanted!r} for a source of {several} an example,"
+        f" got {config.loss.name!r}."
+    )
+
+
+def _over_views(config) -> losses.LossFn:
+  weight, num_views = config.loss.invariance_weight, config.augment.num_views
+  if weight and num_views < 2:
+    raise ValueError(
+        "loss.invariance_weight must be 0 where augment.num_views is less than"
+        f" 2 (it compares views), got {weight} and {num_views}."
+    )
+  with _fields.named("loss"):
+    return losses.over_views(
+        config.loss.name,
+        label_smoothing=config.loss.label_smoothing,
+        invariance_weight=weight,
+    )

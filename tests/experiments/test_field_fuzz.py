@@ -44,6 +44,9 @@ _OUTSIDE = {
     "augment.names": [("rotate",), (1,)],
     "augment.options": [{"pad": 1}, {"names": ()}],
     "augment.num_views": [0, -1, 2],
+    "loss.name": ["", "hinge", "sigmoid"],  # Digits are of one class each.
+    "loss.label_smoothing": [-0.1, 1.0],
+    "loss.invariance_weight": [-1.0, 0.5],  # There is one view.
     "dp.epsilon": [0.0, -1.0],
     "dp.delta": [0.0, 1.0, -1e-5],
     "dp.accountant": ["", "moments"],
