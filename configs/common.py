@@ -88,7 +88,9 @@ def base() -> ml_collections.ConfigDict:
       (Botev et al. 2022), which needs two views.
     dp: See `experiments._mechanism`. With epsilon alone, noise is
       calibrated; with noise_multiplier alone, epsilon is whatever it is; with
-      both, the run stops at the last step that fits. secure_random draws
+      both, the run is cut to the steps that fit. auto_tune names the one
+      quantity that is found from the budget instead: "noise_multiplier",
+      "num_steps", "batch_size" or "stopping_step". secure_random draws
       noise and batches by a cipher, and grid_scale makes sums exact; see
       `jax_privacy.dp_sgd.make_private`.
     train: Exactly one of num_steps and num_epochs; steps are
@@ -131,6 +133,7 @@ def base() -> ml_collections.ConfigDict:
               "accountant": "pld",
               "neighboring_relation": "add_or_remove_one",
               "noise_multiplier": config_dict.placeholder(float),
+              "auto_tune": config_dict.placeholder(str),
               "sampling": "poisson",
               "max_batch_size": config_dict.placeholder(int),
               "l2_clip_norm": 1.0,

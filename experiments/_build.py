@@ -46,6 +46,7 @@ class Experiment:
   Attributes:
     config: As given.
     mechanism: What the run releases.
+    schedule_steps: What learning-rate schedules span; see `_mechanism.Plan`.
     train_source: Private examples.
     test_source: Examples that are not part of the guarantee.
     model: See `_model.Model`.
@@ -60,6 +61,7 @@ class Experiment:
 
   config: ml_collections.ConfigDict
   mechanism: accounting.Mechanism
+  schedule_steps: int
   train_source: data.Source
   test_source: data.Source
   model: _model.Model
@@ -109,7 +111,9 @@ def build(
         " split, got several for one of them alone."
     )
   _loss.check_labels(config, train_source)
-  mechanism = _mechanism.build_mechanism(config, train_source.num_examples)
+  mechanism, schedule_steps = _mechanism.build_plan(
+      config, train_source.num_examples
+  )
   _check_physical_batch_size(config, mechanism)
   if run_key is None:
     run_key = make_run_key(config)
@@ -118,10 +122,11 @@ def build(
       config, train_source, run_key.prng_key("parameters")
   )
   loss_fn = _loss.build_loss(config, model)
-  optimizer = _optimizer.build_optimizer(config, mechanism.num_steps)
+  optimizer = _optimizer.build_optimizer(config, schedule_steps)
   return Experiment(
       config=config,
       mechanism=mechanism,
+      schedule_steps=schedule_steps,
       train_source=train_source,
       test_source=test_source,
       model=model,

@@ -206,8 +206,7 @@ def _plant_rows(base, membership, rows, private, **planted):
 
 def _private(base, loss_fn, *first):
   """Makes sampler, gradient and optimiser, which starts with `first`."""
-  steps = base.mechanism.num_steps
-  optimizer = _optimizer.build_optimizer(base.config, steps)
+  optimizer = _optimizer.build_optimizer(base.config, base.schedule_steps)
   return _build.build_private(
       base.config,
       loss_fn,

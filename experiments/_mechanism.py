@@ -1,64 +1,133 @@
 """Builds what a config's run releases, with what is to be found from a budget.
 
 The invariant: sampler, noise and accountant come from the one `Mechanism` that
-is made here.
+is made here, and its epsilon is at most `dp.epsilon` wherever that is given.
+
+What `dp.auto_tune` names is found from the budget, by `accounting.calibrate`;
+everything else is given:
+
+| dp.auto_tune | dp.noise_multiplier | batch size | steps |
+|---|---|---|---|
+| "noise_multiplier" | the least that fits | given | given |
+| "num_steps" | given | given | the most that fit |
+| "batch_size" | given | the largest that fits | given, as num_steps |
+| "stopping_step" | given | given | given; the run stops at the last that fits |
+| None, with dp.epsilon alone | the least that fits | given | given |
+| None, with both | given | given | given, cut to the most that fit |
+| None, with dp.noise_multiplier alone | given | given | given |
+
+"stopping_step" and None with both release the same; they differ in the length
+of learning-rate schedules, `Plan.schedule_steps`: that of the run as asked for,
+or as cut.
 """
 
 import dataclasses
 import math
+import warnings
+from typing import Any, NamedTuple
 
 import ml_collections
 
 import accounting
 
+AUTO_TUNE = ("noise_multiplier", "num_steps", "batch_size", "stopping_step")
+# Stands in for what is to be found.
+_NOISE, _STEPS, _BATCH_SIZE = 1.0, 1, 1
 
-def build_mechanism(
-    config: ml_collections.ConfigDict, num_examples: int
-) -> accounting.Mechanism:
-  """Returns the mechanism, with noise or steps found from a target epsilon.
+
+class Plan(NamedTuple):
+  """What a run releases, and the length that it was planned for.
+
+  Attributes:
+    mechanism: What the run releases.
+    schedule_steps: Over how many steps learning-rate schedules stretch: more
+      than the mechanism has, where "stopping_step" cuts the run short.
+  """
+
+  mechanism: accounting.Mechanism
+  schedule_steps: int
+
+
+def build_plan(config: ml_collections.ConfigDict, num_examples: int) -> Plan:
+  """Returns the mechanism, with what is to be found from a target epsilon.
 
   Args:
-    config: Of dp.epsilon and dp.noise_multiplier, at least one is given. With
-      epsilon alone, the least noise that meets it is found; with both, the run
-      is cut to the most steps that fit.
+    config: See the table above.
     num_examples: The stated size of the training data.
 
   Raises:
-    ValueError: If a field breaks its rule, or not even one step fits.
+    ValueError: If a field breaks its rule, is given although it is to be found,
+      or is not given although it is not; or no value of it fits the budget.
+
+  Guarantee:
+    `accounting.epsilon` of the mechanism is at most dp.epsilon, if given. One
+    step or one expected example more would exceed it, where these are found;
+    the noise multiplier is the least to one part in a thousand of epsilon.
   """
-  dp = config.dp
+  tuned = config.dp.auto_tune
+  if tuned is not None and tuned not in AUTO_TUNE:
+    rule = f"None or one of {', '.join(AUTO_TUNE)}"
+    raise ValueError(f"dp.auto_tune must be {rule}, got {tuned!r}.")
+  if config.dp.delta is None:
+    raise ValueError("dp.delta must be given, got None.")
+  if tuned is None:
+    mechanism = _within_budget(config, _as_given(config, num_examples))
+    return Plan(mechanism, mechanism.num_steps)
+  _check_given(config, tuned)
+  mechanism = _as_given(config, num_examples)
+  if tuned != "stopping_step":
+    found = _CALIBRATE[tuned](mechanism, **_target(config))
+    return Plan(found, found.num_steps)
+  return Plan(_cut(config, mechanism), mechanism.num_steps)
+
+
+def _check_given(config, tuned: str) -> None:
+  """Checks that everything is given but for what is to be found."""
+  dp, train = config.dp, config.train
+  beside = f"with dp.auto_tune {tuned!r}"
+  values = {
+      "noise_multiplier": {"dp.noise_multiplier": dp.noise_multiplier},
+      "num_steps": {
+          "train.num_steps": train.num_steps,
+          "train.num_epochs": train.num_epochs,
+      },
+      # A number of epochs would be one of steps only once the size is found.
+      "batch_size": {
+          "train.expected_batch_size": train.expected_batch_size or None,
+          "train.num_epochs": train.num_epochs,
+      },
+      "stopping_step": {},
+  }
+  for name, value in values[tuned].items():
+    if value is not None:
+      none = 0 if name == "train.expected_batch_size" else None
+      raise ValueError(f"{name} must be {none} {beside}, got {value}.")
+  if dp.epsilon is None:
+    raise ValueError(f"dp.epsilon must be given {beside}, got None.")
+  if tuned != "noise_multiplier" and dp.noise_multiplier is None:
+    raise ValueError(f"dp.noise_multiplier must be given {beside}, got None.")
+
+
+def _as_given(config, num_examples: int) -> accounting.Mechanism:
+  """Returns the run, with stand-ins for what is not given."""
+  dp, tuned = config.dp, config.dp.auto_tune
+  size = config.train.expected_batch_size
   mechanism = accounting.Mechanism.for_batch_size(
-      expected_batch_size=config.train.expected_batch_size,
+      expected_batch_size=_BATCH_SIZE if tuned == "batch_size" else size,
       num_examples=num_examples,
-      num_steps=1,
+      num_steps=_STEPS,
       noise_multiplier=(
-          1.0 if dp.noise_multiplier is None else dp.noise_multiplier
+          _NOISE if dp.noise_multiplier is None else dp.noise_multiplier
       ),
       sampling=dp.sampling,
       max_batch_size=dp.max_batch_size,
       neighboring_relation=dp.neighboring_relation,
   )
-  mechanism = dataclasses.replace(
+  if tuned == "num_steps":
+    return mechanism
+  return dataclasses.replace(
       mechanism, num_steps=_num_steps(config, mechanism.sampling_prob)
   )
-  if dp.delta is None:
-    raise ValueError("dp.delta must be given, got None.")
-  budget = {"delta": dp.delta, "accountant": dp.accountant}
-  if dp.noise_multiplier is None and dp.epsilon is None:
-    raise ValueError(
-        "dp.epsilon or dp.noise_multiplier must be given, got None for both."
-    )
-  if dp.noise_multiplier is None:
-    return accounting.calibrate_noise(mechanism, epsilon=dp.epsilon, **budget)
-  epsilon = accounting.epsilon(mechanism, **budget)
-  if dp.epsilon is None and not math.isfinite(epsilon):
-    raise ValueError(
-        "dp.noise_multiplier must be large enough for a finite epsilon, got"
-        f" {dp.noise_multiplier}."
-    )
-  if dp.epsilon is None or epsilon <= dp.epsilon:
-    return mechanism
-  return accounting.calibrate_num_steps(mechanism, epsilon=dp.epsilon, **budget)
 
 
 def _num_steps(config, sampling_prob: float) -> int:
@@ -73,3 +142,47 @@ def _num_steps(config, sampling_prob: float) -> int:
   return accounting.steps_for_epochs(
       num_epochs=train.num_epochs, sampling_prob=sampling_prob
   )
+
+
+def _within_budget(config, mechanism) -> accounting.Mechanism:
+  """Does what `dp.auto_tune` None stands for."""
+  dp = config.dp
+  if dp.noise_multiplier is None and dp.epsilon is None:
+    raise ValueError(
+        "dp.epsilon or dp.noise_multiplier must be given, got None for both."
+    )
+  if dp.noise_multiplier is None:
+    return accounting.calibrate_noise(mechanism, **_target(config))
+  if dp.epsilon is not None:
+    return _cut(config, mechanism)
+  if not math.isfinite(accounting.epsilon(mechanism, **_account(config))):
+    raise ValueError(
+        "dp.noise_multiplier must be large enough for a finite epsilon, got"
+        f" {dp.noise_multiplier}."
+    )
+  return mechanism
+
+
+def _cut(config, mechanism) -> accounting.Mechanism:
+  """Returns the run, or as many of its first steps as fit the budget."""
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Of a run that may not be run.
+    epsilon = accounting.epsilon(mechanism, **_account(config))
+  if epsilon <= config.dp.epsilon:
+    return mechanism
+  return accounting.calibrate_num_steps(mechanism, **_target(config))
+
+
+def _account(config) -> dict[str, Any]:
+  return {"delta": config.dp.delta, "accountant": config.dp.accountant}
+
+
+def _target(config) -> dict[str, Any]:
+  return {"epsilon": config.dp.epsilon, **_account(config)}
+
+
+_CALIBRATE = {
+    "noise_multiplier": accounting.calibrate_noise,
+    "num_steps": accounting.calibrate_num_steps,
+    "batch_size": accounting.calibrate_batch_size,
+}

@@ -52,6 +52,7 @@ _OUTSIDE = {
     "dp.accountant": ["", "moments"],
     "dp.neighboring_relation": ["", "any"],
     "dp.noise_multiplier": [0.0, -1.0],
+    "dp.auto_tune": ["", "noise", "batch_size", "num_steps"],
     "dp.sampling": ["", "shuffled"],
     "dp.max_batch_size": [0, 5],
     "dp.l2_clip_norm": [0.0, -1.0],
@@ -82,8 +83,8 @@ _CASES = [
     (name, value)
     for name, (kind, optional) in _FIELDS.items()
     for value in (
-        _WRONG[kind]
-        + ([] if optional or None in _WRONG[kind] else [None])
+        [wrong for wrong in _WRONG[kind] if wrong is not None]
+        + ([] if optional else [None])
         + _OUTSIDE.get(name, [])
     )
 ]
