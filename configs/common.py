@@ -76,9 +76,10 @@ def base() -> ml_collections.ConfigDict:
       fixed seed, in [0, 2^128), is for research: who knows it can subtract the
       noise.
     data: source (a name of `jax_privacy.data`), options for it, the two splits,
-      num_examples (the STATED size; None for the source's published one), and
-      the normalisation's mean and std, in units of pixel / 255: public
-      constants, never computed from private data.
+      num_examples (the STATED size; None for the source's published one), the
+      normalisation's mean and std, in units of pixel / 255: public constants,
+      never computed from private data; and features of images that stand in
+      their place: "scattering" and its options, "" for none.
     model: A name of `jax_privacy.models` and its options.
     augment: Names of augmentations in order, their options, and views an
       example (augmentation multiplicity).
@@ -119,6 +120,7 @@ def base() -> ml_collections.ConfigDict:
               "num_examples": config_dict.placeholder(int),
               "mean": (0.0,),
               "std": (1.0,),
+              "features": {"name": "", "options": {}},
           },
           "model": {"name": "", "options": {}},
           "augment": {"names": (), "options": {}, "num_views": 1},

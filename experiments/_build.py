@@ -20,6 +20,7 @@ import accounting
 from experiments import (
     _averages,
     _devices,
+    _features,
     _fields,
     _loss,
     _mechanism,
@@ -150,9 +151,10 @@ def build_source(
   """Loads a split; one that is accounted with has a stated `num_examples`."""
   taken = ("name", "split", "num_examples")
   options = _fields.options("data.options", config.data.options, taken=taken)
-  return data.load(
+  source = data.load(
       config.data.source, split=split, num_examples=num_examples, **options
   )
+  return _features.extract(config, source)
 
 
 def build_private(

@@ -132,9 +132,9 @@ def _plant_clipped(base, membership):
     )
     return jnp.where(index >= 0, row, real)
 
-  shape = (num_canaries, *base.train_source.image_shape)
+  blank = base.train_source[np.full(num_canaries, -1)]
   rows = {
-      "image": np.zeros(shape, np.uint8),
+      "image": blank["image"],
       "label": num_classes + np.arange(num_canaries, dtype=np.int32),
   }
   recorder = _recorder(_Within(own, "canaries"), base.mechanism)

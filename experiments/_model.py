@@ -1,17 +1,15 @@
-"""Builds a config's model, as a pure function of standardised images."""
+"""Builds a config's model, as a pure function of what the source gives."""
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 from flax import nnx
 
-from experiments import _fields
+from experiments import _features, _fields
 from jax_privacy import data, models
-from jax_privacy.data import augment
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +19,7 @@ class Model:
   Attributes:
     apply_fn: `apply_fn(params, images, keys=None)` giving logits; images float,
       a key per image for what is dropped in training, None in evaluation.
-    standardise_fn: uint8 images to what `apply_fn` takes.
+    standardise_fn: A source's images, or features, to what `apply_fn` takes.
     params: Initial parameters.
   """
 
@@ -45,12 +43,8 @@ def build_model(
         **options,
     )
   apply_fn, params = models.functional(module)
-
-  def standardise_fn(images):
-    return augment.standardise(
-        images, mean=config.data.mean, std=config.data.std
-    )
-
-  # Wrong constants are found now, not in the middle of a traced step.
-  jax.eval_shape(standardise_fn, jnp.zeros((1, *source.image_shape), jnp.uint8))
-  return Model(apply_fn=apply_fn, standardise_fn=standardise_fn, params=params)
+  return Model(
+      apply_fn=apply_fn,
+      standardise_fn=_features.make_standardise_fn(config, source.image_shape),
+      params=params,
+  )

@@ -26,6 +26,7 @@ from experiments import (
     _build,
     _cli,
     _devices,
+    _features,
     _log,
     _loop,
     _resume,
@@ -129,6 +130,7 @@ def fit(
     step, num_steps = int(state.step), experiment.mechanism.num_steps
     begun_before = workdir.read_steps_begun()
     workdir.keep_metrics_until(step)
+    _features.compute(experiment.train_source)
     facts, is_due = _resume.facts(experiment), _save_times(experiment)
     with _log.RunLog(experiment, workdir, initial_step=step) as log:
       for new_state, loss in _steps(experiment, state, workdir):

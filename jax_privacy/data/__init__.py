@@ -17,6 +17,9 @@ with is the *stated* one.
 from jax_privacy.data import augment as augment
 from jax_privacy.data.arrays import ArraySource as ArraySource
 from jax_privacy.data.decode import ImageError as ImageError
+from jax_privacy.data.features import FeatureSource as FeatureSource
+from jax_privacy.data.features import feature_names as feature_names
+from jax_privacy.data.features import with_features as with_features
 from jax_privacy.data.registry import load as load
 from jax_privacy.data.registry import names as names
 from jax_privacy.data.source import Batch as Batch

@@ -29,7 +29,8 @@ Group = labels_lib.Group
 
 Batch: TypeAlias = dict[str, np.ndarray]
 """{"image": uint8 [n, height, width, channels], "label": int32 [n]}; where an
-example has several labels, "label" is int32 [n, num_labels] of 1, 0 and -1."""
+example has several labels, "label" is int32 [n, num_labels] of 1, 0 and -1. A
+`FeatureSource` has float32 features for images."""
 
 # It costs memory before any data are read; the most that options may ask for.
 _MAX_SIDE = 2**13

@@ -7,7 +7,7 @@ gradient of one example never depends on another example.
 >>> from flax import nnx
 >>> from jax_privacy import models
 >>> models.names()
-('cnn_small', 'cnn_tanh', 'nf_resnet', 'nfnet', 'wide_resnet')
+('cnn_small', 'cnn_tanh', 'linear', 'nf_resnet', 'nfnet', 'wide_resnet')
 >>> model = models.build("cnn_tanh", rngs=nnx.Rngs(0), num_classes=10)
 >>> apply_fn, params = models.functional(model)
 >>> models.num_parameters(params)

@@ -19,12 +19,13 @@ from typing import Any
 
 from flax import nnx
 
-from jax_privacy.models import cnn, nf_resnet, nfnet, wide_resnet
+from jax_privacy.models import cnn, linear, nf_resnet, nfnet, wide_resnet
 
 _MODELS: types.MappingProxyType[str, type[nnx.Module]] = types.MappingProxyType(
     {
         "cnn_small": cnn.SmallCNN,
         "cnn_tanh": cnn.TanhCNN,
+        "linear": linear.Linear,
         "nf_resnet": nf_resnet.NFResNet,
         "nfnet": nfnet.NFNet,
         "wide_resnet": wide_resnet.WideResNet,

@@ -38,6 +38,8 @@ _OUTSIDE = {
     "data.test_split": ["", "train/"],
     "data.num_examples": [0, -1, 1000, 2**70],
     "data.mean": [(0.1, 0.2), ("a",), ()],
+    "data.features.name": ["wavelets", "Scattering"],
+    "data.features.options": [{"num_angles": 8}, {"image_shape": (8, 8, 1)}],
     "data.std": [(0.0,), (-1.0,), (1e-60,), ("a",)],
     "model.name": ["", "cnn"],
     "model.options": [{"colour": 1}, {"rngs": 0}, {"channels": (-1,)}],

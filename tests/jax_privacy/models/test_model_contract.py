@@ -14,6 +14,7 @@ from jax_privacy import models
 _OPTIONS = {
     "cnn_small": {"image_shape": (7, 9, 2), "channels": (8, 16)},
     "cnn_tanh": {"image_shape": (16, 17, 2)},
+    "linear": {"image_shape": (3, 5, 6), "num_groups": 2},
     "nf_resnet": {"image_shape": (33, 35, 2), "depth": 26, "width": 1},
     "nfnet": {
         "image_shape": (17, 35, 2),
@@ -200,7 +201,7 @@ def test_an_unknown_name_is_refused_with_the_valid_ones():
   with pytest.raises(
       ValueError,
       match=(
-          "name must be one of cnn_small, cnn_tanh, nf_resnet, nfnet,"
+          "name must be one of cnn_small, cnn_tanh, linear, nf_resnet, nfnet,"
           " wide_resnet, got 'vgg'."
       ),
   ):

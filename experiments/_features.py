@@ -1,0 +1,82 @@
+"""What stands between a source's images and the model: pixels, or features.
+
+The invariant: both are fixed functions of one image, with constants that the
+config makes public, so that neither is accounted.
+"""
+
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from experiments import _fields
+from jax_privacy import data
+from jax_privacy.data import augment
+
+
+def extract(
+    config: ml_collections.ConfigDict, source: data.Source
+) -> data.Source:
+  """Puts a config's features in place of a source's images, if it has any.
+
+  Raises:
+    ValueError: If a field breaks its rule, or could have no effect.
+  """
+  name = config.data.features.name
+  options = _fields.options(
+      "data.features.options",
+      config.data.features.options,
+      taken=("image_shape",),
+  )
+  if not name:
+    if options:
+      raise ValueError(
+          "data.features.options must be none without data.features.name, got"
+          f" {min(options)}."
+      )
+    return source
+  for field, value, unused in (
+      ("data.mean", tuple(config.data.mean), (0.0,)),
+      ("data.std", tuple(config.data.std), (1.0,)),
+      ("augment.names", tuple(config.augment.names), ()),
+  ):
+    if value != unused:
+      raise ValueError(
+          f"{field} must be {unused} with data.features, which are of images"
+          f" as they are, got {value}."
+      )
+  with _fields.named("data.features"):
+    return data.with_features(source, name, **options)
+
+
+def compute(source: data.Source) -> None:
+  """Computes a source's features before the first read does, and says so."""
+  if not isinstance(source, data.FeatureSource):
+    return
+  start = time.monotonic()
+  source.compute()
+  seconds = time.monotonic() - start
+  print(f"features of {source.num_examples:,} examples: {seconds:.1f} s")
+
+
+def make_standardise_fn(
+    config: ml_collections.ConfigDict, image_shape: tuple[int, int, int]
+) -> Callable[[jax.Array], jax.Array]:
+  """Returns the function of a source's images that the model's input is.
+
+  Raises:
+    ValueError: If a constant breaks its rule.
+  """
+  if config.data.features.name:
+    return lambda features: features.astype(jnp.float32)
+
+  def standardise_fn(images):
+    return augment.standardise(
+        images, mean=config.data.mean, std=config.data.std
+    )
+
+  # Wrong constants are found now, not in the middle of a traced step.
+  jax.eval_shape(standardise_fn, jnp.zeros((1, *image_shape), jnp.uint8))
+  return standardise_fn

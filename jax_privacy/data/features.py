@@ -1,0 +1,155 @@
+"""A source's images turned into fixed features, once.
+
+Invariant: the features of an example depend on its image and on public options
+alone, so that a model trained on them has the guarantee of one trained on the
+images, and nothing about them needs to be accounted.
+
+>>> from jax_privacy import data
+>>> images = data.load("digits", split="test")
+>>> source = with_features(images, "scattering", num_angles=4)
+>>> source.image_shape, len(source) == len(images)
+((2, 2, 25), True)
+>>> source[np.array([5, -1])]["image"].shape
+(2, 2, 2, 25)
+"""
+
+import inspect
+import types
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from jax_privacy.data import scattering
+from jax_privacy.data import source as source_lib
+
+# Measured on 2 CPU cores: 16 to 64 images at a time stay in the cache, and 250
+# take twice as long.
+_CHUNK = 64
+
+
+class Extractor(Protocol):
+  """A function of uint8 images [n, height, width, channels].
+
+  Attributes:
+    feature_shape: (height, width, channels) of what it returns.
+  """
+
+  feature_shape: tuple[int, int, int]
+
+  def __call__(self, images: np.ndarray) -> Any:
+    """Returns features, [n, *feature_shape]."""
+
+
+_EXTRACTORS: types.MappingProxyType[str, Callable[..., Extractor]] = (
+    types.MappingProxyType({"scattering": scattering.Scattering})
+)
+
+
+class FeatureSource:
+  """Features in place of a source's images.
+
+  They are computed for all examples at the first read, or by `compute`, and
+  kept in memory: as float16, which halves it, and rounds a feature by at most
+  one part in 2048, or by 3e-8.
+
+  Args:
+    images: the source of uint8 images.
+    extract_fn: an `Extractor` of its images.
+  """
+
+  def __init__(self, images: source_lib.Source, extract_fn: Extractor):
+    self._images = images
+    self._extract_fn = extract_fn
+    self._features: source_lib.Batch | None = None
+    self.label_names = images.label_names
+    self.image_shape = extract_fn.feature_shape
+
+  @property
+  def num_examples(self) -> int:
+    """The stated number of examples; a ValueError where none was stated."""
+    return self._images.num_examples
+
+  @property
+  def num_classes(self) -> int:
+    """The number of classes."""
+    return self._images.num_classes
+
+  def __len__(self) -> int:
+    return len(self._images)
+
+  def __getitem__(self, indices: np.ndarray) -> source_lib.Batch:
+    """Returns the examples at a 1-D array of integers; -1 is padding."""
+    rows, padding = source_lib.check_indices(indices, length=len(self))
+    batch = {key: values[rows] for key, values in self.as_arrays().items()}
+    for values in batch.values():
+      values[padding] = 0
+    return batch
+
+  def as_arrays(self) -> source_lib.Batch:
+    """Returns all the examples, in order of index: read-only, no copy."""
+    self.compute()
+    return dict(self._features)
+
+  def compute(self) -> None:
+    """Computes the features, unless that is done.
+
+    Raises:
+      ImageError: if an image cannot be decoded.
+      ValueError: if a feature is not finite in float16.
+    """
+    if self._features is not None:
+      return
+    num_examples = len(self)
+    features = np.zeros((num_examples, *self.image_shape), np.float16)
+    labels = np.zeros(num_examples, np.int32)
+    for start in range(0, num_examples, _CHUNK):
+      indices = np.arange(start, start + _CHUNK)  # One size: compiled once.
+      batch = self._images[np.where(indices < num_examples, indices, -1)]
+      rows = slice(start, min(start + _CHUNK, num_examples))
+      size = rows.stop - start
+      values = np.asarray(self._extract_fn(batch["image"]))[:size]
+      features[rows], labels[rows] = values, batch["label"][:size]
+      if not np.isfinite(features[rows]).all():
+        raise ValueError("features must be finite in float16, got others.")
+    for array in (features, labels):
+      array.setflags(write=False)
+    self._features = {"image": features, "label": labels}
+
+
+def feature_names() -> tuple[str, ...]:
+  """Returns the names that `with_features` takes, sorted."""
+  return tuple(sorted(_EXTRACTORS))
+
+
+def with_features(
+    images: source_lib.Source, name: str, **options: Any
+) -> FeatureSource:
+  """Puts features in place of a source's images.
+
+  Args:
+    images: the source of uint8 images.
+    name: one of `feature_names()`: "scattering", see `Scattering`.
+    **options: the features' own.
+
+  Returns:
+    A source of the same examples and labels, whose "image" is float16
+    features, of the shape `image_shape`.
+
+  Raises:
+    ValueError: if the name or an option is unknown (the text lists the valid
+      ones), or has an invalid value.
+  """
+  if name not in _EXTRACTORS:
+    raise ValueError(
+        f"name must be one of {', '.join(feature_names())}, got {name!r}."
+    )
+  extractor = _EXTRACTORS[name]
+  valid = sorted(set(inspect.signature(extractor).parameters) - {"image_shape"})
+  for option in options:
+    if option not in valid:
+      raise ValueError(
+          f"{option} is no option of {name!r}: must be one of"
+          f" {', '.join(valid)}."
+      )
+  return FeatureSource(images, extractor(images.image_shape, **options))
