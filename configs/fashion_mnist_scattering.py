@@ -33,11 +33,15 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.data.options = {"data_dir": args["data_dir"]}
     config.data.train_split = "train+valid"
   config.data.features.name = "scattering"
-  config.data.features.options = {"num_scales": 2, "num_angles": 8}
+  config.data.features.options = {
+      "num_scales": 2,
+      "num_angles": 8,
+      "num_groups": 27,
+  }
   config.model.name = "linear"
-  config.model.options = {"num_groups": 27}
   config.train.expected_batch_size = 8192
   config.train.learning_rate = 16.0
+  config.physical_batch_size = 512  # Pieces that stay in the cache: see above.
   if args["smoke"]:
     common.make_smoke(config)
   return config

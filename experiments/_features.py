@@ -70,7 +70,7 @@ def make_standardise_fn(
     ValueError: If a constant breaks its rule.
   """
   if config.data.features.name:
-    return lambda features: features.astype(jnp.float32)
+    return lambda features: features
 
   def standardise_fn(images):
     return augment.standardise(

@@ -50,8 +50,9 @@ class FeatureSource:
   """Features in place of a source's images.
 
   They are computed for all examples at the first read, or by `compute`, and
-  kept in memory: as float16, which halves it, and rounds a feature by at most
-  one part in 2048, or by 3e-8.
+  kept in memory: 952 MB for Fashion-MNIST's 60,000 x 3,969 of float32. Half of
+  it would do in float16, but a step of 8,192 examples of a linear model then
+  took 69 ms instead of 42, on 2 CPU cores, to convert them.
 
   Args:
     images: the source of uint8 images.
@@ -63,6 +64,8 @@ class FeatureSource:
     self._extract_fn = extract_fn
     self._features: source_lib.Batch | None = None
     self.label_names = images.label_names
+    self.is_multi_label = images.is_multi_label
+    self.groups = images.groups
     self.image_shape = extract_fn.feature_shape
 
   @property
@@ -82,8 +85,8 @@ class FeatureSource:
     """Returns the examples at a 1-D array of integers; -1 is padding."""
     rows, padding = source_lib.check_indices(indices, length=len(self))
     batch = {key: values[rows] for key, values in self.as_arrays().items()}
-    for values in batch.values():
-      values[padding] = 0
+    batch["image"][padding] = 0
+    batch["label"][padding] = -1 if self.is_multi_label else 0
     return batch
 
   def as_arrays(self) -> source_lib.Batch:
@@ -96,25 +99,22 @@ class FeatureSource:
 
     Raises:
       ImageError: if an image cannot be decoded.
-      ValueError: if a feature is not finite in float16.
     """
     if self._features is not None:
       return
     num_examples = len(self)
-    features = np.zeros((num_examples, *self.image_shape), np.float16)
-    labels = np.zeros(num_examples, np.int32)
+    features = np.zeros((num_examples, *self.image_shape), np.float32)
+    labels = []
     for start in range(0, num_examples, _CHUNK):
       indices = np.arange(start, start + _CHUNK)  # One size: compiled once.
       batch = self._images[np.where(indices < num_examples, indices, -1)]
       rows = slice(start, min(start + _CHUNK, num_examples))
       size = rows.stop - start
-      values = np.asarray(self._extract_fn(batch["image"]))[:size]
-      features[rows], labels[rows] = values, batch["label"][:size]
-      if not np.isfinite(features[rows]).all():
-        raise ValueError("features must be finite in float16, got others.")
-    for array in (features, labels):
+      features[rows] = np.asarray(self._extract_fn(batch["image"]))[:size]
+      labels.append(batch["label"][:size])
+    self._features = {"image": features, "label": np.concatenate(labels)}
+    for array in self._features.values():
       array.setflags(write=False)
-    self._features = {"image": features, "label": labels}
 
 
 def feature_names() -> tuple[str, ...]:
@@ -133,7 +133,7 @@ def with_features(
     **options: the features' own.
 
   Returns:
-    A source of the same examples and labels, whose "image" is float16
+    A source of the same examples and labels, whose "image" is float32
     features, of the shape `image_shape`.
 
   Raises:

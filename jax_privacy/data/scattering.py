@@ -32,12 +32,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_privacy.data import source
+from jax_privacy.data import labels
 
 # Of a wavelet at scale 0, in pixels and radians a pixel; scale j has 2^j times
 # the width and 2^-j times the frequency.
 _WIDTH = 0.8
 _FREQUENCY = 3 * math.pi / 4
+# Added to the variance of a group of features, as PyTorch's GroupNorm does.
+_VARIANCE_EPSILON = 1e-5
 # A filter's transform is summed over so many periods on each side; those
 # further away hold less than 1e-12 of it.
 _PERIODS = 2
@@ -63,6 +65,9 @@ class Scattering:
       2^num_scales, and larger.
     num_scales: J, the wavelets' scales.
     num_angles: L, the wavelets' directions in half a turn.
+    num_groups: groups of adjacent channels of features, each of which is then
+      normalised to mean 0 and variance 1 over space and channels; divides the
+      channels. None to leave features as they are.
 
   Raises:
     ValueError: if an option breaks its rule.
@@ -78,9 +83,10 @@ class Scattering:
       *,
       num_scales: int = 2,
       num_angles: int = 8,
+      num_groups: int | None = None,
   ):
-    self.num_scales = source.positive_int("num_scales", num_scales)
-    self.num_angles = source.positive_int("num_angles", num_angles)
+    self.num_scales = labels.positive_int("num_scales", num_scales)
+    self.num_angles = labels.positive_int("num_angles", num_angles)
     height, width, channels = image_shape
     stride = 2**num_scales
     if any(side % stride or side <= stride for side in (height, width)):
@@ -94,6 +100,14 @@ class Scattering:
         width // stride,
         channels * num_features(num_scales, num_angles),
     )
+    self._num_groups = num_groups
+    if num_groups is not None:
+      labels.positive_int("num_groups", num_groups)
+      if self.feature_shape[2] % num_groups:
+        raise ValueError(
+            "num_groups must divide the number of features,"
+            f" {self.feature_shape[2]}, got {num_groups}."
+        )
     self._transform = jax.jit(self._scatter)
 
   def __call__(self, images: np.ndarray) -> jax.Array:
@@ -122,7 +136,10 @@ class Scattering:
     x = jnp.pad(pixels, ((0, 0), (0, 0), pad, pad), mode="reflect")
     features = jnp.concatenate(self._orders(x), axis=2)
     features = jnp.moveaxis(features, (1, 2), (3, 4))
-    return features.reshape(len(images), *self.feature_shape)
+    features = features.reshape(len(images), *self.feature_shape)
+    if self._num_groups is None:
+      return features
+    return _normalise(features, num_groups=self._num_groups)
 
   def _orders(self, x: jax.Array) -> list[jax.Array]:
     """Returns orders 0, 1 and 2 of padded images, [n, channels, k, h, w]."""
@@ -257,6 +274,18 @@ def _filtered(
   # Only the pixels that are kept are transformed back.
   product = _aliases(products, factor).mean((-4, -2))
   return jnp.abs(jnp.fft.ifft2(product))
+
+
+def _normalise(features: jax.Array, *, num_groups: int) -> jax.Array:
+  """Normalises each example over space and over groups of channels.
+
+  Source: Wu and He 2018 (arXiv 1803.08494), eq. 1, without scale and shift.
+  """
+  groups = features.reshape(*features.shape[:3], num_groups, -1)
+  normalised = jax.nn.standardize(
+      groups, axis=(1, 2, 4), epsilon=_VARIANCE_EPSILON
+  )
+  return normalised.reshape(features.shape)
 
 
 def _aliases(x, factor: int):

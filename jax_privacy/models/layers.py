@@ -108,7 +108,6 @@ class GroupNorm(nnx.Module):
     num_features: channels of the input.
     num_groups: groups of adjacent channels; divides `num_features`.
     epsilon: added to the variance; 1e-5 as in Haiku (1e-6 in Flax).
-    affine: whether each channel is then scaled and shifted by parameters.
 
   Raises:
     ValueError: if `num_groups` does not divide `num_features`, or `epsilon`
@@ -118,12 +117,7 @@ class GroupNorm(nnx.Module):
   """
 
   def __init__(
-      self,
-      num_features: int,
-      *,
-      num_groups: int,
-      epsilon: float = 1e-5,
-      affine: bool = True,
+      self, num_features: int, *, num_groups: int, epsilon: float = 1e-5
   ):
     num_features = checks.positive_int("num_features", num_features)
     self.num_groups = checks.positive_int("num_groups", num_groups)
@@ -135,10 +129,8 @@ class GroupNorm(nnx.Module):
     if not 0.0 < epsilon < math.inf:
       raise ValueError(f"epsilon must be positive and finite, got {epsilon}.")
     self.epsilon = float(epsilon)
-    self.affine = checks.flag("affine", affine)
-    if self.affine:
-      self.scale = nnx.Param(jnp.ones(num_features, jnp.float32))
-      self.bias = nnx.Param(jnp.zeros(num_features, jnp.float32))
+    self.scale = nnx.Param(jnp.ones(num_features, jnp.float32))
+    self.bias = nnx.Param(jnp.zeros(num_features, jnp.float32))
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns `x`, [n, ..., num_features], normalised, in the same dtype."""
@@ -146,10 +138,8 @@ class GroupNorm(nnx.Module):
     values = x.astype(dtype)
     mean, inverse = self._moments(values)
     # One multiply and one add a pixel: scale and bias are folded in first.
-    factor, shift = inverse, -mean * inverse
-    if self.affine:
-      factor = inverse * self.scale[...].astype(dtype)[None]
-      shift = self.bias[...].astype(dtype)[None] - mean * factor
+    factor = inverse * self.scale[...].astype(dtype)[None]
+    shift = self.bias[...].astype(dtype)[None] - mean * factor
     space = tuple(range(1, x.ndim - 1))
     factor, shift = (jnp.expand_dims(v, space) for v in (factor, shift))
     return (values * factor + shift).astype(x.dtype)

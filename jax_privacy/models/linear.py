@@ -1,11 +1,11 @@
 """One linear layer, for features that need no more.
 
-Invariant: the logits are an affine function of the input, or of the input
-normalised by itself; the parameters are one kernel and one bias.
+Invariant: the logits are an affine function of the input; the parameters are
+one kernel and one bias.
 
 >>> from flax import nnx
 >>> import jax.numpy as jnp
->>> model = Linear(rngs=nnx.Rngs(0), image_shape=(7, 7, 81), num_groups=27)
+>>> model = Linear(rngs=nnx.Rngs(0), image_shape=(7, 7, 81))
 >>> model(jnp.zeros((2, 7, 7, 81))).shape
 (2, 10)
 """
@@ -16,25 +16,22 @@ from collections.abc import Sequence
 import jax
 from flax import nnx
 
-from jax_privacy.models import checks, layers
+from jax_privacy.models import checks
 
 # Of the kernel: uniform within 1 / sqrt(inputs), as PyTorch's linear layers.
 _UNIFORM = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Linear(nnx.Module):
-  """Group normalisation without parameters, if asked for, and a linear layer.
+  """Logistic regression, on pixels or features.
 
   Args:
     rngs: where the random key of the kernel comes from.
     num_classes: logits an image.
     image_shape: (height, width, channels) of images or features.
-    num_groups: groups of adjacent channels, each normalised over space and
-      channels; divides the channels. None for no normalisation.
 
   Raises:
-    ValueError: if an option is not positive, or `num_groups` does not divide
-      the channels.
+    ValueError: if an option is not positive.
 
   Source: Tramer and Boneh 2020 (arXiv 2011.11660), for scattering features.
   """
@@ -45,17 +42,11 @@ class Linear(nnx.Module):
       rngs: nnx.Rngs,
       num_classes: int = 10,
       image_shape: Sequence[int] = (28, 28, 1),
-      num_groups: int | None = None,
   ):
     num_classes = checks.positive_int("num_classes", num_classes)
     self.image_shape = checks.positive_ints(
         "image_shape", image_shape, length=3
     )
-    self.has_norm = num_groups is not None
-    if self.has_norm:
-      self.norm = layers.GroupNorm(
-          self.image_shape[2], num_groups=num_groups, affine=False
-      )
     self.linear = nnx.Linear(
         math.prod(self.image_shape),
         num_classes,
@@ -67,7 +58,5 @@ class Linear(nnx.Module):
     """Returns logits [n, num_classes] of float images [n, h, w, c]."""
     checks.image_batch(images, image_shape=self.image_shape)
     x = images.astype(self.linear.kernel.dtype)
-    if self.has_norm:
-      x = self.norm(x)
     # Not -1, which an empty batch leaves undetermined.
     return self.linear(x.reshape(x.shape[0], math.prod(self.image_shape)))

@@ -14,7 +14,7 @@ from jax_privacy import models
 _OPTIONS = {
     "cnn_small": {"image_shape": (7, 9, 2), "channels": (8, 16)},
     "cnn_tanh": {"image_shape": (16, 17, 2)},
-    "linear": {"image_shape": (3, 5, 6), "num_groups": 2},
+    "linear": {"image_shape": (3, 5, 6)},
     "nf_resnet": {"image_shape": (33, 35, 2), "depth": 26, "width": 1},
     "nfnet": {
         "image_shape": (17, 35, 2),
