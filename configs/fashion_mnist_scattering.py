@@ -7,7 +7,10 @@ Published: 89.7% (Tramer and Boneh 2020, arXiv 2011.11660) after 40 epochs of
 batch 8192 at noise multiplier 4.05. Here the noise is calibrated to epsilon by
 PLD instead.
 
-Measured: not run.
+Measured, one run, seed 0, 2 CPU cores: at epsilon 3 (2.999 by PLD, noise
+multiplier 3.4001, 293 steps) test accuracy 89.72% with EMA, chosen beforehand,
+and 89.80% last; 16 s of features of the training images, 13 s of training,
+1,891 MiB peak resident memory.
 
 Arguments: epsilon (default 3.0); path (a folder of the four IDX files, as they
 are distributed); data_dir (read tfds:fashion_mnist there, and not the files);
