@@ -1,7 +1,7 @@
 r"""Fashion-MNIST, a linear model on scattering features.
 
-  python -m experiments.train --workdir=runs/fashion_mnist_scattering \
-    --config=configs/fashion_mnist_scattering.py:epsilon=3.0,path=data/fashion-mnist
+  python -m experiments.train --workdir=runs/scattering \
+    --config=configs/fashion_mnist_scattering.py:epsilon=3.0,path=fashion-mnist
 
 Published: 89.7% (Tramer and Boneh 2020, arXiv 2011.11660) after 40 epochs of
 batch 8192 at noise multiplier 4.05. Here the noise is calibrated to epsilon by

@@ -34,6 +34,9 @@ import numpy as np
 
 from jax_privacy.data import labels
 
+# Each costs memory before anything is read; the most that options may ask for.
+_MAX_SCALES = 8
+_MAX_ANGLES = 64
 # Of a wavelet at scale 0, in pixels and radians a pixel; scale j has 2^j times
 # the width and 2^-j times the frequency.
 _WIDTH = 0.8
@@ -85,8 +88,8 @@ class Scattering:
       num_angles: int = 8,
       num_groups: int | None = None,
   ):
-    self.num_scales = labels.positive_int("num_scales", num_scales)
-    self.num_angles = labels.positive_int("num_angles", num_angles)
+    self.num_scales = _at_most("num_scales", num_scales, _MAX_SCALES)
+    self.num_angles = _at_most("num_angles", num_angles, _MAX_ANGLES)
     height, width, channels = image_shape
     stride = 2**num_scales
     if any(side % stride or side <= stride for side in (height, width)):
@@ -274,6 +277,12 @@ def _filtered(
   # Only the pixels that are kept are transformed back.
   product = _aliases(products, factor).mean((-4, -2))
   return jnp.abs(jnp.fft.ifft2(product))
+
+
+def _at_most(name: str, value: int, most: int) -> int:
+  if labels.positive_int(name, value) > most:
+    raise ValueError(f"{name} must be at most {most}, got {value}.")
+  return value
 
 
 def _normalise(features: jax.Array, *, num_groups: int) -> jax.Array:
