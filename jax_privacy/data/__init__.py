@@ -20,6 +20,8 @@ from jax_privacy.data.decode import ImageError as ImageError
 from jax_privacy.data.features import FeatureSource as FeatureSource
 from jax_privacy.data.features import feature_names as feature_names
 from jax_privacy.data.features import with_features as with_features
+from jax_privacy.data.radiograph_columns import CHEXPERT_5 as CHEXPERT_5
+from jax_privacy.data.radiograph_columns import CHEXPERT_14 as CHEXPERT_14
 from jax_privacy.data.registry import load as load
 from jax_privacy.data.registry import names as names
 from jax_privacy.data.source import Batch as Batch

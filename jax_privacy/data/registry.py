@@ -18,16 +18,28 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from jax_privacy.data import arrays, digits, folder, idx, npz, published, tfds
+from jax_privacy.data import (
+    arrays,
+    chexpert,
+    digits,
+    folder,
+    idx,
+    mimic_cxr,
+    npz,
+    published,
+    tfds,
+)
 from jax_privacy.data import source as source_lib
 
 _SOURCES: types.MappingProxyType[str, Callable[..., source_lib.Source]] = (
     types.MappingProxyType(
         {
             "arrays": arrays.load_arrays,
+            "chexpert": chexpert.load_chexpert,
             "digits": digits.load_digits,
             "folder": folder.load_folder,
             "idx": idx.load_idx,
+            "mimic_cxr": mimic_cxr.load_mimic_cxr,
             "npz": npz.load_npz,
             **{
                 f"tfds:{n}": functools.partial(tfds.load_tfds, n)
@@ -50,8 +62,8 @@ def load(
 
   Args:
     name: one of `names()`.
-    split: "train" or "test"; for "tfds:...", "valid" and "train+valid" too;
-      for "folder", any folder's name.
+    split: "train" or "test"; "valid" and "train+valid" too for "tfds:...",
+      "chexpert" and "mimic_cxr"; any folder's name for "folder".
     **options: the source's own; every source takes `num_examples`, the stated
       number of examples.
 

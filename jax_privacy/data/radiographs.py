@@ -1,0 +1,196 @@
+"""What the sources of chest radiographs share: labels, patients, groups.
+
+Invariant: a patient's images are all in one split, which depends on that
+patient's id alone.
+
+The unit of privacy is one example, an image. A patient has several, so that an
+epsilon for examples is none for patients, unless `one_image_per_patient` keeps
+one of each: the chosen image, and with it what a run can learn of a patient,
+then depends on that patient's own rows alone.
+
+>>> split_of("patient00001", valid_fraction=0.0, test_fraction=0.0)
+'train'
+"""
+
+import functools
+import hashlib
+import math
+import numbers
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jax_privacy.data import bounded, decode, encoded, source
+from jax_privacy.data import radiograph_columns as columns
+
+
+class Image(NamedTuple):
+  """A row of a table of images.
+
+  Attributes:
+    patient: whose it is.
+    file: its path in the root, with "/".
+    is_frontal: whether it was taken from the front or the back.
+    labels: of the 14 observations, 1, 0 or -1.
+    sex: code of `columns.SEX_NAMES`, or -1.
+    age: in years, or -1.
+  """
+
+  patient: str
+  file: str
+  is_frontal: bool
+  labels: tuple[int, ...]
+  sex: int
+  age: int
+
+
+def check_fractions(valid_fraction: float, test_fraction: float) -> None:
+  """Checks the shares of patients that are held out.
+
+  Args:
+    valid_fraction: the share of the split "valid".
+    test_fraction: the share of the split "test".
+
+  Raises:
+    ValueError: if one is no number in [0, 1), or both leave none.
+  """
+  pairs = {"valid_fraction": valid_fraction, "test_fraction": test_fraction}
+  for name, value in pairs.items():
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not (is_number and 0 <= value < 1):  # NaN fails.
+      raise ValueError(f"{name} must be in [0, 1), got {value!r}.")
+  if math.fsum(pairs.values()) >= 1:
+    raise ValueError(
+        "valid_fraction and test_fraction must leave patients to train on, got"
+        f" {valid_fraction} and {test_fraction}."
+    )
+
+
+def split_of(
+    patient: str, *, valid_fraction: float, test_fraction: float
+) -> str:
+  """Returns a patient's split: "train", "valid" or "test".
+
+  A hash of the id is a number in [0, 1), the same on every machine: below
+  `valid_fraction` is "valid", below the sum of both "test".
+
+  Args:
+    patient: the id.
+    valid_fraction: the expected share of "valid".
+    test_fraction: the expected share of "test".
+
+  Returns:
+    The split.
+  """
+  digest = hashlib.sha256(f"split of {patient}".encode()).digest()
+  place = int.from_bytes(digest[:6], "big") / 2**48
+  if place < valid_fraction:
+    return "valid"
+  return "test" if place < valid_fraction + test_fraction else "train"
+
+
+def check_flag(name: str, value: bool) -> bool:
+  """Returns the value if it is True or False.
+
+  Args:
+    name: what it is called, for the error text.
+    value: the value to check.
+
+  Returns:
+    The value.
+
+  Raises:
+    ValueError: if it is anything else.
+  """
+  if not isinstance(value, bool):
+    raise ValueError(f"{name} must be True or False, got {value!r}.")
+  return value
+
+
+def make_source(
+    root: pathlib.Path,
+    images: Sequence[Image],
+    *,
+    frontal_only: bool,
+    one_image_per_patient: bool,
+    with_sex_and_age: bool,
+    race: Mapping[str, int] | None,
+    image_size: Sequence[int] | None,
+    channels: int,
+    num_examples: int | None,
+) -> encoded.EncodedSource:
+  """Makes the source of a split.
+
+  Args:
+    root: the folder of the images.
+    images: those of the split, in the order of examples, none twice.
+    frontal_only: whether lateral images are left out.
+    one_image_per_patient: whether only one image of each patient is kept: the
+      first frontal one in the order of paths, or the first, where none is.
+    with_sex_and_age: whether these are groups.
+    race: codes by patient, from `race_codes`; or None, where it is no group.
+    image_size: as in `EncodedSource`.
+    channels: as in `EncodedSource`.
+    num_examples: as in `EncodedSource`.
+
+  Returns:
+    A source of the 14 labels.
+
+  Raises:
+    ValueError: if no image is left, or an option is wrong.
+  """
+  check_flag("frontal_only", frontal_only)
+  check_flag("one_image_per_patient", one_image_per_patient)
+  if frontal_only:
+    images = [image for image in images if image.is_frontal]
+  if one_image_per_patient:
+    images = _one_of_each_patient(images)
+  if not images:
+    raise ValueError(f"{root} must hold at least one image of the split.")
+  files = [f"{root}/{image.file}" for image in images]
+  return encoded.EncodedSource(
+      [functools.partial(_regular, file) for file in files],
+      files,
+      np.array([image.labels for image in images], np.int32),
+      channels=channels,
+      image_size=image_size,
+      label_names=columns.CHEXPERT_14,
+      num_examples=num_examples,
+      groups=_groups(images, with_sex_and_age, race),
+  )
+
+
+def _one_of_each_patient(images: Sequence[Image]) -> list[Image]:
+  chosen = {}
+  for image in images:
+    other = chosen.setdefault(image.patient, image)
+    if (not image.is_frontal, image.file) < (not other.is_frontal, other.file):
+      chosen[image.patient] = image
+  return list(chosen.values())
+
+
+def _groups(images, with_sex_and_age, race) -> dict[str, source.Group]:
+  groups = {}
+  if with_sex_and_age:
+    ages = np.array([image.age for image in images])
+    last = len(columns.AGE_NAMES) - 1
+    codes = np.where(ages < 0, -1, np.minimum(ages // 20, last))
+    groups["sex"] = source.Group(
+        names=columns.SEX_NAMES, codes=np.array([image.sex for image in images])
+    )
+    groups["age"] = source.Group(names=columns.AGE_NAMES, codes=codes)
+  if race is not None:
+    codes = np.array([race.get(image.patient, -1) for image in images])
+    groups["race"] = source.Group(names=columns.RACE_NAMES, codes=codes)
+  return groups
+
+
+def _regular(file: str) -> str | os.PathLike:
+  if not bounded.is_regular(file):  # Opening a pipe waits for ever.
+    raise decode.ImageError(
+        f"{file} must be a file, got none, a folder, a pipe or a broken link."
+    )
+  return file
