@@ -45,9 +45,13 @@ _TFDS = ["array-record>=0.8", "tensorflow-datasets>=4.9.10"]
 # TFDS 4.9.10 imports importlib_resources, and does not ask for it.
 _TFDS_PREPARE = [*_TFDS, "importlib_resources>=6", "tensorflow>=2.20"]
 
+# Reads ahead, in worker processes.
+_WORKERS = ["grain>=0.2.18"]
+
 _TEST = [
     *_SECURE,
     *_TFDS,
+    *_WORKERS,
     "build>=1.2",
     "dm-haiku>=0.0.16",
     "equinox>=0.13",
@@ -76,6 +80,7 @@ setuptools.setup(
         "docs": ["mkdocs>=1.6"],
         "tfds": _TFDS,
         "tfds-prepare": _TFDS_PREPARE,
+        "workers": _WORKERS,
         "cuda": ["jax[cuda12]>=0.10"],
     },
     entry_points={"console_scripts": ["dp-budget = accounting.budget:main"]},

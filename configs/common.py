@@ -76,10 +76,15 @@ def base() -> ml_collections.ConfigDict:
       fixed seed, in [0, 2^128), is for research: who knows it can subtract the
       noise.
     data: source (a name of `jax_privacy.data`), options for it, the two splits,
-      num_examples (the STATED size; None for the source's published one), the
-      normalisation's mean and std, in units of pixel / 255: public constants,
-      never computed from private data; and features of images that stand in
-      their place: "scattering" and its options, "" for none.
+      test_options (options that differ for what is evaluated, as its
+      image_size; and crop_size, the centre that is seen), num_examples (the
+      STATED size; None for the source's published one), the normalisation's
+      mean and std, in units of pixel / 255: public constants, never computed
+      from private data; and features of images that stand in their place:
+      "scattering" and its options, "" for none. How examples reach the devices
+      changes no bit: on_device puts all of them there once (None: where the
+      source holds decoded images, and they fit; docs/data.md); else num_workers
+      processes decode them (0: this one), prefetch batches ahead.
     model: A name of `jax_privacy.models` and its options.
     augment: Names of augmentations in order, their options, and views an
       example (augmentation multiplicity).
@@ -105,8 +110,9 @@ def base() -> ml_collections.ConfigDict:
       memory, the same numbers, noise once. None for whole batches.
     log_every, save_every: In steps; None for about 20 lines and 10 saves a run.
     mesh: Over how many devices batches are split: data x fsdp of them, along
-      fsdp of which parameters are split too (docs/meshes.md). The one field
-      that may change when a run is resumed.
+      fsdp of which parameters are split too (docs/meshes.md). With
+      data.on_device, data.num_workers and data.prefetch, the one field that may
+      change when a run is resumed.
   """
   config = ml_collections.ConfigDict(
       {
@@ -117,10 +123,14 @@ def base() -> ml_collections.ConfigDict:
               "options": {},
               "train_split": "train",
               "test_split": "test",
+              "test_options": {},
               "num_examples": config_dict.placeholder(int),
               "mean": (0.0,),
               "std": (1.0,),
               "features": {"name": "", "options": {}},
+              "on_device": config_dict.placeholder(bool),
+              "num_workers": 0,
+              "prefetch": 0,
           },
           "model": {"name": "", "options": {}},
           "augment": {"names": (), "options": {}, "num_views": 1},
@@ -203,6 +213,7 @@ def make_smoke(
   config.data.options = (
       {} if image_shape is None else {"image_shape": image_shape}
   )
+  config.data.test_options = {}
   config.data.num_examples = None
   config.dp.delta = 1e-4
   config.train.expected_batch_size = 16

@@ -26,6 +26,7 @@ from experiments import (
     _mechanism,
     _model,
     _optimizer,
+    _placement,
 )
 from jax_privacy import averaging, data, dp_sgd, root_key
 
@@ -51,6 +52,7 @@ class Experiment:
     train_source: Private examples.
     test_source: Examples that are not part of the guarantee.
     model: See `_model.Model`.
+    test_model: The same parameters, for what evaluation sees of test images.
     private: Sampler, gradient function and optimiser.
     averagings: Of parameters, by name; see `_averages.py`.
     run_key: What all randomness of the run is derived from.
@@ -66,6 +68,7 @@ class Experiment:
   train_source: data.Source
   test_source: data.Source
   model: _model.Model
+  test_model: _model.Model
   private: dp_sgd.PrivateTraining
   averagings: Mapping[str, averaging.Averaging]
   run_key: root_key.RootKey
@@ -95,16 +98,20 @@ def build(
         config, config.data.train_split, num_examples=config.data.num_examples
     )
   with _fields.named("data.test_split"):
-    test_source = build_source(config, config.data.test_split)
+    test_source = build_source(
+        config, config.data.test_split, for_evaluation=True
+    )
   if train_source.label_names != test_source.label_names:
     raise ValueError(
         "data.test_split must have the training split's labels, got"
         f" {test_source.label_names} for {train_source.label_names}."
     )
-  if train_source.image_shape != test_source.image_shape:
+  same_shape = train_source.image_shape == test_source.image_shape
+  if not same_shape and not config.data.test_options:
     raise ValueError(
-        "data.test_split must have images of the training split's shape, got"
-        f" {test_source.image_shape} for {train_source.image_shape}."
+        "data.test_split must have images of the training split's shape where"
+        f" no data.test_options say theirs, got {test_source.image_shape} for"
+        f" {train_source.image_shape}."
     )
   if train_source.is_multi_label != test_source.is_multi_label:
     raise ValueError(
@@ -122,6 +129,10 @@ def build(
   model = _model.build_model(
       config, train_source, run_key.prng_key("parameters")
   )
+  test_model = _model.for_evaluation(
+      config, model, train_source=train_source, test_source=test_source
+  )
+  _placement.on_device(config, train_source)
   loss_fn = _loss.build_loss(config, model)
   optimizer = _optimizer.build_optimizer(config, schedule_steps)
   return Experiment(
@@ -131,6 +142,7 @@ def build(
       train_source=train_source,
       test_source=test_source,
       model=model,
+      test_model=test_model,
       private=build_private(
           config, loss_fn, optimizer, mechanism, key=private_key
       ),
@@ -147,10 +159,26 @@ def build_source(
     split: str,
     *,
     num_examples: int | None = None,
+    for_evaluation: bool = False,
 ) -> data.Source:
-  """Loads a split; one that is accounted with has a stated `num_examples`."""
+  """Loads a split.
+
+  Args:
+    config: Of the run.
+    split: Its name.
+    num_examples: Stated, for one that is accounted with.
+    for_evaluation: Whether to read it with `data.test_options`.
+
+  Raises:
+    ValueError: If a field breaks its rule.
+  """
   taken = ("name", "split", "num_examples")
   options = _fields.options("data.options", config.data.options, taken=taken)
+  if for_evaluation:
+    options |= _fields.options(
+        "data.test_options", config.data.test_options, taken=taken
+    )
+    options.pop("crop_size", None)  # For `_augment`.
   source = data.load(
       config.data.source, split=split, num_examples=num_examples, **options
   )

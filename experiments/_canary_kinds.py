@@ -148,7 +148,13 @@ def _plant_clipped(base, membership):
 def _plant_input(base, membership):
   """Test images with wrong labels, scored by how well they are learned."""
   _check_one_label(base)
-  model, images = base.model, base.test_source
+  model, images = base.test_model, base.test_source
+  if images.image_shape != base.train_source.image_shape:
+    raise ValueError(
+        "data.test_options must leave images of the training split's shape for"
+        f" 'input' canaries, got {images.image_shape} for"
+        f" {base.train_source.image_shape}."
+    )
   if membership.num_canaries > len(images):
     raise ValueError(
         "num_canaries must be at most the number of test images for 'input'"
@@ -175,7 +181,7 @@ def _plant_input(base, membership):
         losses_fn, state.params, rows, reference_params=reference
     )
 
-  private = _private(base, _loss.build_loss(base.config, model))
+  private = _private(base, _loss.build_loss(base.config, base.model))
   return _plant_rows(
       base, membership, rows, private, score_fn=score_fn, independent=False
   )
@@ -280,6 +286,14 @@ class _WithRows:
   @property
   def label_names(self) -> tuple[str, ...]:
     return self.source.label_names
+
+  @property
+  def image_dtype(self) -> np.dtype:
+    return self.source.image_dtype
+
+  @property
+  def in_memory(self) -> bool:
+    return self.source.in_memory
 
   @property
   def num_classes(self) -> int:

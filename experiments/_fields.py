@@ -24,6 +24,7 @@ from jax_privacy import data, losses, models
 
 _MAX_FLOAT32 = 2.0**128 - 2.0**104
 _MAX_SHOWN = 100
+_MAX_AHEAD = 1024  # Processes, or batches in memory.
 
 _KINDS = {
     bool: "true or false",
@@ -63,6 +64,11 @@ def check(config: ml_collections.ConfigDict) -> None:
   for name, value in counts.items():
     if value is not None and value < 1:
       raise ValueError(f"{name} must be at least 1, got {value}.")
+  for name in ("num_workers", "prefetch"):
+    if not 0 <= config.data[name] <= _MAX_AHEAD:
+      raise ValueError(
+          f"data.{name} must be in [0, {_MAX_AHEAD}], got {config.data[name]}."
+      )
 
 
 def check_kinds(config: ml_collections.ConfigDict) -> None:

@@ -6,24 +6,17 @@ function of (key, t, example index), so a loop that starts from a saved state
 goes on as if it had never stopped.
 """
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from experiments import _build
-from jax_privacy import (
-    augmult,
-    averaging,
-    batch_selection,
-    data,
-    precision,
-    sharding,
-)
+from experiments import _build, _input
+from jax_privacy import augmult, averaging, precision, sharding
 
 
 class TrainState(NamedTuple):
@@ -73,36 +66,19 @@ def train(
   PRIVATE, not covered by the guarantee, and not for release.
   """
   zeros, add, update = _compile(experiment, state)
-  for step in range(int(state.step), experiment.mechanism.num_steps):
+  step, canaries = int(state.step), experiment.canaries
+  batches = _input.physical_batches(experiment, first_step=step)
+  with contextlib.closing(batches):
     total = zeros()
-    for indices in _physical_batches(experiment, step):
-      batch, indices = _load(experiment, indices)
-      total = add(total, state.params, state.step, batch, indices)
-    canaries = experiment.canaries
-    selected = None if canaries is None else canaries.selected(step)
-    state, loss = update(state, total, selected)
-    yield state, loss
-
-
-def _load(experiment, indices):
-  """Returns the examples at these indices, and the indices, on the devices.
-
-  On a mesh a process reads its own devices' share and no other example.
-  """
-  mesh, source = experiment.mesh, experiment.train_source
-  if mesh is None:
-    return _read(source, indices), indices
-  own = indices[sharding.local_rows(mesh, len(indices))]
-  return sharding.put_batch(mesh, (_read(source, own), own))
-
-
-def _read(source, indices):
-  """Returns a batch; an error of an example says that its name is private."""
-  try:
-    return source[indices]
-  except data.ImageError as error:
-    text = f"{error} (private, not for release)"
-    raise data.ImageError(text) from error
+    for batch, indices, is_last in batches:
+      if len(indices):
+        total = add(total, state.params, state.step, batch, indices)
+      if is_last:
+        selected = None if canaries is None else canaries.selected(step)
+        state, loss = update(state, total, selected)
+        step += 1
+        yield state, loss
+        total = zeros()
 
 
 class _Total(NamedTuple):
@@ -125,22 +101,6 @@ class _Total(NamedTuple):
 def _on_grid(experiment) -> bool:
   """Whether sums are whole steps of a grid; see `jax_privacy/grid.py`."""
   return experiment.private.grad_fn.grid_step is not None
-
-
-def _physical_batches(experiment, step) -> list[np.ndarray]:
-  """Splits step's batch into pieces of one size, the last filled with -1.
-
-  Done here and not by clipped_grad's microbatch_size: on a CPU, XLA runs
-  convolutions inside a loop some 20 times slower than outside.
-  """
-  size, mesh = experiment.config.physical_batch_size, experiment.mesh
-  if size is None:
-    return [experiment.private.sampler.batch(step).astype(np.int32)]
-  indices = experiment.private.sampler.batches.batch(step).astype(np.int32)
-  padded = batch_selection.pad_to_multiple_of(indices, size)
-  num_devices = 1 if mesh is None else mesh.size
-  pieces = padded.reshape(-1, size)
-  return [batch_selection.deal(p, num_devices=num_devices) for p in pieces]
 
 
 def _compile(experiment: _build.Experiment, state: TrainState):

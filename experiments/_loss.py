@@ -9,25 +9,18 @@ from collections.abc import Callable
 import jax
 import ml_collections
 
-from experiments import _fields, _model
+from experiments import _augment, _fields, _model
 from jax_privacy import augmult, data, losses
-from jax_privacy.data import augment
 
 
 def build_loss(
     config: ml_collections.ConfigDict, model: _model.Model
 ) -> Callable[..., jax.Array]:
   """Returns `loss_fn(params, image, label, key)` of one uint8 image."""
-  names = tuple(config.augment.names)
-  options = _fields.options(
-      "augment.options", config.augment.options, taken=("names",)
-  )
-  with _fields.named("augment"):  # Options without a name are refused too.
-    augment_fn = augment.build(names, **options)
   views_loss_fn = augmult.augmult(
       model.apply_fn,
       _over_views(config),
-      augment_fn=augment_fn if names else None,
+      augment_fn=_augment.build(config),
       num_views=config.augment.num_views,
       forward_takes_keys=True,
   )

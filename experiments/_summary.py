@@ -48,7 +48,7 @@ def summarise(
   params = _averages.by_name(*sharding.to_host((state.params, state.averages)))
   accuracies = {
       name: _evaluation.evaluate(
-          experiment.model,
+          experiment.test_model,
           params[name],
           experiment.test_source,
           batch_size=config.eval.batch_size,

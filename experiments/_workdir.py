@@ -24,6 +24,7 @@ from experiments import _metrics
 PRIVATE = "private_not_for_release"
 _LOCK = ".lock"
 _STEPS_BEGUN = "steps_begun.json"
+_INPUT_FIELDS = ("on_device", "num_workers", "prefetch")
 
 
 class WorkdirError(ValueError):
@@ -168,11 +169,17 @@ class Onlooker(Workdir):
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the fields that make a run this run: all but its devices.
+  """Returns the fields that make a run this run.
 
-  The mesh changes no more than how sums round, and so may differ on a resume.
+  The mesh changes no more than how sums round, and how examples are brought to
+  the devices changes nothing: these may differ on a resume.
   """
-  return {name: value for name, value in config.items() if name != "mesh"}
+  fields = {name: value for name, value in config.items() if name != "mesh"}
+  if isinstance(fields.get("data"), dict):
+    fields["data"] = {
+        k: v for k, v in fields["data"].items() if k not in _INPUT_FIELDS
+    }
+  return fields
 
 
 def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:

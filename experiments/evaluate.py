@@ -50,8 +50,8 @@ def main() -> None:
       )
     config = _fields.from_json(stored)
     split = _SPLIT.value or config.data.test_split
-    source = _build.build_source(config, split)
-    model = _model.build_model(config, source, jax.random.key(0))
+    source = _build.build_source(config, split, for_evaluation=True)
+    model = _model.build_for_evaluation(config, source, jax.random.key(0))
     which = _which(config)
     step, params = _averages.restore(workdir.checkpoints, config, model.params)
   with _cli.exit_on(data.ImageError, OSError):

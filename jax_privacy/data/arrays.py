@@ -33,6 +33,8 @@ class ArraySource(source.Labelled):
     ValueError: if shape, dtype, a label or a stated number is wrong.
   """
 
+  in_memory = True
+
   def __init__(
       self,
       images: np.ndarray,

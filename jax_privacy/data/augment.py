@@ -24,8 +24,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_privacy.data import source
+
 AugmentFn: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
-"""(key, image [height, width, channels]) -> image of the same shape."""
+"""(key, image [height, width, channels]) -> image, its sides fixed by theirs.
+
+Only "random_crop" changes the sides.
+"""
 
 
 def mirror_pad_and_crop(
@@ -58,6 +63,49 @@ def mirror_pad_and_crop(
   padded = jnp.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode="symmetric")
   top, left = jax.random.randint(key, (2,), 0, 2 * pad + 1)
   return jax.lax.dynamic_slice(padded, (top, left, 0), image.shape)
+
+
+def random_crop(
+    key: jax.Array, image: jax.Array, *, crop_size: Sequence[int]
+) -> jax.Array:
+  """Crops an image at a random place; each place is as likely.
+
+  Args:
+    key: a random key.
+    image: [height, width, channels].
+    crop_size: (height, width) of the crop; at most the image's.
+
+  Returns:
+    The crop, of the image's dtype.
+
+  Raises:
+    ValueError: if `crop_size` is not two positive integers, or is too large.
+  """
+  height, width = _check_crop_size(crop_size, image)
+  room = jnp.array([image.shape[0] - height, image.shape[1] - width])
+  top, left = jax.random.randint(key, (2,), 0, room + 1)
+  shape = (height, width, image.shape[2])
+  return jax.lax.dynamic_slice(image, (top, left, 0), shape)
+
+
+def centre_crop(image: jax.Array, *, crop_size: Sequence[int]) -> jax.Array:
+  """Returns the centre of an image: what evaluation sees of it.
+
+  Of an odd margin, the smaller half is cut off above and on the left.
+
+  Args:
+    image: [height, width, channels].
+    crop_size: (height, width) of the crop; at most the image's.
+
+  Returns:
+    The crop, of the image's dtype.
+
+  Raises:
+    ValueError: if `crop_size` is not two positive integers, or is too large.
+  """
+  height, width = _check_crop_size(crop_size, image)
+  top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+  return image[top : top + height, left : left + width]
 
 
 def random_flip(key: jax.Array, image: jax.Array) -> jax.Array:
@@ -128,7 +176,13 @@ def compose(*augmentations: AugmentFn) -> AugmentFn:
 
 
 _AUGMENTATIONS: types.MappingProxyType[str, Callable[..., jax.Array]] = (
-    types.MappingProxyType({"crop": mirror_pad_and_crop, "flip": random_flip})
+    types.MappingProxyType(
+        {
+            "crop": mirror_pad_and_crop,
+            "flip": random_flip,
+            "random_crop": random_crop,
+        }
+    )
 )
 
 
@@ -136,9 +190,10 @@ def build(names: Sequence[str], **options: Any) -> AugmentFn:
   """Builds an augmentation from names, as a config holds them.
 
   Args:
-    names: any of "crop" and "flip", applied in this order; none gives the
-      identity.
-    **options: `pad`, in pixels, for "crop".
+    names: any of "crop", "flip" and "random_crop", applied in this order; none
+      gives the identity.
+    **options: `pad`, in pixels, for "crop"; `crop_size`, (height, width), for
+      "random_crop".
 
   Returns:
     A function of (key, image [height, width, channels]).
@@ -168,6 +223,8 @@ def build(names: Sequence[str], **options: Any) -> AugmentFn:
     )
   if "pad" in options:
     _check_pad(options["pad"])
+  if "crop_size" in options:
+    source.check_image_size(options["crop_size"], name="crop_size")
   return compose(*augmentations)
 
 
@@ -177,6 +234,19 @@ def _check_image(image: jax.Array) -> None:
         "image must be one image, [height, width, channels], got"
         f" {list(image.shape)}."
     )
+
+
+def _check_crop_size(
+    crop_size: Sequence[int], image: jax.Array
+) -> tuple[int, int]:
+  _check_image(image)
+  height, width = source.check_image_size(crop_size, name="crop_size")
+  if height > image.shape[0] or width > image.shape[1]:
+    raise ValueError(
+        f"crop_size must be at most the image's sides, {image.shape[:2]}, got"
+        f" {(height, width)}."
+    )
+  return height, width
 
 
 def _check_pad(pad: int) -> None:

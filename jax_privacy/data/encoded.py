@@ -11,12 +11,15 @@ encoded bytes, or the paths.
 ...   return file.getvalue()
 >>> files = [encoded((9, 8, 7)), encoded((6, 5, 4))]
 >>> source = EncodedSource(
-...   [lambda f=f: io.BytesIO(f) for f in files], ["a", "b"],
-...   np.array([0, 1]), num_classes=2)
+...   Slices(np.frombuffer(b"".join(files), np.uint8), [0, len(files[0])],
+...          [len(files[0]), len(files[0]) + len(files[1])]),
+...   ["a", "b"], np.array([0, 1]), num_classes=2)
 >>> source[np.array([1, -1])]["image"][:, 0, 0].tolist()
 [[6, 5, 4], [0, 0, 0]]
 """
 
+import functools
+import io
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO
@@ -26,20 +29,47 @@ import numpy as np
 from jax_privacy.data import decode, source
 
 
-class EncodedSource(source.Labelled):
-  """Encoded images, each behind a function that opens it.
+class Slices(Sequence):
+  """Functions that open parts of an array of bytes, made when asked for.
 
-  Reading an example raises ImageError if its image cannot be used.
+  Pickled, they are three arrays, and not as many functions as images.
 
   Args:
-    openers: n functions without arguments; each gives a path, or a new binary
-      stream.
+    blob: uint8 [b].
+    starts: [n], where each part begins.
+    stops: [n], where it ends.
+  """
+
+  def __init__(
+      self, blob: np.ndarray, starts: Sequence[int], stops: Sequence[int]
+  ):
+    self._blob, self._starts, self._stops = blob, starts, stops
+
+  def __len__(self) -> int:
+    return len(self._starts)
+
+  def __getitem__(self, i: int) -> Callable[[], BinaryIO]:
+    part = self._blob[self._starts[i] : self._stops[i]]
+    return functools.partial(io.BytesIO, part)
+
+
+class EncodedSource(source.Labelled):
+  """Encoded images, each a file or behind a function that opens it.
+
+  Reading an example raises ImageError if its image cannot be used. Worker
+  processes read a copy of the source, which opens its files anew.
+
+  Args:
+    openers: n paths, or functions without arguments, each of which gives a
+      path or a new binary stream.
     descriptions: n texts that name the images in errors.
     labels: [n] integers in [0, num_classes); or [n, num_classes] of 1, 0 and
       -1, where an example has several.
     channels: 1 (grey) or 3 (RGB); an image of another kind is converted.
     image_size: (height, width) that every image is resized to; or None, for
       the size of the first, which all must then have.
+    crop: whether an image that is resized is first cut to the largest centred
+      part of that shape, and so keeps its proportions.
     label_names: the classes; or None, for the decimal numbers.
     num_classes: the number of classes; or None, for that of `label_names`.
     num_examples: the stated number of examples; must be n.
@@ -52,12 +82,15 @@ class EncodedSource(source.Labelled):
 
   def __init__(
       self,
-      openers: Sequence[Callable[[], str | os.PathLike | BinaryIO]],
+      openers: Sequence[
+          str | os.PathLike | Callable[[], str | os.PathLike | BinaryIO]
+      ],
       descriptions: Sequence[str],
       labels: np.ndarray,
       *,
       channels: int = 3,
       image_size: Sequence[int] | None = None,
+      crop: bool = False,
       label_names: Sequence[str] | None = None,
       num_classes: int | None = None,
       num_examples: int | None = None,
@@ -79,6 +112,7 @@ class EncodedSource(source.Labelled):
     self._descriptions = descriptions
     self._channels = decode.check_channels(channels)
     self._resize = image_size is not None
+    self._crop = crop
     self._size = None
     if image_size is not None:
       self._size = source.check_image_size(image_size)
@@ -99,10 +133,12 @@ class EncodedSource(source.Labelled):
     return self[np.arange(len(self))]
 
   def _decode(self, row: int) -> np.ndarray:
+    opener = self._openers[row]
     return decode.decode_image(
-        self._openers[row](),
+        opener() if callable(opener) else opener,
         what=self._descriptions[row],
         channels=self._channels,
         size=self._size,
         resize=self._resize,
+        crop=self._crop,
     )

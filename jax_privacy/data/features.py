@@ -59,6 +59,9 @@ class FeatureSource:
     extract_fn: an `Extractor` of its images.
   """
 
+  in_memory = True
+  image_dtype = np.dtype(np.float32)
+
   def __init__(self, images: source_lib.Source, extract_fn: Extractor):
     self._images = images
     self._extract_fn = extract_fn

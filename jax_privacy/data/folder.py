@@ -32,6 +32,7 @@ def load_folder(
     split: str = "train",
     path: str | os.PathLike,
     image_size: Sequence[int] | None = None,
+    crop: bool = False,
     channels: int = 3,
     num_examples: int | None = None,
 ) -> encoded.EncodedSource:
@@ -46,6 +47,9 @@ def load_folder(
     path: the root.
     image_size: (height, width) that every image is resized to; or None, for
       the size of the first, which all must then have.
+    crop: whether an image that is resized is first cut to the largest centred
+      part of that shape, and so keeps its proportions, as in ImageNet's
+      recipes; else it is stretched.
     channels: 1 (grey) or 3 (RGB); an image of another kind is converted.
     num_examples: the stated number of examples, or None where none is stated.
 
@@ -58,6 +62,11 @@ def load_folder(
       root/train, an image is a folder, a pipe or a broken link, an option is
       wrong, or the first image cannot be read.
   """
+  if not isinstance(crop, bool) or (crop and image_size is None):
+    raise ValueError(
+        "crop must be true or false, and false without image_size, got"
+        f" {crop!r}."
+    )
   is_text = isinstance(split, str)
   if not is_text or split in ("", "..") or pathlib.Path(split).name != split:
     raise ValueError(f"split must be the name of a folder, got {split!r}.")
@@ -75,12 +84,14 @@ def load_folder(
     images = _images(folder / name)
     files += images
     labels += [label_names.index(name)] * len(images)
+  paths = [str(file) for file in files]
   return encoded.EncodedSource(
-      [lambda file=file: file for file in files],
-      [str(file) for file in files],
+      paths,
+      paths,
       np.array(labels, np.int32),
       channels=channels,
       image_size=image_size,
+      crop=crop,
       label_names=label_names,
       num_examples=num_examples,
   )

@@ -21,7 +21,6 @@ Either may hold `label_names`, an array of strings.
 >>> folder.cleanup()
 """
 
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -138,12 +137,8 @@ def _encoded(
   _check_encoded(file.name, blob, offsets, labels, is_test)
   offsets = offsets.astype(np.int64)
   rows = np.flatnonzero(is_test == (split == "test"))
-
-  def opener(row):
-    return lambda: io.BytesIO(blob[offsets[row] : offsets[row + 1]])
-
   return encoded.EncodedSource(
-      [opener(row) for row in rows],
+      encoded.Slices(blob, offsets[rows], offsets[rows + 1]),
       [f"image {row} of {file.name}" for row in rows],
       labels[rows],
       **options,

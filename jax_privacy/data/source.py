@@ -50,12 +50,16 @@ class Source(Protocol):
     is_multi_label: whether each example has all the labels, every one present
       (1), absent (0) or not to be counted (-1), instead of being of one class.
     groups: columns such as sex or age group, by name; for evaluation only.
+    image_dtype: uint8, or float32 for features.
+    in_memory: whether reading copies pixels, and decodes nothing.
   """
 
   label_names: tuple[str, ...]
   image_shape: tuple[int, int, int]
   is_multi_label: bool
   groups: Mapping[str, Group]
+  image_dtype: np.dtype
+  in_memory: bool
 
   @property
   def num_examples(self) -> int:
@@ -91,6 +95,8 @@ class Described:
   """
 
   is_multi_label = False
+  image_dtype = np.dtype(np.uint8)
+  in_memory = False
 
   def __init__(
       self,
@@ -280,11 +286,14 @@ def check_path(path: str | os.PathLike, *, name: str = "path") -> pathlib.Path:
   return pathlib.Path(path)
 
 
-def check_image_size(image_size: Sequence[int]) -> tuple[int, int]:
+def check_image_size(
+    image_size: Sequence[int], *, name: str = "image_size"
+) -> tuple[int, int]:
   """Returns (height, width) if both are positive integers.
 
   Args:
     image_size: the size to check, in pixels.
+    name: what the option is called, for the error text.
 
   Returns:
     The size as a tuple of Python ints.
@@ -294,12 +303,10 @@ def check_image_size(image_size: Sequence[int]) -> tuple[int, int]:
   """
   is_pair = isinstance(image_size, Sequence) and len(image_size) == 2
   if not is_pair or isinstance(image_size, str):
-    raise ValueError(f"image_size must be (height, width), got {image_size!r}.")
-  sides = tuple(
-      labels_lib.positive_int("image_size", side) for side in image_size
-  )
+    raise ValueError(f"{name} must be (height, width), got {image_size!r}.")
+  sides = tuple(labels_lib.positive_int(name, side) for side in image_size)
   if max(sides) > _MAX_SIDE:
     raise ValueError(
-        f"image_size must be at most {_MAX_SIDE} a side, got {image_size!r}."
+        f"{name} must be at most {_MAX_SIDE} a side, got {image_size!r}."
     )
   return sides

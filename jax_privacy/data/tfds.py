@@ -93,6 +93,8 @@ class TfdsSource(source.Described):
     return self[np.arange(len(self))]
 
   def _read(self, rows: np.ndarray) -> Sequence[Any]:
+    if not len(rows):
+      return ()
     try:
       return self._records.__getitems__(rows.tolist())
     except Exception as error:  # Whatever the format's reader raises.

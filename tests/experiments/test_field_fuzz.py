@@ -36,6 +36,12 @@ _OUTSIDE = {
     "data.options": [{"colour": 1}, {"split": "train"}, {"image_shape": "abc"}],
     "data.train_split": ["", "../train"],
     "data.test_split": ["", "train/"],
+    "data.test_options": [
+        *[{"colour": 1}, {"split": "train"}, {"image_shape": "abc"}],
+        *[{"crop_size": "abc"}, {"crop_size": (9, 8)}],
+    ],
+    "data.num_workers": [-1, 10**6],
+    "data.prefetch": [-1, 10**6],
     "data.num_examples": [0, -1, 1000, 2**70],
     "data.mean": [(0.1, 0.2), ("a",), ()],
     "data.features.name": ["wavelets", "Scattering"],
@@ -44,7 +50,7 @@ _OUTSIDE = {
     "model.name": ["", "cnn"],
     "model.options": [{"colour": 1}, {"rngs": 0}, {"channels": (-1,)}],
     "augment.names": [("rotate",), (1,)],
-    "augment.options": [{"pad": 1}, {"names": ()}],
+    "augment.options": [{"pad": 1}, {"names": ()}, {"crop_size": (4, 4)}],
     "augment.num_views": [0, -1, 2],
     "loss.name": ["", "hinge", "sigmoid"],  # Digits are of one class each.
     "loss.label_smoothing": [-0.1, 1.0],

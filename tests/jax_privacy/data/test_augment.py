@@ -139,8 +139,16 @@ def test_names_are_applied_in_their_order():
 @pytest.mark.parametrize(
     ("names", "options", "text"),
     [
-        (("blur",), {}, r"names must be some of crop, flip, got \('blur',\)"),
-        ("crop", {"pad": 1}, "names must be some of crop, flip, got 'crop'"),
+        (
+            ("blur",),
+            {},
+            r"names must be some of crop, flip, random_crop, got \('blur',\)",
+        ),
+        (
+            "crop",
+            {"pad": 1},
+            "names must be some of crop, flip, random_crop, got 'crop'",
+        ),
         (("crop",), {}, "pad must be given for 'crop', got none"),
         (("flip",), {"pad": 1}, "pad is no option of 'flip'"),
         ((), {"pad": 1}, "pad is no option of nothing"),

@@ -1,0 +1,60 @@
+"""Decides whether a run's examples are put on its devices, once.
+
+The invariant: decided from public numbers only: the stated number of examples,
+the shape of an image, and what a device holds. Where they are put changes no
+bit of the run.
+"""
+
+import math
+
+import jax
+import ml_collections
+
+from jax_privacy import data
+
+# Of a device that does not say how much it holds, as a CPU.
+_UNKNOWN_LIMIT = 2**31
+# Of one that does: the rest is for the model and its activations.
+_SHARE = 4
+
+
+def on_device(config: ml_collections.ConfigDict, source: data.Source) -> bool:
+  """Returns whether the training examples are gathered on the devices.
+
+  Each device of a mesh has a copy of all of them.
+
+  Args:
+    config: `data.on_device` is True, False, or None: where the source holds
+      decoded images, which fit, and there is one process.
+    source: The training examples.
+
+  Raises:
+    ValueError: If they are to be there, and do not fit or are not to leave
+      the process that reads them.
+  """
+  asked = config.data.on_device
+  size = source.num_examples * math.prod(source.image_shape)
+  size *= source.image_dtype.itemsize
+  fits, alone = size <= limit_bytes(), jax.process_count() == 1
+  if asked is None:
+    return source.in_memory and fits and alone
+  if asked and not fits:
+    raise ValueError(
+        "data.on_device must be None or False for more than a quarter of the"
+        f" device's memory (2 GiB where that is not known), {limit_bytes()}"
+        f" bytes, got True for {size}."
+    )
+  if asked and not alone:
+    raise ValueError(
+        "data.on_device must be None or False for several processes, each of"
+        " which reads its own devices' examples and no others, got True."
+    )
+  return asked
+
+
+def limit_bytes() -> int:
+  """Returns how many bytes of images are put on a device at most."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  if "bytes_limit" not in stats:
+    return _UNKNOWN_LIMIT
+  return stats["bytes_limit"] // _SHARE

@@ -1,0 +1,182 @@
+"""Reads batches ahead of their use, in worker processes or a thread.
+
+Invariant: batch i is `source[indices i]`, to the bit and in order, whoever
+reads it and however far ahead. Workers are given the source and indices that
+were drawn already: never a sampler, a key or a seed. They are started afresh
+("spawn"), with a copy of no other memory, and start no device of JAX's.
+
+>>> import numpy as np
+>>> from jax_privacy import data
+>>> source = data.load("digits", split="test")
+>>> indices = [np.array([5, 0, -1]), np.array([7])]
+>>> batches = read(source, indices, prefetch=1)
+>>> [batch["label"].shape for batch in batches]
+[(3,), (1,)]
+"""
+
+import itertools
+import math
+import os
+import signal
+import threading
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from multiprocessing import process
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from jax_privacy.data import source as source_lib
+
+# What a worker makes at a time: small enough that all have a share of a batch.
+_PART_BYTES = 2**23
+_PART_EXAMPLES = 256
+# Indices that workers are given at once: 32 MiB. They are started anew, in
+# seconds, for the next so many.
+_BLOCK_INDICES = 2**22
+
+
+def read(
+    source: source_lib.Source,
+    indices: Iterable[np.ndarray],
+    *,
+    num_workers: int = 0,
+    prefetch: int = 0,
+) -> Generator[source_lib.Batch, None, None]:
+  """Yields `source[i]` for each array i of indices.
+
+  Args:
+    source: where to read. For workers it must be picklable, as those of this
+      package are. One that is `in_memory` is read in this process.
+    indices: 1-D arrays of integers; -1 is padding. They are drawn ahead of what
+      is yielded: 2^22 indices, where anything is read ahead.
+    num_workers: processes that read; 0 for none.
+    prefetch: batches that are read ahead, in memory meanwhile; workers are a
+      part of a batch (8 MiB) ahead each at least. Without workers, a thread
+      reads ahead.
+
+  Yields:
+    Batches. Close the generator (`contextlib.closing`) to stop the workers
+    before the end.
+
+  Raises:
+    ImportError: if `grain`, which runs what reads ahead, is not installed.
+    Exception: what reading raised, of the same type and text: IndexError,
+      ImageError and OSError.
+    RuntimeError: if a worker was killed.
+  """
+  if source.in_memory:
+    num_workers = 0
+  if not num_workers and not prefetch:
+    for rows in indices:
+      yield source[rows]
+    return
+  size = max(1, _PART_BYTES // math.prod(source.image_shape))
+  size = min(size, _PART_EXAMPLES)
+  for block in _blocks(indices):
+    parts = [_split(rows, size) for rows in block]
+    ahead = prefetch * max(map(len, parts))
+    flat = _Parts(source, list(itertools.chain.from_iterable(parts)))
+    reader = _reader(flat, num_workers=num_workers, num_ahead=ahead)
+    try:
+      for some in parts:
+        yield _joined([next(reader) for _ in some])
+    finally:
+      reader.close()
+
+
+class _Parts:
+  """The parts of batches by number, as grain asks for them."""
+
+  def __init__(self, source: source_lib.Source, parts: Sequence[np.ndarray]):
+    self._source, self._parts = source, parts
+
+  def __len__(self) -> int:
+    return len(self._parts)
+
+  def __getitem__(self, i: int) -> source_lib.Batch:
+    return self._source[self._parts[i]]
+
+
+def _blocks(indices: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+  """Yields runs of arrays that hold some 2^22 indices together."""
+  block, total = [], 0
+  for rows in indices:
+    block.append(np.asarray(rows))
+    total += len(rows)
+    if total >= _BLOCK_INDICES:
+      yield block
+      block, total = [], 0
+  if block:
+    yield block
+
+
+def _split(rows: np.ndarray, size: int) -> list[np.ndarray]:
+  """Cuts into parts of at most `size`; of no rows, into one part of none."""
+  return [rows[i : i + size] for i in range(0, max(len(rows), 1), size)]
+
+
+def _joined(parts: Sequence[source_lib.Batch]) -> source_lib.Batch:
+  # A copy, also of one part: workers' arrays are in shared memory, which is
+  # given back with them.
+  return {
+      name: np.concatenate([np.asarray(part[name]) for part in parts])
+      for name in parts[0]
+  }
+
+
+def _reader(parts: _Parts, *, num_workers: int, num_ahead: int) -> Any:
+  """Returns grain's iterator over the parts; it has a `close`."""
+  try:
+    import grain
+  except ImportError as error:
+    raise ImportError(
+        "Reading ahead (num_workers, prefetch) needs the package grain: install"
+        ' "jax-privacy-toolkit[workers]".'
+    ) from error
+  _let_flags_be_read()
+  num_workers = min(num_workers, len(parts))
+  # Within a worker nothing is read ahead: that is what its own buffer is for.
+  options = grain.ReadOptions(
+      num_threads=0 if num_workers else 1,
+      prefetch_buffer_size=0 if num_workers else num_ahead,
+  )
+  dataset = grain.MapDataset.source(parts).to_iter_dataset(options)
+  if num_workers:
+    options = grain.MultiprocessingOptions(
+        num_workers=num_workers,
+        per_worker_buffer_size=max(1, math.ceil(num_ahead / num_workers)),
+    )
+    dataset = dataset.mp_prefetch(options, worker_init_fn=_start_worker)
+  return iter(dataset)
+
+
+def _let_flags_be_read() -> None:
+  """Gives grain's own flags their defaults in a program without absl's flags.
+
+  It reads them as it goes, which absl allows only after parsing.
+  """
+  if flags.FLAGS.is_parsed():
+    return
+  for name in flags.FLAGS:
+    if name.startswith("grain_"):
+      flags.FLAGS[name].present = 1
+
+
+def _start_worker(index: int, count: int) -> None:
+  """Makes a worker end when, and not before, the process that reads does.
+
+  A signal to the whole group is that process's to act on: it may need the rest
+  of a batch before it stops.
+  """
+  del index, count
+  os.environ["JAX_PLATFORMS"] = "cpu"  # Should anything ask for a device.
+  for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
+  parent = process.parent_process()
+
+  def end_with_parent():
+    parent.join()
+    os._exit(1)
+
+  threading.Thread(target=end_with_parent, daemon=True).start()
