@@ -100,7 +100,11 @@ def base() -> ml_collections.ConfigDict:
       noise and batches by a cipher, and grid_scale makes sums exact; see
       `jax_privacy.dp_sgd.make_private`.
     train: Exactly one of num_steps and num_epochs; steps are
-      num_epochs x num_examples / expected_batch_size, rounded up. Averages of
+      num_epochs x num_examples / expected_batch_size, rounded up. For
+      optimizer, weight_decay and agc_clipping see `experiments._optimizer`;
+      for schedules `experiments._schedules`; train_only is a regular
+      expression for the paths of the parameters to train, None for all (see
+      `experiments._trainable`). Averages of
       parameters are "ema", with the first of ema_decays, "ema_DECAY" with each
       other, and "polyak", from this fraction of the run on (None for none).
     eval: Images at a time; how many of the split, evenly spaced (None for all);
@@ -161,6 +165,11 @@ def base() -> ml_collections.ConfigDict:
               "optimizer_options": {},
               "learning_rate": 0.0,
               "schedule": "constant",
+              "schedule_options": {},
+              "weight_decay": 0.0,
+              "weight_decay_on": "all",
+              "agc_clipping": config_dict.placeholder(float),
+              "train_only": config_dict.placeholder(str),
               "ema_decays": (0.999,),
               "polyak_start": config_dict.placeholder(float),
           },

@@ -23,6 +23,7 @@ from typing import Any
 import jax
 import ml_collections
 
+from experiments import _trainable
 from jax_privacy import averaging, checkpoint
 
 LAST = "last"
@@ -63,8 +64,17 @@ def build(
 def by_name(
     params: Any, averages: Mapping[str, averaging.AverageState]
 ) -> dict[str, Any]:
-  """Returns the parameters of a state by name, the last ones first."""
-  return {LAST: params} | {k: s.average for k, s in averages.items()}
+  """Returns the parameters of a state by name, the last ones first.
+
+  Args:
+    params: All of them.
+    averages: Of what is trained; what is frozen is its own average.
+  """
+  whole = {
+      name: _trainable.merge(state.average, params)
+      for name, state in averages.items()
+  }
+  return {LAST: params} | whole
 
 
 def restore(
@@ -89,10 +99,11 @@ def restore(
     raise ValueError(f"workdir must hold a checkpoint, got {path} without.")
   # How many steps there were changes no structure.
   averagings = build(config, num_steps=1)
+  trained, _ = _trainable.build(config, params).split(params)
   like = {
       "params": params,
       "averages": {
-          name: jax.eval_shape(average.init, params)
+          name: jax.eval_shape(average.init, trained)
           for name, average in averagings.items()
       },
   }

@@ -27,6 +27,7 @@ from experiments import (
     _model,
     _optimizer,
     _placement,
+    _trainable,
 )
 from jax_privacy import averaging, data, dp_sgd, root_key
 
@@ -53,7 +54,9 @@ class Experiment:
     test_source: Examples that are not part of the guarantee.
     model: See `_model.Model`.
     test_model: The same parameters, for what evaluation sees of test images.
-    private: Sampler, gradient function and optimiser.
+    partition: Which parameters are trained.
+    private: Sampler, gradient function and optimiser, of trained parameters;
+      the gradient function's last argument is the frozen ones.
     averagings: Of parameters, by name; see `_averages.py`.
     run_key: What all randomness of the run is derived from.
     private_key: Derived from it; keys batches and noise.
@@ -69,6 +72,7 @@ class Experiment:
   test_source: data.Source
   model: _model.Model
   test_model: _model.Model
+  partition: _trainable.Partition
   private: dp_sgd.PrivateTraining
   averagings: Mapping[str, averaging.Averaging]
   run_key: root_key.RootKey
@@ -134,7 +138,9 @@ def build(
   )
   _placement.on_device(config, train_source)
   loss_fn = _loss.build_loss(config, model)
-  optimizer = _optimizer.build_optimizer(config, schedule_steps)
+  partition = _trainable.build(config, model.params)
+  trained, _ = partition.split(model.params)
+  optimizer = _optimizer.build_optimizer(config, schedule_steps, trained)
   return Experiment(
       config=config,
       mechanism=mechanism,
@@ -143,6 +149,7 @@ def build(
       test_source=test_source,
       model=model,
       test_model=test_model,
+      partition=partition,
       private=build_private(
           config, loss_fn, optimizer, mechanism, key=private_key
       ),
@@ -193,9 +200,18 @@ def build_private(
     *,
     key: root_key.RootKey,
 ) -> dp_sgd.PrivateTraining:
-  """Returns sampler, gradient function and optimiser of one mechanism."""
+  """Returns sampler, gradient function and optimiser of one mechanism.
+
+  The gradient function is called with what is trained, a batch's images, labels
+  and keys, and what is frozen, if anything is: that is no part of what it
+  differentiates.
+  """
+
+  def split_loss_fn(trained, image, label, key, frozen=None):
+    return loss_fn(_trainable.merge(trained, frozen), image, label, key)
+
   return dp_sgd.make_private(
-      loss_fn,
+      split_loss_fn,
       optimizer,
       mechanism,
       l2_clip_norm=config.dp.l2_clip_norm,

@@ -26,6 +26,8 @@ from jax_privacy.auditing import input_canaries
 
 # Of a "clipped" canary's gradient, in clip norms.
 _GRADIENT_NORM = 10.0
+# The parameter that is their own.
+_OWN = "canaries"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,7 @@ class Planted:
 
 def _plant_dirac(base, membership):
   canaries = auditing.dirac_canaries(
-      base.model.params,
+      _trained(base),
       num_canaries=membership.num_canaries,
       l2_norm=_share(base),
       seed=base.run_key.seed("canaries"),
@@ -70,7 +72,7 @@ def _plant_dirac(base, membership):
 
 def _plant_random_direction(base, membership):
   canaries = auditing.random_direction_canaries(
-      base.model.params,
+      _trained(base),
       num_canaries=membership.num_canaries,
       l2_norm=_share(base),
       key=base.run_key.prng_key("canaries"),
@@ -118,8 +120,14 @@ def _plant_clipped(base, membership):
   apply_fn = base.model.apply_fn
   model = dataclasses.replace(
       base.model,
-      apply_fn=lambda params, *args: apply_fn(params["model"], *args),
-      params={"model": base.model.params, "canaries": jnp.zeros(num_canaries)},
+      apply_fn=lambda params, *args: apply_fn(
+          {k: v for k, v in params.items() if k != _OWN}, *args
+      ),
+      # Beside the model's, whose paths the config may name.
+      params={**base.model.params, _OWN: jnp.zeros(num_canaries)},
+  )
+  base = dataclasses.replace(
+      base, model=model, partition=base.partition.also(_OWN)
   )
   real_loss_fn = _loss.build_loss(base.config, model)
   gradient_norm = _GRADIENT_NORM * base.config.dp.l2_clip_norm
@@ -127,9 +135,7 @@ def _plant_clipped(base, membership):
   def loss_fn(params, image, label, key):
     index = label - num_classes
     real = real_loss_fn(params, image, jnp.minimum(label, num_classes - 1), key)
-    row = own.linear_loss(
-        params["canaries"], index, gradient_norm=gradient_norm
-    )
+    row = own.linear_loss(params[_OWN], index, gradient_norm=gradient_norm)
     return jnp.where(index >= 0, row, real)
 
   blank = base.train_source[np.full(num_canaries, -1)]
@@ -137,9 +143,8 @@ def _plant_clipped(base, membership):
       "image": blank["image"],
       "label": num_classes + np.arange(num_canaries, dtype=np.int32),
   }
-  recorder = _recorder(_Within(own, "canaries"), base.mechanism)
+  recorder = _recorder(_Within(own, _OWN), base.mechanism)
   private = _private(base, loss_fn, recorder)
-  base = dataclasses.replace(base, model=model)
   return _plant_rows(
       base, membership, rows, private, score_fn=_recorded, independent=True
   )
@@ -212,7 +217,9 @@ def _plant_rows(base, membership, rows, private, **planted):
 
 def _private(base, loss_fn, *first):
   """Makes sampler, gradient and optimiser, which starts with `first`."""
-  optimizer = _optimizer.build_optimizer(base.config, base.schedule_steps)
+  optimizer = _optimizer.build_optimizer(
+      base.config, base.schedule_steps, _trained(base)
+  )
   return _build.build_private(
       base.config,
       loss_fn,
@@ -220,6 +227,11 @@ def _private(base, loss_fn, *first):
       base.mechanism,
       key=base.private_key,
   )
+
+
+def _trained(base):
+  """The parameters that have a gradient."""
+  return base.partition.split(base.model.params)[0]
 
 
 def _share(base) -> float:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments import _build, _input
+from experiments import _build, _input, _trainable
 from jax_privacy import augmult, averaging, precision, sharding
 
 
@@ -24,9 +24,9 @@ class TrainState(NamedTuple):
 
   Attributes:
     step: Number of updates done, int32 scalar.
-    params: Parameters.
+    params: Parameters, the frozen ones included.
     opt_state: Of noise (its key and position) and optimiser.
-    averages: Of the parameters, by name.
+    averages: Of the trained parameters, by name.
     run_key: The root that parameters, batches, noise and views are derived
       from, uint32 [4]: the run's secret, which no other file may hold.
   """
@@ -41,12 +41,13 @@ class TrainState(NamedTuple):
 def init_state(experiment: _build.Experiment) -> TrainState:
   """Returns the state before the first update."""
   params = experiment.model.params
+  trained, _ = experiment.partition.split(params)
   state = TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
-      opt_state=experiment.private.optimizer.init(params),
+      opt_state=experiment.private.optimizer.init(trained),
       averages={
-          name: average.init(params)
+          name: average.init(trained)
           for name, average in experiment.averagings.items()
       },
       run_key=jnp.asarray(experiment.run_key.words()),
@@ -112,17 +113,19 @@ def _compile(experiment: _build.Experiment, state: TrainState):
   behind the clipping, as one example's share each, and the scores may know the
   sum without them.
   """
-  private = experiment.private
+  private, partition = experiment.private, experiment.partition
 
   def add(total, params, step, batch, indices):
     is_padding = indices < 0
+    trained, frozen = partition.split(params)
     grads, aux = private.grad_fn(
-        params,
+        trained,
         batch["image"],
         batch["label"],
         augmult.example_keys(
             experiment.augment_key, step=step, indices=indices
         ),
+        frozen,
         is_padding_example=is_padding,
     )
     losses = jnp.sum(jnp.where(is_padding, 0.0, aux.values))
@@ -134,31 +137,32 @@ def _compile(experiment: _build.Experiment, state: TrainState):
     if selected is not None:
       grads = experiment.canaries.insert(grads, selected)
       known = {"baseline": total.grads}
+    trained, frozen = partition.split(state.params)
     updates, opt_state = private.optimizer.update(
-        grads, state.opt_state, state.params, **known
+        grads, state.opt_state, trained, **known
     )
-    params = optax.apply_updates(state.params, updates)
+    trained = optax.apply_updates(trained, updates)
     state = state._replace(
         step=state.step + 1,
-        params=params,
+        params=_trainable.merge(trained, frozen),
         opt_state=opt_state,
         averages={
-            name: average.update(params, state.averages[name])
+            name: average.update(trained, state.averages[name])
             for name, average in experiment.averagings.items()
         },
     )
     return state, total.losses / jnp.maximum(total.num_real, 1.0)
 
-  shapes = jax.eval_shape(lambda: state.params)
+  shapes = jax.eval_shape(lambda: partition.split(state.params)[0])
   zeros = functools.partial(_Total.zeros, shapes, on_grid=_on_grid(experiment))
   mesh = experiment.mesh
   if mesh is None:
     add_fn, update_fn = (jax.jit(f, donate_argnums=0) for f in (add, update))
     return zeros, add_fn, update_fn
   # Said, not left to XLA: what is split stays split, whatever the optimiser.
-  params_split = sharding.shardings(mesh, state.params)
+  sum_split = sharding.shardings(mesh, shapes)
   everywhere = sharding.shardings(mesh, state.step)
-  total_split = _Total(params_split, everywhere, everywhere)
+  total_split = _Total(sum_split, everywhere, everywhere)
   state_split = sharding.shardings(mesh, state)
   return (
       jax.jit(zeros, out_shardings=total_split),

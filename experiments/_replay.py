@@ -30,12 +30,15 @@ def replay(
   keys = augmult.example_keys(
       experiment.augment_key, step=0, indices=jnp.asarray(indices)
   )
+  trained, frozen = experiment.partition.split(experiment.model.params)
   return testing.check_private(
       experiment.private,
-      experiment.model.params,
+      trained,
       batch["image"],
       batch["label"],
       keys,
+      frozen,
+      unbatched=(3,),
       mechanism=experiment.mechanism,
       max_examples=max_examples,
   )

@@ -64,6 +64,9 @@ def summarise(
       "num_steps": num_steps,
       "num_views": config.augment.num_views,
       "num_parameters": models.num_parameters(params[_averages.LAST]),
+      "num_trained_parameters": models.num_parameters(
+          experiment.partition.split(params[_averages.LAST])[0]
+      ),
       "test_examples": last.num_examples,
       "test_accuracy": last.overall,
       "test_accuracy_ema": accuracies[_averages.EMA].overall,

@@ -87,15 +87,13 @@ def test_other_averages_than_were_saved_are_refused(finished):
 
 def test_evaluation_reads_parameters_by_name(finished):
   _, summary, path, _ = finished
-  for flags, name in (([], "ema_0.9"), (["--params=polyak"], "polyak")):
-    process = launch.command(
-        "experiments.evaluate", f"--workdir={path}", *flags
-    )
-    assert process.returncode == 0, process.stderr
-    assert f"{name} parameters of step 4" in process.stdout
-    assert f"\naccuracy {summary['test_accuracies'][name]:.2%}" in (
-        process.stdout
-    )
+  process = launch.command(
+      "experiments.evaluate", f"--workdir={path}", "--params=polyak"
+  )
+  assert process.returncode == 0, process.stderr
+  assert "polyak parameters of step 4" in process.stdout
+  accuracy = summary["test_accuracies"]["polyak"]
+  assert f"\naccuracy {accuracy:.2%}" in process.stdout
   process = launch.command(
       "experiments.evaluate", f"--workdir={path}", "--params=ema_0.8"
   )

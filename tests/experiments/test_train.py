@@ -285,7 +285,7 @@ def test_an_empty_batch_is_a_step_like_any_other():
             {"train__optimizer_options": {"momentun": 0.9}},
             "optimizer_options must fit optax.sgd.*momentun",
         ),
-        ({"train__schedule": "step"}, "schedule must be one of"),
+        ({"train__schedule": "sawtooth"}, "schedule must be one of"),
         ({"train__ema_decays": (1.0,)}, "train.ema_decays must be decays in"),
         ({"eval__params": "best"}, "eval.params must be one of"),
         ({"model__name": "cnn"}, "name must be one of"),
