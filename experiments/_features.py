@@ -52,11 +52,19 @@ def extract(
 
 
 def compute(source: data.Source) -> None:
-  """Computes a source's features before the first read does, and says so."""
+  """Computes private examples' features before the first read, and says so.
+
+  Raises:
+    ImageError: If an image cannot be decoded.
+  """
   if not isinstance(source, data.FeatureSource):
     return
   start = time.monotonic()
-  source.compute()
+  try:
+    source.compute()
+  except data.ImageError as error:
+    text = f"{error} (private, not for release)"
+    raise data.ImageError(text) from error
   seconds = time.monotonic() - start
   print(f"features of {source.num_examples:,} examples: {seconds:.1f} s")
 

@@ -46,9 +46,9 @@ def check(config: ml_collections.ConfigDict) -> None:
     ValueError: If a field is missing or breaks its rule; the text names it.
   """
   check_kinds(config)
-  features = config.data.features.name
   _choice("data.source", config.data.source, data.names())
-  _choice("data.features.name", features, ("", *data.feature_names()))
+  if features := config.data.features.name:
+    _choice("data.features.name", features, data.feature_names())
   _choice("model.name", config.model.name, models.names())
   _choice("loss.name", config.loss.name, losses.NAMES)
   _choice("eval.params", config.eval.params, _averages.names(config))

@@ -43,9 +43,6 @@ _WIDTH = 0.8
 _FREQUENCY = 3 * math.pi / 4
 # Added to the variance of a group of features, as PyTorch's GroupNorm does.
 _VARIANCE_EPSILON = 1e-5
-# A filter's transform is summed over so many periods on each side; those
-# further away hold less than 1e-12 of it.
-_PERIODS = 2
 
 
 class Scattering:
@@ -174,7 +171,9 @@ class Scattering:
         _low_pass(side, num_scales=self.num_scales, scale=j)
         for side in u.shape[-2:]
     )
-    return jnp.einsum("ph,...hw,qw->...pq", rows, u, columns)
+    return jnp.einsum(
+        "ph,...hw,qw->...pq", rows, u, columns, precision="highest"
+    )
 
 
 def num_features(num_scales: int, num_angles: int) -> int:
@@ -221,20 +220,25 @@ def _gaussian(shape, *, width, slant, direction, centre) -> np.ndarray:
   """Returns the transform of a Gaussian of sum 1, moved to a frequency.
 
   Its deviation is `width` along the direction and width / slant across. A
-  Gaussian at pixels has that of all periods added up.
+  Gaussian at pixels has that of all periods added up; those that are left out
+  hold less than 1e-12 of it, for a width of 0.8 and more.
   """
-  axes = (_frequencies(side) - c for side, c in zip(shape, centre, strict=True))
+  num_periods = max(2, math.ceil(2 * slant))
+  axes = (
+      _frequencies(side, num_periods) - c
+      for side, c in zip(shape, centre, strict=True)
+  )
   rows, columns = np.meshgrid(*axes, indexing="ij")
   along = rows * direction[0] + columns * direction[1]
   across = columns * direction[0] - rows * direction[1]
   values = np.exp(-0.5 * width**2 * (along**2 + (across / slant) ** 2))
-  periods = 2 * _PERIODS + 1
+  periods = 2 * num_periods + 1
   return values.reshape(periods, shape[0], periods, shape[1]).sum((0, 2))
 
 
-def _frequencies(side: int) -> np.ndarray:
-  """Returns those of a side of pixels, over all the periods."""
-  steps = np.arange(-_PERIODS * side, (_PERIODS + 1) * side)
+def _frequencies(side: int, num_periods: int) -> np.ndarray:
+  """Returns those of a side of pixels, with so many periods on each side."""
+  steps = np.arange(-num_periods * side, (num_periods + 1) * side)
   return 2 * math.pi * steps / side
 
 
@@ -244,10 +248,10 @@ def _low_pass(side: int, *, num_scales: int, scale: int) -> np.ndarray:
   Args:
     side: of the padded image at resolution 2^-scale.
     num_scales: J; an output is made every 2^J pixels of the image.
-    scale: j, from 0 to J.
+    scale: j, from 0 to J - 1.
   """
   width = _WIDTH * 2 ** (num_scales - 1 - scale)
-  transform = np.exp(-0.5 * (width * _frequencies(side)) ** 2)
+  transform = np.exp(-0.5 * (width * _frequencies(side, 2)) ** 2)
   kernel = np.fft.ifft(transform.reshape(-1, side).sum(0)).real
   stride = 2 ** (num_scales - scale)
   centres = np.arange(stride, side - stride, stride)
@@ -273,10 +277,11 @@ def _filtered(
     float32 [..., angles, h / factor, w / factor].
   """
   filters = jnp.asarray(filters, spectrum.dtype)
-  products = jnp.einsum("...hw,ahw->...ahw", spectrum, filters)
+  filters = jnp.expand_dims(filters, range(spectrum.ndim - 2))
+  products = jnp.expand_dims(spectrum, -3) * filters
   # Only the pixels that are kept are transformed back.
-  product = _aliases(products, factor).mean((-4, -2))
-  return jnp.abs(jnp.fft.ifft2(product))
+  kept = _aliases(products, factor).mean((-4, -2))
+  return jnp.abs(jnp.fft.ifft2(kept))
 
 
 def _at_most(name: str, value: int, most: int) -> int:

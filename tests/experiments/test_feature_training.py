@@ -91,6 +91,20 @@ def test_canaries_are_rows_among_features(experiment, kind):
   np.testing.assert_array_equal(batch["image"][1], real["image"][0])
 
 
+def test_an_image_that_cannot_be_read_is_private():
+  class Broken(data.ArraySource):
+
+    def __getitem__(self, indices):
+      raise data.ImageError("example 3 is broken")
+
+  images = Broken(
+      np.zeros((1, 8, 8, 1), np.uint8), np.zeros(1, int), num_classes=1
+  )
+  source = data.with_features(images, "scattering")
+  with pytest.raises(data.ImageError, match="3 is broken .private, not for re"):
+    _features.compute(source)
+
+
 def test_seconds_are_told_of_features_alone(experiment, capsys):
   _features.compute(experiment.train_source)
   assert re.fullmatch(

@@ -161,15 +161,26 @@ def _convolve(x, kernel):
   return out
 
 
-def _wavelet(j, k):
-  angle = (3 - k) * math.pi / 8
+def _wavelet(j, k, num_angles=8):
+  angle = (num_angles // 2 - 1 - k) * math.pi / num_angles
   return _kernel(
       24,
       width=0.8 * 2**j,
       direction=(math.cos(angle), math.sin(angle)),
-      slant=0.5,
+      slant=4 / num_angles,
       frequency=0.75 * math.pi / 2**j,
   )
+
+
+@pytest.mark.parametrize("num_angles", [1, 2, 3, 8])
+def test_wavelets_are_their_formula_in_space(num_angles):
+  """Few angles make short wavelets, with many periods in Fourier space."""
+  bank = scattering.filter_bank((24, 24), 2, num_angles)
+  for j, k in itertools.product(range(2), range(num_angles)):
+    got, want = np.fft.ifft2(bank[j, k]), _wavelet(j, k, num_angles)
+    # Among the periods of space too, some 1e-10 are left out.
+    np.testing.assert_allclose(got, want, atol=1e-9)
+    assert np.abs(want).max() > 0.01
 
 
 def test_a_coefficient_of_each_order_by_convolution_in_space():
