@@ -47,6 +47,11 @@ def extract(
           f"{field} must be {unused} with data.features, which are of images"
           f" as they are, got {value}."
       )
+  if "crop_size" in config.data.test_options:
+    raise ValueError(
+        "data.test_options must have no crop_size with data.features, which are"
+        f" of whole images, got {config.data.test_options.crop_size}."
+    )
   with _fields.named("data.features"):
     return data.with_features(source, name, **options)
 

@@ -20,6 +20,10 @@ _NAME = "fashion_mnist_scattering"
         ({"data__std": (2.0,)}, "data.std must be (1.0,) with data.features"),
         ({"augment__names": ("flip",)}, "augment.names must be () with data."),
         (
+            {"data__test_options": {"crop_size": (4, 4)}},
+            "data.test_options must have no crop_size with data.features",
+        ),
+        (
             {"data__features__name": ""},
             "data.features.options must be none without data.features.name",
         ),
@@ -112,6 +116,17 @@ def test_seconds_are_told_of_features_alone(experiment, capsys):
   )
   _features.compute(data.load("digits"))
   assert not capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_features_on_the_device_change_no_bit(tmp_path):
+  digests = {
+      launch.run(
+          launch.config(_NAME, data__on_device=value), tmp_path / f"{value}"
+      )["params_sha256"]
+      for value in (True, False)
+  }
+  assert len(digests) == 1
 
 
 @pytest.mark.slow
