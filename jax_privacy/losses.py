@@ -141,7 +141,8 @@ def softmax_divergence(logits: jax.Array) -> jax.Array:
   Source: After Botev et al. 2022 (2203.03304), who add a symmetrised KL between
     the views' predictions to the mean loss over views. This form (which pairs,
     and that it is their mean and not their sum) and its weight were not checked
-    against their paper's text, of which only the abstract was at hand.
+    against their paper's text, of which only the abstract and a note of its
+    authors on its symmetrised KL were at hand.
   """
   chex.assert_rank(logits, 2)
   log_probs = jax.nn.log_softmax(logits)

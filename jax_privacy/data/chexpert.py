@@ -62,6 +62,7 @@ def load_chexpert(
     one_image_per_patient: bool = False,
     demographics: str | os.PathLike | None = None,
     image_size: Sequence[int] | None = None,
+    crop: bool = False,
     channels: int = 1,
     num_examples: int | None = None,
 ) -> encoded.EncodedSource:
@@ -84,8 +85,10 @@ def load_chexpert(
     demographics: a CSV file with columns PATIENT and PRIMARY_RACE (the
       release's table of demographics, saved as CSV), for the group "race"; or
       None.
-    image_size: (height, width) that every image is resized to, its proportions
-      not kept; or None, where all are of one size.
+    image_size: (height, width) that every image is resized to; or None, where
+      all are of one size.
+    crop: whether an image that is resized is first cut to the largest centred
+      part of that shape; else it is stretched, and nothing is lost.
     channels: 1 (grey, as they are) or 3 (that repeated).
     num_examples: the stated number of examples, or None where none is stated.
 
@@ -117,6 +120,7 @@ def load_chexpert(
       with_sex_and_age=True,
       race=None if demographics is None else _race(demographics),
       image_size=image_size,
+      crop=crop,
       channels=channels,
       num_examples=num_examples,
   )

@@ -26,7 +26,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from jax_privacy.data import decode, source
+from jax_privacy.data import bounded, decode, source
 
 
 class Slices(Sequence):
@@ -111,6 +111,11 @@ class EncodedSource(source.Labelled):
     self._openers = openers
     self._descriptions = descriptions
     self._channels = decode.check_channels(channels)
+    if not isinstance(crop, bool) or (crop and image_size is None):
+      raise ValueError(
+          "crop must be true or false, and false without image_size, got"
+          f" {crop!r}."
+      )
     self._resize = image_size is not None
     self._crop = crop
     self._size = None
@@ -133,10 +138,16 @@ class EncodedSource(source.Labelled):
     return self[np.arange(len(self))]
 
   def _decode(self, row: int) -> np.ndarray:
-    opener = self._openers[row]
+    opener, what = self._openers[row], self._descriptions[row]
+    file = opener() if callable(opener) else opener
+    # Opening a pipe waits for ever.
+    if isinstance(file, str | os.PathLike) and not bounded.is_regular(file):
+      raise decode.ImageError(
+          f"{what} must be a file, got none, a folder, a pipe or a broken link."
+      )
     return decode.decode_image(
-        opener() if callable(opener) else opener,
-        what=self._descriptions[row],
+        file,
+        what=what,
         channels=self._channels,
         size=self._size,
         resize=self._resize,

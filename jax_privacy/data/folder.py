@@ -62,11 +62,6 @@ def load_folder(
       root/train, an image is a folder, a pipe or a broken link, an option is
       wrong, or the first image cannot be read.
   """
-  if not isinstance(crop, bool) or (crop and image_size is None):
-    raise ValueError(
-        "crop must be true or false, and false without image_size, got"
-        f" {crop!r}."
-    )
   is_text = isinstance(split, str)
   if not is_text or split in ("", "..") or pathlib.Path(split).name != split:
     raise ValueError(f"split must be the name of a folder, got {split!r}.")

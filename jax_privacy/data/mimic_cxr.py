@@ -64,6 +64,7 @@ def load_mimic_cxr(
     patients: str | os.PathLike | None = None,
     admissions: str | os.PathLike | None = None,
     image_size: Sequence[int] | None = None,
+    crop: bool = False,
     channels: int = 1,
     num_examples: int | None = None,
 ) -> encoded.EncodedSource:
@@ -82,8 +83,10 @@ def load_mimic_cxr(
       "age" (at the time of the image); or None.
     admissions: MIMIC-IV's admissions.csv or admissions.csv.gz, for the group
       "race"; or None.
-    image_size: (height, width) that every image is resized to, its proportions
-      not kept; or None, where all are of one size.
+    image_size: (height, width) that every image is resized to; or None, where
+      all are of one size.
+    crop: whether an image that is resized is first cut to the largest centred
+      part of that shape; else it is stretched, and nothing is lost.
     channels: 1 (grey, as they are) or 3 (that repeated).
     num_examples: the stated number of examples, or None where none is stated.
 
@@ -116,6 +119,7 @@ def load_mimic_cxr(
       with_sex_and_age=patients is not None,
       race=None if admissions is None else _race(admissions),
       image_size=image_size,
+      crop=crop,
       channels=channels,
       num_examples=num_examples,
   )

@@ -12,18 +12,16 @@ then depends on that patient's own rows alone.
 'train'
 """
 
-import functools
 import hashlib
 import math
 import numbers
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from jax_privacy.data import bounded, decode, encoded, source
+from jax_privacy.data import encoded, source
 from jax_privacy.data import radiograph_columns as columns
 
 
@@ -119,6 +117,7 @@ def make_source(
     with_sex_and_age: bool,
     race: Mapping[str, int] | None,
     image_size: Sequence[int] | None,
+    crop: bool,
     channels: int,
     num_examples: int | None,
 ) -> encoded.EncodedSource:
@@ -133,6 +132,7 @@ def make_source(
     with_sex_and_age: whether these are groups.
     race: codes by patient, from `race_codes`; or None, where it is no group.
     image_size: as in `EncodedSource`.
+    crop: as in `EncodedSource`.
     channels: as in `EncodedSource`.
     num_examples: as in `EncodedSource`.
 
@@ -152,11 +152,12 @@ def make_source(
     raise ValueError(f"{root} must hold at least one image of the split.")
   files = [f"{root}/{image.file}" for image in images]
   return encoded.EncodedSource(
-      [functools.partial(_regular, file) for file in files],
+      files,
       files,
       np.array([image.labels for image in images], np.int32),
       channels=channels,
       image_size=image_size,
+      crop=crop,
       label_names=columns.CHEXPERT_14,
       num_examples=num_examples,
       groups=_groups(images, with_sex_and_age, race),
@@ -186,11 +187,3 @@ def _groups(images, with_sex_and_age, race) -> dict[str, source.Group]:
     codes = np.array([race.get(image.patient, -1) for image in images])
     groups["race"] = source.Group(names=columns.RACE_NAMES, codes=codes)
   return groups
-
-
-def _regular(file: str) -> str | os.PathLike:
-  if not bounded.is_regular(file):  # Opening a pipe waits for ever.
-    raise decode.ImageError(
-        f"{file} must be a file, got none, a folder, a pipe or a broken link."
-    )
-  return file

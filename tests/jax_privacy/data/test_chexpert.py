@@ -1,10 +1,13 @@
 """CheXpert from its own files: splits, labels, groups, and hostile tables."""
 
+import os
 import pathlib
+import pickle
 
 import fuzz
 import hypothesis
 import numpy as np
+import PIL.Image
 import pytest
 import radiograph_sets as sets
 from hypothesis import strategies as st
@@ -88,6 +91,19 @@ def test_grey_images_become_three_equal_channels(root):
   images = _load(root, channels=3, image_size=(5, 6)).as_arrays()["image"]
   assert images.shape == (3, 5, 6, 3)
   assert (images == images[..., :1]).all()
+
+
+def test_an_image_is_stretched_or_cut(root):
+  """A ramp from left to right keeps its ends, or loses them."""
+  ramp = np.tile(np.arange(0, 256, 8, np.uint8), (8, 1))
+  for file in _FILES:
+    PIL.Image.fromarray(ramp).save(root / file, quality=95)
+  stretched, cut = (
+      _load(root, image_size=(8, 8), crop=crop).as_arrays()["image"][0, 4, :, 0]
+      for crop in (False, True)
+  )
+  assert stretched[0] < 30 < 210 < stretched[-1]
+  assert 80 < cut[0] < cut[-1] < 170
 
 
 def test_sex_and_age_are_groups(root):
@@ -285,6 +301,7 @@ def test_a_malformed_row_is_named(root, fields, text):
         ({"demographics": 5}, "demographics must be a string or a path"),
         ({"demographics": "absent.csv"}, "absent.csv must be a CSV file"),
         ({"channels": 2}, "channels must be 1 or 3"),
+        ({"crop": True}, "crop must be true or false, and false without"),
         ({"num_examples": 4}, "num_examples must be .* 3, got 4"),
         ({"split": "validate"}, "split must be 'train', 'valid', 'train.val"),
         (
@@ -298,12 +315,25 @@ def test_wrong_options_are_refused(root, options, text):
     _load(root, **options)
 
 
-def test_an_image_that_is_not_there_is_named_when_it_is_read(root):
+def test_workers_can_be_given_the_source(root):
+  source = _load(root)
+  copy = pickle.loads(pickle.dumps(source))
+  indices = np.array([2, -1])
+  for key, want in source[indices].items():
+    np.testing.assert_array_equal(copy[indices][key], want)
+
+
+@pytest.mark.parametrize("make_fn", [None, os.mkfifo, os.mkdir])
+def test_an_image_that_is_no_file_is_named_when_it_is_read(root, make_fn):
   (root / _FILES[2]).unlink()
+  if make_fn:
+    make_fn(root / _FILES[2])
   source = _load(root)
   assert source[np.array([0])]["label"].shape == (1, 14)
-  with pytest.raises(data.ImageError, match="study3/view1_frontal.jpg must be"):
-    source[np.array([2])]
+  # Opening a pipe waits for whoever writes to it.
+  error = fuzz.returns(lambda: source[np.array([2])])
+  assert isinstance(error, data.ImageError)
+  assert "study3/view1_frontal.jpg must be a file, got none" in str(error)
 
 
 @fuzz.SHORT

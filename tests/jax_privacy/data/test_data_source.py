@@ -276,7 +276,7 @@ def test_arrays_by_name():
     [
         (
             {"name": "mnist"},
-            "name must be one of arrays, digits, folder, .*, got 'mnist'",
+            "name must be one of arrays, chexpert, digits, .*, got 'mnist'",
         ),
         (
             {"name": "digits", "path": "x"},
