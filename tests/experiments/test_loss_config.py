@@ -130,10 +130,11 @@ def test_a_sigmoid_loss_of_one_class_an_example_is_refused():
 
 
 def test_splits_of_different_kinds_of_labels_are_refused(folder, monkeypatch):
-  def one_label(config, split, **options):
-    source = data.load("chexpert", path=folder, split="train+valid", **options)
-    if split == "test":
-      source.is_multi_label = False
+  def one_label(config, split, *, num_examples=None, for_evaluation=False):
+    source = data.load(
+        "chexpert", path=folder, split="train+valid", num_examples=num_examples
+    )
+    source.is_multi_label = not for_evaluation
     return source
 
   monkeypatch.setattr(_build, "build_source", one_label)
