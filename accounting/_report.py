@@ -27,6 +27,13 @@ _SEED = (
     "can recompute the noise, and against them nothing is protected. Such a "
     "run is for research, not for a release.",
 )
+_RESTORED = (
+    "training began with parameters from elsewhere ({path}, sha256 {sha256}): "
+    "the guarantee is for the training data of this run alone. What those "
+    "parameters were trained on must be public or have a guarantee of its own; "
+    "for data that are in both, the two runs compose."
+)
+_SHA256 = re.compile("[0-9a-f]{64}")
 _ACCURACIES = ("test_accuracy", "test_accuracy_ema")
 
 
@@ -112,6 +119,7 @@ def state(
       grid_scale=checked.summary.get("grid_scale"),
       more_warnings=(
           *(_SEED if checked.summary["seed"] is not None else ()),
+          *_restored(checked.summary),
           *(audit.warnings if audit else ()),
       ),
   )
@@ -137,6 +145,15 @@ def state(
 
 def _batches(mechanism: Mechanism) -> str | None:
   return "poisson" if "poisson" in mechanism.sampling else None
+
+
+def _restored(summary: Mapping[str, Any]) -> tuple[str, ...]:
+  """Returns the warning of a run that did not begin with fresh parameters."""
+  origin = summary.get("restored_from")
+  if origin is None:
+    return ()
+  path = _records.short(origin["path"])
+  return (_RESTORED.format(path=path, sha256=origin["sha256"]),)
 
 
 def _shown(value: Any) -> str:
@@ -168,8 +185,16 @@ def _check_values(summary: Mapping[str, Any]) -> None:
   _validate.integer("num_examples", summary["num_examples"])
   _validate.real("expected_batch_size", summary["expected_batch_size"], low=0)
   digest = summary["params_sha256"]
-  if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
-    _validate.fail(
-        "params_sha256", "64 hexadecimal digits", _records.short(digest)
-    )
+  _check_digest("params_sha256", digest)
+  if (origin := summary.get("restored_from")) is not None:
+    if not isinstance(origin, dict) or not isinstance(origin.get("path"), str):
+      _validate.fail(
+          "restored_from", "null, or have a path", _records.short(origin)
+      )
+    _check_digest("restored_from.sha256", origin.get("sha256"))
   _records.check_origin(summary)
+
+
+def _check_digest(name: str, digest: Any) -> None:
+  if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+    _validate.fail(name, "64 hexadecimal digits", _records.short(digest))

@@ -85,7 +85,11 @@ def base() -> ml_collections.ConfigDict:
       changes no bit: on_device puts all of them there once (None: where the
       source holds decoded images, and they fit; docs/data.md); else num_workers
       processes decode them (0: this one), prefetch batches ahead.
-    model: A name of `jax_privacy.models` and its options.
+    model: A name of `jax_privacy.models` and its options. restore begins with
+      PUBLIC parameters, which the guarantee does not cover: path is a run's
+      folder, of which params are read ("last", or an average), or an .npz file,
+      by our names (format "npz") or Haiku's ("haiku"); "auto" looks. Paths that
+      a regular expression in reset matches whole are not taken over.
     augment: Names of augmentations in order, their options, and views an
       example (augmentation multiplicity).
     loss: Of one example over its views, a name of `jax_privacy.losses`: softmax
@@ -136,7 +140,16 @@ def base() -> ml_collections.ConfigDict:
               "num_workers": 0,
               "prefetch": 0,
           },
-          "model": {"name": "", "options": {}},
+          "model": {
+              "name": "",
+              "options": {},
+              "restore": {
+                  "path": config_dict.placeholder(str),
+                  "params": "ema",
+                  "reset": (),
+                  "format": "auto",
+              },
+          },
           "augment": {"names": (), "options": {}, "num_views": 1},
           "loss": {
               "name": "softmax",
@@ -224,6 +237,7 @@ def make_smoke(
   )
   config.data.test_options = {}
   config.data.num_examples = None
+  config.model.restore.path = None
   config.dp.delta = 1e-4
   config.train.expected_batch_size = 16
   config.train.num_epochs = None

@@ -27,6 +27,7 @@ from experiments import (
     _model,
     _optimizer,
     _placement,
+    _restore,
     _trainable,
 )
 from jax_privacy import averaging, data, dp_sgd, root_key
@@ -62,6 +63,8 @@ class Experiment:
     private_key: Derived from it; keys batches and noise.
     augment_key: Derived from it; keys the views of each example.
     mesh: What batches and state are split over; None for one device.
+    restored_from: What the first parameters are, as `_restore.restore` says
+      it; None if they are fresh.
     canaries: What an audit adds to each clipped sum; None in any other run.
   """
 
@@ -79,6 +82,7 @@ class Experiment:
   private_key: root_key.RootKey
   augment_key: jax.Array
   mesh: jax.sharding.Mesh | None = None
+  restored_from: Mapping[str, Any] | None = None
   canaries: Canaries | None = None
 
 
@@ -133,6 +137,9 @@ def build(
   model = _model.build_model(
       config, train_source, run_key.prng_key("parameters")
   )
+  with _fields.named("model.restore"):
+    params, restored_from = _restore.restore(config, model.params)
+  model = dataclasses.replace(model, params=params)
   test_model = _model.for_evaluation(
       config, model, train_source=train_source, test_source=test_source
   )
@@ -158,6 +165,7 @@ def build(
       private_key=private_key,
       augment_key=run_key.prng_key("augmentation"),
       mesh=_devices.make_mesh(config),
+      restored_from=restored_from,
   )
 
 

@@ -22,6 +22,8 @@ from configs import common
 from experiments import _averages
 from jax_privacy import data, losses, models
 
+# Of `model.restore`; "auto" tells the others apart.
+FORMATS = ("auto", "run", "npz", "haiku")
 _MAX_FLOAT32 = 2.0**128 - 2.0**104
 _MAX_SHOWN = 100
 _MAX_AHEAD = 1024  # Processes, or batches in memory.
@@ -52,6 +54,7 @@ def check(config: ml_collections.ConfigDict) -> None:
   _choice("model.name", config.model.name, models.names())
   _choice("loss.name", config.loss.name, losses.NAMES)
   _choice("eval.params", config.eval.params, _averages.names(config))
+  _choice("model.restore.format", config.model.restore.format, FORMATS)
   counts = {
       "physical_batch_size": config.physical_batch_size,
       "eval.batch_size": config.eval.batch_size,

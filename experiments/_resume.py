@@ -40,6 +40,7 @@ def facts(experiment: _build.Experiment) -> dict[str, Any]:
       "mesh": _workdir.plain(config.mesh),
       "data_sha256": _workdir.json_sha256(data_set),
       "mechanism": experiment.mechanism.to_dict(),
+      "restored_from": experiment.restored_from,
       "versions": _summary.versions(),
   }
 
@@ -73,6 +74,12 @@ def start(
           f"workdir must hold the checkpoint with the run's key, got"
           f" {workdir.path} without, after {begun} steps were begun: with"
           " another key they would cost their privacy twice."
+      )
+    if begun and experiment.restored_from is not None:
+      raise _workdir.WorkdirError(
+          "workdir must hold the checkpoint with the parameters that the run"
+          f" began with, got {workdir.path} without, after {begun} steps were"
+          " begun: from others they would cost their privacy twice."
       )
     _say(0, begun, experiment)
     checkpoints.save(0, state._asdict(), facts=mine)
@@ -116,6 +123,7 @@ def _check_same_run(saved, mine, workdir) -> None:
           f"workdir must hold checkpoints of this {name}, got those of another"
           f" in {workdir.path}: {key} {saved.get(key)}, not {mine[key]}."
       )
+  _check_same_start(saved, mine, workdir)
   theirs = saved.get("mechanism")
   names = sorted(_workdir.differing_fields(theirs, mine["mechanism"]))
   if names:
@@ -123,6 +131,16 @@ def _check_same_run(saved, mine, workdir) -> None:
         f"workdir must hold checkpoints of this mechanism, got {workdir.path},"
         f" which differs in {', '.join(names)}: {theirs}, not"
         f" {mine['mechanism']}."
+    )
+
+
+def _check_same_start(saved, mine, workdir) -> None:
+  theirs, ours = (f.get("restored_from") or {} for f in (saved, mine))
+  if theirs.get("sha256") != ours.get("sha256"):
+    raise _workdir.WorkdirError(
+        "workdir must hold checkpoints of a run that began with the parameters"
+        f" at model.restore.path, got {workdir.path}, which began with others:"
+        f" sha256 {theirs.get('sha256')}, not {ours.get('sha256')}."
     )
 
 

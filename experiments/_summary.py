@@ -78,6 +78,7 @@ def summarise(
       "device": jax.devices()[0].device_kind,
       "mesh": config.mesh.to_dict(),
       "params_sha256": checkpoint.tree_sha256(params[_averages.LAST]),
+      "restored_from": experiment.restored_from,
       "seed": config.seed,
       "versions": versions(),
   }
@@ -143,6 +144,12 @@ def _text(summary: Mapping[str, Any]) -> str:
     print(
         f"Sums and noise were exact, on a grid of {summary['grid_scale']} steps"
         " to the clip norm."
+    )
+  if (origin := summary.get("restored_from")) is not None:
+    text += (
+        f"\nTraining began with the parameters of {origin['path']}"
+        f" (sha256 {origin['sha256'][:12]}...): the guarantee says nothing of"
+        " what THEY were trained on."
     )
   if summary["seed"] is not None:
     text += (

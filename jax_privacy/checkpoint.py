@@ -26,10 +26,12 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
@@ -37,6 +39,7 @@ from jax.experimental import multihost_utils
 from jax_privacy import _validate, sharding
 
 _RECORD = "record"  # The item that describes the others.
+_KEY = re.compile(r"\['([^']*)'\]|\.(\w+)|\[(\d+)\]")
 
 
 class CheckpointError(Exception):
@@ -57,6 +60,18 @@ class Restored(NamedTuple):
   state: dict[str, Any]
   facts: dict[str, Any]
   damaged: tuple[str, ...]
+
+
+class Item(NamedTuple):
+  """What `read_latest` found.
+
+  Attributes:
+    step: Of the checkpoint.
+    leaves: Arrays by the keys that lead to them, as text.
+  """
+
+  step: int
+  leaves: dict[tuple[str, ...], jax.Array]
 
 
 class Checkpoints:
@@ -167,6 +182,40 @@ class Checkpoints:
       )
     return None
 
+  def read_latest(self, name: str) -> Item | None:
+    """Returns one item of the newest checkpoint, whatever its structure is.
+
+    For taking over parameters: with `restore_latest` the structure must be
+    known, and where the newest is damaged the one before is used.
+
+    Args:
+      name: Of a pytree that was saved.
+
+    Returns:
+      The item; None if there is no checkpoint.
+
+    Raises:
+      ValueError: If the newest has no item of that name, or one with PRNG keys.
+      CheckpointError: If it cannot be read, or holds other bits than were
+        saved.
+    """
+    step = self._manager.latest_step()
+    if step is None:
+      return None
+    path = self._path / str(step)
+    try:
+      record = self._read_record(step)
+      if name in record["items"]:
+        return Item(step, self._read_leaves(step, name, record["items"][name]))
+    except _StructureError as error:
+      raise ValueError(str(error)) from None
+    except Exception as error:
+      raise CheckpointError(
+          f"the newest checkpoint must be readable, got {_reason(path, error)}"
+      ) from error
+    names = ", ".join(sorted(record["items"]))
+    raise ValueError(f"item must be one of {names} of {path}, got {name!r}.")
+
   def close(self) -> None:
     """Waits for what is being written, and lets go of the folder."""
     with self._writing():
@@ -202,6 +251,25 @@ class Checkpoints:
         raise ValueError(f"the bits of {name} are not those that were saved")
     return state
 
+  def _read_leaves(self, step, name, item) -> dict[tuple[str, ...], jax.Array]:
+    paths = {text: _keys(text) for text in item["leaves"]}
+    like: dict[str, Any] = {}
+    for text, (shape, dtype) in item["leaves"].items():
+      if dtype.startswith("key<"):
+        raise _StructureError(
+            f"item must hold arrays and no PRNG keys, got one in {name}."
+        )
+      node = like
+      for key in paths[text][:-1]:
+        node = node.setdefault(key, {})
+      node[paths[text][-1]] = jax.ShapeDtypeStruct(shape, jnp.dtype(dtype))
+    args = ocp.args.Composite(**{name: ocp.args.StandardRestore([like])})
+    tree = self._manager.restore(step, args=args)[name][0]
+    leaves = {text: _at(tree, path) for text, path in paths.items()}
+    if _sha256(leaves.items()) != item["sha256"]:
+      raise ValueError(f"the bits of {name} are not those that were saved")
+    return {paths[text]: leaf for text, leaf in leaves.items()}
+
   def _set_aside(self, step) -> None:
     if self._read_only:
       return
@@ -219,12 +287,18 @@ def tree_sha256(tree: Any) -> str:
 
   Of arrays that are split over processes, all of them must ask.
   """
+  return _sha256(
+      (jax.tree_util.keystr(path), leaf)
+      for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  )
+
+
+def _sha256(leaves: Iterable[tuple[str, Any]]) -> str:
   digest = hashlib.sha256()
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+  for name, leaf in leaves:
     if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
       leaf = jax.random.key_data(leaf)
     array = np.asarray(sharding.to_host(leaf))
-    name = jax.tree_util.keystr(path)
     digest.update(f"{name} {array.shape} {array.dtype}\n".encode())
     digest.update(np.ascontiguousarray(array).tobytes())
   return digest.hexdigest()
@@ -250,6 +324,20 @@ class _Writing:
           f"checkpoint of step {self._step} must be written whole to"
           f" {self._path}, got {_first_line(error)}"
       ) from error
+
+
+def _keys(text: str) -> tuple[str, ...]:
+  """Returns the keys that `jax.tree_util.keystr` wrote as one text."""
+  keys = tuple("".join(found.groups("")) for found in _KEY.finditer(text))
+  if "".join(found[0] for found in _KEY.finditer(text)) != text or not keys:
+    raise _StructureError(f"item must hold leaves by plain keys, got {text!r}.")
+  return keys
+
+
+def _at(tree, path):
+  for key in path:
+    tree = tree[key]
+  return tree
 
 
 def _leaves(tree) -> dict[str, list[Any]]:
