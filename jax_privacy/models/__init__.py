@@ -14,6 +14,7 @@ gradient of one example never depends on another example.
 26010
 """
 
+from jax_privacy.models.haiku import from_haiku as from_haiku
 from jax_privacy.models.layers import GroupNorm as GroupNorm
 from jax_privacy.models.layers import WSConv as WSConv
 from jax_privacy.models.pure import functional as functional
