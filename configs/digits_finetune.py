@@ -5,7 +5,7 @@ r"""Bundled digits: pre-trained on 0 to 4 without privacy, fine-tuned on 5 to 9.
   python -m experiments.train --config=configs/digits_finetune.py:epsilon=0.5 \
     --workdir=runs/digits_5_to_9
 
-Measured: X
+Measured: not yet.
 
 Arguments: epsilon (default 0.5); stage ("finetune", "scratch" or "pretrain");
 path (of the pre-trained parameters); smoke (a few steps, for tests).
@@ -70,5 +70,5 @@ def _pretrain(config: ml_collections.ConfigDict) -> None:
   config.augment.options = {"pad": 1}
   config.train.expected_batch_size = 64
   config.train.num_epochs = 60.0
-  config.train.optimizer = "adam"
-  config.train.learning_rate = 1e-3
+  config.train.optimizer_options = {"momentum": 0.9}
+  config.train.learning_rate = 0.05

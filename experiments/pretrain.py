@@ -9,31 +9,10 @@ epsilon is refused here, one that does not is refused by `experiments.train`,
 and there is no workdir and no summary.json for `dp-budget` to report on.
 """
 
-import math
-import os
-import pathlib
-from collections.abc import Iterator
-from typing import Any
-
-import jax
-import jax.numpy as jnp
-import ml_collections
-import numpy as np
-import optax
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import (
-    _build,
-    _cli,
-    _evaluation,
-    _fields,
-    _loss,
-    _model,
-    _optimizer,
-)
-from jax_privacy import augmult
-from jax_privacy.models import saved
+from experiments import _build, _cli, _evaluation, _pretrain
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A recipe that states no epsilon and no noise."
@@ -44,131 +23,15 @@ _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write.")
 def main() -> None:
   """Runs the command line."""
   with _cli.exit_on(ValueError, OSError):
-    path = _check_output(_OUTPUT.value)
-    model, params = pretrain(_CONFIG.value)
+    path = _pretrain.check_output(_OUTPUT.value)
+    model, params = _pretrain.pretrain(_CONFIG.value)
     accuracy = _accuracy(_CONFIG.value, model, params)
-    save(path, params)
+    _pretrain.save(path, params)
   print(
       f"test accuracy {accuracy:.2%} (last parameters)\n"
       f"{path}: NO PRIVACY. These parameters have no guarantee whatever for the"
       " data that they were trained on, which must be public."
   )
-
-
-def pretrain(
-    config: ml_collections.ConfigDict,
-) -> tuple[_model.Model, Any]:
-  """Returns a config's model, and its parameters after plain training.
-
-  The same source, model, views, loss and optimiser as in a private run; batches
-  are a shuffled epoch's, each of train.expected_batch_size examples. Of the
-  other fields, those of dp, eval and averaging have no effect.
-
-  Args:
-    config: With neither dp.epsilon nor dp.noise_multiplier.
-
-  Raises:
-    ValueError: If a field breaks its rule.
-
-  Guarantee: none.
-  """
-  _fields.check(config)
-  for name in ("epsilon", "noise_multiplier"):
-    if config.dp[name] is not None:
-      raise ValueError(
-          f"dp.{name} must be None for training without privacy, got"
-          f" {config.dp[name]}."
-      )
-  source = _build.build_source(config, config.data.train_split)
-  run_key = _build.make_run_key(config)
-  model = _model.build_model(config, source, run_key.prng_key("parameters"))
-  batches = _batches(config, source, run_key)
-  loss_fn = _loss.build_loss(config, model)
-  optimizer = _optimizer.build_optimizer(config, _num_steps(config, source))
-  augment_key = run_key.prng_key("augmentation")
-
-  def mean_loss(params, batch, keys):
-    losses = jax.vmap(loss_fn, in_axes=(None, 0, 0, 0))(
-        params, batch["image"], batch["label"], keys
-    )
-    return jnp.mean(losses)
-
-  @jax.jit
-  def update(params, opt_state, step, batch, indices):
-    keys = augmult.example_keys(augment_key, step=step, indices=indices)
-    grads = jax.grad(mean_loss)(params, batch, keys)
-    updates, opt_state = optimizer.update(grads, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state
-
-  params, opt_state = model.params, optimizer.init(model.params)
-  for step, indices in enumerate(batches):
-    params, opt_state = update(
-        params, opt_state, step, source[indices], indices
-    )
-  return model, params
-
-
-def save(path: pathlib.Path, params: Any) -> None:
-  """Writes parameters by their dotted paths: the whole file, or nothing.
-
-  Args:
-    path: The .npz file.
-    params: Nested dicts of arrays.
-  """
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(path.name + ".partial")
-  with open(partial, "wb") as file:  # NumPy adds its suffix to a mere name.
-    np.savez(file, **jax.device_get(saved.flatten(params)))
-  os.replace(partial, path)
-
-
-def _check_output(text: str) -> pathlib.Path:
-  path = pathlib.Path(text)
-  if path.suffix != ".npz" or path.exists():
-    raise ValueError(f"output must be a new .npz file, got {text}.")
-  return path
-
-
-def _batch_size(config, source) -> int:
-  size = config.train.expected_batch_size
-  if not 1 <= size <= len(source) or size != int(size):
-    raise ValueError(
-        "train.expected_batch_size must be an integer from 1 to the number of"
-        f" examples, {len(source)}, got {size}."
-    )
-  return int(size)
-
-
-def _num_steps(config, source) -> int:
-  train = config.train
-  if (train.num_steps is None) == (train.num_epochs is None):
-    raise ValueError(
-        "Exactly one of train.num_steps and train.num_epochs must be given,"
-        f" got {train.num_steps} and {train.num_epochs}."
-    )
-  steps = train.num_steps
-  if steps is None:
-    per_epoch = len(source) / _batch_size(config, source)
-    steps = math.ceil(train.num_epochs * per_epoch)
-  if steps < 1:
-    raise ValueError(f"train.num_steps must be at least 1, got {steps}.")
-  return steps
-
-
-def _batches(config, source, run_key) -> Iterator[np.ndarray]:
-  """Yields each step's indices; an epoch's last few that fill none are left."""
-  size, num_steps = _batch_size(config, source), _num_steps(config, source)
-  rng = np.random.default_rng(run_key.child("batches").words())
-
-  def generate():
-    order = np.zeros(0, np.int64)
-    for _ in range(num_steps):
-      if len(order) < size:
-        order = rng.permutation(len(source))
-      batch, order = order[:size], order[size:]
-      yield batch
-
-  return generate()
 
 
 def _accuracy(config, model, params) -> float:

@@ -67,6 +67,24 @@ def test_report_refuses_a_summary_that_disagrees(
   assert match in message
 
 
+def test_says_that_training_did_not_begin_afresh(tmp_path, capsys):
+  origin = {"path": "a\n# b.npz", "sha256": "5" * 64, "format": "npz"}
+  warning = "training began with parameters from elsewhere (a # b.npz, sha256 5"
+  found = _json(
+      capsys, "report", _write(tmp_path, records.summary(restored_from=origin))
+  )
+  assert any(text.startswith(warning) for text in found["warnings"])
+  afresh = _json(
+      capsys, "report", _write(tmp_path, records.summary(restored_from=None))
+  )
+  assert not any("elsewhere" in text for text in afresh["warnings"])
+  for wrong in (True, [], {"path": 1, "sha256": "5" * 64}, {"path": "a"}):
+    text = _refused(
+        capsys, "report", _write(tmp_path, records.summary(restored_from=wrong))
+    )
+    assert "restored_from" in text
+
+
 @pytest.mark.parametrize("key", sorted(records.summary()))
 def test_report_refuses_a_summary_without_a_key(key, tmp_path, capsys):
   summary = records.summary()

@@ -257,6 +257,30 @@ def test_digits_split_is_fixed_and_covers_the_bundled_set_once():
     assert np.bincount(arrays["label"]).min() >= 35 * len(source) // 360
 
 
+def test_digits_of_some_classes():
+  whole = data.load("digits", split="test").as_arrays()
+  some = data.load("digits", split="test", classes=(7, 3))
+  kept = np.isin(whole["label"], (3, 7))
+  # In the order of the whole set; a class is its place among those asked for.
+  np.testing.assert_array_equal(some.as_arrays()["image"], whole["image"][kept])
+  np.testing.assert_array_equal(
+      some.as_arrays()["label"], np.where(whole["label"][kept] == 7, 0, 1)
+  )
+  assert some.label_names == ("7", "3")
+  # Stated, not counted: a wrong table would be refused here.
+  for digit in range(10):
+    for split in ("train", "test"):
+      data.load("digits", split=split, classes=[digit])
+
+
+@pytest.mark.parametrize(
+    "classes", [(), (3, 3), (10,), (-1,), (True,), ("3",), 3, "3", None]
+)
+def test_digits_refuses_other_classes(classes):
+  with pytest.raises(ValueError, match="classes must be different digits"):
+    data.load("digits", classes=classes)
+
+
 def test_digits_refuses_another_number_or_split():
   with pytest.raises(ValueError, match="must be .* 1437, got 1797"):
     data.load("digits", num_examples=1797)
