@@ -69,7 +69,9 @@ def test_report_refuses_a_summary_that_disagrees(
 
 def test_says_that_training_did_not_begin_afresh(tmp_path, capsys):
   origin = {"path": "a\n# b.npz", "sha256": "5" * 64, "format": "npz"}
-  warning = "training began with parameters from elsewhere (a # b.npz, sha256 5"
+  warning = (  # As text of one line, whatever the file says.
+      "training began with parameters from elsewhere ('a\\n# b.npz', sha256 5"
+  )
   found = _json(
       capsys, "report", _write(tmp_path, records.summary(restored_from=origin))
   )

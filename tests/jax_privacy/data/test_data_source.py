@@ -304,7 +304,7 @@ def test_arrays_by_name():
         ),
         (
             {"name": "digits", "path": "x"},
-            "path is no option of 'digits': must be one of image_shape,",
+            "path is no option of 'digits': must be one of classes,",
         ),
         ({"name": "idx"}, "path must be given for 'idx', got none"),
     ],
