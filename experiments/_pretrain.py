@@ -31,8 +31,8 @@ def pretrain(
   other fields, those of dp, eval and averaging have no effect.
 
   Args:
-    config: With neither dp.epsilon nor dp.noise_multiplier, and nothing to
-      restore.
+    config: With neither dp.epsilon nor dp.noise_multiplier, and all parameters
+      fresh and trained.
 
   Raises:
     ValueError: If a field breaks its rule.
@@ -44,6 +44,7 @@ def pretrain(
       "dp.epsilon": config.dp.epsilon,
       "dp.noise_multiplier": config.dp.noise_multiplier,
       "model.restore.path": config.model.restore.path,
+      "train.train_only": config.train.train_only,
   }
   for name, value in unused.items():
     if value is not None:
@@ -56,7 +57,9 @@ def pretrain(
   model = _model.build_model(config, source, run_key.prng_key("parameters"))
   batches = _batches(config, source, run_key)
   loss_fn = _loss.build_loss(config, model)
-  optimizer = _optimizer.build_optimizer(config, _num_steps(config, source))
+  optimizer = _optimizer.build_optimizer(
+      config, _num_steps(config, source), model.params
+  )
   augment_key = run_key.prng_key("augmentation")
 
   def mean_loss(params, batch, keys):

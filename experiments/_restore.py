@@ -98,27 +98,29 @@ def _from_run(path, which, params, reset) -> dict[str, Any]:
   folder = inner if inner.is_dir() else path
   if not folder.is_dir():
     raise ValueError(f"path must be a run's folder, got {path}.")
-  is_last = which == _averages.LAST
-  item, keys = ("params", ()) if is_last else ("averages", (which, "average"))
   try:
     with checkpoint.Checkpoints(folder, read_only=True) as checkpoints:
-      found = checkpoints.read_latest(item)
+      found = checkpoints.read_latest("params")
+      averages = found and checkpoints.read_latest("averages")
   except checkpoint.CheckpointError as error:
     raise ValueError(
         f"path must hold a readable checkpoint: {error}"
     ) from error
   if found is None:
     raise ValueError(f"path must hold a run's checkpoint, got {path}.")
-  arrays = {
-      ".".join(place[len(keys) :]): leaf
-      for place, leaf in found.leaves.items()
-      if place[: len(keys)] == keys
-  }
-  if not arrays:
-    kept = sorted({place[0] for place in found.leaves})
-    raise ValueError(
-        f"params must be one of {', '.join([_averages.LAST, *kept])} in {path},"
-        f" got {which!r}."
-    )
+  leaves = found.leaves
+  if which != _averages.LAST:  # What was frozen is its own average.
+    leaves = leaves | _average(averages.leaves, which, path)
+  arrays = {".".join(keys): leaf for keys, leaf in leaves.items()}
   wanted = saved.match(params, arrays, reset=reset)
   return {name: arrays[name] for name in wanted}
+
+
+def _average(leaves, which, path):
+  """Returns those of one average, by the parameters' keys."""
+  names = {name for name, *_ in leaves}
+  if which not in names:
+    names = ", ".join([_averages.LAST, *sorted(names)])
+    raise ValueError(f"params must be one of {names} in {path}, got {which!r}.")
+  head = (which, "average")
+  return {keys[2:]: v for keys, v in leaves.items() if keys[:2] == head}

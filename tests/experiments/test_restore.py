@@ -105,6 +105,14 @@ def test_a_run_of_other_classes(tmp_path):
     _restore.restore(_config(path, params="best", reset=_HEAD), _params(3))
 
 
+def test_a_run_that_trained_a_part(tmp_path):
+  theirs, average = _params(1), _params(2)
+  head = {"linear": average["linear"]}
+  path = _run(tmp_path / "run", theirs, head)
+  got, _ = _restore.restore(_config(path), _params(3))
+  assert _equal(got, theirs | head)
+
+
 def test_a_damaged_run_is_not_read(tmp_path):
   path = _run(tmp_path / "run", _params(1), _params(1))
   # The record says what the bits were; the bits say otherwise.
