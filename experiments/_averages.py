@@ -99,11 +99,15 @@ def restore(
     raise ValueError(f"workdir must hold a checkpoint, got {path} without.")
   # How many steps there were changes no structure.
   averagings = build(config, num_steps=1)
+  # On one device, whatever mesh it was saved from.
+  params = jax.tree.map(_on_first_device, params)
   trained, _ = _trainable.build(config, params).split(params)
   like = {
       "params": params,
       "averages": {
-          name: jax.eval_shape(average.init, trained)
+          name: jax.tree.map(
+              _on_first_device, jax.eval_shape(average.init, trained)
+          )
           for name, average in averagings.items()
       },
   }
@@ -112,6 +116,11 @@ def restore(
   if restored is None:
     raise ValueError(f"workdir must hold a checkpoint, got {path} without.")
   return restored.step, by_name(**restored.state)
+
+
+def _on_first_device(x) -> jax.ShapeDtypeStruct:
+  sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 
 def _decays(config) -> dict[str, float]:
