@@ -35,6 +35,13 @@ _RESTORED = (
 )
 _SHA256 = re.compile("[0-9a-f]{64}")
 _ACCURACIES = ("test_accuracy", "test_accuracy_ema")
+# By name of the parameters; the last stands in for an accuracy of None, where
+# an example has many labels.
+_BY_PARAMS = (
+    *("test_accuracies", "test_top5_accuracy"),
+    *("test_micro_auc", "test_macro_auc"),
+)
+_PARAMS_NAME = re.compile(r"[a-z0-9_.+-]{1,60}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,9 +130,11 @@ def state(
           *(audit.warnings if audit else ()),
       ),
   )
+  others = (*_COUNTS, *_POSITIVE, "params_sha256", "seed")
+  facts = _results(checked.summary)
+  facts |= {key: checked.summary[key] for key in others}
   rows = tuple(
-      (key.replace("_", " "), _shown(checked.summary[key]))
-      for key in (*_ACCURACIES, *_COUNTS, *_POSITIVE, "params_sha256", "seed")
+      (key.replace("_", " "), _shown(value)) for key, value in facts.items()
   )
   text = (
       "Read from the run's summary: its epsilon, batch size and speed were "
@@ -141,6 +150,33 @@ def state(
       facts=facts,
       sections=(made.sections[0], *sections, *made.sections[1:]),
   )
+
+
+def _results(summary: Mapping[str, Any]) -> dict[str, float]:
+  """Returns what the run reached on its test split, checked.
+
+  Raises:
+    ValueError: If a number is outside [0, 1], or none stands for the accuracy
+      of a run that has none.
+  """
+  results = {key: summary[key] for key in _ACCURACIES}
+  has_auc = "test_macro_auc" in summary
+  for key in _BY_PARAMS:
+    by_params = summary.get(key)
+    if key not in summary or (by_params is None and has_auc):
+      continue
+    if not isinstance(by_params, Mapping) or not by_params:
+      _validate.fail(key, "numbers by name of the parameters", by_params)
+    for name, value in by_params.items():
+      if not _PARAMS_NAME.fullmatch(name):
+        _validate.fail(key, "by names of parameters", _records.short(name))
+      results[f"{key} {name}"] = value
+  for key, value in results.items():
+    # An area that the examples do not define is None, and so is an accuracy
+    # where an example has many labels.
+    if value is not None or not has_auc:
+      _validate.real(key, value, low=0, high=1, low_ok=True, high_ok=True)
+  return {key: value for key, value in results.items() if value is not None}
 
 
 def _batches(mechanism: Mechanism) -> str | None:
@@ -180,8 +216,7 @@ def _check_values(summary: Mapping[str, Any]) -> None:
     _validate.real(key, summary[key], low=0)
   for key in _COUNTS:
     _validate.integer(key, summary[key])
-  for key in _ACCURACIES:
-    _validate.real(key, summary[key], low=0, high=1, low_ok=True, high_ok=True)
+  _results(summary)
   _validate.integer("num_examples", summary["num_examples"])
   _validate.real("expected_batch_size", summary["expected_batch_size"], low=0)
   digest = summary["params_sha256"]

@@ -112,10 +112,13 @@ def base() -> ml_collections.ConfigDict:
       parameters are "ema", with the first of ema_decays, "ema_DECAY" with each
       other, and "polyak", from this fraction of the run on (None for none).
     eval: Images at a time; how many of the split, evenly spaced (None for all);
-      and which parameters the result is told of, chosen beforehand: "last" or
-      an average.
+      which parameters the result is told of, chosen beforehand: "last" or
+      an average; and, where an example has many labels, those that are reported
+      (all if empty).
     physical_batch_size: A batch is computed in pieces of so many examples: less
       memory, the same numbers, noise once. None for whole batches.
+    train_metrics: Writes into metrics.jsonl, marked private, what De et al.
+      read while they train: see `experiments._train_metrics`. On one device.
     log_every, save_every: In steps; None for about 20 lines and 10 saves a run.
     mesh: Over how many devices batches are split: data x fsdp of them, along
       fsdp of which parameters are split too (docs/meshes.md). With
@@ -190,8 +193,10 @@ def base() -> ml_collections.ConfigDict:
               "batch_size": 500,
               "num_examples": config_dict.placeholder(int),
               "params": "ema",
+              "labels": (),
           },
           "physical_batch_size": config_dict.placeholder(int),
+          "train_metrics": False,
           "log_every": config_dict.placeholder(int),
           "save_every": config_dict.placeholder(int),
           "mesh": {"data": 1, "fsdp": 1},

@@ -20,6 +20,7 @@ import accounting
 from experiments import (
     _averages,
     _devices,
+    _evaluation,
     _features,
     _fields,
     _loss,
@@ -28,6 +29,7 @@ from experiments import (
     _optimizer,
     _placement,
     _restore,
+    _train_metrics,
     _trainable,
 )
 from jax_privacy import averaging, data, dp_sgd, root_key
@@ -101,6 +103,14 @@ def build(
     ValueError: If a field breaks its rule; the text names it.
   """
   _fields.check(config)
+  if _evaluation.share_examples(
+      config.data.test_split, config.data.train_split
+  ):
+    raise ValueError(
+        "data.test_split must share no example with data.train_split,"
+        f" {config.data.train_split!r} (what it gives is released), got"
+        f" {config.data.test_split!r}."
+    )
   with _fields.named("data.train_split"):
     train_source = build_source(
         config, config.data.train_split, num_examples=config.data.num_examples
@@ -109,6 +119,8 @@ def build(
     test_source = build_source(
         config, config.data.test_split, for_evaluation=True
     )
+  with _fields.named("eval.labels"):
+    _evaluation.reported(test_source, config.eval.labels)
   if train_source.label_names != test_source.label_names:
     raise ValueError(
         "data.test_split must have the training split's labels, got"
@@ -218,6 +230,8 @@ def build_private(
   def split_loss_fn(trained, image, label, key, frozen=None):
     return loss_fn(_trainable.merge(trained, frozen), image, label, key)
 
+  if config.train_metrics:
+    optimizer = _train_metrics.showing(optimizer)
   return dp_sgd.make_private(
       split_loss_fn,
       optimizer,
@@ -231,6 +245,7 @@ def build_private(
       batch_argnums=(1, 2, 3),
       keep_batch_dim=False,
       return_values=True,
+      return_grad_norms=config.train_metrics,
   )
 
 

@@ -1,73 +1,179 @@
-"""Accuracy of saved parameters on a split, overall and per class."""
+"""Runs a model over a split, once, and keeps what its metrics need.
 
+Invariant: every example that is looked at counts once, by its own label, and
+nothing is kept of it but that label and its rank among the classes, or with
+many labels their scores: memory does not grow with images or with classes.
+"""
+
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from experiments import _model
+from experiments import _auc, _disparity, _model
 from jax_privacy import batch_selection, data
 
+# Of fewer classes the first five say little.
+_LEAST_CLASSES_FOR_TOP5 = 10
 
-class Accuracy(NamedTuple):
-  """Fractions of examples classified right.
+
+class Outcomes(NamedTuple):
+  """What a model made of examples that are of one class each.
 
   Attributes:
-    num_examples: How many were looked at.
-    overall: Over all examples.
-    per_class: By label name; NaN for a class without examples.
+    labels: int32 [num_examples].
+    ranks: How many classes came before the right one, int32 [num_examples].
   """
 
-  num_examples: int
-  overall: float
-  per_class: dict[str, float]
+  labels: np.ndarray
+  ranks: np.ndarray
 
 
-def evaluate(
+class Scores(NamedTuple):
+  """What a model made of examples that have any number of labels.
+
+  Attributes:
+    labels: int8 [num_examples, num_labels]: 1, 0, or -1 for not counted.
+    scores: Logits, float32 [num_examples, num_labels].
+  """
+
+  labels: np.ndarray
+  scores: np.ndarray
+
+
+def share_examples(split: str, other: str) -> bool:
+  """Returns whether two splits of a data set have examples in common.
+
+  Args:
+    split: A name, such as "test", or several joined by "+" as in "train+valid",
+      which is also written "train_valid".
+    other: Likewise.
+  """
+  parts, others = (
+      set(name.replace("train_valid", "train+valid").split("+"))
+      for name in (split, other)
+  )
+  return bool(parts & others)
+
+
+def chosen_rows(source: data.Source, num_examples: int | None) -> np.ndarray:
+  """Returns which examples to look at: evenly spaced, as many as asked for.
+
+  Files are often sorted by class, so the first ones would not do.
+
+  Args:
+    source: Examples.
+    num_examples: How many; None for all.
+  """
+  num_examples = min(num_examples or len(source), len(source))
+  return np.arange(num_examples) * len(source) // num_examples
+
+
+def collect(
     model: _model.Model,
     params: Any,
     source: data.Source,
+    rows: np.ndarray,
     *,
     batch_size: int,
-    num_examples: int | None = None,
-) -> Accuracy:
-  """Classifies the examples of a source.
+) -> Outcomes | Scores:
+  """Runs the model over examples of a source.
 
   Args:
     model: See `_model.Model`.
     params: Parameters to use.
     source: Examples.
+    rows: Which of them, at least one.
     batch_size: Examples at a time; the last batch is padded.
-    num_examples: How many to look at, evenly spaced, since files are often
-      sorted by class; None for all.
-
-  Returns:
-    The accuracy.
   """
 
   @jax.jit
   def predict(params, images):
-    logits = model.apply_fn(params, model.standardise_fn(images))
-    return jnp.argmax(logits, axis=-1)
+    return model.apply_fn(params, model.standardise_fn(images))
 
-  num_examples = min(num_examples or len(source), len(source))
-  batch_size = min(batch_size, num_examples)
-  num_right = np.zeros(source.num_classes)
-  num_seen = np.zeros(source.num_classes)
-  chosen = np.arange(num_examples) * len(source) // num_examples
-  chosen = batch_selection.pad_to_multiple_of(chosen, batch_size)
-  for indices in chosen.reshape(-1, batch_size):
+  batch_size = min(batch_size, len(rows))
+  padded = batch_selection.pad_to_multiple_of(rows, batch_size)
+  pieces = []
+  for indices in padded.reshape(-1, batch_size):
     batch = source[indices]
+    logits = np.asarray(predict(params, batch["image"]), np.float32)
     is_real = indices >= 0
-    labels = batch["label"][is_real]
-    right = np.asarray(predict(params, batch["image"]))[is_real] == labels
-    np.add.at(num_right, labels, right)
-    np.add.at(num_seen, labels, 1)
-  with np.errstate(invalid="ignore"):
-    per_class = num_right / num_seen
-  return Accuracy(
-      num_examples=num_examples,
-      overall=float(num_right.sum() / num_seen.sum()),
-      per_class=dict(zip(source.label_names, per_class.tolist(), strict=True)),
-  )
+    pieces.append(outcomes(source, batch["label"][is_real], logits[is_real]))
+  return type(pieces[0])(*map(np.concatenate, zip(*pieces, strict=True)))
+
+
+def outcomes(
+    source: data.Source, labels: np.ndarray, logits: np.ndarray
+) -> Outcomes | Scores:
+  """Returns what is kept of a model's logits.
+
+  Args:
+    source: What the examples are of.
+    labels: Their labels, as the source gives them.
+    logits: [num_examples, num_classes].
+  """
+  if source.is_multi_label:
+    return Scores(labels.astype(np.int8), logits.astype(np.float32))
+  return Outcomes(labels, _disparity.ranks(labels, logits))
+
+
+def overall(
+    found: Outcomes | Scores,
+    source: data.Source,
+    *,
+    labels: Sequence[str] = (),
+) -> dict[str, _disparity.Estimate]:
+  """Returns the numbers of a whole split, by name.
+
+  Args:
+    found: What a model made of it.
+    source: The split.
+    labels: With many labels, those to report; all if empty.
+
+  Returns:
+    "accuracy", and "top5_accuracy" where there are ten classes or more; or
+    "macro_auc" and "micro_auc".
+
+  Raises:
+    ValueError: If a label is not the source's, or there is one class each.
+  """
+  columns = reported(source, labels)
+  if isinstance(found, Outcomes):
+    numbers = {"accuracy": _disparity.accuracy(found.ranks)}
+    if source.num_classes >= _LEAST_CLASSES_FOR_TOP5:
+      numbers["top5_accuracy"] = _disparity.accuracy(found.ranks, top=5)
+    return numbers
+  of_label = [_auc.auc(found.labels[:, i], found.scores[:, i]) for i in columns]
+  return {
+      "macro_auc": _auc.macro(of_label),
+      "micro_auc": _auc.micro(
+          found.labels[:, columns], found.scores[:, columns]
+      ),
+  }
+
+
+def reported(source: data.Source, labels: Sequence[str]) -> list[int]:
+  """Returns the numbers of the labels to report.
+
+  Args:
+    source: What the labels are of.
+    labels: Their names; all if empty.
+
+  Raises:
+    ValueError: If one is not the source's or is there twice, or the source's
+      examples have one class each.
+  """
+  if labels and not source.is_multi_label:
+    raise ValueError(
+        "labels must be empty where an example has one class, got"
+        f" {','.join(labels)}."
+    )
+  if unknown := [name for name in labels if name not in source.label_names]:
+    raise ValueError(
+        f"labels must be among {', '.join(source.label_names)}, got"
+        f" {unknown[0]!r}."
+    )
+  if len(set(labels)) != len(labels):
+    raise ValueError(f"labels must be different, got {','.join(labels)}.")
+  return [source.label_names.index(x) for x in labels or source.label_names]

@@ -72,6 +72,12 @@ def check(config: ml_collections.ConfigDict) -> None:
       raise ValueError(
           f"data.{name} must be in [0, {_MAX_AHEAD}], got {config.data[name]}."
       )
+  num_devices = config.mesh.data * config.mesh.fsdp
+  if config.train_metrics and num_devices > 1:
+    raise ValueError(
+        "train_metrics must be False where mesh.data x mesh.fsdp is above 1"
+        f" (norms are read on one device), got True with {num_devices}."
+    )
 
 
 def check_kinds(config: ml_collections.ConfigDict) -> None:

@@ -1,13 +1,15 @@
 """Shows and records how a run gets on.
 
 A bar on a terminal, plain lines elsewhere, and lines of metrics.jsonl. The
-only private number among them, the loss, is marked as such in all three; the
-rate is told from the expected batch size, not from realised ones.
+private numbers among them are marked as such: the loss, in all three, and those
+of `_train_metrics.py`, which metrics.jsonl alone has. The rate is told from the
+expected batch size, not from realised ones.
 """
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
-import jax
 import rich.console
 import rich.progress
 
@@ -40,7 +42,7 @@ class RunLog:
     self._initial_step = initial_step
     # Steps that were begun and lost have been paid for all the same.
     self._steps_begun = workdir.read_steps_begun()
-    self._told = _told(experiment)
+    self._told = told_steps(experiment)
     self._epsilons = _epsilons(
         mechanism, dp, {max(step, self._steps_begun) for step in self._told}
     )
@@ -71,17 +73,18 @@ class RunLog:
     """Returns seconds of training so far, those before a resume included."""
     return self._seconds_before + time.monotonic() - self._start
 
-  def record(self, step: int, loss: jax.Array) -> None:
+  def record(self, step: int, private: Mapping[str, Any]) -> None:
     """Moves the bar; at every log_every-th step, and the last, tells more.
 
     Args:
       step: Steps done, this one included.
-      loss: The batch's private mean loss, read from the device when told.
+      private: What `_loop.train` tells of it; the loss is read from the device
+        when told.
     """
     self._bar.update(self._task, completed=step)
     if step not in self._told:
       return
-    loss = float(loss)
+    loss = float(private["loss"])
     seconds = time.monotonic() - self._start
     rate = self._batch_size * (step - self._initial_step) / seconds
     epsilon = self._epsilons[max(step, self._steps_begun)]
@@ -91,7 +94,7 @@ class RunLog:
             "epsilon": epsilon,
             "examples_per_second": rate,
             "train_seconds": self._seconds_before + seconds,
-            _workdir.PRIVATE: {"loss": loss},
+            _workdir.PRIVATE: {**private, "loss": loss},
         }
     )
     if self._console.is_terminal:
@@ -110,7 +113,8 @@ def steps_between_lines(experiment: _build.Experiment) -> int:
   return experiment.config.log_every or max(1, num_steps // _LINES_A_RUN)
 
 
-def _told(experiment) -> set[int]:
+def told_steps(experiment: _build.Experiment) -> set[int]:
+  """Returns after how many steps there is a line of the log."""
   num_steps = experiment.mechanism.num_steps
   every = steps_between_lines(experiment)
   return {*range(every, num_steps + 1, every), num_steps}

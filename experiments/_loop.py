@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from experiments import _build, _input, _trainable
+from experiments import _build, _input, _log, _train_metrics, _trainable
 from jax_privacy import augmult, averaging, precision, sharding
 
 
@@ -59,27 +59,34 @@ def init_state(experiment: _build.Experiment) -> TrainState:
 
 def train(
     experiment: _build.Experiment, state: TrainState
-) -> Iterator[tuple[TrainState, jax.Array]]:
-  """Yields (state, loss) after each update that is left to do.
+) -> Iterator[tuple[TrainState, dict[str, Any]]]:
+  """Yields (state, told) after each update that is left to do.
 
   The state's buffers are donated to the next update: it must not be used
-  afterwards. The loss is the batch's mean before clipping, a device scalar:
-  PRIVATE, not covered by the guarantee, and not for release.
+  afterwards. What is told is PRIVATE, not covered by the guarantee, and not for
+  release: "loss", the batch's mean before clipping, a device scalar; and with
+  config.train_metrics, at the steps of the log, what `_train_metrics.py` has.
   """
   zeros, add, update = _compile(experiment, state)
   step, canaries = int(state.step), experiment.canaries
+  logged = _log.told_steps(experiment)
   batches = _input.physical_batches(experiment, first_step=step)
   with contextlib.closing(batches):
-    total = zeros()
+    total, norms = zeros(), []
     for batch, indices, is_last in batches:
       if len(indices):
-        total = add(total, state.params, state.step, batch, indices)
+        total, of_rows = add(total, state.params, state.step, batch, indices)
+        norms.append((of_rows, indices))
       if is_last:
         selected = None if canaries is None else canaries.selected(step)
-        state, loss = update(state, total, selected)
+        state, loss, gradients = update(state, total, selected)
         step += 1
-        yield state, loss
-        total = zeros()
+        told = {"loss": loss}
+        if gradients is not None and step in logged:
+          told |= _train_metrics.of_step(experiment, norms, gradients)
+        del gradients  # As large as the parameters, and not needed any more.
+        yield state, told
+        total, norms = zeros(), []
 
 
 class _Total(NamedTuple):
@@ -108,12 +115,14 @@ def _compile(experiment: _build.Experiment, state: TrainState):
   """Returns the compiled parts of a step.
 
   `zeros()` is the sum over nothing; `add(total, params, step, batch, indices)`
-  adds a physical batch; `update(state, total, selected)` adds the noise, once,
-  and moves the parameters. In an audit, the selected canaries join the sum
-  behind the clipping, as one example's share each, and the scores may know the
-  sum without them.
+  adds a physical batch, and gives its norms where they are asked for;
+  `update(state, total, selected)` adds the noise, once, and moves the
+  parameters; it gives the loss, and the gradients where they are asked for. In
+  an audit, the selected canaries join the sum behind the clipping, as one
+  example's share each, and the scores may know the sum without them.
   """
   private, partition = experiment.private, experiment.partition
+  is_shown = experiment.config.train_metrics
 
   def add(total, params, step, batch, indices):
     is_padding = indices < 0
@@ -130,13 +139,16 @@ def _compile(experiment: _build.Experiment, state: TrainState):
     )
     losses = jnp.sum(jnp.where(is_padding, 0.0, aux.values))
     num_real = jnp.sum(~is_padding).astype(losses.dtype)
-    return jax.tree.map(jnp.add, total, _Total(grads, losses, num_real))
+    total = jax.tree.map(jnp.add, total, _Total(grads, losses, num_real))
+    return total, aux.grad_norms
 
   def update(state, total, selected):
     grads, known = total.grads, {}
     if selected is not None:
       grads = experiment.canaries.insert(grads, selected)
       known = {"baseline": total.grads}
+    if is_shown:
+      known["seen"] = []
     trained, frozen = partition.split(state.params)
     updates, opt_state = private.optimizer.update(
         grads, state.opt_state, trained, **known
@@ -151,7 +163,10 @@ def _compile(experiment: _build.Experiment, state: TrainState):
             for name, average in experiment.averagings.items()
         },
     )
-    return state, total.losses / jnp.maximum(total.num_real, 1.0)
+    gradients = None
+    if is_shown:
+      gradients = _train_metrics.Gradients(grads, *known["seen"])
+    return state, total.losses / jnp.maximum(total.num_real, 1.0), gradients
 
   shapes = jax.eval_shape(lambda: partition.split(state.params)[0])
   zeros = functools.partial(_Total.zeros, shapes, on_grid=_on_grid(experiment))
@@ -166,8 +181,10 @@ def _compile(experiment: _build.Experiment, state: TrainState):
   state_split = sharding.shardings(mesh, state)
   return (
       jax.jit(zeros, out_shardings=total_split),
-      jax.jit(add, donate_argnums=0, out_shardings=total_split),
+      jax.jit(add, donate_argnums=0, out_shardings=(total_split, None)),
       jax.jit(
-          update, donate_argnums=0, out_shardings=(state_split, everywhere)
+          update,
+          donate_argnums=0,
+          out_shardings=(state_split, everywhere, None),
       ),
   )

@@ -46,17 +46,9 @@ def summarise(
   num_steps = int(state.step)
   # Whole, on one device: a mesh is for training.
   params = _averages.by_name(*sharding.to_host((state.params, state.averages)))
-  accuracies = {
-      name: _evaluation.evaluate(
-          experiment.test_model,
-          params[name],
-          experiment.test_source,
-          batch_size=config.eval.batch_size,
-          num_examples=config.eval.num_examples,
-      )
-      for name in params
-  }
-  last = accuracies[_averages.LAST]
+  rows = _evaluation.chosen_rows(
+      experiment.test_source, config.eval.num_examples
+  )
   return {
       "status": "finished",
       "name": config.name,
@@ -67,10 +59,8 @@ def summarise(
       "num_trained_parameters": models.num_parameters(
           experiment.partition.split(params[_averages.LAST])[0]
       ),
-      "test_examples": last.num_examples,
-      "test_accuracy": last.overall,
-      "test_accuracy_ema": accuracies[_averages.EMA].overall,
-      "test_accuracies": {k: v.overall for k, v in accuracies.items()},
+      "test_examples": len(rows),
+      **_test_numbers(experiment, params, rows),
       "eval_params": config.eval.params,
       "train_seconds": train_seconds,
       "examples_per_second": batch_size * num_steps / train_seconds,
@@ -81,6 +71,35 @@ def summarise(
       "restored_from": experiment.restored_from,
       "seed": config.seed,
       "versions": versions(),
+  }
+
+
+def _test_numbers(experiment, params, rows) -> dict[str, Any]:
+  """Returns what the parameters of each name reach on the test split.
+
+  By name of the parameters; of examples with many labels there is no accuracy,
+  and an area that the examples do not define is None.
+  """
+  config, source = experiment.config, experiment.test_source
+  found = {}
+  for name, of_name in params.items():
+    outcomes = _evaluation.collect(
+        experiment.test_model,
+        of_name,
+        source,
+        rows,
+        batch_size=config.eval.batch_size,
+    )
+    numbers = _evaluation.overall(outcomes, source, labels=config.eval.labels)
+    for metric, estimate in numbers.items():
+      value = None if estimate.why_undefined else estimate.value
+      found.setdefault(metric, {})[name] = value
+  accuracies = found.pop("accuracy", None)
+  return {
+      "test_accuracy": accuracies and accuracies[_averages.LAST],
+      "test_accuracy_ema": accuracies and accuracies[_averages.EMA],
+      "test_accuracies": accuracies,
+      **{f"test_{metric}": values for metric, values in found.items()},
   }
 
 
@@ -123,12 +142,15 @@ def show(summary: Mapping[str, Any]) -> None:
 
 
 def _text(summary: Mapping[str, Any]) -> str:
-  accuracies, chosen = summary["test_accuracies"], summary["eval_params"]
+  metric, found = "accuracy", summary["test_accuracies"]
+  if found is None:
+    metric, found = "macro AUC", summary["test_macro_auc"]
+  chosen = summary["eval_params"]
   # JSON has put the names in order of the alphabet.
-  names = sorted(accuracies, key=lambda name: name != _averages.LAST)
-  each = ", ".join(f"{name} {accuracies[name]:.2%}" for name in names)
+  names = sorted(found, key=lambda name: name != _averages.LAST)
+  each = ", ".join(f"{name} {_share(found[name])}" for name in names)
   text = (
-      f"test accuracy {accuracies[chosen]:.2%} ({chosen} parameters; {each})\n"
+      f"test {metric} {_share(found[chosen])} ({chosen} parameters; {each})\n"
       f"({rounded_up(summary['epsilon'])}, {summary['delta']:g})-DP for"
       f" {summary['neighboring_relation'].replace('_', ' ')} example, by"
       f" {summary['accountant'].upper()}: {summary['num_steps']} steps, noise"
@@ -157,6 +179,10 @@ def _text(summary: Mapping[str, Any]) -> str:
         " release of a private model needs --config.seed=None."
     )
   return text
+
+
+def _share(value: float | None) -> str:
+  return "undefined" if value is None else f"{value:.2%}"
 
 
 def rounded_up(epsilon: float) -> str:

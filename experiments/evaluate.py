@@ -1,7 +1,13 @@
-"""Evaluates what a run saved, overall and per class.
+"""Evaluates what a run saved: overall, per class or label, and per group.
 
   python -m experiments.evaluate --workdir=runs/digits [--split=test]
-    [--params=last|ema|ema_0.9999|polyak|...]
+    [--params=all|last|ema|ema_0.9999|polyak|...] [--labels=NAME,...]
+    [--twin=OTHER_WORKDIR|FILE.npz] [--json=FILE]
+
+Overall numbers are of all parameters that the run kept; the rest of those that
+the config chose beforehand (eval.params), of the named ones, or of all of them.
+A twin is evaluated on the same examples, and shown beside it with differences;
+see `_twin.py`.
 
 Needs the split's data and the run's folder; not the training data, unless that
 is the split asked for.
@@ -9,19 +15,9 @@ is the split asked for.
 
 import pathlib
 
-import jax
-import ml_collections
 from absl import flags
 
-from experiments import (
-    _averages,
-    _build,
-    _cli,
-    _evaluation,
-    _fields,
-    _model,
-    _workdir,
-)
+from experiments import _cli, _evaluate_run, _saved
 from jax_privacy import checkpoint, data
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
@@ -31,57 +27,37 @@ _SPLIT = flags.DEFINE_string(
 _PARAMS = flags.DEFINE_string(
     "params",
     None,
-    "What parameters, by name: last, or an average that the run kept; by"
-    " default the config's eval.params.",
+    "What parameters, by name: last, or an average that the run kept; or all."
+    " By default the config's eval.params, and the others in short.",
 )
+_LABELS = flags.DEFINE_list(
+    "labels",
+    None,
+    "Where an example has many labels, those to report; by default the"
+    " config's eval.labels.",
+)
+_TWIN = flags.DEFINE_string(
+    "twin",
+    None,
+    "Another model, evaluated beside it: a run's folder, or logits and labels"
+    " in a .npz file.",
+)
+_JSON = flags.DEFINE_string("json", None, "File to write all numbers to.")
 
 
 def main() -> None:
   """Runs the command line."""
-  with _cli.exit_on(ValueError, OSError, checkpoint.CheckpointError):
-    workdir = _workdir.Workdir(pathlib.Path(_WORKDIR.value))
-    stored = workdir.read_config()
-    if stored is None:
-      raise ValueError(f"workdir must hold a run, got {workdir.path}.")
-    if "audit" in stored:
-      raise ValueError(
-          f"workdir must hold a run without canaries, got {workdir.path}, an"
-          " audit's."
-      )
-    config = _fields.from_json(stored)
-    split = _SPLIT.value or config.data.test_split
-    source = _build.build_source(config, split, for_evaluation=True)
-    model = _model.build_for_evaluation(config, source, jax.random.key(0))
-    which = _which(config)
-    step, params = _averages.restore(workdir.checkpoints, config, model.params)
-  with _cli.exit_on(data.ImageError, OSError):
-    accuracy = _evaluation.evaluate(
-        model,
-        params[which],
-        source,
-        batch_size=config.eval.batch_size,
-        num_examples=config.eval.num_examples,
+  with _cli.exit_on(
+      ValueError, OSError, data.ImageError, checkpoint.CheckpointError
+  ):
+    run = _saved.load(pathlib.Path(_WORKDIR.value), split=_SPLIT.value)
+    _evaluate_run.evaluate(
+        run,
+        which=_PARAMS.value,
+        labels=_LABELS.value or run.config.eval.labels,
+        twin=_TWIN.value,
+        json_file=_JSON.value,
     )
-  if split == config.data.train_split:
-    print("These are training examples: the numbers are PRIVATE.")
-  print(
-      f"{which} parameters of step {step}, on {accuracy.num_examples} examples"
-      f" of {split}"
-  )
-  print(f"accuracy {accuracy.overall:.2%}")
-  for name, value in accuracy.per_class.items():
-    print(f"  {name}: {value:.2%}")
-
-
-def _which(config: ml_collections.ConfigDict) -> str:
-  """Returns the name of the parameters to evaluate."""
-  names = _averages.names(config)
-  which = config.eval.params if _PARAMS.value is None else _PARAMS.value
-  if which not in names:
-    raise ValueError(
-        f"params must be one of {', '.join(names)}, got {which!r}."
-    )
-  return which
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import jax
 from absl import flags
 from ml_collections import config_flags
 
@@ -133,9 +132,9 @@ def fit(
     _features.compute(experiment.train_source)
     facts, is_due = _resume.facts(experiment), _save_times(experiment)
     with _log.RunLog(experiment, workdir, initial_step=step) as log:
-      for new_state, loss in _steps(experiment, state, workdir):
+      for new_state, private in _steps(experiment, state, workdir):
         state, step = new_state, step + 1
-        log.record(step, loss)
+        log.record(step, private)
         # Agreed on: processes that do not save or stop together wait forever.
         stopping = _devices.any_process(stop is not None and stop.requested)
         due = _devices.any_process(is_due(step))
@@ -154,7 +153,7 @@ def _steps(
     experiment: _build.Experiment,
     state: _loop.TrainState,
     workdir: _workdir.Workdir,
-) -> Iterator[tuple[_loop.TrainState, jax.Array]]:
+) -> Iterator[tuple[_loop.TrainState, dict[str, Any]]]:
   """Yields from the loop; steps are written down before they are taken.
 
   In blocks, so that it costs one small file a line of the log: after a kill,

@@ -47,6 +47,13 @@ def test_report_verifies_a_finished_run(tmp_path, capsys):
         ({"delta": None}, "delta must be a number"),
         ({"train_seconds": 0}, "train_seconds must be"),
         ({"test_accuracy": 1.5}, "test_accuracy must be"),
+        ({"test_accuracy": None}, "test_accuracy must be"),
+        ({"test_top5_accuracy": {"ema": 1.5}}, "test_top5_accuracy ema must"),
+        ({"test_top5_accuracy": {"ema": None}}, "test_top5_accuracy ema must"),
+        ({"test_top5_accuracy": {}}, "test_top5_accuracy must be numbers"),
+        ({"test_macro_auc": 0.5}, "test_macro_auc must be numbers by name"),
+        ({"test_macro_auc": {"a b": 0.5}}, "test_macro_auc must be by names"),
+        ({"test_macro_auc": {"ema": True}}, "test_macro_auc ema must be"),
         ({"params_sha256": "x"}, "params_sha256 must be 64"),
         ({"seed": "0"}, "seed must be an integer"),
         ({"seed": True}, "seed must be an integer"),
@@ -87,11 +94,26 @@ def test_says_that_training_did_not_begin_afresh(tmp_path, capsys):
     assert "restored_from" in text
 
 
+def test_report_of_a_run_with_many_labels(tmp_path, capsys):
+  areas = {"last": 0.75, "ema": 0.8125, "polyak": None}
+  summary = records.summary(
+      test_accuracy=None, test_accuracy_ema=None, test_accuracies=None,
+      test_macro_auc=areas, test_micro_auc=areas,
+  )  # fmt: skip
+  path = _write(tmp_path, summary)
+  assert _json(capsys, "report", path)["summary"]["test_macro_auc"] == areas
+  assert budget.main(["report", path]) == 0
+  told = " ".join(capsys.readouterr().out.split())
+  assert "test macro auc ema" in told and "0.8125" in told
+  assert "polyak" not in told and "test accuracy" not in told
+
+
 @pytest.mark.parametrize("key", sorted(records.summary()))
 def test_report_refuses_a_summary_without_a_key(key, tmp_path, capsys):
   summary = records.summary()
   del summary[key]
   optional = ("status", "sampling", "max_batch_size", "epsilon_target")
+  optional += ("test_accuracies",)
   if key in (*optional, "neighboring_relation"):
     expected = 2 if key == "neighboring_relation" else 0
     code = budget.main(["report", _write(tmp_path, summary)])

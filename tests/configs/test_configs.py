@@ -39,7 +39,10 @@ def test_runs_in_small(name, tmp_path):
   assert written == summary
   assert summary["num_steps"] == 3
   assert 0 < summary["epsilon"] <= summary["epsilon_target"]
-  assert 0 <= summary["test_accuracy"] <= 1
+  reached = summary["test_accuracy"]
+  if reached is None:  # Of examples with many labels.
+    reached = summary["test_macro_auc"]["last"]
+  assert 0 <= reached <= 1
   stored = json.loads((tmp_path / "run" / "config.json").read_text())
   assert stored["name"] == name
 

@@ -35,7 +35,7 @@ _OUTSIDE = {
     "data.source": ["", "mnist"],
     "data.options": [{"colour": 1}, {"split": "train"}, {"image_shape": "abc"}],
     "data.train_split": ["", "../train"],
-    "data.test_split": ["", "train/"],
+    "data.test_split": ["", "train/", "train"],
     "data.test_options": [
         *[{"colour": 1}, {"split": "train"}, {"image_shape": "abc"}],
         *[{"crop_size": "abc"}, {"crop_size": (9, 8)}],
@@ -84,6 +84,7 @@ _OUTSIDE = {
     "train.polyak_start": [-0.1, 1.0],
     "eval.batch_size": [0, -1],
     "eval.num_examples": [0, -1],
+    "eval.labels": [("0",)],
     "eval.params": ["", "best", "polyak", "ema_0.5"],
     "mesh.data": [0, -1, 10**6],
     "mesh.fsdp": [0, -1, 10**6],

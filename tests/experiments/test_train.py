@@ -232,8 +232,8 @@ def test_an_empty_batch_is_a_step_like_any_other():
     experiment = _build.build(config)
     state = _loop.init_state(experiment)
     before = np.asarray(state.params["linear"]["kernel"])
-    state, loss = next(_loop.train(experiment, state))
-    assert loss == 0 and int(state.step) == 1
+    state, told = next(_loop.train(experiment, state))
+    assert told["loss"] == 0 and int(state.step) == 1
     # Noise of 1.0 x 1.0 / 0.001, learning rate 1: about a thousand.
     moved = np.asarray(state.params["linear"]["kernel"]) - before
     assert gaussian.has_stddev(moved, 1000.0)
