@@ -15,12 +15,12 @@ import argparse
 import dataclasses
 import math
 
-from accounting import _validate, _warnings
+from accounting import _schedule, _validate, _warnings
 from accounting.mechanism import SAMPLINGS, Mechanism, steps_for_epochs
 from accounting.statement import BATCHES
 
 # Stands in for a number that a command looks for and so does not read.
-_UNKNOWN = {"noise_multiplier": 1.0, "num_steps": 1, "sampling_prob": 1.0}
+_UNKNOWN = {"noise_multiplier": 1.0, "sampling_prob": 1.0}
 # What each command finds out, and so cannot be told.
 _SOUGHT = {
     "noise": "noise_multiplier",
@@ -81,6 +81,11 @@ def add(parser: argparse.ArgumentParser, *, command: str) -> None:
     run.add_argument("--num-steps", type=int, metavar="T", help="updates")
   if sought is None or sought == "noise_multiplier":
     run.add_argument("--epochs", type=float, metavar="E")
+  run.add_argument(
+      "--batch-size-schedule",
+      metavar="STEP:FACTOR,...",
+      help="from which steps on batches are how many times as large",
+  )
   _add_accounting(parser.add_argument_group("the accounting"), command)
 
 
@@ -129,7 +134,9 @@ def read(arguments: argparse.Namespace) -> Plan:
   prob = _UNKNOWN["sampling_prob"]
   if sought != "sampling_prob":
     prob = _sampling_prob(arguments)
-  steps, notes = _UNKNOWN["num_steps"], []
+  schedule = _pairs(arguments.batch_size_schedule)
+  # A run's last phase begins before its end.
+  steps, notes = max((t + 1 for t, _ in schedule), default=1), []
   if sought != "num_steps":
     steps, notes = _num_steps(arguments, prob)
   mechanism = Mechanism(
@@ -142,8 +149,19 @@ def read(arguments: argparse.Namespace) -> Plan:
       sampling=arguments.sampling,
       max_batch_size=arguments.max_batch_size,
       neighboring_relation=arguments.neighboring,
+      batch_size_schedule=schedule,
   )
   return Plan(mechanism=mechanism, delta=_delta(arguments), notes=tuple(notes))
+
+
+def _pairs(text: str | None) -> _schedule.Schedule:
+  """Reads "0:1,500:2"; the mechanism checks the numbers."""
+  try:
+    pairs = [pair.split(":") for pair in (text or "").split(",") if text]
+    return tuple((int(step), float(factor)) for step, factor in pairs)
+  except ValueError:
+    rule = "pairs such as 0:1,500:2"
+    _validate.fail("--batch-size-schedule", rule, text)
 
 
 def _sampling_prob(arguments) -> float:
@@ -177,6 +195,8 @@ def _num_steps(arguments, prob: float) -> tuple[int, list[str]]:
     raise ValueError(f"give {either}.")
   if steps is not None:
     return steps, []
+  if arguments.batch_size_schedule:
+    raise ValueError("--num-steps must be given with --batch-size-schedule.")
   epochs = _validate.real("epochs", epochs, low=0, high=1e9)
   sampled = steps_for_epochs(num_epochs=epochs, sampling_prob=prob)
   per_epoch = min(1 / prob, 2.0**53)

@@ -127,6 +127,8 @@ def verify(
       with itself, or contradicts the claim.
   """
   record = _records.read("audit", folder, "audit.json")
+  # Not in older ones.
+  record = {"batch_size_schedule": []} | record
   for key in _KEYS:
     if key not in record:
       raise ValueError(f"audit.json must have the key {key!r}.")

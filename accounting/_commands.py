@@ -190,6 +190,8 @@ def _variants(run_: Mechanism, cap: int | None) -> list[Mechanism]:
   if run_.num_examples and run_.expected_batch_size.is_integer():
     samplings.append({"sampling": "fixed_without_replacement"})
   samplings.append({"sampling": "deterministic"})
+  if run_.batch_size_schedule:
+    del samplings[1:]  # No other sampler has an analysis of schedules.
   return [
       dataclasses.replace(
           run_,

@@ -18,6 +18,7 @@ Invariant: every answer is an upper bound up to floating-point rounding, which
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -124,9 +125,8 @@ def composed(
   """
   if _limits.hopeless(mechanism):
     return _HOPELESS
-  step, times = _split(mechanism)
-  interval = _interval(step, times) * coarsening
-  return _composed(step, times, interval)
+  parts = _parts(mechanism)
+  return _composed(parts, _interval(parts) * coarsening)
 
 
 def composed_prefixes(
@@ -137,20 +137,36 @@ def composed_prefixes(
   All but the last come from one step's distribution, on a grid that adds at
   most 0.02% to epsilon; the last is that of `composed`.
   """
-  runs = [dataclasses.replace(mechanism, num_steps=t) for t in steps]
-  if mechanism.sampling_prob == 1 or _limits.hopeless(mechanism):
+  runs = [mechanism.with_num_steps(t) for t in steps]
+  if _limits.hopeless(mechanism):
     return [composed(run) for run in runs]
-  step, _ = _split(mechanism)
-  interval = max(_interval(step, steps[-1]), _deviation(step) / 20)
+  parts = _parts(runs[-1])
+  if any(step.sampling_prob == 1 for step, _ in parts):
+    return [composed(run) for run in runs]
+  finest = min(_deviation(step) for step, _ in parts)
+  interval = max(_interval(parts), finest / 20)
   interval = next((h for h in _LADDER if h >= interval), math.inf)
-  before = [_composed(step, t, interval) for t in steps[:-1]]
+  before = [_composed(_parts(run), interval) for run in runs[:-1]]
   return [*before, composed(runs[-1])]
+
+
+# Kinds of steps, and how often each is composed.
+_Parts = tuple[tuple[mechanism_lib.Mechanism, int], ...]
+
+
+def _parts(mechanism: mechanism_lib.Mechanism) -> _Parts:
+  """Splits a run into kinds of steps; their order makes no difference."""
+  times: dict[mechanism_lib.Mechanism, int] = {}
+  for phase in mechanism.phases:
+    step, count = _split(phase)
+    times[step] = times.get(step, 0) + count
+  return tuple(times.items())
 
 
 def _split(
     mechanism: mechanism_lib.Mechanism,
 ) -> tuple[mechanism_lib.Mechanism, int]:
-  """Splits a run into one step and how often it is composed.
+  """Splits a phase into one step and how often it is composed.
 
   k Gaussian releases without sampling are one with noise over sqrt(k).
   """
@@ -168,8 +184,21 @@ def _split(
   return dataclasses.replace(mechanism, num_steps=1), mechanism.num_steps
 
 
-def _interval(step: mechanism_lib.Mechanism, times: int) -> float:
-  """Chooses the width of a bin, from the ladder.
+def _interval(parts: _Parts) -> float:
+  """Chooses the width of a bin, from the ladder: as fine as any step needs."""
+  wanted = max(
+      min(_wanted(step) for step, _ in parts),
+      max(2 * _max_loss(step) / _MAX_STEP_BINS for step, _ in parts),
+  )
+  losses = [
+      Composition(_deviation(step), _max_loss(step), times)
+      for step, times in parts
+  ]
+  return fit_interval(wanted, losses)
+
+
+def _wanted(step: mechanism_lib.Mechanism) -> float:
+  """Returns the width of a bin that one kind of step needs.
 
   A width of h adds about h**2 / 6 to the variance of a step's loss, so a
   fourteenth of its deviation adds 0.05% to epsilon. Narrower bins than that
@@ -179,34 +208,42 @@ def _interval(step: mechanism_lib.Mechanism, times: int) -> float:
   """
   q, deviation, largest = step.sampling_prob, _deviation(step), _max_loss(step)
   if q == 1:
-    wanted = deviation / 200  # Composed only once: bins can be few.
-  else:
-    wanted = max(
-        min(_DEFAULT, deviation / 16),
-        min(2 * largest / _STEP_BINS, deviation / 14),
-    )
-  wanted = max(wanted, 2 * largest / _MAX_STEP_BINS)
-  return fit_interval(wanted, deviation=deviation, largest=largest, times=times)
+    return deviation / 200  # Composed only once: bins can be few.
+  return max(
+      min(_DEFAULT, deviation / 16),
+      min(2 * largest / _STEP_BINS, deviation / 14),
+  )
 
 
-def fit_interval(
-    wanted: float, *, deviation: float, largest: float, times: int
-) -> float:
+class Composition(NamedTuple):
+  """One kind of step, for `fit_interval`.
+
+  Attributes:
+    deviation: Root of the chi-square divergence of one step, or about that.
+    largest: The largest loss of one step.
+    times: How many are composed.
+  """
+
+  deviation: float
+  largest: float
+  times: int
+
+
+def fit_interval(wanted: float, losses: Sequence[Composition]) -> float:
   """Returns a width on the ladder that leaves memory enough to compose.
 
   Args:
     wanted: The least width that would do.
-    deviation: Root of the chi-square divergence of one step, or about that.
-    largest: The largest loss of one step.
-    times: How many steps are composed.
+    losses: All that is composed.
 
   Returns:
     A width, or infinity where it would have to be above 1.
   """
   # The mean is at most Renyi's divergence of order 2.
-  mean = math.log1p(deviation**2)
-  total = times * mean + 15 * math.sqrt(2 * times * mean) + 2 * largest
-  total = min(total, 2 * times * largest)
+  mean = sum(x.times * math.log1p(x.deviation**2) for x in losses)
+  largest = max(x.largest for x in losses)
+  total = mean + 15 * math.sqrt(2 * mean) + 2 * largest
+  total = min(total, sum(2 * x.times * x.largest for x in losses))
   wanted = max(wanted, 2 * total / _MAX_TOTAL_BINS)
   return next((h for h in _LADDER if h >= wanted), math.inf)
 
@@ -261,17 +298,18 @@ def _built(step: mechanism_lib.Mechanism, interval: float):
 
 
 @functools.lru_cache(maxsize=4)
-def _composed(
-    step: mechanism_lib.Mechanism, times: int, interval: float
-) -> LossDistribution:
+def _composed(parts: _Parts, interval: float) -> LossDistribution:
   if not interval <= _LADDER[-1]:
     return _HOPELESS
-  pld = _built(step, interval)
-  if times > _CHECKED_STEPS and not _fits(pld, times):
-    return _HOPELESS
-  if times > 1:
-    pld = pld.self_compose(times)
-  return read(pld, interval)
+  total = None
+  for step, times in parts:
+    pld = _built(step, interval)
+    if times > _CHECKED_STEPS and not _fits(pld, times):
+      return _HOPELESS
+    if times > 1:
+      pld = pld.self_compose(times)
+    total = pld if total is None else total.compose(pld)
+  return read(total, interval)
 
 
 def _fits(pld, times: int) -> bool:

@@ -49,12 +49,10 @@ def epsilons(
     where the divergence is below delta**2, Bretagnolle and Huber's bound of
     the total variation distance, both as dp-accounting does it.
   """
-  orders, rdp = step_divergences(_single(mechanism))
-  counts = np.asarray([_compositions(mechanism, t) for t in steps], float)
-  blocks = [
-      to_epsilon(orders, counts[i : i + _BLOCK, None] * rdp, delta=delta)
-      for i in range(0, len(counts), _BLOCK)
-  ]
+  blocks = []
+  for i in range(0, len(steps), _BLOCK):
+    orders, total = _totals(mechanism, steps[i : i + _BLOCK])
+    blocks.append(to_epsilon(orders, total, delta=delta))
   values, best = zip(*blocks, strict=True)
   return np.concatenate(values), np.concatenate(best)
 
@@ -82,8 +80,8 @@ def divergences(
     mechanism: mechanism_lib.Mechanism,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the grid of orders and the whole run's divergence at each."""
-  orders, rdp = step_divergences(_single(mechanism))
-  return orders, _compositions(mechanism, mechanism.num_steps) * rdp
+  orders, totals = _totals(mechanism, [mechanism.num_steps])
+  return orders, totals[0]
 
 
 def delta(mechanism: mechanism_lib.Mechanism, *, epsilon: float) -> float:
@@ -173,12 +171,32 @@ def _chi_square(step: mechanism_lib.Mechanism) -> float:
   return step.sampling_prob**2 * math.expm1(exponent) if exponent < 700 else 0.0
 
 
+def _totals(
+    mechanism: mechanism_lib.Mechanism, steps: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Adds up divergences: orders, and [len(steps), orders] after each number."""
+  total, begun = 0.0, 0
+  phases = mechanism.phases
+  for phase in phases:
+    orders, rdp = step_divergences(_single(phase))
+    counts = np.array([[_compositions(phase, t - begun)] for t in steps], float)
+    if phase is not phases[-1]:  # The last one goes on.
+      counts = np.minimum(counts, phase.num_steps)
+    # An infinite divergence of steps not taken would add NaN.
+    total += np.multiply(
+        counts, rdp, out=np.zeros((len(steps), len(rdp))), where=counts > 0
+    )
+    begun += phase.num_steps
+  return orders, total
+
+
 def _single(mechanism: mechanism_lib.Mechanism) -> mechanism_lib.Mechanism:
   return dataclasses.replace(mechanism, num_steps=1)
 
 
 def _compositions(mechanism: mechanism_lib.Mechanism, num_steps: int) -> int:
   """How often the divergence of one step adds up in `num_steps` steps."""
+  num_steps = max(num_steps, 0)
   if mechanism.sampling != "deterministic":
     return num_steps
   return dataclasses.replace(mechanism, num_steps=num_steps).max_participations

@@ -20,6 +20,7 @@ from accounting.mechanism import Mechanism
 
 _MECHANISM_KEYS = tuple(f.name for f in dataclasses.fields(Mechanism))
 _OPTIONAL = ("sampling", "max_batch_size", "epsilon_target", "status")
+_OPTIONAL += ("batch_size_schedule",)  # Not in older ones.
 _POSITIVE = ("l2_clip_norm", "train_seconds", "examples_per_second")
 _COUNTS = ("num_views", "num_parameters")
 _SEED = (
@@ -87,7 +88,7 @@ def verify(workdir: pathlib.Path) -> Checked:
       mechanism.expected_batch_size,
       1e-9,
   )
-  speed = mechanism.expected_batch_size * mechanism.num_steps
+  speed = mechanism.expected_epochs * mechanism.num_examples
   _records.check_agree(
       "examples_per_second",
       summary["examples_per_second"],

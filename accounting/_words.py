@@ -20,7 +20,7 @@ _RELATIONS = {
 _SAMPLINGS = {
     "poisson": (
         "every {unit} enters every batch independently, with probability "
-        "{sampling_prob:.6g}"
+        "{probs}"
     ),
     "truncated_poisson": (
         "every {unit} enters every batch independently, with probability "
@@ -146,7 +146,8 @@ def _coverage(facts) -> tuple[str, ...]:
 
 
 def _accounting(facts) -> tuple[str, ...]:
-  sampling = _SAMPLINGS[facts["sampling"]].format(**facts)
+  probs = _by_phase(facts, facts["sampling_prob"])
+  sampling = _SAMPLINGS[facts["sampling"]].format(**facts, probs=probs)
   rounding = (
       "Its losses are put on a grid, rounded so that epsilon can only come "
       "out too large, by 0.1% or so at most in usual settings."
@@ -161,6 +162,19 @@ def _accounting(facts) -> tuple[str, ...]:
       "counts updates and not microbatches, empty batches included.",
       _satisfied(facts),
   )
+
+
+def _by_phase(facts, value: float) -> str:
+  """Writes what a schedule's factors multiply: at first, and from each step."""
+  schedule = facts["batch_size_schedule"] or [[0, 1.0]]
+  first, *later = [f"{value * factor:.6g}" for _, factor in schedule]
+  changes = [
+      f"{text} from step {step + 1} on"
+      for text, (step, _) in zip(later, schedule[1:], strict=True)
+  ]
+  if not changes:
+    return first
+  return f"{first}, " + ", ".join([*changes[:-1], f"and {changes[-1]}"])
 
 
 def _satisfied(facts) -> str:
@@ -188,7 +202,7 @@ def _satisfied(facts) -> str:
 
 
 def _accounting_rows(facts) -> tuple[tuple[str, str], ...]:
-  epochs = facts["num_steps"] * facts["sampling_prob"]
+  epochs = facts["expected_epochs"]
   rows = [
       (
           "noise multiplier (noise on the sum / clip norm)",
@@ -202,7 +216,7 @@ def _accounting_rows(facts) -> tuple[tuple[str, str], ...]:
     size = facts["num_examples"] * facts["sampling_prob"]
     rows += [
         ("stated number of examples", f"{facts['num_examples']}"),
-        ("expected batch size", f"{size:.6g}"),
+        ("expected batch size", _by_phase(facts, size)),
     ]
   return tuple(rows)
 

@@ -88,7 +88,9 @@ def calibrate_num_steps(
   """Returns the run with the most steps that fit a target epsilon.
 
   Args:
-    mechanism: The run; its own number of steps is not used.
+    mechanism: The run; its own number of steps is not used. A schedule's
+      phases stay at their steps; those that would begin after the last step
+      are left out, and the last one goes on.
     epsilon: The target, above 0.
     delta: The delta of the guarantee.
     accountant: "pld" or "rdp".
@@ -103,7 +105,7 @@ def calibrate_num_steps(
   target = _check(mechanism, epsilon, delta, accountant)
 
   def at(num_steps: int) -> Mechanism:
-    return dataclasses.replace(mechanism, num_steps=num_steps)
+    return mechanism.with_num_steps(num_steps)
 
   steps = _largest(at, target, delta, accountant, high=MAX_STEPS)
   if steps is None:
@@ -127,14 +129,15 @@ def calibrate_batch_size(
 
   Args:
     mechanism: The run, with `num_examples`; its own `sampling_prob` is not
-      used.
+      used. A schedule's factors are kept.
     epsilon: The target, above 0.
     delta: The delta of the guarantee.
     accountant: "pld" or "rdp".
 
   Returns:
-    The mechanism whose expected batch size is a whole number of examples, at
-    most all of them. One example more would exceed the target.
+    The mechanism whose expected batch size, before any schedule's factor, is a
+    whole number of examples, and no batch larger than the data set. One example
+    more would exceed the target or the data set.
 
   Raises:
     ValueError: As `accounting.epsilon`; if `num_examples` is None, or not
@@ -149,13 +152,28 @@ def calibrate_batch_size(
     return dataclasses.replace(mechanism, sampling_prob=size / total)
 
   guess = round(mechanism.sampling_prob * total)
-  size = _largest(at, target, delta, accountant, high=total, guess=guess)
+  high = _largest_batch_size(mechanism)
+  size = _largest(at, target, delta, accountant, high=high, guess=guess)
   if size is None:
     one = _one(at, delta, accountant)
     rule = f"at least the epsilon of a batch of one ({one})"
     _validate.fail("epsilon", rule, epsilon)
   _say(at(size), delta=delta, accountant=accountant)
   return at(size)
+
+
+def _largest_batch_size(mechanism: Mechanism) -> int:
+  """The largest expected batch size that a schedule leaves room for."""
+  total = mechanism.num_examples
+  factors = [factor for _, factor in mechanism.batch_size_schedule]
+  largest = max(factors, default=1.0)
+  size = min(total, math.floor(total / largest * (1 + 1e-12)))
+  if size and size / total * largest > 1:  # By an ulp.
+    size -= 1
+  if not size:
+    rule = f"such that a batch of one is at most num_examples ({total})"
+    _validate.fail("batch_size_schedule", rule, mechanism.batch_size_schedule)
+  return size
 
 
 def _check(mechanism, epsilon, delta, accountant) -> float:
@@ -210,7 +228,7 @@ def _clt_noise(mechanism: Mechanism, *, epsilon: float, delta: float) -> float:
   """Guesses the noise by the central limit of Gaussian privacy.
 
   Source: Bu, Dong, Long and Su 2020 (1911.11607): mu of the whole run is
-    q sqrt(T (exp(1 / s^2) - 1)).
+    q sqrt(T (exp(1 / s^2) - 1)), and q^2 T adds up over phases.
   """
   from scipy import optimize, special
 
@@ -230,9 +248,12 @@ def _clt_noise(mechanism: Mechanism, *, epsilon: float, delta: float) -> float:
     mu = math.exp(ends[1])
   else:
     mu = math.exp(optimize.brentq(excess, *ends, xtol=1e-3))
-  q, steps = max(mechanism.sampling_prob, 1e-12), mechanism.num_steps
+  total = sum(
+      phase.num_steps * max(phase.sampling_prob, 1e-12) ** 2
+      for phase in mechanism.phases
+  )
   if mechanism.sampling == "deterministic":
-    q, steps = 1.0, mechanism.max_participations
+    total = mechanism.max_participations
   if mechanism.neighboring_relation == "replace_one":
     mu /= 2
-  return 1 / math.sqrt(math.log1p(mu**2 / (q**2 * steps)))
+  return 1 / math.sqrt(math.log1p(mu**2 / total))

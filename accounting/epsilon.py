@@ -100,7 +100,8 @@ def epsilon_curve(
   """Returns epsilon after each of some numbers of steps.
 
   Args:
-    mechanism: The run; its own `num_steps` is not used.
+    mechanism: The run; its own `num_steps` is not used. A schedule's phases
+      stay at their steps, and the last one goes on.
     steps: Numbers of steps, each of at least 1, in any order.
     delta: The delta of the guarantee.
     accountant: "pld" or "rdp".
@@ -108,8 +109,8 @@ def epsilon_curve(
   Returns:
     An array of epsilons, one for each entry of `steps`, never falling with
     the number of steps. RDP's is exact at each. PLD's is exact at the last, at
-    about two points an octave, and where at most 40 are asked for;
-    elsewhere it is interpolated (monotone cubic in the logarithms).
+    about two points an octave of each phase, and where at most 40 are asked
+    for; elsewhere it is interpolated (monotone cubic in the logarithms).
 
   Raises:
     ValueError: As `accounting.epsilon`.
@@ -200,11 +201,9 @@ def _exact_curve(
     mechanism: Mechanism, *, steps: np.ndarray, delta: float
 ) -> np.ndarray:
   values = [
-      evaluate(
-          dataclasses.replace(mechanism, num_steps=int(t)),
-          delta=delta,
-          accountant="pld",
-      )[0]
+      evaluate(mechanism.with_num_steps(int(t)), delta=delta, accountant="pld")[
+          0
+      ]
       for t in steps
   ]
   return np.maximum.accumulate(values)
@@ -216,23 +215,42 @@ def _interpolated_curve(
   """Computes epsilon at geometric knots, and interpolates between them."""
   from scipy import interpolate
 
-  first, last = int(steps[0]), int(steps[-1])
-  count = 2 + math.ceil(_KNOTS_PER_OCTAVE * math.log2(last / first))
-  knots = np.unique(np.rint(np.geomspace(first, last, count)).astype(int))
+  last = int(steps[-1])
+  knots = _knots(mechanism, int(steps[0]), last)
   prefixes = _pld.composed_prefixes(mechanism, steps=[int(t) for t in knots])
   values = np.maximum.accumulate([p.epsilon(delta) for p in prefixes])
   if not np.all(np.isfinite(values)):
     return _exact_curve(mechanism, steps=steps, delta=delta)
   # Where epsilon is still 0 there is no logarithm: the next knot bounds it.
-  zeros = int(np.count_nonzero(values == 0))
   result = values[np.searchsorted(knots, steps)]
-  if len(knots) - zeros >= 2:
-    shape = interpolate.PchipInterpolator(
-        np.log(knots[zeros:]), np.log(values[zeros:])
-    )
-    inside = steps >= knots[zeros]
-    result[inside] = np.exp(shape(np.log(steps[inside])))
+  begun = 0
+  for phase in mechanism.with_num_steps(last).phases:
+    # Each by itself: across a kink the slope would be neither side's.
+    end = begun + phase.num_steps
+    own = (begun <= knots) & (knots <= end) & (values > 0)
+    if np.count_nonzero(own) >= 2:
+      shape = interpolate.PchipInterpolator(
+          np.log(knots[own]), np.log(values[own])
+      )
+      inside = (knots[own][0] <= steps) & (steps <= end)
+      result[inside] = np.exp(shape(np.log(steps[inside])))
+    begun = end
   return np.maximum.accumulate(result)
+
+
+def _knots(mechanism: Mechanism, first: int, last: int) -> np.ndarray:
+  """Numbers of steps, geometric from `first` and from each phase's beginning.
+
+  Where a phase begins the curve has a kink, and is steep in its logarithms.
+  """
+  run, begun, knots = mechanism.with_num_steps(last), 0, []
+  for phase in run.phases:
+    low, high = max(first - begun, 1), phase.num_steps
+    if low <= high:
+      count = 2 + math.ceil(_KNOTS_PER_OCTAVE * math.log2(high / low))
+      knots.append(begun + np.rint(np.geomspace(low, high, count)).astype(int))
+    begun += phase.num_steps
+  return np.unique(np.concatenate(knots))
 
 
 def check_supported(mechanism: Mechanism, *, accountant: str) -> None:
@@ -266,7 +284,8 @@ def _supports(mechanism: Mechanism, accountant: str) -> bool:
     return True
   if mechanism.sampling == "truncated_poisson":
     return False
-  return relation != "replace_one" or mechanism.sampling_prob == 1
+  unsampled = all(phase.sampling_prob == 1 for phase in mechanism.phases)
+  return relation != "replace_one" or unsampled
 
 
 def _pair(mechanism: Mechanism) -> str:

@@ -20,7 +20,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from accounting import _validate
+from accounting import _schedule, _validate
 
 if TYPE_CHECKING:
   import dp_accounting
@@ -65,6 +65,10 @@ class Mechanism:
       "replace_special": one example is blanked, and then contributes zero.
       The aliases "add_or_remove" and "replace", and the members of
       `dp_accounting.NeighboringRelation`, are turned into these.
+    batch_size_schedule: Pairs (first step, factor): from that step on, counted
+      from 0, an example takes part with probability `sampling_prob` x factor.
+      The first pair begins at step 0. The noise multiplier is that of every
+      step. () for one size throughout; for "poisson" alone.
 
   Raises:
     ValueError: At construction, naming the field, the rule and the value.
@@ -77,6 +81,7 @@ class Mechanism:
   sampling: str = "poisson"
   max_batch_size: int | None = None
   neighboring_relation: str = "add_or_remove_one"
+  batch_size_schedule: tuple[tuple[int, float], ...] = ()
 
   def __post_init__(self):
     checked = {
@@ -97,10 +102,19 @@ class Mechanism:
         "neighboring_relation": _relation(self.neighboring_relation),
     }
     for name, value in checked.items():
-      object.__setattr__(self, name, value)  # The only write; then frozen.
+      object.__setattr__(self, name, value)  # The first write of two.
+    schedule = _schedule.check(
+        self.batch_size_schedule,
+        sampling_prob=self.sampling_prob,
+        num_steps=self.num_steps,
+    )
+    object.__setattr__(self, "batch_size_schedule", schedule)  # Then frozen.
     self._check_sampling()
 
   def _check_sampling(self):
+    if self.batch_size_schedule and self.sampling != "poisson":
+      rule = f"() for sampling {self.sampling!r}"
+      _validate.fail("batch_size_schedule", rule, self.batch_size_schedule)
     truncated = self.sampling == "truncated_poisson"
     if truncated and self.max_batch_size is None:
       _validate.fail("max_batch_size", "given for truncated_poisson", None)
@@ -146,7 +160,7 @@ class Mechanism:
 
     Snapped to the nearest integer within one part in 10**9, so that dividing
     by the data set's size and multiplying again gives 4096.0 back. It is the
-    size before any truncation.
+    size before any truncation, and the one that a schedule's factors multiply.
 
     Raises:
       ValueError: If `num_examples` is None.
@@ -158,17 +172,76 @@ class Mechanism:
     return nearest if math.isclose(size, nearest, rel_tol=1e-9) else size
 
   @property
+  def phases(self) -> tuple["Mechanism", ...]:
+    """The run as runs of one sampling probability each, in order.
+
+    Releasing these one after the other is releasing the run. Without a
+    schedule, or with one whose factors are all 1, it is the run itself.
+    """
+    return tuple(
+        dataclasses.replace(
+            self,
+            num_steps=num_steps,
+            sampling_prob=self.sampling_prob * factor,
+            batch_size_schedule=(),
+        )
+        for num_steps, factor in _schedule.phases(
+            self.batch_size_schedule, num_steps=self.num_steps
+        )
+    )
+
+  def sampling_prob_at(self, step: int) -> float:
+    """Returns the probability that an example takes part in a step.
+
+    Args:
+      step: In [0, num_steps).
+
+    Raises:
+      ValueError: If the run has no such step.
+    """
+    step = _validate.integer("step", step, low=0)
+    if step >= self.num_steps:
+      _validate.fail("step", f"below num_steps ({self.num_steps})", step)
+    begun = _schedule.until(self.batch_size_schedule, num_steps=step + 1)
+    return self.sampling_prob * (begun[-1][1] if begun else 1.0)
+
+  def with_num_steps(self, num_steps: int) -> "Mechanism":
+    """Returns the run with so many steps: its first ones, or more of the last.
+
+    Args:
+      num_steps: A schedule's phases stay at their steps; those that would begin
+        later are left out, and the last one goes on.
+
+    Raises:
+      ValueError: If it is no integer of at least 1.
+    """
+    num_steps = _validate.integer("num_steps", num_steps)
+    schedule = _schedule.until(self.batch_size_schedule, num_steps=num_steps)
+    return dataclasses.replace(
+        self, num_steps=num_steps, batch_size_schedule=schedule
+    )
+
+  @property
+  def expected_epochs(self) -> float:
+    """Expected number of steps that an example takes part in."""
+    return sum(p.num_steps * p.sampling_prob for p in self.phases)
+
+  @property
   def max_participations(self) -> int:
     """Most steps that one example can be in when no chance is counted on.
 
-    ceil(num_steps / floor(1 / sampling_prob)): with a batch size that does
-    not divide the data set this covers an epoch that drops its last, short
-    batch, one that keeps it, and one that runs on into the next.
+    ceil(num_steps / floor(1 / sampling_prob)), summed over the phases: with a
+    batch size that does not divide the data set this covers an epoch that drops
+    its last, short batch, one that keeps it, and one that runs on into the
+    next.
     """
-    # 1 / (1 / k) may fall an ulp short of k; 1 / 5e-324 is infinite.
-    inverse = min(1 / self.sampling_prob, 2.0**53)
-    steps_per_epoch = math.floor(inverse * (1 + 1e-12))
-    return -(-self.num_steps // steps_per_epoch)
+    total = 0
+    for phase in self.phases:
+      # 1 / (1 / k) may fall an ulp short of k; 1 / 5e-324 is infinite.
+      inverse = min(1 / phase.sampling_prob, 2.0**53)
+      steps_per_epoch = math.floor(inverse * (1 + 1e-12))
+      total += -(-phase.num_steps // steps_per_epoch)
+    return total
 
   def event(self, *, accountant: str = "pld") -> "dp_accounting.DpEvent":
     """Describes the run to dp-accounting.
@@ -191,6 +264,13 @@ class Mechanism:
     import dp_accounting as dp
 
     _validate.choice("accountant", accountant, options=("pld", "rdp"))
+    phases = self.phases
+    if len(phases) > 1:
+      return dp.ComposedDpEvent(
+          [phase.event(accountant=accountant) for phase in phases]
+      )
+    if self.batch_size_schedule:
+      return phases[0].event(accountant=accountant)
     noise = self.noise_multiplier
     if self.sampling == "truncated_poisson":
       step = dp.dp_event.TruncatedSubsampledGaussianDpEvent(
@@ -217,8 +297,9 @@ class Mechanism:
     return dp.SelfComposedDpEvent(step, self.max_participations)
 
   def to_dict(self) -> dict[str, Any]:
-    """Returns the fields as plain values that JSON can hold."""
-    return dataclasses.asdict(self)
+    """Returns the fields as plain values, as JSON gives them back."""
+    schedule = [list(pair) for pair in self.batch_size_schedule]
+    return dataclasses.asdict(self) | {"batch_size_schedule": schedule}
 
   @classmethod
   def from_dict(cls, fields: Mapping[str, Any]) -> "Mechanism":

@@ -98,6 +98,7 @@ def make_statement(
       "delta": delta,
       "accountant": accountant,
       **mechanism.to_dict(),
+      "expected_epochs": mechanism.expected_epochs,
       "batches": batches,
       "unit": unit,
       "generator": generator,
@@ -177,11 +178,20 @@ def deterministic_epsilon(mechanism: Mechanism, *, delta: float) -> float:
 
   Returns:
     Epsilon by PLD (by RDP at a delta of 1e-13 or less) of batches each example
-    is in at most once in floor(1 / sampling_prob) steps.
+    is in at most once in floor(1 / sampling_prob) steps, in each phase.
   """
-  fixed = dataclasses.replace(
-      mechanism, sampling="deterministic", max_batch_size=None
-  )
+  if mechanism.batch_size_schedule:
+    # As many releases without sampling as an example is in at most.
+    fixed = dataclasses.replace(
+        mechanism,
+        num_steps=mechanism.max_participations,
+        sampling_prob=1.0,
+        batch_size_schedule=(),
+    )
+  else:
+    fixed = dataclasses.replace(
+        mechanism, sampling="deterministic", max_batch_size=None
+    )
   return evaluate(fixed, delta=delta, accountant="pld")[0]
 
 

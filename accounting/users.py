@@ -76,18 +76,22 @@ def user_epsilon(
 
 
 def _epsilon(mechanism: Mechanism, count: int, delta: float) -> float:
-  fixed = mechanism.sampling == "deterministic" or mechanism.sampling_prob == 1
+  unsampled = all(phase.sampling_prob == 1 for phase in mechanism.phases)
+  fixed = mechanism.sampling == "deterministic" or unsampled
   if count == 1 or fixed:
     # All of them in the batch at once: one example of `count` clip norms.
     noise = mechanism.noise_multiplier / count
     merged = dataclasses.replace(mechanism, noise_multiplier=noise)
     return evaluate(merged, delta=delta, accountant="pld")[0]
-  q, noise = mechanism.sampling_prob, mechanism.noise_multiplier
-  interval = _interval(noise, q, count, mechanism.num_steps)
+  interval = _interval(mechanism, count)
   if math.isinf(interval):
     return math.inf
-  pld = _built(noise, q, count, interval).self_compose(mechanism.num_steps)
-  return _pld.read(pld, interval).epsilon(delta)
+  total = None
+  for phase in mechanism.phases:
+    q, noise = phase.sampling_prob, phase.noise_multiplier
+    pld = _built(noise, q, count, interval).self_compose(phase.num_steps)
+    total = pld if total is None else total.compose(pld)
+  return _pld.read(total, interval).epsilon(delta)
 
 
 @functools.lru_cache(maxsize=8)
@@ -96,6 +100,10 @@ def _built(noise: float, sampling_prob: float, count: int, interval: float):
   from accounting import _discretise
 
   weights = _binomial(count, sampling_prob)
+  if sampling_prob == 1:  # A phase without sampling, among others.
+    return _discretise.gaussian(
+        noise=noise / count, sampling_prob=1.0, interval=interval
+    )
   return _discretise.mixture(
       noise=noise,
       sensitivities=[float(i) for i in range(len(weights))],
@@ -116,8 +124,18 @@ def _binomial(count: int, prob: float) -> list[float]:
   return weights
 
 
-def _interval(noise: float, q: float, count: int, times: int) -> float:
+def _interval(mechanism: Mechanism, count: int) -> float:
   """Chooses the width of a bin: fine where that is cheap, and never blurred."""
+  found = [_wanted(phase, count) for phase in mechanism.phases]
+  wanted = max(
+      min(fine for fine, _, _ in found), max(least for _, least, _ in found)
+  )
+  return _pld.fit_interval(wanted, [loss for _, _, loss in found])
+
+
+def _wanted(phase: Mechanism, count: int):
+  """Returns the width that a phase asks for, the least, and its loss."""
+  q, noise = phase.sampling_prob, phase.noise_multiplier
   # The mean of the mixture moves by q * count clip norms.
   deviation = q * count / noise
   weights = _binomial(count, q)
@@ -126,11 +144,10 @@ def _interval(noise: float, q: float, count: int, times: int) -> float:
       for i, w in enumerate(weights)
       if w > 0
   )
-  wanted = max(
+  fine = max(
       min(1e-4, deviation / 60),
       min(2 * largest / _STEP_BINS, deviation / 60),
-      2 * largest * len(weights) / _MAX_STEP_TERMS,
   )
-  return _pld.fit_interval(
-      wanted, deviation=deviation, largest=largest, times=times
-  )
+  least = 2 * largest * len(weights) / _MAX_STEP_TERMS
+  loss = _pld.Composition(deviation, largest, phase.num_steps)
+  return fine, least, loss

@@ -104,7 +104,10 @@ def base() -> ml_collections.ConfigDict:
       noise and batches by a cipher, and grid_scale makes sums exact; see
       `jax_privacy.dp_sgd.make_private`.
     train: Exactly one of num_steps and num_epochs; steps are
-      num_epochs x num_examples / expected_batch_size, rounded up. For
+      num_epochs x num_examples / expected_batch_size, rounded up.
+      batch_size_schedule is pairs (fraction of the run, factor), such as
+      ((0.0, 1.0), (0.5, 2.0)): from there on, batches are expected to be so
+      many times as large, and the accountant sees it. For
       optimizer, weight_decay and agc_clipping see `experiments._optimizer`;
       for schedules `experiments._schedules`; train_only is a regular
       expression for the paths of the parameters to train, None for all (see
@@ -175,6 +178,7 @@ def base() -> ml_collections.ConfigDict:
           },
           "train": {
               "expected_batch_size": 0.0,
+              "batch_size_schedule": (),
               "num_steps": config_dict.placeholder(int),
               "num_epochs": config_dict.placeholder(float),
               "optimizer": "sgd",

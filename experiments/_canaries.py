@@ -87,6 +87,12 @@ def _check(mechanism: accounting.Mechanism, audit) -> None:
         " to keep, a canary that is out still takes a place), got"
         f" {mechanism.sampling!r}."
     )
+  if mechanism.batch_size_schedule:
+    raise ValueError(
+        "train.batch_size_schedule must be () to be audited (a score is the"
+        " ratio of two likelihoods at one sampling probability), got"
+        f" {mechanism.batch_size_schedule}."
+    )
   if mechanism.neighboring_relation == "replace_one":
     raise ValueError(
         "dp.neighboring_relation must be 'add_or_remove_one' or"

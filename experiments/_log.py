@@ -37,7 +37,7 @@ class RunLog:
   ):
     mechanism, dp = experiment.mechanism, experiment.config.dp
     self._num_steps = mechanism.num_steps
-    self._batch_size = mechanism.expected_batch_size
+    self._mechanism = mechanism
     self._workdir = workdir
     self._initial_step = initial_step
     # Steps that were begun and lost have been paid for all the same.
@@ -69,6 +69,13 @@ class RunLog:
   def __exit__(self, *unused):
     self._bar.stop()
 
+  def _expected(self, step: int) -> float:
+    """Expected number of examples in the batches of the first so many steps."""
+    if not step:
+      return 0.0
+    begun = self._mechanism.with_num_steps(step)
+    return begun.expected_epochs * begun.num_examples
+
   def train_seconds(self) -> float:
     """Returns seconds of training so far, those before a resume included."""
     return self._seconds_before + time.monotonic() - self._start
@@ -86,7 +93,7 @@ class RunLog:
       return
     loss = float(private["loss"])
     seconds = time.monotonic() - self._start
-    rate = self._batch_size * (step - self._initial_step) / seconds
+    rate = (self._expected(step) - self._expected(self._initial_step)) / seconds
     epsilon = self._epsilons[max(step, self._steps_begun)]
     self._workdir.append_metrics(
         {

@@ -19,12 +19,17 @@ everything else is given:
 "stopping_step" and None with both release the same; they differ in the length
 of learning-rate schedules, `Plan.schedule_steps`: that of the run as asked for,
 or as cut.
+
+`train.batch_size_schedule` gives fractions of the run as asked for; its factors
+multiply the expected batch size, whichever way that is found. Epochs count how
+often an example is expected to be seen, under the schedule.
 """
 
 import dataclasses
+import itertools
 import math
 import warnings
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import ml_collections
 
@@ -33,6 +38,8 @@ import accounting
 AUTO_TUNE = ("noise_multiplier", "num_steps", "batch_size", "stopping_step")
 # Stands in for what is to be found.
 _NOISE, _STEPS, _BATCH_SIZE = 1.0, 1, 1
+# Fields that are not None where they are not given.
+_NOT_GIVEN = {"train.expected_batch_size": 0, "train.batch_size_schedule": ()}
 
 
 class Plan(NamedTuple):
@@ -90,6 +97,8 @@ def _check_given(config, tuned: str) -> None:
       "num_steps": {
           "train.num_steps": train.num_steps,
           "train.num_epochs": train.num_epochs,
+          # Its phases would move with the end: epsilon need not rise.
+          "train.batch_size_schedule": train.batch_size_schedule or None,
       },
       # A number of epochs would be one of steps only once the size is found.
       "batch_size": {
@@ -100,7 +109,7 @@ def _check_given(config, tuned: str) -> None:
   }
   for name, value in values[tuned].items():
     if value is not None:
-      none = 0 if name == "train.expected_batch_size" else None
+      none = _NOT_GIVEN.get(name)
       raise ValueError(f"{name} must be {none} {beside}, got {value}.")
   if dp.epsilon is None:
     raise ValueError(f"dp.epsilon must be given {beside}, got None.")
@@ -125,9 +134,61 @@ def _as_given(config, num_examples: int) -> accounting.Mechanism:
   )
   if tuned == "num_steps":
     return mechanism
-  return dataclasses.replace(
-      mechanism, num_steps=_num_steps(config, mechanism.sampling_prob)
+  schedule = _fractions(config, num_examples)
+  # Expected batches are so many times as large, over the whole run.
+  mean = sum(
+      factor * (end - begin)
+      for (begin, factor), (end, _) in itertools.pairwise([*schedule, (1.0, 0)])
   )
+  num_steps = _num_steps(config, mechanism.sampling_prob * (mean or 1.0))
+  return dataclasses.replace(
+      mechanism,
+      num_steps=num_steps,
+      batch_size_schedule=_first_steps(schedule, num_steps),
+  )
+
+
+def _fractions(config, num_examples: int) -> list[tuple[float, float]]:
+  """Returns `train.batch_size_schedule`: (fraction of the run, factor)."""
+  given, name = config.train.batch_size_schedule, "train.batch_size_schedule"
+  pairs = []
+  for pair in given:
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+      _fail(name, "pairs of a fraction of the run and a factor", given)
+    if not all(isinstance(x, float | int) for x in pair):
+      _fail(name, "pairs of numbers", given)
+    pairs.append((float(pair[0]), float(pair[1])))
+  begins = [begin for begin, _ in pairs]
+  if pairs and (begins[0] != 0 or begins != sorted(set(begins))):
+    _fail(name, "pairs of ascending fractions from 0 on", given)
+  if not all(begin < 1 and factor > 0 for begin, factor in pairs):
+    _fail(name, "fractions below 1 and factors above 0", given)
+  largest = config.train.expected_batch_size * max(
+      (factor for _, factor in pairs), default=0.0
+  )
+  if largest > num_examples:
+    rule = f"such that no expected batch exceeds {num_examples} examples"
+    _fail(name, rule, given)
+  return pairs
+
+
+def _first_steps(
+    schedule: list[tuple[float, float]], num_steps: int
+) -> tuple[tuple[int, float], ...]:
+  """Returns the first step of each phase, in a run of so many steps."""
+  pairs = tuple(
+      # 0.29 of a hundred steps are 29, whatever 0.29 * 100 rounds to.
+      (math.floor(begin * num_steps * (1 + 1e-12)), factor)
+      for begin, factor in schedule
+  )
+  if len({first for first, _ in pairs}) < len(pairs):
+    rule = f"of phases of a step at least, in {num_steps} steps"
+    _fail("train.batch_size_schedule", rule, schedule)
+  return pairs
+
+
+def _fail(name: str, rule: str, got: Any) -> NoReturn:
+  raise ValueError(f"{name} must be {rule}, got {got}.")
 
 
 def _num_steps(config, sampling_prob: float) -> int:

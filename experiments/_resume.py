@@ -108,9 +108,8 @@ def epsilon_spent(experiment: _build.Experiment, num_steps: int) -> float:
   """Returns the epsilon of so many steps of the run."""
   if not num_steps:
     return 0.0
-  fields = experiment.mechanism.to_dict() | {"num_steps": num_steps}
   return accounting.epsilon(
-      accounting.Mechanism.from_dict(fields),
+      experiment.mechanism.with_num_steps(num_steps),
       delta=experiment.config.dp.delta,
       accountant=experiment.config.dp.accountant,
   )

@@ -42,7 +42,6 @@ def summarise(
     train_seconds: Spent in the training loop, compilation included.
   """
   config, mechanism = experiment.config, experiment.mechanism
-  batch_size = mechanism.expected_batch_size
   num_steps = int(state.step)
   # Whole, on one device: a mesh is for training.
   params = _averages.by_name(*sharding.to_host((state.params, state.averages)))
@@ -63,7 +62,9 @@ def summarise(
       **_test_numbers(experiment, params, rows),
       "eval_params": config.eval.params,
       "train_seconds": train_seconds,
-      "examples_per_second": batch_size * num_steps / train_seconds,
+      "examples_per_second": mechanism.expected_epochs
+      * mechanism.num_examples
+      / train_seconds,
       "peak_memory_bytes": _peak_memory_bytes(),
       "device": jax.devices()[0].device_kind,
       "mesh": config.mesh.to_dict(),
@@ -120,6 +121,7 @@ def privacy(config: Any, mechanism: accounting.Mechanism) -> dict[str, Any]:
       "max_batch_size": mechanism.max_batch_size,
       "num_examples": mechanism.num_examples,
       "expected_batch_size": mechanism.expected_batch_size,
+      "batch_size_schedule": mechanism.to_dict()["batch_size_schedule"],
       "l2_clip_norm": dp.l2_clip_norm,
       "generator": "chacha20" if dp.secure_random else "threefry",
       "grid_scale": dp.grid_scale,
@@ -155,7 +157,7 @@ def _text(summary: Mapping[str, Any]) -> str:
       f" {summary['neighboring_relation'].replace('_', ' ')} example, by"
       f" {summary['accountant'].upper()}: {summary['num_steps']} steps, noise"
       f" multiplier {summary['noise_multiplier']:g}, sampling probability"
-      f" {summary['sampling_prob']:.4g}\n"
+      f" {summary['sampling_prob']:.4g}{_phases(summary)}\n"
       f"{summary['num_parameters']:,} parameters,"
       f" {summary['train_seconds']:.1f} s of training,"
       f" {summary['examples_per_second']:.0f} examples/s"
@@ -183,6 +185,14 @@ def _text(summary: Mapping[str, Any]) -> str:
 
 def _share(value: float | None) -> str:
   return "undefined" if value is None else f"{value:.2%}"
+
+
+def _phases(summary: Mapping[str, Any]) -> str:
+  """Says from which steps on the probability is how many times as large."""
+  return "".join(
+      f", times {factor:g} from step {first + 1} on"
+      for first, factor in summary.get("batch_size_schedule", ())
+  )
 
 
 def rounded_up(epsilon: float) -> str:

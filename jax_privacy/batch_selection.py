@@ -25,7 +25,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from jax_privacy import _validate, secure_random, secure_sampling
+from jax_privacy import (
+    _validate,
+    batch_schedule,
+    secure_random,
+    secure_sampling,
+)
 
 RngType = np.random.Generator | secure_random.SecureKey | int | None
 # What a strategy draws with; the second has the methods that are needed.
@@ -116,6 +121,9 @@ class CyclicPoissonSampling(BatchSelectionStrategy):
     cycle_length: Number of groups; group t % cycle_length takes part in step t.
       1 is ordinary Poisson sampling.
     partition_type: How groups are formed; see `PartitionType`.
+    batch_size_schedule: Pairs (first step, factor): from that step on,
+      `sampling_prob` x factor is the probability. () for one throughout. Needs
+      an accountant that knows of it.
 
   Source: Abadi et al. 2016 (1607.00133); Choquette-Choo et al. 2023
     (2306.08153) for cycles; Chua et al. 2024 (2411.04205) for truncation.
@@ -126,10 +134,16 @@ class CyclicPoissonSampling(BatchSelectionStrategy):
   truncated_batch_size: int | None = None
   cycle_length: int = 1
   partition_type: PartitionType = PartitionType.EQUAL_SPLIT
+  batch_size_schedule: batch_schedule.Schedule = ()
 
   def __post_init__(self):
     _validate.probability("sampling_prob", self.sampling_prob)
     _validate.integer("iterations", self.iterations, at_least=0)
+    batch_schedule.check(
+        self.batch_size_schedule,
+        sampling_prob=self.sampling_prob,
+        num_steps=self.iterations,
+    )
     _validate.integer("cycle_length", self.cycle_length, at_least=1)
     if self.truncated_batch_size is not None:
       _validate.integer(
@@ -148,7 +162,8 @@ class CyclicPoissonSampling(BatchSelectionStrategy):
       group = groups[step % self.cycle_length]
       # A binomial size and then a uniform subset of that size is a Poisson
       # sample, in O(batch) instead of O(num_examples).
-      size = generator.binomial(_size(group), self.sampling_prob)
+      factor = batch_schedule.factor_at(self.batch_size_schedule, step)
+      size = generator.binomial(_size(group), self.sampling_prob * factor)
       if self.truncated_batch_size is not None:
         size = min(size, self.truncated_batch_size)
       return _subset(generator, group, size)

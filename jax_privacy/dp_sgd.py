@@ -40,6 +40,7 @@ import optax
 
 from jax_privacy import (
     _validate,
+    batch_schedule,
     batch_selection,
     clipping,
     grid,
@@ -61,6 +62,10 @@ class Mechanism(Protocol):
     sampling_prob: Probability that an example is in a batch.
     num_examples: Stated size of the data set.
     max_batch_size: Where Poisson batches are truncated, or None.
+
+  It may have a `batch_size_schedule` too, for "poisson": pairs (first step,
+  factor); from that step on, counted from 0, `sampling_prob` x factor is the
+  probability. A mechanism without the attribute samples alike at every step.
   """
 
   noise_multiplier: float
@@ -118,7 +123,9 @@ def make_private(
     mesh: See `clipped_grad` and `sharding.py`. Padded sizes are then multiples
       of the number of devices, and padding is spread evenly over them.
     **clipped_grad_options: Any other option of `clipped_grad`, except
-      `normalize_by`, which is the expected batch size, and `nan_safe`. With a
+      `normalize_by`, which is the expected batch size before any factor of a
+      schedule (the update is divided by that behind the noise), and `nan_safe`.
+      With a
       `grid_scale`, noise is rounded to the grid as well; it needs
       `secure_random`, since other draws are too coarse for a grid.
 
@@ -143,6 +150,7 @@ def make_private(
   noise_multiplier = _validate.positive(
       "noise_multiplier", mechanism.noise_multiplier
   )
+  schedule = _schedule(mechanism)
   root = root_key.RootKey.of(key)
   sampler = make_sampler(
       mechanism,
@@ -175,6 +183,9 @@ def make_private(
     noise = noise_addition.gaussian_privatizer(
         stddev=stddev, prng_key=root.prng_key("noise")
     )
+  if schedule:
+    # Behind the noise: before it, a factor would change its scale.
+    optimizer = optax.chain(batch_schedule.rescale(schedule), optimizer)
   return PrivateTraining(sampler, grad_fn, optax.chain(noise, optimizer))
 
 
@@ -211,12 +222,23 @@ def make_sampler(
     sizes = (math.ceil(batch_size / multiple) * multiple,)
   elif mechanism.sampling in ("poisson", "truncated_poisson"):
     limit = _truncation(mechanism)
+    schedule = _schedule(mechanism)
     strategy = batch_selection.CyclicPoissonSampling(
-        probability, num_steps, truncated_batch_size=limit
+        probability,
+        num_steps,
+        truncated_batch_size=limit,
+        batch_size_schedule=schedule,
     )
-    sizes = batch_selection.poisson_sizes(
-        num_examples=num_examples, sampling_prob=probability, multiple=multiple
-    )
+    # Of every phase, so that a small batch is not padded to a large one's size.
+    fitting = [
+        batch_selection.poisson_sizes(
+            num_examples=num_examples,
+            sampling_prob=probability * factor,
+            multiple=multiple,
+        )
+        for factor in {factor for _, factor in schedule} or {1.0}
+    ]
+    sizes = tuple(sorted(set().union(*fitting)))
     if limit is not None:
       largest = math.ceil(limit / multiple) * multiple
       sizes = tuple(sorted({min(size, largest) for size in sizes}))
@@ -232,6 +254,19 @@ def make_sampler(
     rng = root.seed("sampler")
   batches = strategy.bind(num_examples, rng)
   return batch_selection.PaddedBatches(batches, sizes, num_devices)
+
+
+def _schedule(mechanism) -> batch_schedule.Schedule:
+  """Returns the mechanism's batch-size schedule; () if it has none."""
+  schedule = batch_schedule.check(
+      getattr(mechanism, "batch_size_schedule", ()),
+      sampling_prob=mechanism.sampling_prob,
+      num_steps=mechanism.num_steps,
+  )
+  if schedule and mechanism.sampling != "poisson":
+    rule = f"() for sampling {mechanism.sampling!r}"
+    _validate.fail("batch_size_schedule", rule, schedule)
+  return schedule
 
 
 def _check_grid(grad_fn, batch_size, is_secure):

@@ -26,6 +26,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import jax
+import jax.numpy as jnp
+import optax
+
 from jax_privacy import _validate, dp_sgd
 from jax_privacy.testing import movement, noise
 
@@ -65,13 +69,15 @@ def check_private(
     params: Parameters.
     *batch: Real examples; see `check_sensitivity`.
     mechanism: What the accountant is told; its `noise_multiplier` is the claim.
+      With a `batch_size_schedule`, the noise is checked from the first step of
+      each phase on.
     unbatched: See `check_sensitivity`.
     max_examples: See `check_sensitivity`.
     num_steps: See `check_noise`.
     significance: See `check_noise`.
 
   Returns:
-    A `PrivateReport`.
+    A `PrivateReport`; of the noise, that of the phase which is furthest off.
 
   Raises:
     SensitivityError: See `check_sensitivity`.
@@ -95,12 +101,36 @@ def check_private(
   # Relative to one example's share of the sum, whatever the relation: the
   # accountant knows that a replaced example moves it by two.
   stddev = noise_multiplier * private.grad_fn.sensitivity("add_or_remove_one")
-  noise_report = noise.check_noise(
-      private.optimizer,
-      params,
-      stddev=stddev,
-      num_steps=num_steps,
-      significance=significance,
-      on_grid=getattr(private.grad_fn, "grid_step", None) is not None,
+  schedule = getattr(mechanism, "batch_size_schedule", ()) or ((0, 1.0),)
+  reports = [
+      noise.check_noise(
+          _from_step(private.optimizer, first),
+          params,
+          stddev=stddev,
+          num_steps=num_steps,
+          significance=significance / len(schedule),
+          on_grid=getattr(private.grad_fn, "grid_step", None) is not None,
+      )
+      for first, _ in schedule
+  ]
+  return PrivateReport(
+      sensitivity_report,
+      max(reports, key=lambda r: abs(r.measured_stddev - r.stddev)),
   )
-  return PrivateReport(sensitivity_report, noise_report)
+
+
+def _from_step(
+    optimizer: optax.GradientTransformation, step: int
+) -> optax.GradientTransformation:
+  """Returns an optimiser whose counters, int32 scalars, begin at a step."""
+  if step == 0:
+    return optimizer
+
+  def advance(leaf):
+    is_counter = jnp.shape(leaf) == () and leaf.dtype == jnp.int32
+    return jnp.full_like(leaf, step) if is_counter else leaf
+
+  def init(params):
+    return jax.tree.map(advance, optimizer.init(params))
+
+  return optax.GradientTransformation(init, optimizer.update)

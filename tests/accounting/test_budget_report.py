@@ -113,7 +113,7 @@ def test_report_refuses_a_summary_without_a_key(key, tmp_path, capsys):
   summary = records.summary()
   del summary[key]
   optional = ("status", "sampling", "max_batch_size", "epsilon_target")
-  optional += ("test_accuracies",)
+  optional += ("batch_size_schedule", "test_accuracies")
   if key in (*optional, "neighboring_relation"):
     expected = 2 if key == "neighboring_relation" else 0
     code = budget.main(["report", _write(tmp_path, summary)])
