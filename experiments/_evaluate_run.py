@@ -74,7 +74,8 @@ def evaluate(
   _print(run, told, beside, num_examples=len(rows), is_private=is_private)
   if json_file:
     record = _record(run, told, beside, is_private=is_private)
-    text = json.dumps({"num_examples": len(rows), **record}, indent=2)
+    record = {"num_examples": len(rows), **record}
+    text = json.dumps(record, indent=2, allow_nan=False)
     pathlib.Path(json_file).write_text(text + "\n", encoding="utf-8")
 
 
