@@ -83,7 +83,9 @@ def train(
         step += 1
         told = {"loss": loss}
         if gradients is not None and step in logged:
-          told |= _train_metrics.of_step(experiment, norms, gradients)
+          told |= _train_metrics.of_step(
+              experiment, norms, gradients, step=step - 1
+          )
         del gradients  # As large as the parameters, and not needed any more.
         yield state, told
         total, norms = zeros(), []

@@ -29,6 +29,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jax_privacy import batch_schedule
+
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -119,6 +121,8 @@ def of_step(
     experiment: Any,
     norms: Sequence[tuple[jax.Array, jax.Array]],
     gradients: Gradients,
+    *,
+    step: int,
 ) -> dict[str, Any]:
   """Returns all that is told of a step.
 
@@ -127,6 +131,7 @@ def of_step(
     norms: For each physical batch, norms of its rows, and its rows' indices:
       -1 where a row is padding.
     gradients: See `of_gradients`.
+    step: The step's number, counted from 0.
   """
   real = [np.asarray(piece)[np.asarray(rows) >= 0] for piece, rows in norms]
   told = of_norms(
@@ -134,7 +139,12 @@ def of_step(
       l2_clip_norm=experiment.config.dp.l2_clip_norm,
   )
   grid_step = experiment.private.grad_fn.grid_step
-  return told | of_gradients(gradients, grid_step=grid_step)
+  # The optimiser is given a mean over the expected batch of the step's phase.
+  factor = batch_schedule.factor_at(
+      experiment.mechanism.batch_size_schedule, step
+  )
+  scale = (1.0 if grid_step is None else grid_step) / factor
+  return told | of_gradients(gradients, grid_step=scale)
 
 
 @jax.jit

@@ -1,6 +1,7 @@
 """`train.batch_size_schedule`: from the config to the summary's epsilon."""
 
 import json
+import types
 
 import launch
 import numpy as np
@@ -15,6 +16,7 @@ from experiments import (
     _replay,
     _resume,
     _summary,
+    _train_metrics,
 )
 
 _SCHEDULE = ((0.0, 1.0), (0.5, 2.0))
@@ -154,6 +156,22 @@ def test_what_a_stopped_run_spent_is_the_schedule_s(run):
   assert spent[0] == 0 and spent[-1] == summary["epsilon"]
   assert sorted(spent) == spent
   assert np.diff(spent)[-2] > spent[2] - spent[1]  # The fourth step is larger.
+
+
+def test_signal_and_noise_are_told_apart_in_each_phase():
+  """The optimiser is given half of the noised sum where batches are double."""
+  fake = types.SimpleNamespace(
+      config=launch.config(),
+      mechanism=_plan(),
+      private=types.SimpleNamespace(
+          grad_fn=types.SimpleNamespace(grid_step=None)
+      ),
+  )
+  signal, noise = np.float32([3.0, 4.0]), np.float32([0.4, -0.3])
+  for step, factor in ((2, 1.0), (3, 2.0)):
+    gradients = _train_metrics.Gradients(signal, (signal + noise) / factor)
+    told = _train_metrics.of_step(fake, [], gradients, step=step)
+    assert told["signal_to_noise"] == pytest.approx(10, rel=1e-5)
 
 
 @pytest.mark.slow
