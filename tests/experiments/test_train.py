@@ -204,6 +204,8 @@ def test_physical_batches_change_memory_only(tmp_path):
     experiment = _build.build(
         launch.config(
             physical_batch_size=size,
+            # Noise once a piece would stay in the momentum as well.
+            train__optimizer_options={"momentum": 0.9},
             augment__names=("crop",),
             augment__options={"pad": 1},
             augment__num_views=2,
