@@ -82,9 +82,9 @@ def base() -> ml_collections.ConfigDict:
       mean and std, in units of pixel / 255: public constants, never computed
       from private data; and features of images that stand in their place:
       "scattering" and its options, "" for none. How examples reach the devices
-      changes no bit: on_device puts all of them there once (None: where the
-      source holds decoded images, and they fit; docs/data.md); else num_workers
-      processes decode them (0: this one), prefetch batches ahead.
+      changes no bit: on_device puts all of them there once (None: see
+      docs/data.md); else num_workers processes decode them (0: this one),
+      prefetch batches ahead.
     model: A name of `jax_privacy.models` and its options. restore begins with
       PUBLIC parameters, which the guarantee does not cover: path is a run's
       folder, of which params are read ("last", or an average), or an .npz file,

@@ -104,7 +104,7 @@ def _read(experiment, draws) -> Iterator[PhysicalBatch]:
 def _gathered(experiment, draws) -> Iterator[PhysicalBatch]:
   """Puts all examples on the devices once, and gathers batches there."""
   mesh, length = experiment.mesh, len(experiment.train_source)
-  gather = _gather_fn(mesh, _all_examples(experiment))
+  gather = gather_fn(mesh, _all_examples(experiment))
   for draw in draws:
     source_lib.check_indices(draw.indices, length=length)
     indices = _put(mesh, draw.indices)
@@ -124,7 +124,7 @@ def _all_examples(experiment) -> data.Batch:
     return next(batches)
 
 
-def _gather_fn(
+def gather_fn(
     mesh: jax.sharding.Mesh | None, examples: data.Batch
 ) -> Callable[[jax.Array], Any]:
   """Returns `gather(indices)`; a program of its own, so that none changes.
@@ -138,13 +138,13 @@ def _gather_fn(
 
   if mesh is None:
     stored = jax.device_put(examples)
-    gather_fn = jax.jit(gather)
+    compiled = jax.jit(gather)
   else:
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     stored = jax.device_put(examples, everywhere)
     rows = jax.sharding.PartitionSpec(mesh.axis_names)
     # Each device gathers its own rows: nothing is left to XLA's partitioner.
-    gather_fn = jax.jit(
+    compiled = jax.jit(
         jax.shard_map(
             gather,
             mesh=mesh,
@@ -152,7 +152,7 @@ def _gather_fn(
             out_specs=rows,
         )
     )
-  return lambda indices: gather_fn(stored, indices)
+  return lambda indices: compiled(stored, indices)
 
 
 def _own(mesh, indices) -> np.ndarray:

@@ -18,6 +18,7 @@ import itertools
 import math
 import os
 import signal
+import sys
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from multiprocessing import process
@@ -117,11 +118,8 @@ def _split(rows: np.ndarray, size: int) -> list[np.ndarray]:
 
 
 def _joined(parts: Sequence[source_lib.Batch]) -> source_lib.Batch:
-  # A copy, also of one part: workers' arrays are in shared memory, which is
-  # given back with them.
   return {
-      name: np.concatenate([np.asarray(part[name]) for part in parts])
-      for name in parts[0]
+      name: np.concatenate([part[name] for part in parts]) for name in parts[0]
   }
 
 
@@ -141,7 +139,11 @@ def _reader(parts: _Parts, *, num_workers: int, num_ahead: int) -> Any:
       num_threads=0 if num_workers else 1,
       prefetch_buffer_size=0 if num_workers else num_ahead,
   )
-  dataset = grain.MapDataset.source(parts).to_iter_dataset(options)
+  dataset = grain.experimental.WithOptionsIterDataset(
+      grain.MapDataset.source(parts).to_iter_dataset(options),
+      # Through pipes: grain's shared memory is files, which may stay behind.
+      grain.experimental.DatasetOptions(min_shm_size=sys.maxsize),
+  )
   if num_workers:
     options = grain.MultiprocessingOptions(
         num_workers=num_workers,

@@ -6,11 +6,13 @@ be the same run are compared by the digest of their parameters.
 
 import io
 
+import jax
 import launch
 import numpy as np
 import PIL.Image
 import pytest
 
+from experiments import _build, _canaries, _input, _placement, _workdir, train
 from jax_privacy import data
 
 
@@ -36,36 +38,196 @@ def archive(tmp_path_factory):
   return path
 
 
-@pytest.fixture
-def config(archive):
+def _config(archive, **fields):
   """A config on it, with fields set by dotted name."""
-
-  def make(**fields):
-    options = {"path": str(archive), "channels": 1}
-    return launch.config(
-        **{
-            "data__source": "npz",
-            "data__options": options,
-            "data__num_examples": 80,
-            **fields,
-        }
-    )
-
-  return make
+  return launch.config(
+      **{
+          "data__source": "npz",
+          "data__options": {"path": str(archive), "channels": 1},
+          "data__num_examples": 80,
+          **fields,
+      }
+  )
 
 
 def _digest(value, path):
   return launch.run(value, path)["params_sha256"]
 
 
-def test_on_the_device_or_decoded_ahead_is_the_same_run(config, tmp_path):
-  want = _digest(config(), tmp_path / "plain")
-  for name, fields in {
-      "on_device": {"data__on_device": True},
-      "thread": {"data__prefetch": 2},
-      "workers": {"data__num_workers": 2, "data__prefetch": 1},
-      "decoded once": {"data__on_device": True, "data__num_workers": 1},
-  }.items():
-    assert _digest(config(**fields), tmp_path / name) == want, name
-  # What a digest would tell: another order of examples.
-  assert _digest(config(seed=1), tmp_path / "other") != want
+@pytest.fixture(scope="module")
+def plain(archive, tmp_path_factory):
+  """The digest of the run that decodes each image when it is drawn."""
+  return _digest(_config(archive), tmp_path_factory.mktemp("plain"))
+
+
+def test_all_examples_on_the_device_is_the_same_run(archive, tmp_path, plain):
+  config = _config(archive, data__on_device=True)
+  assert _digest(config, tmp_path / "run") == plain
+  # What a digest would tell: other batches.
+  assert _digest(_config(archive, seed=1), tmp_path / "other") != plain
+
+
+@pytest.mark.slow  # Three more runs, two of them with workers.
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"data__prefetch": 2},
+        {"data__num_workers": 2, "data__prefetch": 1},
+        {"data__num_workers": 1, "data__on_device": True},
+    ],
+)
+def test_decoded_ahead_is_the_same_run(archive, tmp_path, plain, fields):
+  assert _digest(_config(archive, **fields), tmp_path / "run") == plain
+
+
+def _batches(config, first_step=0, build_fn=_build.build):
+  """The physical batches, back on the host."""
+  experiment = build_fn(config)
+  return [
+      jax.device_get(tuple(batch))
+      for batch in _input.physical_batches(experiment, first_step=first_step)
+      if len(batch.indices) or batch.is_last
+  ]
+
+
+def _sizes(config):
+  return _build.build(config).private.sampler.sizes
+
+
+def _assert_same(got, want):
+  assert len(got) == len(want)
+  for (examples, indices, is_last), other in zip(got, want, strict=True):
+    np.testing.assert_array_equal(indices, other[1])
+    assert is_last == other[2]
+    if len(indices):
+      jax.tree.map(np.testing.assert_array_equal, examples, other[0])
+
+
+@pytest.mark.parametrize("size", [None, 6])
+def test_every_batch_is_the_sources_own(size):
+  """Digits on the device, padding and empty batches included."""
+  fields = {"train__num_steps": 20, "train__expected_batch_size": 2.0}
+  fields |= {"physical_batch_size": size}
+  host = _batches(launch.config(data__on_device=False, **fields))
+  assert sum(is_last for *_, is_last in host) == 20
+  # Each step is empty with probability 13.5%: some of 20 is, but for 5.5%, in
+  # which this seed is not.
+  assert any(not (indices >= 0).any() for _, indices, _ in host)
+  assert size is None or any(not len(indices) for _, indices, _ in host)
+  # A few sizes, and so a few programs, to which gathering adds none.
+  sizes = {6, 0} if size else set(_sizes(launch.config(**fields)))
+  assert {len(indices) for _, indices, _ in host} <= sizes
+  source = data.load("digits", split="train")
+  for examples, indices, _ in host:
+    if len(indices):
+      jax.tree.map(
+          np.testing.assert_array_equal, examples, source[np.array(indices)]
+      )
+  _assert_same(_batches(launch.config(data__on_device=True, **fields)), host)
+  ahead = launch.config(data__on_device=False, data__prefetch=3, **fields)
+  _assert_same(_batches(ahead), host)
+  # From any step on, it is the rest.
+  last = [i for i, (*_, is_last) in enumerate(host) if is_last]
+  _assert_same(_batches(ahead, first_step=13), host[last[12] + 1 :])
+
+
+@pytest.mark.parametrize("canary", ["clipped", "input"])
+def test_canaries_are_gathered_too(canary):
+  def batches(on_device):
+    config = launch.config(
+        data__on_device=on_device, train__expected_batch_size=600
+    )
+    config = _canaries.add_to_config(config, canary=canary, num_canaries=100)
+    return _batches(config, build_fn=_canaries.build)
+
+  host = batches(False)
+  assert any((indices >= 1437).any() for _, indices, _ in host)
+  _assert_same(batches(True), host)
+
+
+def test_reading_ahead_begins_no_step(tmp_path, monkeypatch):
+  config = launch.config(
+      data__on_device=False, data__prefetch=3, train__num_steps=9, log_every=1
+  )
+  workdir = _workdir.Workdir(tmp_path / "run")
+  experiment = _build.build(config)
+  drawn, begun = [], []
+  real = _input._split
+
+  def split(experiment, step):
+    drawn.append(step)
+    return real(experiment, step)
+
+  monkeypatch.setattr(_input, "_split", split)
+  real_write = _workdir.Workdir.write_steps_begun
+
+  def write(self, steps):
+    begun.append((steps, len(drawn)))
+    real_write(self, steps)
+
+  monkeypatch.setattr(_workdir.Workdir, "write_steps_begun", write)
+  workdir.claim(config)
+  train.run(experiment, workdir)
+  assert [steps for steps, _ in begun] == list(range(1, 10))
+  # Batches were drawn that no step had begun.
+  assert begun[1][1] > 2
+
+
+def test_a_run_goes_on_with_another_input(archive, tmp_path, plain):
+  config = _config(archive, save_every=1)
+  workdir = _workdir.Workdir(tmp_path / "run")
+  experiment = _build.build(config)
+  workdir.claim(config)
+
+  class Stop:
+    requested = True
+
+  assert train.run(experiment, workdir, stop=Stop()) is None
+  resumed = _config(
+      archive, save_every=1, data__on_device=True, data__prefetch=1
+  )
+  assert _digest(resumed, tmp_path / "run") == plain
+
+
+def test_what_does_not_fit_is_left_where_it_is(monkeypatch):
+  config = launch.config(data__on_device=True)
+  source = data.load("digits", split="train")
+  assert _placement.on_device(config, source)
+  monkeypatch.setattr(_placement, "limit_bytes", lambda: 1437 * 64)
+  assert _placement.on_device(config, source)
+  monkeypatch.setattr(_placement, "limit_bytes", lambda: 1437 * 64 - 1)
+  with pytest.raises(
+      ValueError, match="data.on_device must be None or False .* True for 91968"
+  ):
+    _build.build(config)
+  assert not _placement.on_device(launch.config(), source)
+
+
+def test_by_itself_an_accelerator_gets_what_fits(monkeypatch):
+  class Device:
+    platform = "gpu"
+
+    def memory_stats(self):
+      return {"bytes_limit": 4 * 1437 * 64}
+
+  monkeypatch.setattr(jax, "devices", lambda: [Device()])
+  monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
+  source = data.load("digits", split="train")
+  assert _placement.on_device(launch.config(), source)
+  assert not _placement.on_device(launch.config(data__on_device=False), source)
+  monkeypatch.setattr(Device, "memory_stats", lambda self: {"bytes_limit": 9})
+  assert not _placement.on_device(launch.config(), source)
+  monkeypatch.undo()
+  assert not _placement.on_device(launch.config(), source)  # A CPU.
+
+
+def test_an_example_that_cannot_be_read_is_called_private(archive):
+  with np.load(archive) as stored:
+    arrays = dict(stored)
+  first, last = arrays["offsets"][[1, 80]]
+  arrays["bytes"][first:last] = 0
+  broken = archive.with_name("broken.npz")
+  np.savez(broken, **arrays)
+  for fields in ({}, {"data__on_device": True}, {"data__prefetch": 1}):
+    with pytest.raises(data.ImageError, match="image .* not for release"):
+      _batches(_config(broken, **fields))

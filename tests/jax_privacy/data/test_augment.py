@@ -223,3 +223,41 @@ def test_wrong_constants_are_refused(mean, std, text):
 def test_floats_are_not_standardised_twice():
   with pytest.raises(ValueError, match="image must be uint8, got float32"):
     augment.standardise(jnp.zeros((4, 5, 3)), mean=0.5, std=0.5)
+
+
+def _windows(image, size):
+  """All the crops of a size, in rows then columns."""
+  height, width = size
+  return np.array(
+      [
+          image[i : i + height, j : j + width]
+          for i in range(image.shape[0] - height + 1)
+          for j in range(image.shape[1] - width + 1)
+      ]
+  )
+
+
+@pytest.mark.parametrize("size", [(4, 5), (3, 3), (1, 5)])
+def test_every_random_crop_is_as_likely(size):
+  augment_fn = augment.build(("random_crop",), crop_size=size)
+  images = _run(augment_fn, 4000)
+  candidates = _windows(np.asarray(_IMAGE), size)
+  _assert_uniform(_outcomes(images, candidates), len(candidates))
+
+
+@pytest.mark.parametrize(
+    "size, first", [((4, 5), (0, 0)), ((2, 3), (1, 1)), ((1, 2), (1, 1))]
+)
+def test_the_centre_is_cut_out(size, first):
+  got = augment.centre_crop(_IMAGE, crop_size=size)
+  (top, left), (height, width) = first, size
+  want = _IMAGE[top : top + height, left : left + width]
+  np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("crop", [augment.random_crop, augment.centre_crop])
+@pytest.mark.parametrize("size", [(5, 5), (4, 6), (0, 1), 3, "ab", (2.0, 2)])
+def test_a_crop_that_does_not_fit_is_refused(crop, size):
+  key = (jax.random.key(0),) if crop is augment.random_crop else ()
+  with pytest.raises(ValueError, match="crop_size must be"):
+    crop(*key, _IMAGE, crop_size=size)
