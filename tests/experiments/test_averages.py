@@ -85,6 +85,7 @@ def test_other_averages_than_were_saved_are_refused(finished):
     _averages.restore(path / "checkpoints", config, params)
 
 
+@pytest.mark.slow
 def test_evaluation_reads_parameters_by_name(finished):
   _, summary, path, _ = finished
   process = launch.command(

@@ -144,7 +144,9 @@ def test_a_frozen_body_costs_no_backward_pass():
   assert num_convolutions(whole) > 2
 
 
-@pytest.mark.parametrize("canary", ["dirac", "clipped"])
+@pytest.mark.parametrize(
+    "canary", [pytest.param("dirac", marks=pytest.mark.slow), "clipped"]
+)
 def test_an_audit_looks_at_what_is_trained(canary):
   config = _canaries.add_to_config(
       _config(train__num_steps=1), canary=canary, num_canaries=20
