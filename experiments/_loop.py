@@ -80,12 +80,12 @@ def train(
       if is_last:
         selected = None if canaries is None else canaries.selected(step)
         state, loss, gradients = update(state, total, selected)
-        step += 1
         told = {"loss": loss}
-        if gradients is not None and step in logged:
+        if gradients is not None and step + 1 in logged:
           told |= _train_metrics.of_step(
-              experiment, norms, gradients, step=step - 1
+              experiment, norms, gradients, step=step
           )
+        step += 1
         del gradients  # As large as the parameters, and not needed any more.
         yield state, told
         total, norms = zeros(), []

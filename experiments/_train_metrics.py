@@ -40,7 +40,8 @@ class Gradients(NamedTuple):
   Attributes:
     clipped: Sum of clipped gradients over the expected batch size; on a grid,
       in whole steps of it.
-    noised: What the optimiser was given.
+    noised: What the optimiser was given: the clipped gradient and the noise,
+      divided by the step's factor of a batch-size schedule.
   """
 
   clipped: Any
@@ -96,20 +97,25 @@ def of_norms(norms: np.ndarray, *, l2_clip_norm: float) -> dict[str, Any]:
 
 
 def of_gradients(
-    gradients: Gradients, *, grid_step: float | None = None
+    gradients: Gradients,
+    *,
+    grid_step: float | None = None,
+    batch_factor: float = 1.0,
 ) -> dict[str, float | None]:
   """Returns how the noise stood against the clipped gradient.
 
   Args:
     gradients: Of a step.
     grid_step: Of the grid that the clipped sum is on, if it is.
+    batch_factor: Of a batch-size schedule; see `Gradients`.
 
   Returns:
     "signal_to_noise", the norm of the clipped gradient over that of the noise
     that was added to it; and "alignment", the cosine of the angle between the
     clipped gradient and the noised one. None where it is 0 / 0, or not finite.
   """
-  products = _products(gradients, 1.0 if grid_step is None else grid_step)
+  clipped_scale = 1.0 if grid_step is None else grid_step
+  products = _products(gradients, clipped_scale / batch_factor)
   signal, noise, noised, inner = map(float, products)
   return {
       "signal_to_noise": _ratio(math.sqrt(signal), math.sqrt(noise)),
@@ -131,29 +137,28 @@ def of_step(
     norms: For each physical batch, norms of its rows, and its rows' indices:
       -1 where a row is padding.
     gradients: See `of_gradients`.
-    step: The step's number, counted from 0.
+    step: Which one, counted from 0.
   """
   real = [np.asarray(piece)[np.asarray(rows) >= 0] for piece, rows in norms]
   told = of_norms(
       np.concatenate([np.zeros(0), *real]),
       l2_clip_norm=experiment.config.dp.l2_clip_norm,
   )
-  grid_step = experiment.private.grad_fn.grid_step
-  # The optimiser is given a mean over the expected batch of the step's phase.
-  factor = batch_schedule.factor_at(
-      experiment.mechanism.batch_size_schedule, step
+  schedule = experiment.mechanism.batch_size_schedule
+  return told | of_gradients(
+      gradients,
+      grid_step=experiment.private.grad_fn.grid_step,
+      batch_factor=batch_schedule.factor_at(schedule, step),
   )
-  scale = (1.0 if grid_step is None else grid_step) / factor
-  return told | of_gradients(gradients, grid_step=scale)
 
 
 @jax.jit
-def _products(gradients, grid_step):
+def _products(gradients, clipped_scale):
   """Squared norms of signal, noise and their sum; signal times sum."""
 
   def leaf_products(clipped, noised):
     dtype = jnp.promote_types(noised.dtype, jnp.float32)
-    clipped = clipped.astype(dtype) * jnp.asarray(grid_step, dtype)
+    clipped = clipped.astype(dtype) * jnp.asarray(clipped_scale, dtype)
     noised = noised.astype(dtype)
     noise = noised - clipped
     pairs = (

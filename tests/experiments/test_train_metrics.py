@@ -28,24 +28,32 @@ def test_doctests():
 
 
 def _config(**fields):
-  fields = {
-      "train__num_steps": 4,
-      "log_every": 2,
-      "dp__l2_clip_norm": 2.0,
-  } | fields
-  return launch.config(**fields)
+  """A model that is compiled at once, but where a test asks for another."""
+  return launch.config(
+      **{
+          "model__name": "linear",
+          "model__options": {},
+          "train__num_steps": 4,
+          "log_every": 2,
+          "dp__l2_clip_norm": 2.0,
+          **fields,
+      }
+  )
 
 
 # Every way in which the noise is drawn or the sum is made up. The grid clips
-# by vmap, the others by ghost clipping. Each compiles two runs, some 8 s.
+# by vmap, the others by ghost clipping.
 _WAYS = {
     "physical": {
         "physical_batch_size": 5,
         "train__optimizer_options": {"momentum": 0.9},
     },
 }
+_CNN = {"model__name": "cnn_small", "model__options": {"channels": (4, 8)}}
 _SLOW_WAYS = {
-    "whole": {},
+    "convolutions": _CNN,
+    "rmsprop": _CNN | {"train__optimizer": "rmsprop"},
+    "schedule": {"train__batch_size_schedule": ((0.0, 1.0), (0.5, 2.0))},
     "grid": {"dp__secure_random": True, "dp__grid_scale": 2**20},
 }
 
@@ -97,7 +105,7 @@ def _oracle(config, step):
     state, told = next(updates)
     before, params = params, jax.tree.map(np.array, state.params)
   # Learning rate 1, no momentum: the update is the noised gradient.
-  noised = _flat(before) - _flat(params)
+  update = _flat(before) - _flat(params)
   sampler = experiment.private.sampler.batches
   indices = sampler.batch(step - 1).astype(np.int32)
   batch = experiment.train_source[indices]
@@ -112,7 +120,7 @@ def _oracle(config, step):
           batch["image"], batch["label"], keys, strict=True
       )
   ]
-  return told, np.array(grads), noised
+  return told, np.array(grads), update
 
 
 def _flat(tree):
@@ -121,39 +129,43 @@ def _flat(tree):
   )
 
 
-# Of the 14 examples of that step some have shorter gradients, some longer.
-_CLIP_NORM = 24.0
+# Between the norms of that step's examples.
+_CLIP_NORM = 6.0
 
 
 @pytest.mark.parametrize(
-    "size", [7, pytest.param(None, marks=pytest.mark.slow)]
+    "size, factor", [(7, 1.0), (7, 2.0), (None, 1.0), (None, 2.0)]
 )
-def test_all_numbers_are_those_of_each_examples_gradient(size):
+def test_all_numbers_are_those_of_each_examples_gradient(size, factor):
   config = _config(
       train_metrics=True,
       physical_batch_size=size,
       train__learning_rate=1.0,
       train__optimizer_options={},
+      train__batch_size_schedule=((0.0, 1.0), (0.5, factor)),
       dp__rescale_to_unit_norm=False,
       dp__noise_multiplier=0.7,
       dp__l2_clip_norm=_CLIP_NORM,
       dp__epsilon=None,
   )
-  told, grads, noised = _oracle(config, step=2)
+  # Step 4 is in the schedule's second half.
+  told, grads, update = _oracle(config, step=4)
   norms = np.linalg.norm(grads, axis=1)
   assert told["clipped_fraction"] == pytest.approx((norms > _CLIP_NORM).mean())
   assert 0 < told["clipped_fraction"] < 1 and told["non_finite_fraction"] == 0
   for q, value in told["grad_norm_quantiles"].items():
     assert value == pytest.approx(np.quantile(norms, float(q)), rel=1e-4)
   factors = np.minimum(1, _CLIP_NORM / norms)[:, None]
-  clipped = np.sum(factors * grads, axis=0) / 16
-  noise = noised - clipped
+  # The mean over the step's own expected batch size, of which the update is
+  # the noised one.
+  clipped = np.sum(factors * grads, axis=0) / (16 * factor)
+  noise = update - clipped
   ratio = np.linalg.norm(clipped) / np.linalg.norm(noise)
   assert told["signal_to_noise"] == pytest.approx(ratio, rel=1e-3)
-  cosine = clipped @ noised / np.linalg.norm(clipped) / np.linalg.norm(noised)
+  cosine = clipped @ update / np.linalg.norm(clipped) / np.linalg.norm(update)
   assert told["alignment"] == pytest.approx(cosine, rel=1e-3, abs=1e-4)
-  # Noise of 0.7 x 24 / 16 in each coordinate, to 5 sigma of its norm.
-  want = 0.7 * _CLIP_NORM / 16 * math.sqrt(noise.size)
+  # The noise in each coordinate, to 5 sigma of its norm.
+  want = 0.7 * _CLIP_NORM / (16 * factor) * math.sqrt(noise.size)
   assert np.linalg.norm(noise) == pytest.approx(
       want, rel=5 / math.sqrt(2 * noise.size)
   )
