@@ -53,11 +53,9 @@ def _assert_close(got, want, rtol=2e-6):
 
 
 _NAMES = "adam lamb sgd".split()
-_MORE_NAMES = (
-    """adabelief adadelta adafactor adagrad adamax adamaxw adamw adan amsgrad
-  fromage lars nadam nadamw lion novograd optimistic_adam_v2 radam rmsprop rprop sign_sgd sm3
-  yogi""".split()
-)
+_MORE_NAMES = """adabelief adadelta adafactor adagrad adamax adamaxw adamw adan
+  amsgrad fromage lars lion nadam nadamw novograd optimistic_adam_v2 radam
+  rmsprop rprop sign_sgd sm3 yogi""".split()
 
 
 @pytest.mark.parametrize(
