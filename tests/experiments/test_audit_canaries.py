@@ -162,7 +162,7 @@ def _check_record(found, config, *, num_canaries):
       "status", "name", "epsilon", "epsilon_target", "delta", "accountant",
       "neighboring_relation", "noise_multiplier", "sampling", "sampling_prob",
       "max_batch_size", "generator", "grid_scale", "num_examples",
-      "expected_batch_size",
+      "expected_batch_size", "batch_size_schedule",
       "l2_clip_norm", "num_steps", "canary", "num_canaries", "confidence",
       "bounds", "bounds_jointly", "contradicts_claim", "train_seconds",
       "audit_seconds", "seed", "versions",
