@@ -36,6 +36,7 @@ def load_digits(
     num_examples: int | None = None,
     image_shape: Sequence[int] = (8, 8, 1),
     classes: Sequence[int] = tuple(range(10)),
+    multi_label: bool = False,
 ) -> arrays.ArraySource:
   """Loads the bundled digits.
 
@@ -47,6 +48,8 @@ def load_digits(
       they can stand in for others: each pixel becomes a block, the frame that
       is left is black, and channels are copies.
     classes: the digits to keep, each once; class k is the k-th of them.
+    multi_label: whether an image has all the classes as labels, of which its
+      own alone is present, to stand in for sets of several labels.
 
   Returns:
     A source of images of these classes.
@@ -60,6 +63,8 @@ def load_digits(
   """
   source.check_split(split)
   classes = _check_classes(classes)
+  if not isinstance(multi_label, bool):
+    raise ValueError(f"multi_label must be true or false, got {multi_label!r}.")
   # Imported here: scikit-learn takes a second, and no other source needs it.
   from sklearn import datasets
 
@@ -70,9 +75,10 @@ def load_digits(
   is_kept = np.isin(bundled.target, classes)
   rows = np.flatnonzero(is_kept & (is_test == (split == "test")))
   pixels = np.floor(bundled.images[rows] * (255 / _MAX_PIXEL) + 0.5)
+  labels = np.array([classes.index(digit) for digit in bundled.target[rows]])
   return arrays.ArraySource(
       _enlarge(pixels.astype(np.uint8), image_shape),
-      np.array([classes.index(digit) for digit in bundled.target[rows]]),
+      np.eye(len(classes), dtype=np.int32)[labels] if multi_label else labels,
       label_names=[str(digit) for digit in classes],
       num_examples=(
           sum(_NUM_EXAMPLES[split][digit] for digit in classes)

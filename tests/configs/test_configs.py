@@ -31,7 +31,7 @@ _SUMMARY_KEYS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", launch.CONFIGS)
+@pytest.mark.parametrize("name", launch.configs(slow=launch.LARGE))
 def test_runs_in_small(name, tmp_path):
   summary = launch.run(launch.config(name), tmp_path / "run")
   assert _SUMMARY_KEYS <= set(summary)

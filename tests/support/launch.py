@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 from experiments import _build, _workdir, train
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -13,6 +15,17 @@ CONFIGS = sorted(
     for path in (ROOT / "configs").glob("*.py")
     if path.stem not in ("__init__", "common")
 )
+# To compile a step of these takes half a minute each, however small they are.
+LARGE = ("chexpert_nfnet", "imagenet_nf_resnet", "imagenet_nfnet")
+LARGE += ("places365_nfnet",)
+
+
+def configs(*, slow=()):
+  """Parameters of a test of every recipe, of which some are slow."""
+  return [
+      pytest.param(name, marks=[pytest.mark.slow] if name in slow else [])
+      for name in CONFIGS
+  ]
 
 
 def config(name="digits_cnn", arg="smoke=True", **fields):
