@@ -9,7 +9,7 @@ import pytest
 
 import accounting
 from configs import common
-from experiments import _workdir
+from experiments import _mechanism, _workdir
 
 # recipes.md, CIFAR-10 from scratch: epsilon by RDP and PLD of each row, as
 # computed with dp-accounting 0.6.0 when the table was made.
@@ -73,6 +73,31 @@ def test_cifar10_rows_cost_what_they_state(epsilon):
     # The table has two or three decimals.
     assert math.isclose(got, want, abs_tol=6e-3)
     assert got <= epsilon + 6e-3
+
+
+# recipes.md, [V]: noise multiplier and steps of De et al.'s configs. Epsilon by
+# RDP as computed here; the papers state 1 and 8, with their own RDP orders.
+@pytest.mark.parametrize(
+    "name, num_examples, noise_multiplier, num_steps, stated, by_rdp",
+    [
+        ("cifar_wrn_finetune", 50_000, 21.1, 250, 1.0, 0.998),
+        ("imagenet_nf_resnet", 1_271_167, 2.5, 71_589, 8.0, 8.000),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::accounting.LargeDeltaWarning")
+def test_paper_rows_cost_what_they_state(
+    name, num_examples, noise_multiplier, num_steps, stated, by_rdp
+):
+  config = launch.config(name, "")
+  assert config.dp.noise_multiplier == noise_multiplier
+  assert config.train.num_steps == num_steps
+  assert config.dp.epsilon == stated
+  plan = _mechanism.build_plan(config, num_examples)
+  assert plan.mechanism.num_steps == num_steps  # By PLD, nothing is cut off.
+  got = accounting.epsilon(
+      plan.mechanism, delta=config.dp.delta, accountant="rdp"
+  )
+  assert math.isclose(got, by_rdp, abs_tol=1e-3)
 
 
 def test_cifar10_arguments():
