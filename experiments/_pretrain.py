@@ -16,7 +16,14 @@ import ml_collections
 import numpy as np
 import optax
 
-from experiments import _build, _fields, _loss, _model, _optimizer
+from experiments import (
+    _build,
+    _evaluation,
+    _fields,
+    _loss,
+    _model,
+    _optimizer,
+)
 from jax_privacy import augmult
 from jax_privacy.models import saved
 
@@ -81,6 +88,23 @@ def pretrain(
         params, opt_state, step, source[indices], indices
     )
   return model, params
+
+
+def test(
+    config: ml_collections.ConfigDict, model: _model.Model, params: Any
+) -> dict[str, float]:
+  """Returns the test split's numbers by name, at the training images' size."""
+  with _fields.named("data.test_split"):
+    source = _build.build_source(config, config.data.test_split)
+  found = _evaluation.collect(
+      model,
+      params,
+      source,
+      _evaluation.chosen_rows(source, config.eval.num_examples),
+      batch_size=config.eval.batch_size,
+  )
+  numbers = _evaluation.overall(found, source, labels=config.eval.labels)
+  return {name: float(number.value) for name, number in numbers.items()}
 
 
 def check_output(text: str) -> pathlib.Path:

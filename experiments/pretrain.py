@@ -12,7 +12,7 @@ and there is no workdir and no summary.json for `dp-budget` to report on.
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import _build, _cli, _evaluation, _pretrain
+from experiments import _cli, _pretrain
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "A recipe that states no epsilon and no noise."
@@ -25,24 +25,14 @@ def main() -> None:
   with _cli.exit_on(ValueError, OSError):
     path = _pretrain.check_output(_OUTPUT.value)
     model, params = _pretrain.pretrain(_CONFIG.value)
-    accuracy = _accuracy(_CONFIG.value, model, params)
+    found = _pretrain.test(_CONFIG.value, model, params)
     _pretrain.save(path, params)
+  for name, value in found.items():
+    print(f"test {name} {value:.4f} (last parameters)")
   print(
-      f"test accuracy {accuracy:.2%} (last parameters)\n"
       f"{path}: NO PRIVACY. These parameters have no guarantee whatever for the"
       " data that they were trained on, which must be public."
   )
-
-
-def _accuracy(config, model, params) -> float:
-  test = _build.build_source(config, config.data.test_split)
-  return _evaluation.evaluate(
-      model,
-      params,
-      test,
-      batch_size=config.eval.batch_size,
-      num_examples=config.eval.num_examples,
-  ).overall
 
 
 if __name__ == "__main__":

@@ -253,6 +253,8 @@ class Checkpoints:
 
   def _read_leaves(self, step, name, item) -> dict[tuple[str, ...], jax.Array]:
     paths = {text: _keys(text) for text in item["leaves"]}
+    # On one device, whatever mesh it was saved from.
+    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like: dict[str, Any] = {}
     for text, (shape, dtype) in item["leaves"].items():
       if dtype.startswith("key<"):
@@ -262,7 +264,9 @@ class Checkpoints:
       node = like
       for key in paths[text][:-1]:
         node = node.setdefault(key, {})
-      node[paths[text][-1]] = jax.ShapeDtypeStruct(shape, jnp.dtype(dtype))
+      node[paths[text][-1]] = jax.ShapeDtypeStruct(
+          shape, jnp.dtype(dtype), sharding=place
+      )
     args = ocp.args.Composite(**{name: ocp.args.StandardRestore([like])})
     tree = self._manager.restore(step, args=args)[name][0]
     leaves = {text: _at(tree, path) for text, path in paths.items()}

@@ -193,7 +193,8 @@ def test_objects_in_an_archive_are_never_unpickled(tmp_path):
 def _pretrained(path, seed=0):
   config = launch.config("digits_finetune", "stage=pretrain,smoke=True")
   config.seed = seed
-  _, params = _pretrain.pretrain(config)
+  model, params = _pretrain.pretrain(config)
+  assert 0 <= _pretrain.test(config, model, params)["accuracy"] <= 1
   _pretrain.save(path, params)
   return params
 
