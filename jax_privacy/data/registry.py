@@ -8,8 +8,8 @@ and add its line here.
 >>> load("digits", color="red")
 Traceback (most recent call last):
 ...
-ValueError: color is no option of 'digits': must be one of image_shape, \
-num_examples, split.
+ValueError: color is no option of 'digits': must be one of classes, \
+image_shape, multi_label, num_examples, split.
 """
 
 import functools

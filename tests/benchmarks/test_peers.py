@@ -274,6 +274,7 @@ def test_a_failed_command_gives_its_error_line():
     _peer_environments._run([sys.executable, "-c", script])
 
 
+@pytest.mark.slow
 def test_wrn_has_the_parameters_of_the_library_s_own():
   own = models.wide_resnet.WideResNet(rngs=nnx.Rngs(0), depth=16, width=4)
   _, params = models.functional(own)

@@ -8,6 +8,7 @@ import pytest
 
 from experiments import _build
 from jax_privacy import data, models
+from jax_privacy.data import radiograph_columns as radiographs
 from jax_privacy.data import source as source_lib
 
 # Published facts of what recipes read: examples that they train on, classes (or
@@ -45,7 +46,10 @@ class _Unread(source_lib.Described):
   def __init__(self, name, *, split, image_size=None, path=None, **unused):
     total, num_labels, channels, side = _SETS[path if name == "npz" else name]
     super().__init__(
-        total, label_names=None, num_classes=num_labels, num_examples=total
+        total,
+        label_names=radiographs.CHEXPERT_14 if name == "chexpert" else None,
+        num_classes=num_labels,
+        num_examples=total,
     )
     self.image_shape = (*(image_size or (side, side)), channels)
     self.is_multi_label = name == "chexpert"

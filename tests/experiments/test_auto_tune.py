@@ -121,7 +121,7 @@ def test_learning_rates_span_what_was_asked_for(monkeypatch):
   )
   experiment = _build.build(_config("stopping_step", dp__epsilon=0.7))
   assert experiment.mechanism.num_steps < experiment.schedule_steps == 400
-  assert [num_steps for _, num_steps in told] == [400]
+  assert [num_steps for _, num_steps, *_ in told] == [400]
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,7 @@ def get_config(arg=None):
   return recipe
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_by_a_recipe_of_ones_own(tmp_path):
   root = tmp_path / "images"
   _folder_of_digits(root)

@@ -173,6 +173,7 @@ def test_reading_ahead_begins_no_step(tmp_path, monkeypatch):
   assert begun[1][1] > 2
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_input(archive, tmp_path, plain):
   config = _config(archive, save_every=1)
   workdir = _workdir.Workdir(tmp_path / "run")

@@ -46,6 +46,7 @@ def _fit(config, path):
   return train.fit(experiment, workdir)
 
 
+@pytest.mark.slow
 def test_several_labels_are_trained_through_the_launcher(folder, tmp_path):
   config = _chexpert_config(folder, log_every=1)
   experiment, state, _ = _fit(config, tmp_path / "run")

@@ -15,9 +15,10 @@ CONFIGS = sorted(
     for path in (ROOT / "configs").glob("*.py")
     if path.stem not in ("__init__", "common")
 )
-# To compile a step of these takes half a minute each, however small they are.
+# To compile a step of these takes long, however small they are; `cifar10_wrn`
+# has the program of the other WRNs.
 LARGE = ("chexpert_nfnet", "imagenet_nf_resnet", "imagenet_nfnet")
-LARGE += ("places365_nfnet",)
+LARGE += ("places365_nfnet", "cifar_wrn_finetune", "svhn_wrn")
 
 
 def configs(*, slow=()):

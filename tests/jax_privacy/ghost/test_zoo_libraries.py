@@ -110,7 +110,11 @@ class _LinenRNN(nn.Module):
 
 
 @pytest.mark.parametrize(
-    "build, data, rank", [(_LinenCNN, _IMAGES, 4), (_LinenRNN, _TOKENS, 2)]
+    "build, data, rank",
+    [
+        (_LinenCNN, _IMAGES, 4),
+        pytest.param(_LinenRNN, _TOKENS, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_flax_linen(build, data, rank):
   model = build()
@@ -158,7 +162,11 @@ class _EquinoxRNN(eqx.Module):
 
 
 @pytest.mark.parametrize(
-    "build, data, rank", [(_EquinoxCNN, _IMAGES, 3), (_EquinoxRNN, _TOKENS, 1)]
+    "build, data, rank",
+    [
+        (_EquinoxCNN, _IMAGES, 3),
+        pytest.param(_EquinoxRNN, _TOKENS, 1, marks=pytest.mark.slow),
+    ],
 )
 def test_equinox(build, data, rank):
   model = build(jax.random.key(0))
@@ -185,7 +193,11 @@ def _haiku_rnn(ids):
 
 
 @pytest.mark.parametrize(
-    "forward, data, rank", [(_haiku_cnn, _IMAGES, 4), (_haiku_rnn, _TOKENS, 2)]
+    "forward, data, rank",
+    [
+        (_haiku_cnn, _IMAGES, 4),
+        pytest.param(_haiku_rnn, _TOKENS, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_haiku(forward, data, rank):
   model = hk.without_apply_rng(hk.transform(forward))

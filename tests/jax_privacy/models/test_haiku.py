@@ -293,7 +293,7 @@ def _haiku(case, num_classes=7):
 
 
 # Some seconds of compiling each; run by `make test-slow`.
-_SLOW = {"wrn_plain_skip_init", "nf_resnet"}
+_SLOW = {"wrn_plain_skip_init", "nf_resnet", "nfnet"}
 
 
 @pytest.mark.parametrize(
