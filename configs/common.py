@@ -297,6 +297,24 @@ def set_tfds(
     set_options(config.data.options, data_dir=data_dir)
 
 
+def set_fashion_mnist(
+    config: ml_collections.ConfigDict, path: str, data_dir: str
+) -> None:
+  """Takes all 60,000 images of Fashion-MNIST, from either of two places.
+
+  Args:
+    config: Changed in place.
+    path: A folder of the four IDX files, as they are distributed.
+    data_dir: Where TFDS has prepared it; "" for the files.
+  """
+  config.data.source = "idx"
+  config.data.options = {"path": path}
+  if data_dir:
+    config.data.options = {}
+    set_tfds(config, "fashion_mnist", data_dir)
+    config.data.train_split = "train+valid"
+
+
 def set_image_size(
     config: ml_collections.ConfigDict, *, train: int, test: int
 ) -> None:

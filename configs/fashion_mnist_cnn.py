@@ -30,12 +30,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   )
   config = common.tanh_cnn(epsilon=args["epsilon"])
   config.name = "fashion_mnist_cnn"
-  config.data.source = "idx"
-  config.data.options = {"path": args["path"]}
-  if args["data_dir"]:
-    config.data.source = "tfds:fashion_mnist"
-    config.data.options = {"data_dir": args["data_dir"]}
-    config.data.train_split = "train+valid"
+  common.set_fashion_mnist(config, args["path"], args["data_dir"])
   config.train.expected_batch_size = 2048
   config.train.learning_rate = 4.0
   if args["smoke"]:
