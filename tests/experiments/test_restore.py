@@ -190,9 +190,17 @@ def test_objects_in_an_archive_are_never_unpickled(tmp_path):
     _restore.restore(_config(path), _params(1))
 
 
+def _recipe(arg="smoke=True", **fields):
+  """The recipe in small, with a model that compiles in no time."""
+  config = launch.config("digits_finetune", arg, **fields)
+  with config.unlocked():
+    config.model.name = "cnn_small"
+    config.model.options = {"channels": (4, 4)}
+  return config
+
+
 def _pretrained(path, seed=0):
-  config = launch.config("digits_finetune", "stage=pretrain,smoke=True")
-  config.seed = seed
+  config = _recipe("stage=pretrain,smoke=True", seed=seed)
   model, params = _pretrain.pretrain(config)
   assert 0 <= _pretrain.test(config, model, params)["accuracy"] <= 1
   _pretrain.save(path, params)
@@ -203,8 +211,7 @@ def test_the_whole_way(tmp_path, capsys):
   path = tmp_path / "digits_0_to_4.npz"
   theirs = _pretrained(path)
   # The recipe's own smoke run begins afresh, so that it needs no file.
-  fine = launch.config("digits_finetune")
-  fine.model.restore.path = str(path)
+  fine = _recipe(model__restore__path=str(path))
   experiment = _build.build(fine)
   assert _equal(experiment.model.params["conv_0"], theirs["conv_0"])
   summary = launch.run(fine, tmp_path / "run")
@@ -241,10 +248,10 @@ def _refuses_another_start(config, path, run):
 
 
 def test_private_and_public_training_are_not_taken_for_each_other(tmp_path):
-  public = launch.config("digits_finetune", "stage=pretrain,smoke=True")
+  public = _recipe("stage=pretrain,smoke=True")
   with pytest.raises(ValueError, match="dp.epsilon or dp.noise_multiplier"):
     _build.build(public)
-  private = launch.config("digits_finetune")
+  private = _recipe()
   with pytest.raises(ValueError, match="dp.epsilon must be None for training"):
     _pretrain.pretrain(private)
   with pytest.raises(ValueError, match="must be a new .npz file"):
