@@ -43,9 +43,11 @@ def test_evaluation_sees_the_centre_of_training_sized_crops():
 @pytest.mark.parametrize(
     "options, size",
     [
-        ({"image_shape": (16, 14, 1)}, (16, 14)),
+        pytest.param(
+            {"image_shape": (16, 14, 1)}, (16, 14), marks=pytest.mark.slow
+        ),
         ({"image_shape": (16, 14, 1), "crop_size": (11, 12)}, (11, 12)),
-        ({"crop_size": (11, 12)}, (11, 12)),
+        pytest.param({"crop_size": (11, 12)}, (11, 12), marks=pytest.mark.slow),
     ],
 )
 def test_the_same_parameters_are_applied_at_another_size(options, size):

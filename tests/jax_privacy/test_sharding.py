@@ -22,7 +22,6 @@ from jax_privacy import dp_sgd, sharding
 _ROOT = pathlib.Path(__file__).parents[2]
 _FAST = (
     "sums",
-    "microbatches",
     "padding_and_empty_batches",
     "noise_has_the_same_bits",
     "noise_is_added_once",
@@ -30,12 +29,13 @@ _FAST = (
     "no_device_holds_all_gradients",
     "fsdp_stores_a_part",
     "wrong_split_is_refused",
-    "optax_loop",
     "errors",
 )
 _SLOW = (
     "sums_everywhere",
+    "microbatches",
     "microbatches_everywhere",
+    "optax_loop",
     "not_compiled",
     "grid_has_the_same_bits",
     "one_example_a_device_and_several_clip_norms",
