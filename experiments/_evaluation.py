@@ -13,6 +13,7 @@ import numpy as np
 
 from experiments import _auc, _disparity, _model
 from jax_privacy import batch_selection, data
+from jax_privacy.data import source as source_lib
 
 # Of fewer classes the first five say little.
 _LEAST_CLASSES_FOR_TOP5 = 10
@@ -50,11 +51,7 @@ def share_examples(split: str, other: str) -> bool:
       which is also written "train_valid".
     other: Likewise.
   """
-  parts, others = (
-      set(name.replace("train_valid", "train+valid").split("+"))
-      for name in (split, other)
-  )
-  return bool(parts & others)
+  return bool(source_lib.split_parts(split) & source_lib.split_parts(other))
 
 
 def chosen_rows(source: data.Source, num_examples: int | None) -> np.ndarray:

@@ -140,11 +140,11 @@ def _as_given(config, num_examples: int) -> accounting.Mechanism:
       factor * (end - begin)
       for (begin, factor), (end, _) in itertools.pairwise([*schedule, (1.0, 0)])
   )
-  num_steps = _num_steps(config, mechanism.sampling_prob * (mean or 1.0))
+  steps = num_steps(config, mechanism.sampling_prob * (mean or 1.0))
   return dataclasses.replace(
       mechanism,
-      num_steps=num_steps,
-      batch_size_schedule=_first_steps(schedule, num_steps),
+      num_steps=steps,
+      batch_size_schedule=_first_steps(schedule, steps),
   )
 
 
@@ -191,7 +191,16 @@ def _fail(name: str, rule: str, got: Any) -> NoReturn:
   raise ValueError(f"{name} must be {rule}, got {got}.")
 
 
-def _num_steps(config, sampling_prob: float) -> int:
+def num_steps(config: ml_collections.ConfigDict, sampling_prob: float) -> int:
+  """Returns a config's number of updates.
+
+  Args:
+    config: Of its train.num_steps and train.num_epochs, one is given.
+    sampling_prob: The share of the examples that a batch has on average.
+
+  Raises:
+    ValueError: If a field breaks its rule.
+  """
   train = config.train
   if (train.num_steps is None) == (train.num_epochs is None):
     raise ValueError(

@@ -4,7 +4,6 @@ The invariant: a config that states an epsilon or a noise multiplier is refused,
 so that none is ever trained with and without privacy under one name.
 """
 
-import math
 import os
 import pathlib
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from experiments import (
     _evaluation,
     _fields,
     _loss,
+    _mechanism,
     _model,
     _optimizer,
 )
@@ -28,14 +28,13 @@ from jax_privacy import augmult
 from jax_privacy.models import saved
 
 
-def pretrain(
-    config: ml_collections.ConfigDict,
-) -> tuple[_model.Model, Any]:
-  """Returns a config's model, and its parameters after plain training.
+def pretrain(config: ml_collections.ConfigDict) -> Any:
+  """Returns the parameters of a config's model after plain training.
 
   The same source, model, views, loss and optimiser as in a private run; batches
-  are a shuffled epoch's, each of train.expected_batch_size examples. Of the
-  other fields, those of dp, eval and averaging have no effect.
+  are a shuffled epoch's, each of train.expected_batch_size examples and in one
+  piece. Of the other fields, those of dp, eval, averaging, the mesh and the
+  log, and physical_batch_size, have no effect.
 
   Args:
     config: With neither dp.epsilon nor dp.noise_multiplier, and all parameters
@@ -58,15 +57,22 @@ def pretrain(
       raise ValueError(
           f"{name} must be None for training without privacy, got {value}."
       )
+  if schedule := tuple(config.train.batch_size_schedule):
+    raise ValueError(
+        "train.batch_size_schedule must be () for training without privacy,"
+        f" got {schedule}."
+    )
   source = _build.build_source(config, config.data.train_split)
   _loss.check_labels(config, source)
   run_key = _build.make_run_key(config)
   model = _model.build_model(config, source, run_key.prng_key("parameters"))
-  batches = _batches(config, source, run_key)
+  size = _batch_size(config, source)
+  num_steps = _mechanism.num_steps(config, size / len(source))
+  if num_steps < 1:
+    raise ValueError(f"train.num_steps must be at least 1, got {num_steps}.")
+  batches = _batches(len(source), run_key, batch_size=size, num_steps=num_steps)
   loss_fn = _loss.build_loss(config, model)
-  optimizer = _optimizer.build_optimizer(
-      config, _num_steps(config, source), model.params
-  )
+  optimizer = _optimizer.build_optimizer(config, num_steps, model.params)
   augment_key = run_key.prng_key("augmentation")
 
   def mean_loss(params, batch, keys):
@@ -87,17 +93,17 @@ def pretrain(
     params, opt_state = update(
         params, opt_state, step, source[indices], indices
     )
-  return model, params
+  return params
 
 
-def test(
-    config: ml_collections.ConfigDict, model: _model.Model, params: Any
-) -> dict[str, float]:
-  """Returns the test split's numbers by name, at the training images' size."""
+def test(config: ml_collections.ConfigDict, params: Any) -> dict[str, float]:
+  """Returns the test split's numbers by name."""
   with _fields.named("data.test_split"):
-    source = _build.build_source(config, config.data.test_split)
+    source = _build.build_source(
+        config, config.data.test_split, for_evaluation=True
+    )
   found = _evaluation.collect(
-      model,
+      _model.build_for_evaluation(config, source, jax.random.key(0)),
       params,
       source,
       _evaluation.chosen_rows(source, config.eval.num_examples),
@@ -145,33 +151,14 @@ def _batch_size(config, source) -> int:
   return int(size)
 
 
-def _num_steps(config, source) -> int:
-  train = config.train
-  if (train.num_steps is None) == (train.num_epochs is None):
-    raise ValueError(
-        "Exactly one of train.num_steps and train.num_epochs must be given,"
-        f" got {train.num_steps} and {train.num_epochs}."
-    )
-  steps = train.num_steps
-  if steps is None:
-    per_epoch = len(source) / _batch_size(config, source)
-    steps = math.ceil(train.num_epochs * per_epoch)
-  if steps < 1:
-    raise ValueError(f"train.num_steps must be at least 1, got {steps}.")
-  return steps
-
-
-def _batches(config, source, run_key) -> Iterator[np.ndarray]:
+def _batches(
+    num_examples: int, run_key: Any, *, batch_size: int, num_steps: int
+) -> Iterator[np.ndarray]:
   """Yields each step's indices; an epoch's last few that fill none are left."""
-  size, num_steps = _batch_size(config, source), _num_steps(config, source)
   rng = np.random.default_rng(run_key.child("batches").words())
-
-  def generate():
-    order = np.zeros(0, np.int64)
-    for _ in range(num_steps):
-      if len(order) < size:
-        order = rng.permutation(len(source))
-      batch, order = order[:size], order[size:]
-      yield batch
-
-  return generate()
+  order = np.zeros(0, np.int64)
+  for _ in range(num_steps):
+    if len(order) < batch_size:
+      order = rng.permutation(num_examples)
+    batch, order = order[:batch_size], order[batch_size:]
+    yield batch

@@ -24,9 +24,9 @@ def main() -> None:
   """Runs the command line."""
   with _cli.exit_on(ValueError, OSError):
     path = _pretrain.check_output(_OUTPUT.value)
-    model, params = _pretrain.pretrain(_CONFIG.value)
-    found = _pretrain.test(_CONFIG.value, model, params)
-    _pretrain.save(path, params)
+    params = _pretrain.pretrain(_CONFIG.value)
+    _pretrain.save(path, params)  # Before anything else can go wrong.
+    found = _pretrain.test(_CONFIG.value, params)
   for name, value in found.items():
     print(f"test {name} {value:.4f} (last parameters)")
   print(

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jax_privacy.data import arrays, source
+from jax_privacy.data import arrays, labels, source
 
 # By label, 0 to 9.
 _NUM_EXAMPLES = {
@@ -63,8 +63,7 @@ def load_digits(
   """
   source.check_split(split)
   classes = _check_classes(classes)
-  if not isinstance(multi_label, bool):
-    raise ValueError(f"multi_label must be true or false, got {multi_label!r}.")
+  labels.check_flag("multi_label", multi_label)
   # Imported here: scikit-learn takes a second, and no other source needs it.
   from sklearn import datasets
 
@@ -75,10 +74,10 @@ def load_digits(
   is_kept = np.isin(bundled.target, classes)
   rows = np.flatnonzero(is_kept & (is_test == (split == "test")))
   pixels = np.floor(bundled.images[rows] * (255 / _MAX_PIXEL) + 0.5)
-  labels = np.array([classes.index(digit) for digit in bundled.target[rows]])
+  digits = np.array([classes.index(digit) for digit in bundled.target[rows]])
   return arrays.ArraySource(
       _enlarge(pixels.astype(np.uint8), image_shape),
-      np.eye(len(classes), dtype=np.int32)[labels] if multi_label else labels,
+      np.eye(len(classes), dtype=np.int32)[digits] if multi_label else digits,
       label_names=[str(digit) for digit in classes],
       num_examples=(
           sum(_NUM_EXAMPLES[split][digit] for digit in classes)

@@ -192,6 +192,24 @@ def positive_int(name: str, value: int) -> int:
   return int(value)
 
 
+def check_flag(name: str, value: bool) -> bool:
+  """Returns the value if it is True or False.
+
+  Args:
+    name: what it is called, for the error text.
+    value: the value to check.
+
+  Returns:
+    The value.
+
+  Raises:
+    ValueError: if it is anything else.
+  """
+  if not isinstance(value, bool):
+    raise ValueError(f"{name} must be True or False, got {value!r}.")
+  return value
+
+
 def _distinct_printable(what: str, given: Sequence[str]) -> tuple[str, ...]:
   # A string is a sequence too, of its letters: not what anyone means.
   is_list = isinstance(given, Sequence | np.ndarray)

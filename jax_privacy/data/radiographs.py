@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jax_privacy.data import encoded, source
+from jax_privacy.data import encoded, labels, source
 from jax_privacy.data import radiograph_columns as columns
 
 
@@ -90,24 +90,6 @@ def split_of(
   return "test" if place < valid_fraction + test_fraction else "train"
 
 
-def check_flag(name: str, value: bool) -> bool:
-  """Returns the value if it is True or False.
-
-  Args:
-    name: what it is called, for the error text.
-    value: the value to check.
-
-  Returns:
-    The value.
-
-  Raises:
-    ValueError: if it is anything else.
-  """
-  if not isinstance(value, bool):
-    raise ValueError(f"{name} must be True or False, got {value!r}.")
-  return value
-
-
 def make_source(
     root: pathlib.Path,
     images: Sequence[Image],
@@ -142,8 +124,8 @@ def make_source(
   Raises:
     ValueError: if no image is left, or an option is wrong.
   """
-  check_flag("frontal_only", frontal_only)
-  check_flag("one_image_per_patient", one_image_per_patient)
+  labels.check_flag("frontal_only", frontal_only)
+  labels.check_flag("one_image_per_patient", one_image_per_patient)
   if frontal_only:
     images = [image for image in images if image.is_frontal]
   if one_image_per_patient:

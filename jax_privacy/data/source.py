@@ -268,6 +268,18 @@ def check_split(
   return name
 
 
+def split_parts(split: str) -> frozenset[str]:
+  """Returns the parts that a split's name joins by "+".
+
+  Args:
+    split: a name as of `check_split`, or any folder's.
+
+  Returns:
+    The parts; two splits share examples where they share a part.
+  """
+  return frozenset(_SPLIT_ALIASES.get(split, split).split("+"))
+
+
 def check_path(path: str | os.PathLike, *, name: str = "path") -> pathlib.Path:
   """Returns the path if it is a string or a path, and not a number, say.
 

@@ -34,7 +34,7 @@ def test_fine_tuning_beats_training_from_scratch(tmp_path):
   for seed in range(3):
     path = tmp_path / f"{seed}.npz"
     config = launch.config("digits_finetune", "stage=pretrain", seed=seed)
-    _, params = _pretrain.pretrain(config)
+    params = _pretrain.pretrain(config)
     _pretrain.save(path, params)
     fine, scratch = (
         launch.run(

@@ -201,8 +201,8 @@ def _recipe(arg="smoke=True", **fields):
 
 def _pretrained(path, seed=0):
   config = _recipe("stage=pretrain,smoke=True", seed=seed)
-  model, params = _pretrain.pretrain(config)
-  assert 0 <= _pretrain.test(config, model, params)["accuracy"] <= 1
+  params = _pretrain.pretrain(config)
+  assert 0 <= _pretrain.test(config, params)["accuracy"] <= 1
   _pretrain.save(path, params)
   return params
 
@@ -256,3 +256,26 @@ def test_private_and_public_training_are_not_taken_for_each_other(tmp_path):
     _pretrain.pretrain(private)
   with pytest.raises(ValueError, match="must be a new .npz file"):
     _pretrain.check_output(str(_npz(tmp_path / "a.npz")))
+
+
+def test_pretraining_tests_crops_at_the_test_split_s_own_size():
+  config = launch.config(
+      "imagenet_nf_resnet",
+      dp__epsilon=None,
+      dp__noise_multiplier=None,
+      train__num_steps=1,
+      model__name="cnn_small",
+      model__options={},
+  )
+  with config.unlocked():  # Fully convolutional but for its head: one size.
+    config.data.test_options = {
+        "image_shape": (19, 19, 3),
+        "crop_size": (16,) * 2,
+    }
+  assert (
+      0 <= _pretrain.test(config, _pretrain.pretrain(config))["accuracy"] <= 1
+  )
+  with config.unlocked():
+    config.train.batch_size_schedule = ((0.0, 1.0),)
+  with pytest.raises(ValueError, match="batch_size_schedule must be ()"):
+    _pretrain.pretrain(config)
