@@ -24,7 +24,7 @@ tests).
 
 import ml_collections
 
-from configs import common
+from configs import common, families
 
 _REPORTED = (
     "Atelectasis",
@@ -40,7 +40,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   args = common.parse_arg(
       arg, epsilon=8.0, path="data/CheXpert-v1.0-small", smoke=False
   )
-  config = common.nfnet_finetune(
+  config = families.nfnet_finetune(
       variant="F0", train=192, test=256, epsilon=args["epsilon"]
   )
   config.name = "chexpert_nfnet"
@@ -54,7 +54,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.eval.labels = _REPORTED
   config.dp.delta = 4.478e-6
   if args["smoke"]:
-    common.make_imagenet_smoke(config, **common.SMALL_NFNET)
+    families.make_imagenet_smoke(config, **families.SMALL_NFNET)
     common.set_options(config.data.options, multi_label=True)
     config.eval.labels = ()
   return config

@@ -38,18 +38,7 @@ bundled digits, for tests).
 
 import ml_collections
 
-from configs import common
-
-# epsilon: (learning rate, noise multiplier, number of steps). Of 8 the last
-# is a user's configuration that reproduced the paper's result.
-_RECIPES = {
-    1.0: (2.0, 10.0, 875),
-    2.0: (2.0, 6.0, 1125),
-    3.0: (2.0, 5.0, 1593),
-    4.0: (2.0, 4.0, 1687),
-    6.0: (4.0, 3.0, 1843),
-    8.0: (4.0, 3.0, 2468),
-}
+from configs import common, families
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -63,36 +52,22 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
       path="data/cifar10.npz",
       smoke=False,
   )
-  if args["epsilon"] not in _RECIPES:
-    raise ValueError(
-        f"config argument epsilon must be one of {sorted(_RECIPES)}, got"
-        f" {args['epsilon']}."
-    )
-  learning_rate, noise_multiplier, num_steps = _RECIPES[args["epsilon"]]
-  config = common.base()
+  common.check_choice("epsilon", args["epsilon"], sorted(families.FROM_SCRATCH))
+  rate, noise_multiplier, num_steps = families.FROM_SCRATCH[args["epsilon"]]
+  config = families.wide_resnet(
+      depth=args["depth"],
+      width=args["width"],
+      views=args["views"],
+      epsilon=args["epsilon"],
+  )
   config.name = "cifar10_wrn"
-  config.seed = 0
   config.data.source = "npz"
   config.data.options = {"path": args["path"]}
   config.data.num_examples = 50_000
-  config.data.mean = (0.4914, 0.4822, 0.4465)
-  config.data.std = (0.2470, 0.2435, 0.2616)
-  config.model.name = "wide_resnet"
-  config.model.options = {"depth": args["depth"], "width": args["width"]}
-  config.augment.names = ("crop", "flip")
-  config.augment.options = {"pad": 4}
-  config.augment.num_views = args["views"]
-  config.dp.epsilon = args["epsilon"]
-  config.dp.delta = 1e-5
   config.dp.noise_multiplier = noise_multiplier
-  config.dp.l2_clip_norm = 1.0
   config.train.expected_batch_size = 4096
   config.train.num_steps = num_steps
-  config.physical_batch_size = 16
-  config.train.learning_rate = learning_rate
-  config.train.ema_decays = (0.9999,)
+  config.train.learning_rate = rate
   if args["smoke"]:
-    common.make_smoke(config, image_shape=(32, 32, 3))
-    config.model.options = {"depth": 10, "width": 1}
-    config.augment.num_views = 2
+    families.make_wide_resnet_smoke(config)
   return config

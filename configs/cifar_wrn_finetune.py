@@ -28,7 +28,7 @@ steps of a narrow network on the bundled digits, for tests).
 
 import ml_collections
 
-from configs import common
+from configs import common, families
 
 _EPSILONS = (1.0, 2.0, 4.0, 8.0)
 # (classes, epsilon): noise multiplier, where the paper's is known.
@@ -43,30 +43,18 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   common.check_choice("epsilon", args["epsilon"], _EPSILONS)
   common.check_choice("classes", args["classes"], (10, 100))
   row = args["classes"], args["epsilon"]
-  config = common.base()
+  config = families.wide_resnet(
+      depth=28, width=10, views=args["views"], epsilon=args["epsilon"]
+  )
   config.name = "cifar_wrn_finetune"
-  config.seed = 0
-  common.set_tfds(config, f"cifar{args['classes']}", args["data_dir"])
+  families.set_tfds(config, f"cifar{args['classes']}", args["data_dir"])
   config.data.train_split = "train+valid"
-  config.data.mean = (0.4914, 0.4822, 0.4465)
-  config.data.std = (0.2470, 0.2435, 0.2616)
-  config.model.name = "wide_resnet"
-  config.model.options = {"depth": 28, "width": 10}
   config.model.restore.reset = (r"linear\..*",)
-  config.augment.names = ("crop", "flip")
-  config.augment.options = {"pad": 4}
-  config.augment.num_views = args["views"]
-  config.dp.epsilon = args["epsilon"]
-  config.dp.delta = 1e-5
   config.dp.noise_multiplier = _NOISE_MULTIPLIERS.get(row)
-  config.dp.l2_clip_norm = 1.0
   config.train.expected_batch_size = 16_384
   config.train.num_steps = 250
   config.train.learning_rate = 1.0
   config.train.ema_decays = (0.9,)
-  config.physical_batch_size = 16
   if args["smoke"]:
-    common.make_smoke(config, image_shape=(32, 32, 3))
-    config.model.options = {"depth": 10, "width": 1}
-    config.augment.num_views = 2
+    families.make_wide_resnet_smoke(config)
   return config

@@ -20,12 +20,6 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
-# As small as an NFNet gets, for tests.
-SMALL_NFNET = {
-    "channels": (16, 16, 16, 16),
-    "num_blocks": (1, 1, 1, 1),
-    "group_width": 8,
-}
 _MAX_SHOWN = 100
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -216,26 +210,6 @@ def base() -> ml_collections.ConfigDict:
   return config.lock()  # A recipe's own misspelt field is an error too.
 
 
-def tanh_cnn(*, epsilon: float) -> ml_collections.ConfigDict:
-  """Returns what Tramer and Boneh's recipes for the tanh CNN share.
-
-  Source: Tramer and Boneh 2020 (arXiv 2011.11660), appendix; the network is
-  Papernot et al.'s (2007.14191).
-  """
-  config = base()
-  config.seed = 0
-  config.data.num_examples = 60_000
-  config.model.name = "cnn_tanh"
-  config.dp.epsilon = epsilon
-  config.dp.delta = 1e-5
-  config.dp.l2_clip_norm = 0.1
-  config.dp.rescale_to_unit_norm = False
-  config.train.num_epochs = 40.0
-  config.train.optimizer_options = {"momentum": 0.9}
-  config.train.ema_decays = (0.99,)
-  return config
-
-
 def make_smoke(
     config: ml_collections.ConfigDict,
     *,
@@ -280,104 +254,3 @@ def set_options(options: ml_collections.ConfigDict, **values: Any) -> None:
   """Adds options to those of a source, say, which a config locks."""
   with options.unlocked():
     options.update(values)
-
-
-def set_tfds(
-    config: ml_collections.ConfigDict, name: str, data_dir: str
-) -> None:
-  """Takes data from what TFDS has prepared, in the papers' splits.
-
-  Args:
-    config: Changed in place.
-    name: TFDS's name of the set.
-    data_dir: Where it was prepared; "" for TFDS's own default.
-  """
-  config.data.source = f"tfds:{name}"
-  if data_dir:
-    set_options(config.data.options, data_dir=data_dir)
-
-
-def set_fashion_mnist(
-    config: ml_collections.ConfigDict, path: str, data_dir: str
-) -> None:
-  """Takes all 60,000 images of Fashion-MNIST, from either of two places.
-
-  Args:
-    config: Changed in place.
-    path: A folder of the four IDX files, as they are distributed.
-    data_dir: Where TFDS has prepared it; "" for the files.
-  """
-  config.data.source = "idx"
-  config.data.options = {"path": path}
-  if data_dir:
-    config.data.options = {}
-    set_tfds(config, "fashion_mnist", data_dir)
-    config.data.train_split = "train+valid"
-
-
-def set_image_size(
-    config: ml_collections.ConfigDict, *, train: int, test: int
-) -> None:
-  """Resizes images to 1.2 times the network's size, and crops views of that.
-
-  Args:
-    config: Changed in place.
-    train: Pixels a side that the network is trained on.
-    test: Pixels a side that it is tested on, without a crop.
-
-  Source: De et al. 2022 (arXiv 2204.13650), and its code.
-  """
-  stored = int(1.2 * train)
-  set_options(config.data.options, image_size=(stored, stored))
-  set_options(config.data.test_options, image_size=(test, test))
-  config.augment.names = ("random_crop", "flip")
-  config.augment.options = {"crop_size": (train, train)}
-
-
-def nfnet_finetune(
-    *, variant: str, train: int, test: int, epsilon: float
-) -> ml_collections.ConfigDict:
-  """Returns what recipes that fine-tune an NFNet share.
-
-  Batch, steps, learning rate and views are our choice, untried: the papers'
-  are not in the texts that we could read.
-
-  Args:
-    variant: "F0" to "F7", or "F0+" to "F7+".
-    train: Pixels a side that the network is trained on.
-    test: Pixels a side that it is tested on.
-    epsilon: What noise is calibrated to.
-  """
-  config = base()
-  config.seed = 0
-  config.data.mean = (0.485, 0.456, 0.406)
-  config.data.std = (0.229, 0.224, 0.225)
-  set_image_size(config, train=train, test=test)
-  config.augment.num_views = 4
-  config.model.name = "nfnet"
-  config.model.options = {"variant": variant}
-  config.model.restore.reset = (r"linear\..*",)
-  config.dp.epsilon = epsilon
-  config.dp.l2_clip_norm = 1.0
-  config.train.expected_batch_size = 16_384
-  config.train.num_steps = 1000
-  config.train.learning_rate = 1.0
-  config.train.ema_decays = (0.99,)
-  config.physical_batch_size = 8
-  return config
-
-
-def make_imagenet_smoke(
-    config: ml_collections.ConfigDict, **model_options: Any
-) -> None:
-  """Cuts a recipe of images that are cropped down to seconds.
-
-  Args:
-    config: Changed in place.
-    **model_options: Of a network that is as small as its family has.
-  """
-  make_smoke(config, image_shape=(19, 19, 3))
-  config.data.test_options = {"image_shape": (24, 24, 3)}
-  config.augment.options = {"crop_size": (16, 16)}
-  config.augment.num_views = 2
-  config.model.options = model_options

@@ -20,7 +20,7 @@ smoke (a few steps on the bundled digits, for tests).
 
 import ml_collections
 
-from configs import common
+from configs import common, families
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -28,9 +28,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   args = common.parse_arg(
       arg, epsilon=3.0, path="data/fashion-mnist", data_dir="", smoke=False
   )
-  config = common.tanh_cnn(epsilon=args["epsilon"])
+  config = families.tanh_cnn(epsilon=args["epsilon"])
   config.name = "fashion_mnist_cnn"
-  common.set_fashion_mnist(config, args["path"], args["data_dir"])
+  families.set_fashion_mnist(config, args["path"], args["data_dir"])
   config.train.expected_batch_size = 2048
   config.train.learning_rate = 4.0
   if args["smoke"]:

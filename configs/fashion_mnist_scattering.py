@@ -31,7 +31,7 @@ smoke (a few steps on the bundled digits, for tests).
 
 import ml_collections
 
-from configs import common
+from configs import common, families
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -39,9 +39,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   args = common.parse_arg(
       arg, epsilon=3.0, path="data/fashion-mnist", data_dir="", smoke=False
   )
-  config = common.tanh_cnn(epsilon=args["epsilon"])
+  config = families.tanh_cnn(epsilon=args["epsilon"])
   config.name = "fashion_mnist_scattering"
-  common.set_fashion_mnist(config, args["path"], args["data_dir"])
+  families.set_fashion_mnist(config, args["path"], args["data_dir"])
   config.data.on_device = False  # On a CPU, a second copy of the features.
   config.data.features.name = "scattering"
   config.data.features.options = {

@@ -23,7 +23,7 @@ Arguments: data_dir (where TFDS has put the data); views an example (4); smoke
 
 import ml_collections
 
-from configs import common
+from configs import common, families
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
@@ -32,11 +32,9 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config = common.base()
   config.name = "imagenet_nf_resnet"
   config.seed = 0
-  common.set_tfds(config, "imagenet2012", args["data_dir"])
-  common.set_image_size(config, train=224, test=224)
+  families.set_tfds(config, "imagenet2012", args["data_dir"])
+  families.set_image_size(config, train=224, test=224)
   config.augment.num_views = args["views"]
-  config.data.mean = (0.485, 0.456, 0.406)
-  config.data.std = (0.229, 0.224, 0.225)
   config.model.name = "nf_resnet"
   config.model.options = {"depth": 50, "skip_gain": 1.0}
   config.dp.epsilon = 8.0
@@ -49,5 +47,5 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.train.ema_decays = (0.99999,)
   config.physical_batch_size = 32
   if args["smoke"]:
-    common.make_imagenet_smoke(config, depth=26, width=1)
+    families.make_imagenet_smoke(config, depth=26, width=1)
   return config

@@ -19,13 +19,13 @@ the bundled digits, for tests).
 
 import ml_collections
 
-from configs import common
+from configs import common, families
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   """Returns the recipe; see the module for arguments and results."""
   args = common.parse_arg(arg, epsilon=3.0, path="data/mnist.npz", smoke=False)
-  config = common.tanh_cnn(epsilon=args["epsilon"])
+  config = families.tanh_cnn(epsilon=args["epsilon"])
   config.name = "mnist_cnn"
   config.data.source = "npz"
   config.data.options = {"path": args["path"]}

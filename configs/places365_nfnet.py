@@ -20,18 +20,18 @@ Arguments: epsilon (default 8.0); data_dir (where TFDS has put the data); smoke
 
 import ml_collections
 
-from configs import common
+from configs import common, families
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   """Returns the recipe; see the module for arguments and results."""
   args = common.parse_arg(arg, epsilon=8.0, data_dir="", smoke=False)
-  config = common.nfnet_finetune(
+  config = families.nfnet_finetune(
       variant="F3", train=320, test=416, epsilon=args["epsilon"]
   )
   config.name = "places365_nfnet"
-  common.set_tfds(config, "places365_small", args["data_dir"])
+  families.set_tfds(config, "places365_small", args["data_dir"])
   config.dp.delta = 5e-7
   if args["smoke"]:
-    common.make_imagenet_smoke(config, **common.SMALL_NFNET)
+    families.make_imagenet_smoke(config, **families.SMALL_NFNET)
   return config

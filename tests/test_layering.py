@@ -35,7 +35,7 @@ _TABLE = {
         "-jax_privacy.models",
         "-jax_privacy.data",
     ),
-    "configs": ("configs.common",),
+    "configs": ("configs.common", "configs.families"),
     "experiments": ("accounting", "jax_privacy", "experiments", "configs"),
 }
 # Packages of others that a folder must not touch.

@@ -10,6 +10,7 @@ import pytest
 import accounting
 from configs import common
 from experiments import _mechanism, _workdir
+from jax_privacy.data import radiograph_columns
 
 # recipes.md, CIFAR-10 from scratch: epsilon by RDP and PLD of each row, as
 # computed with dp-accounting 0.6.0 when the table was made.
@@ -98,6 +99,12 @@ def test_paper_rows_cost_what_they_state(
       plan.mechanism, delta=config.dp.delta, accountant="rdp"
   )
   assert math.isclose(got, by_rdp, abs_tol=1e-3)
+
+
+def test_chexpert_reports_the_five_labels():
+  # Written in the config, which imports no JAX, and with the source.
+  labels = launch.config("chexpert_nfnet", "").eval.labels
+  assert tuple(labels) == radiograph_columns.CHEXPERT_5
 
 
 def test_cifar10_arguments():

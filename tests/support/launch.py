@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 CONFIGS = sorted(
     path.stem
     for path in (ROOT / "configs").glob("*.py")
-    if path.stem not in ("__init__", "common")
+    if path.stem not in ("__init__", "common", "families")
 )
 # To compile a step of these takes long, however small they are; `cifar10_wrn`
 # has the program of the other WRNs.
