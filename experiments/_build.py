@@ -103,6 +103,53 @@ def build(
     ValueError: If a field breaks its rule; the text names it.
   """
   _fields.check(config)
+  train_source, test_source = _load_splits(config)
+  mechanism, schedule_steps = _mechanism.build_plan(
+      config, train_source.num_examples
+  )
+  _check_physical_batch_size(config, mechanism)
+  if run_key is None:
+    run_key = make_run_key(config)
+  private_key = run_key.child("private")
+  model = _model.build_model(
+      config, train_source, run_key.prng_key("parameters")
+  )
+  with _fields.named("model.restore"):
+    params, restored_from = _restore.restore(config, model.params)
+  model = dataclasses.replace(model, params=params)
+  test_model = _model.for_evaluation(
+      config, model, train_source=train_source, test_source=test_source
+  )
+  _placement.on_device(config, train_source)  # Refuses what cannot be.
+  loss_fn = _loss.build_loss(config, model)
+  partition = _trainable.build(config, model.params)
+  trained, _ = partition.split(model.params)
+  optimizer = _optimizer.build_optimizer(config, schedule_steps, trained)
+  return Experiment(
+      config=config,
+      mechanism=mechanism,
+      schedule_steps=schedule_steps,
+      train_source=train_source,
+      test_source=test_source,
+      model=model,
+      test_model=test_model,
+      partition=partition,
+      private=build_private(
+          config, loss_fn, optimizer, mechanism, key=private_key
+      ),
+      averagings=_averages.build(config, num_steps=mechanism.num_steps),
+      run_key=run_key,
+      private_key=private_key,
+      augment_key=run_key.prng_key("augmentation"),
+      mesh=_devices.make_mesh(config),
+      restored_from=restored_from,
+  )
+
+
+def _load_splits(
+    config: ml_collections.ConfigDict,
+) -> tuple[data.Source, data.Source]:
+  """Loads the training and the test split, and checks that they are a pair."""
   if _evaluation.share_examples(
       config.data.test_split, config.data.train_split
   ):
@@ -139,46 +186,7 @@ def build(
         " split, got several for one of them alone."
     )
   _loss.check_labels(config, train_source)
-  mechanism, schedule_steps = _mechanism.build_plan(
-      config, train_source.num_examples
-  )
-  _check_physical_batch_size(config, mechanism)
-  if run_key is None:
-    run_key = make_run_key(config)
-  private_key = run_key.child("private")
-  model = _model.build_model(
-      config, train_source, run_key.prng_key("parameters")
-  )
-  with _fields.named("model.restore"):
-    params, restored_from = _restore.restore(config, model.params)
-  model = dataclasses.replace(model, params=params)
-  test_model = _model.for_evaluation(
-      config, model, train_source=train_source, test_source=test_source
-  )
-  _placement.on_device(config, train_source)
-  loss_fn = _loss.build_loss(config, model)
-  partition = _trainable.build(config, model.params)
-  trained, _ = partition.split(model.params)
-  optimizer = _optimizer.build_optimizer(config, schedule_steps, trained)
-  return Experiment(
-      config=config,
-      mechanism=mechanism,
-      schedule_steps=schedule_steps,
-      train_source=train_source,
-      test_source=test_source,
-      model=model,
-      test_model=test_model,
-      partition=partition,
-      private=build_private(
-          config, loss_fn, optimizer, mechanism, key=private_key
-      ),
-      averagings=_averages.build(config, num_steps=mechanism.num_steps),
-      run_key=run_key,
-      private_key=private_key,
-      augment_key=run_key.prng_key("augmentation"),
-      mesh=_devices.make_mesh(config),
-      restored_from=restored_from,
-  )
+  return train_source, test_source
 
 
 def build_source(
