@@ -2,17 +2,38 @@
 
 A mistake of the user's (a flag, a config field, a file) ends with one line that
 names it. Anything else is a fault of ours and keeps its traceback.
+
+The invariant: every flag counts. One that holds a single value and is given
+twice is an error, not a value that is dropped.
 """
 
+import collections
 import contextlib
+import difflib
+import pathlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 # ml_collections has no way to say that a number is None.
-_NONE = re.compile(r"--config\.([\w.]+)=None")
+_NONE = re.compile(r"--?config\.([\w.]+)=None")
+_DID_YOU_MEAN = re.compile(r'Did you mean "([^"]+)"')
+_RECIPES = pathlib.Path(__file__).parents[1] / "configs"
+_NOT_RECIPES = ("__init__", "common", "families")
+_MAX_LISTED = 3
+
+
+def define_config(help_string: str) -> flags.FlagHolder:
+  """Defines --config, a recipe's file; one that is not there is named."""
+  holder = config_flags.DEFINE_config_file(
+      "config", None, help_string, flag_values=flags.FLAGS
+  )
+  flag = flags.FLAGS[holder.name]
+  flag.parser = _RecipeParser(flag.parser)
+  return holder
 
 
 def run(main: Callable[[], None]) -> None:
@@ -24,6 +45,7 @@ def run(main: Callable[[], None]) -> None:
     set_to_none = [m[1] for m in map(_NONE.fullmatch, sys.argv) if m]
     argv = [arg for arg in sys.argv if not _NONE.fullmatch(arg)]
     rest = flags.FLAGS(argv)[1:]
+    _check_given_once(f"config.{name}" for name in set_to_none)
     if rest:
       raise ValueError(f"arguments must be flags, --name=value, got {rest}.")
     for name in set_to_none:
@@ -41,6 +63,82 @@ def exit_on(*errors: type[Exception]):
     sys.exit(2)
 
 
+class _RecipeParser(flags.ArgumentParser):
+  """Says of a missing file what there is, before `parser` reads it."""
+
+  def __init__(self, parser: flags.ArgumentParser):
+    self._parser = parser
+    self._is_read = False
+
+  def parse(self, path):
+    """Returns the config of `FILE` or `FILE:key=value,...`.
+
+    Raises:
+      FileNotFoundError: If there is no such file.
+      flags.Error: If it is not the first.
+    """
+    if self._is_read:
+      raise flags.Error(_given("config", 2))
+    self._is_read = True
+    name = path.partition(":")[0]
+    if not pathlib.Path(name).is_file():
+      raise FileNotFoundError(
+          f"config must be a recipe's file, got {name!r}, which is no file in"
+          f" {pathlib.Path.cwd()}. {_suggestion(name)}"
+      )
+    return self._parser.parse(path)
+
+  def flag_type(self):
+    """Returns what --help calls it."""
+    return self._parser.flag_type()
+
+
+def _suggestion(name: str) -> str:
+  recipes = {
+      path.stem: str(_shortest(path))
+      for path in sorted(_RECIPES.glob("*.py"))
+      if path.stem not in _NOT_RECIPES
+  }
+  close = difflib.get_close_matches(
+      pathlib.Path(name).stem, recipes, n=_MAX_LISTED
+  )
+  if close:
+    return f"Did you mean {' or '.join(recipes[stem] for stem in close)}?"
+  return f"There are {', '.join(recipes.values())}."
+
+
+def _shortest(path: pathlib.Path) -> pathlib.Path:
+  here = pathlib.Path.cwd()
+  return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _check_given_once(set_to_none: Iterable[str]) -> None:
+  """Refuses a flag of one value that was given more than once.
+
+  Args:
+    set_to_none: Names of flags that were given as None, which absl never saw.
+  """
+  counts = collections.Counter(set_to_none)
+  for flag in {id(flag): flag for flag in _flags()}.values():
+    counts[flag.name] += flag.present
+    if isinstance(flag, flags.MultiFlag):
+      counts[flag.name] = 0  # All its values count.
+  for name, count in counts.items():
+    if count > 1:
+      raise ValueError(_given(name, count))
+
+
+def _given(name: str, count: int) -> str:
+  return (
+      f"--{name} must be given once, got {count} of them: each but the last"
+      " would be dropped."
+  )
+
+
+def _flags() -> list[flags.Flag]:
+  return [flags.FLAGS[name] for name in flags.FLAGS]
+
+
 def _set_to_none(config, path) -> None:
   *parents, field = path
   for name in parents:
@@ -50,12 +148,24 @@ def _set_to_none(config, path) -> None:
 
 def _one_line(error: Exception) -> str:
   if isinstance(error, (AttributeError, KeyError)):
-    # ml_collections says no more than the name.
-    name = str(error.args[0]).strip("\"'")
-    return f"config must have only known fields, got an unknown one: {name}"
+    return _unknown_field(error)
   lines = [" ".join(line.split()) for line in str(error).strip().splitlines()]
   if isinstance(error, flags.Error):
     # absl quotes the traceback of a config file that failed: its last line
     # says what was wrong.
     return lines[-1]
   return " ".join(lines)  # The name of a file may hold a line break.
+
+
+def _unknown_field(error: Exception) -> str:
+  """Says which field: ml_collections gives its name, and perhaps a guess."""
+  text = error
+  while isinstance(text, Exception):  # It wraps one error into another.
+    text = text.args[0] if text.args else type(text).__name__
+  first, *_ = str(text).splitlines() or [""]
+  name = first.strip("\"'")
+  guess = _DID_YOU_MEAN.search(str(text))
+  remedy = f'. Did you mean "{guess[1]}"?' if guess else ""
+  return (
+      f"config must have only known fields, got an unknown one: {name}{remedy}"
+  )

@@ -10,13 +10,10 @@ and there is no workdir and no summary.json for `dp-budget` to report on.
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from experiments import _cli, _pretrain
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A recipe that states no epsilon and no noise."
-)
+_CONFIG = _cli.define_config("A recipe that states no epsilon and no noise.")
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write.")
 
 

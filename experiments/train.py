@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
 from experiments import (
     _build,
@@ -38,9 +37,7 @@ from jax_privacy import checkpoint, data
 _SAVES_A_RUN = 10
 _SECONDS_BETWEEN_SAVES = 600.0
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "A recipe: configs/NAME.py[:key=value,...]."
-)
+_CONFIG = _cli.define_config("A recipe: configs/NAME.py[:key=value,...].")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
 _devices.define_flags()
 

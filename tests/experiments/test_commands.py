@@ -65,7 +65,6 @@ def test_evaluate_agrees_with_the_summary_and_tells_classes(finished):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--config=configs/no_such.py"], "no_such.py"),
         ([_CONFIG, "--config.lr=3"], "unknown one: lr"),
         ([_CONFIG, "--config.dp.epsilon=low"], "config.dp.epsilon"),
         ([_CONFIG, "--no_such_flag=1"], "no_such_flag"),
@@ -123,6 +122,13 @@ def test_help_and_missing_flags():
   assert "--workdir: The run's folder." in process.stdout
   process = launch.command("experiments.train")
   assert process.returncode == 2 and process.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_evaluate_refuses_two_folders(tmp_path):
+  process = launch.command("experiments.evaluate", "--workdir=a", "--workdir=b")
+  assert process.returncode == 2 and process.stderr.count("\n") == 1
+  assert "--workdir must be given once" in process.stderr
 
 
 def test_evaluate_needs_a_run(tmp_path):
