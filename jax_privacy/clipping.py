@@ -48,7 +48,8 @@ class Aux(NamedTuple):
   """Per-example outputs; fields that were not asked for are None.
 
   These are private: releasing any of them spends privacy that no accountant
-  here counts.
+  here counts. Rows of padding are 0 in all of them: False for Booleans, the key
+  of zeros for PRNG keys.
 
   Attributes:
     values: Losses before clipping, [batch_size].

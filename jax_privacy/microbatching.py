@@ -47,14 +47,15 @@ def sum_over_microbatches(
       the batch: the last microbatch is filled up with padding.
 
   Returns:
-    What `sum_fn` would return for the whole batch. Rows of microbatches that
-    were skipped are zero in rest.
+    What `sum_fn` returns for the whole batch, with rows of padding set to 0 in
+    rest: False for Booleans, the key of zeros for PRNG keys.
   """
   batch_size = is_padding_example.shape[0]
   if batch_size == 0:
     return _empty(sum_fn, args, batch_argnums, is_padding_example)
   if microbatch_size is None or microbatch_size >= batch_size:
-    return sum_fn(args, is_padding_example)
+    total, *rest = sum_fn(args, is_padding_example)
+    return total, *_zero_padding(rest, is_padding_example)
 
   missing = -batch_size % microbatch_size
   args = _map_batched(args, batch_argnums, lambda x: _repeat_last(x, missing))
@@ -86,7 +87,18 @@ def sum_over_microbatches(
   num_real = _num_real_microbatches(is_padding_example, microbatch_size)
   init = _zeros(shapes, batch_size + missing)
   total, *rest = jax.lax.fori_loop(0, num_real, body, init)
+  rest = _zero_padding(rest, is_padding_example)
   return total, *jax.tree.map(lambda x: x[:batch_size], tuple(rest))
+
+
+def _zero_padding(rest, is_padding_example):
+  """Sets rows of padding to 0, whatever was computed there, NaN included."""
+
+  def one(x):
+    mask = jnp.expand_dims(is_padding_example, range(1, x.ndim))
+    return jnp.where(mask, jnp.zeros_like(x), x)
+
+  return jax.tree.map(one, tuple(rest))
 
 
 def _num_real_microbatches(is_padding_example, microbatch_size):

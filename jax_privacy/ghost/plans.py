@@ -275,9 +275,11 @@ PLANS = {"ghost": Ghost, "keep": Keep, "redo": Redo}
 def example_gradient(recorded: Recorded) -> Callable[[Any, Any], list[Any]]:
   """Returns the map from one example's (data, cotangents) to its gradient.
 
-  The gradient is of the component's parameters, in their dtypes; data and
-  cotangents are given per site.
+  The gradient is of the component's parameters, in their dtypes or those of the
+  computation, but not longer than the sum's: what is infinite there must have
+  an infinite norm. Data and cotangents are given per site.
   """
+  bits = jnp.finfo(recorded.dtype).bits
   pull = recorded.pull()
 
   def gradient(data, cotangents):
@@ -291,7 +293,10 @@ def example_gradient(recorded: Recorded) -> Callable[[Any, Any], list[Any]]:
         grads = rules.generic_gradient(site, recorded.shared, weights, xs, zs)
       for var, grad in zip(site.weights, grads, strict=True):
         totals[var] = totals[var] + grad if var in totals else grad
-    return pull(totals)
+    return [
+        g.astype(recorded.dtype) if jnp.finfo(g.dtype).bits > bits else g
+        for g in pull(totals)
+    ]
 
   return gradient
 
@@ -315,8 +320,10 @@ def batched_sums(
 
 def _weight_sum(recorded, site, x, z, factor, keep):
   """One site's part of `batched_sums`."""
-  form, dtype = rules.find(site), recorded.dtype
-
+  form = rules.find(site)
+  # No operand is cut: a product may be finite where its factors are not.
+  dtypes = [v.dtype for v in (x, z) if _is_inexact(v)]
+  dtype = precision.at_least_float32(recorded.dtype, *dtypes)
   z = sums.scaled(z.astype(dtype), factor.astype(dtype), keep)
   if _is_inexact(x):
     x = sums.scaled(x.astype(dtype), jnp.ones_like(factor, dtype), keep)

@@ -36,6 +36,13 @@ from jax_privacy import precision
 from jax_privacy.ghost import graph, patches
 
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+# Of `gather`: what an id that is out of range reads. A mode that is not here
+# gets no form.
+_MODES = (
+    jax.lax.GatherScatterMode.CLIP,
+    jax.lax.GatherScatterMode.FILL_OR_DROP,
+    jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+)
 _RULES: dict[str, Callable[[graph.Site], "Form | None"]] = {}
 
 
@@ -259,6 +266,8 @@ def gather(site: graph.Site) -> Form | None:
       and len(axes) == 1
       and tuple(numbers.start_index_map) == axes
       and not numbers.operand_batching_dims
+      and params["mode"] in _MODES
+      and max(table.shape) < jnp.iinfo("int32").max
       and all(sizes[i] == table.shape[i] for i in _rest(table.ndim, axes))
   )
   if not is_lookup:
@@ -313,14 +322,17 @@ def gather(site: graph.Site) -> Form | None:
 
 
 def _as_int32(ids):
-  """Casts ids, so that no id becomes another: the largest stand for larger."""
-  limit = min(jnp.iinfo(ids.dtype).max, jnp.iinfo("int32").max)
-  return jnp.minimum(ids, jnp.asarray(limit, ids.dtype)).astype("int32")
+  """Casts ids, so that no id becomes another: int32's ends mean "beyond"."""
+  own, limits = jnp.iinfo(ids.dtype), jnp.iinfo("int32")
+  low, high = max(own.min, limits.min), min(own.max, limits.max)
+  ids = jnp.maximum(ids, jnp.asarray(low, ids.dtype))
+  return jnp.minimum(ids, jnp.asarray(high, ids.dtype)).astype("int32")
 
 
 def _dtype(site):
-  """The dtype of a site's norms: float32 at least."""
-  dtypes = [v.aval.dtype for v in (*site.weights, *site.outputs)]
+  """The dtype of a site's norms: float32 at least, and no operand is cut."""
+  atoms = (*site.weights, *site.outputs, *site.data)
+  dtypes = [v.aval.dtype for v in atoms if graph.is_inexact(v)]
   return precision.at_least_float32(*dtypes)
 
 

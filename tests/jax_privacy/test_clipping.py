@@ -238,6 +238,48 @@ def test_empty_and_all_padding_batches(microbatch_size, keep_batch_dim):
   )
 
 
+def _loss_and_all_kinds_of_aux(param, x, key):
+  aux = {
+      "float": x + 1,
+      "short": x.astype(jnp.bfloat16) + jnp.bfloat16(1),
+      "integer": jnp.full(2, 7, jnp.int8),
+      "bool": jnp.isfinite(x) | True,
+      "complex": jax.lax.complex(x, x),
+      "key": key,
+      "empty": jnp.ones((0, 3)),
+      "scalar": jnp.float32(3),
+  }
+  return param * jnp.sum(x + 1), aux
+
+
+@pytest.mark.parametrize("microbatch_size", [None, 1, 3, 4, 64])
+@pytest.mark.parametrize("method", ["vmap", "ghost"])
+def test_rows_of_padding_are_zero_in_all_outputs(method, microbatch_size):
+  # At a microbatch's end, in its middle, and where it is skipped: NaN there.
+  is_padding = jnp.array([0, 1, 0, 0, 1, 0, 0, 1, 1, 1, 1], dtype=bool)
+  x = jnp.where(is_padding, jnp.nan, 2.0)[:, None]
+  grad_fn = jax_privacy.clipped_grad(
+      _loss_and_all_kinds_of_aux,
+      has_aux=True,
+      l2_clip_norm=1.0,
+      return_values=True,
+      return_grad_norms=True,
+      prng_argnum=2,
+      microbatch_size=microbatch_size,
+      keep_batch_dim=False,
+      method=method,
+  )
+  args = jnp.float32(1), x, jax.random.key(1)
+  _, aux = jax.jit(grad_fn)(*args, is_padding_example=is_padding)
+  aux.aux["key"] = jax.random.key_data(aux.aux["key"])
+  for leaf in map(np.asarray, jax.tree.leaves(aux)):
+    assert len(leaf) == 11
+    assert not leaf[is_padding].any()  # NaN is true.
+    assert leaf.size == 0 or leaf[~is_padding].any()
+  assert aux.aux["integer"].dtype == jnp.int8
+  assert aux.aux["bool"].dtype == bool
+
+
 def test_trailing_padding_microbatches_are_not_run():
   # Every row that runs is counted; 12 rows in threes, real ones in the first
   # two microbatches and none in the last two.

@@ -121,8 +121,9 @@ def on_one_device(method):
 
 
 def real(aux):
-  """Per-example outputs of real, finite examples."""
+  """Per-example outputs of real, finite examples; padding's must be 0."""
   _, padding = batch()
+  assert not any(np.any(np.asarray(x)[padding]) for x in jax.tree.leaves(aux))
   keep = ~padding & (np.arange(BATCH_SIZE) != 5)
   return jax.tree.map(lambda x: np.asarray(x)[keep], aux)
 

@@ -32,7 +32,7 @@ NOT_JITTED = (("float64", True), ("float32", False))
 _ALL_RUNS = os.environ.get("ZOO_RUNS") == "all"
 _COMPLEX = {"float32": "complex64", "float64": "complex128"}
 # The algebra and the rounding are tested, not LLVM: this saves a third.
-_UNOPTIMISED = {
+UNOPTIMISED = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
 }
@@ -166,7 +166,7 @@ def reference(case):
       args[prng_argnum] = jax.random.split(args[prng_argnum], size)
     axes = [0 if i in mapped else None for i in range(len(args))]
     per_example = jax.vmap(one_example, axes)
-    per_example = jax.jit(per_example, compiler_options=_UNOPTIMISED)
+    per_example = jax.jit(per_example, compiler_options=UNOPTIMISED)
     (losses, aux), grads = per_example(*args)
   grads = jax.tree.map(lambda g: np.asarray(g, np.float64), grads)
   return np.asarray(losses), aux, grads
@@ -256,7 +256,7 @@ def clipped(case, clip_norm, *, dtype, jitted, method=None):
         **{"batch_argnums": case.batch_argnums, **case.options},
     )
     if jitted:
-      grad_fn = jax.jit(grad_fn, compiler_options=_UNOPTIMISED)
+      grad_fn = jax.jit(grad_fn, compiler_options=UNOPTIMISED)
     args = cast(case.args, dtype)
     got = grad_fn(*args, is_padding_example=case.padding)
     return jax.block_until_ready(got)
