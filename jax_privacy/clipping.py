@@ -33,6 +33,7 @@ from absl import logging
 
 from jax_privacy import (
     _validate,
+    arguments,
     ghost,
     grid,
     microbatching,
@@ -189,8 +190,10 @@ def clipped_grad(
 
   Raises:
     ValueError: If an argument breaks its rule; the text names it. From the
-      callable, if the grid is too coarse for so many parameters, or so fine
-      that the batch's sum might not fit in int32.
+      callable, if a leaf of the batch does (`arguments.py`), or the grid is too
+      coarse for so many parameters, or so fine that the batch's sum might not
+      fit in int32.
+    TypeError: From the callable, if a parameter is not real and floating point.
 
   Guarantee: Adding, removing or zeroing one example moves the sum by at most
     `.sensitivity("add_or_remove_one")` = norm bound / normalize_by, replacing
@@ -198,6 +201,8 @@ def clipped_grad(
     an empty batch gives zeros. With a `grid_scale` the bound is that many
     steps, for an exact sum.
   """
+  arguments.check_function("fun", fun)
+  fun = arguments.explained(fun)
   argnums_tuple = _argnums("argnums", argnums)
   batch_argnums = _argnums("batch_argnums", batch_argnums)
   _check_disjoint(argnums_tuple, batch_argnums, prng_argnum)
@@ -257,7 +262,8 @@ def clipped_grad(
     )
 
   def clipped_grad_fn(*args, is_padding_example=None):
-    batch_size = _batch_size(args, batch_argnums)
+    arguments.check_params(args, argnums)
+    batch_size = arguments.batch_size(args, batch_argnums)
     if grid_scale is not None:
       grid.check_range(grid_scale, batch_size)
     is_padding_example = _padding_mask(is_padding_example, batch_size)
@@ -350,21 +356,6 @@ def _say_that_auto_is_vmap(name):
       " gradient.",
       name,
   )
-
-
-def _batch_size(args, batch_argnums):
-  """Returns the one size of the batch arguments' leading axes."""
-  if max(batch_argnums) >= len(args):
-    raise ValueError(
-        f"batch_argnums must be positions among the {len(args)} arguments"
-        f" given, got {batch_argnums}."
-    )
-  leaves = jax.tree.leaves([args[i] for i in batch_argnums])
-  sizes = {jnp.shape(leaf)[:1] for leaf in leaves}
-  if len(sizes) != 1 or () in sizes:
-    shapes = [jnp.shape(leaf) for leaf in leaves]
-    _validate.fail("batch arguments", "arrays of one leading size", shapes)
-  return sizes.pop()[0]
 
 
 def _padding_mask(is_padding_example, batch_size):

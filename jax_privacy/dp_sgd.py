@@ -40,6 +40,7 @@ import optax
 
 from jax_privacy import (
     _validate,
+    arguments,
     batch_schedule,
     batch_selection,
     clipping,
@@ -50,6 +51,15 @@ from jax_privacy import (
     secure_random,
     sensitivity,
 )
+
+_FIELDS = {
+    "noise_multiplier": "standard deviation of the noise over the clip norm",
+    "num_steps": "number of updates",
+    "sampling": 'such as "poisson"',
+    "sampling_prob": "probability that an example is in a batch",
+    "num_examples": "stated size of the data set",
+    "max_batch_size": "where Poisson batches are truncated, or None",
+}
 
 
 class Mechanism(Protocol):
@@ -143,6 +153,9 @@ def make_private(
   Source: Abadi et al. 2016 (arXiv 1607.00133), algorithm 1, with the sum
     divided by the expected batch size.
   """
+  arguments.check_function("loss_fn", loss_fn)
+  arguments.check_optimizer("optimizer", optimizer)
+  arguments.check_mechanism(mechanism, _FIELDS)
   for name in ("normalize_by", "nan_safe"):
     if name in clipped_grad_options:
       given = clipped_grad_options[name]
@@ -210,6 +223,8 @@ def make_sampler(
     ValueError: If an argument, or a field of the mechanism, breaks its rule.
     ImportError: If `secure_random` and `cryptography` is not installed.
   """
+  fields = {k: v for k, v in _FIELDS.items() if k != "noise_multiplier"}
+  arguments.check_mechanism(mechanism, fields)
   num_examples = _validate.integer(
       "num_examples", mechanism.num_examples, at_least=1
   )

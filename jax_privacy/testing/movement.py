@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_privacy import _validate
+from jax_privacy import _validate, arguments
 from jax_privacy.testing import control_flow, neighbours
 from jax_privacy.testing.errors import SensitivityError
 
@@ -33,6 +33,8 @@ _REMOVE, _ZERO_OUT, _REPLACE = (
     "replace_one",
 )
 _HUGE = 1e10
+# A movement is none below this part of the bound.
+_VACUOUS = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +116,7 @@ def check_sensitivity(
   for row in range(replay.size):
     replay.check_row(row)
   replay.check_adversarial_batches(contributions)
+  replay.check_not_vacuous()
   return SensitivityReport(
       bounds=replay.bounds,
       movements=replay.movements,
@@ -130,12 +133,14 @@ class _Replay:
   def __init__(self, grad_fn, params, batch, unbatched, max_examples):
     self._grad_fn, self._params, self._args = grad_fn, params, batch
     self._batched = [i for i in range(len(batch)) if i not in unbatched]
+    if params is None:
+      _validate.fail("params", "what grad_fn differentiates", None)
     rows = tuple(batch[i] for i in self._batched)
-    sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(rows)}
-    if len(sizes) != 1 or min(sizes) < (2,):
+    size = arguments.batch_size(batch, self._batched)
+    if size < 2:
       rule = "arrays with one leading size of at least 2"
-      _validate.fail("batch", rule, sorted(sizes))
-    self.size = min(max_examples, sizes.pop()[0])
+      _validate.fail("batch", rule, size)
+    self.size = min(max_examples, size)
     self._batch = neighbours.take(rows, range(self.size))
     self._nobody = np.zeros(self.size, bool)
     relations = (_REMOVE, _ZERO_OUT, _REPLACE)
@@ -291,6 +296,18 @@ class _Replay:
         padded = self._sum(batch, self._mask([row]))
         what = f"example {row} of a batch of {name}"
         self._check_removal(what, batch, row, padded)
+
+  def check_not_vacuous(self):
+    """Checks that something moved: else nothing was checked."""
+    moved = max(self.movements[r] / self.bounds[r] for r in self.bounds)
+    if not moved > _VACUOUS:
+      raise SensitivityError(
+          "No example moved the sum, so nothing was checked: the gradient of"
+          " one example alone is zero for every example, and nothing would be"
+          " learnt. A loss that compares examples with each other (batch norm,"
+          " contrastive or pairwise losses, centring) has none to compare with."
+          " testing.check_loss(loss_fn, params, batch) says more."
+      )
 
   def _check_removal(self, what, batch, row, padded):
     """Compares a batch with itself less a row: as padding, and dropped."""

@@ -27,7 +27,7 @@ import numpy as np
 import optax
 from scipy import stats
 
-from jax_privacy import _validate, precision
+from jax_privacy import _validate, arguments, precision
 from jax_privacy.testing import noise_path
 from jax_privacy.testing.errors import NoiseError
 
@@ -103,6 +103,7 @@ def check_noise(
     Gaussian, or its key secret, is not tested. What is done to a sum before it
     reaches `optimizer`, as dividing it by a batch size, is `stddev`'s business.
   """
+  arguments.check_optimizer("optimizer", optimizer)
   stddev = _validate.positive("stddev", stddev)
   significance = _validate.probability("significance", significance)
   num_params = sum(np.size(leaf) for leaf in jax.tree.leaves(params))

@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jax_privacy import _validate, dp_sgd
+from jax_privacy import _validate, arguments, dp_sgd
 from jax_privacy.testing import movement, noise
 
 
@@ -88,6 +88,12 @@ def check_private(
     its sensitivity, as far as was tried, and `optimizer` adds noise of noise
     multiplier x that. The sampler is not checked, nor what lies between them.
   """
+  for part in ("grad_fn", "optimizer"):
+    if not hasattr(private, part):
+      rule = f"have a {part}, as what make_private returns has"
+      raise ValueError(f"private must {rule}, got {_validate.shown(private)}.")
+  meaning = "standard deviation of the noise over the clip norm"
+  arguments.check_mechanism(mechanism, {"noise_multiplier": meaning})
   noise_multiplier = _validate.positive(
       "noise_multiplier", mechanism.noise_multiplier
   )
