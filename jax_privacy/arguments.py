@@ -256,10 +256,10 @@ def _dtype(leaf):
 def _is_numeric(leaf):
   """Whether it is an array of numbers: not of objects, text, dates or keys."""
   dtype = getattr(leaf, "dtype", None)
-  is_number = dtype is not None and (
-      jnp.issubdtype(dtype, jnp.number) or dtype == bool
-  )
-  return _is_array(leaf) and is_number and dtype.kind not in "Mm"
+  if not _is_array(leaf) or dtype is None:
+    return False
+  kinds = (jnp.number, jnp.bool_)
+  return any(jnp.issubdtype(dtype, k) for k in kinds) and dtype.kind not in "Mm"
 
 
 def _is_key(leaf):
