@@ -24,15 +24,14 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import optax
 
 from experiments import _fields, _schedules
-from jax_privacy import agc
+from jax_privacy import agc, post_processing
 
 WEIGHT_DECAY_ON = ("all", "matrices")
-# They would add noise of their own, and some clip: that is not their place.
-_PRIVATE = ("dpsgd", "noisy_sgd")
 _OWN_DECAY = ("weight_decay", "weight_decay_rate")
 
 
@@ -109,13 +108,17 @@ def _named(train, schedule: optax.Schedule) -> optax.GradientTransformation:
         f"train.optimizer_options must fit optax.{train.optimizer}, got"
         f" {options} ({error})."
     ) from error
-  _check_runs(train.optimizer, options, _as_optax_runs(optimizer))
+  post_processing.check(
+      optimizer,
+      {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)},
+      name=f"train.optimizer, {train.optimizer} with {options},",
+  )
   return optimizer
 
 
 def _find(name: str) -> Callable[..., optax.GradientTransformation] | None:
   """Returns the function of that name, if optax calls it an optimiser."""
-  if name.startswith(("_", "scale_")) or name in _PRIVATE:
+  if name.startswith(("_", "scale_")):
     return None
   make = getattr(optax, name, None)
   if not callable(make) or isinstance(make, type):
@@ -139,27 +142,6 @@ def _as_optax_runs(optimizer):
       return optimizer.update(updates, state, params)
 
   return optax.GradientTransformation(init, update)
-
-
-def _check_runs(name, options, optimizer) -> None:
-  """Tries an update, of gradient and parameters alone, without computing it."""
-  params = {
-      "kernel": jax.ShapeDtypeStruct((2, 3), "float32"),
-      "bias": jax.ShapeDtypeStruct((3,), "float32"),
-  }
-
-  def update(params):
-    return optimizer.update(params, optimizer.init(params), params)
-
-  try:
-    jax.eval_shape(update, params)
-  except Exception as error:  # Whatever wrong options end in, inside of optax.
-    text = " ".join(str(error).split())
-    raise ValueError(
-        "train.optimizer must be an optimiser that needs the gradient and the"
-        f" parameters alone, with options that fit it, got {name} with"
-        f" {options} ({type(error).__name__}: {text:.200})."
-    ) from error
 
 
 def _weight_decay(train, schedule) -> optax.GradientTransformation | None:

@@ -10,6 +10,7 @@ from jax_privacy import averaging as averaging
 from jax_privacy import batch_selection as batch_selection
 from jax_privacy import dp_sgd as dp_sgd
 from jax_privacy import noise_addition as noise_addition
+from jax_privacy import post_processing as post_processing
 from jax_privacy import root_key as root_key
 from jax_privacy import secure_noise as secure_noise
 from jax_privacy import secure_random as secure_random

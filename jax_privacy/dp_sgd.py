@@ -46,6 +46,7 @@ from jax_privacy import (
     clipping,
     grid,
     noise_addition,
+    post_processing,
     root_key,
     secure_noise,
     secure_random,
@@ -116,8 +117,10 @@ def make_private(
 
   Args:
     loss_fn: `loss_fn(params, batch)`; see `clipped_grad` for other signatures.
-    optimizer: Any optax optimiser; it sees noised gradients only. With
-      `optax.MultiSteps` inside, noise is still added at every call.
+    optimizer: An optax optimiser; it sees noised gradients only. With
+      `optax.MultiSteps` inside, noise is still added at every call. One that
+      adds noise or clips examples by itself, or needs the loss, is refused; see
+      `post_processing.check`.
     mechanism: What the run releases; see `Mechanism`.
     l2_clip_norm: See `clipped_grad`.
     key: The run's private randomness: batches and noise are derived from it.
@@ -144,11 +147,16 @@ def make_private(
 
   Raises:
     ValueError: If an argument, or a field of the mechanism, breaks its rule.
+      From `optimizer.update`, after `num_steps` updates; where it is traced and
+      cannot raise, updates are made of NaN and no gradient from then on.
     ImportError: If `secure_random` and `cryptography` is not installed.
 
   Guarantee: Run for steps 0 ... num_steps - 1, once each, the iterates satisfy
     what an accountant says of the mechanism, whichever generator is used: but
-    against those who cannot break it. The sampler has no further steps.
+    against those who cannot break it. Sampler and optimiser have no further
+    steps. Call `optimizer.init` once in a run: a second state would repeat the
+    first one's noise, and the difference of two sums with the same noise has
+    none.
 
   Source: Abadi et al. 2016 (arXiv 1607.00133), algorithm 1, with the sum
     divided by the expected batch size.
@@ -164,6 +172,7 @@ def make_private(
       "noise_multiplier", mechanism.noise_multiplier
   )
   schedule = _schedule(mechanism)
+  optimizer = post_processing.checked(optimizer)
   root = root_key.RootKey.of(key)
   sampler = make_sampler(
       mechanism,
@@ -191,10 +200,13 @@ def make_private(
         stddev=stddev,
         key=_secure_key(root, "secure noise"),
         grid_step=grad_fn.grid_step,
+        num_steps=mechanism.num_steps,
     )
   else:
     noise = noise_addition.gaussian_privatizer(
-        stddev=stddev, prng_key=root.prng_key("noise")
+        stddev=stddev,
+        prng_key=root.prng_key("noise"),
+        num_steps=mechanism.num_steps,
     )
   if schedule:
     # Behind the noise: before it, a factor would change its scale.

@@ -4,7 +4,8 @@ The invariant: every update, and every coordinate of every parameter within it,
 gets noise of its own. Draw t is a pure function of (key, t), so a resumed run
 draws what the unbroken one would have drawn and never repeats a draw; and not
 one bit of it depends on how arrays are laid out over devices, on their number,
-or on whether the update is compiled as a whole.
+or on whether the update is compiled as a whole. With `num_steps`, there are
+that many draws and no more: a further sum is refused, or comes out as NaN.
 
 Put it before the optimiser; what comes after is post-processing and free.
 
@@ -22,6 +23,7 @@ Example:
 """
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -29,6 +31,9 @@ import jax.numpy as jnp
 import optax
 
 from jax_privacy import _validate, precision
+
+# A counter's last value, at which it stays: it is never noised.
+_LAST_COUNT = 2**31 - 1
 
 
 class GaussianNoiseState(NamedTuple):
@@ -48,6 +53,7 @@ def gaussian_privatizer(
     stddev: float,
     prng_key: jax.Array | int,
     dtype: jax.typing.DTypeLike | None = None,
+    num_steps: int | None = None,
 ) -> optax.GradientTransformation:
   """Adds independent N(0, stddev^2) to each coordinate of each update.
 
@@ -60,6 +66,8 @@ def gaussian_privatizer(
     dtype: Of the draw: float32, float64, or None for the update's own, float32
       at least. Shorter draws are refused: bfloat16 noise has 128 values a
       binade and its tails stop short.
+    num_steps: Number of updates that are accounted for, or None for 2^31 - 1,
+      after which noise would repeat.
 
   Returns:
     An optax transformation. `init(params)` gives a `GaussianNoiseState`;
@@ -68,7 +76,9 @@ def gaussian_privatizer(
 
   Raises:
     ValueError: If an argument breaks its rule; and, now or from `update`, if
-      JAX draws random numbers in a way in which devices might not agree.
+      JAX draws random numbers in a way in which devices might not agree. From
+      `update`, after `num_steps` updates; where it is traced and cannot raise,
+      its result is NaN.
     TypeError: From `update`, if a leaf is not real and floating point.
 
   Guarantee: With stddev = noise_multiplier x sensitivity, one update is the
@@ -80,6 +90,8 @@ def gaussian_privatizer(
   """
   stddev = _validate.stddev("stddev", stddev)
   prng_key = _validate.prng_key("prng_key", prng_key)
+  if num_steps is not None:
+    _validate.integer("num_steps", num_steps, at_least=1)
   _check_draw_dtype(dtype)
   _check_generator(prng_key)
 
@@ -90,6 +102,7 @@ def gaussian_privatizer(
   def update(updates, state, params=None):
     del params
     _check_generator(state.prng_key)
+    is_over = past_the_end(state.step, num_steps)
     leaves, treedef = jax.tree.flatten(updates)
     # One key per step, then one per leaf: no two draws share a key.
     step_key = jax.random.fold_in(state.prng_key, state.step)
@@ -98,9 +111,51 @@ def gaussian_privatizer(
         _noised(jax.random.fold_in(step_key, i), leaf, stddev, dtype)
         for i, leaf in enumerate(leaves)
     ]
-    return treedef.unflatten(noised), state._replace(step=state.step + 1)
+    noised = treedef.unflatten(void(noised, is_over))
+    return noised, state._replace(step=optax.safe_increment(state.step))
 
   return optax.GradientTransformation(init, update)
+
+
+def past_the_end(step: jax.Array, num_steps: int | None) -> bool | jax.Array:
+  """Returns whether there is no draw for an update.
+
+  Args:
+    step: Number of updates made before, an int32 scalar.
+    num_steps: Number of updates that are accounted for; None for the most that
+      can be counted.
+
+  Returns:
+    False; or a traced Boolean, where `step` is traced: see `void`.
+
+  Raises:
+    ValueError: If there is none, and `step` is not traced.
+  """
+  end = _LAST_COUNT if num_steps is None else min(num_steps, _LAST_COUNT)
+  if isinstance(step, jax.core.Tracer):
+    return (step < 0) | (step >= end)
+  if not 0 <= int(step) < end:
+    rule = (
+        f"at most num_steps = {end}, which the noise is accounted for (to train"
+        " longer, begin a new run whose mechanism has more steps)"
+    )
+    _validate.fail("the number of updates", rule, int(step) + 1)
+  return False
+
+
+def void(
+    leaves: Sequence[jax.Array], is_over: bool | jax.Array
+) -> list[jax.Array]:
+  """Returns noised sums, or NaN where there was no draw for them.
+
+  Before the optimiser, so that its state takes up no gradient either.
+  """
+  if is_over is False:
+    return list(leaves)
+  return [
+      jnp.where(is_over, jnp.asarray(jnp.nan, leaf.dtype), leaf)
+      for leaf in leaves
+  ]
 
 
 def add_noise(leaf: jax.Array, noise: jax.Array) -> jax.Array:

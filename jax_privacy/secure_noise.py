@@ -71,6 +71,7 @@ def secure_gaussian_privatizer(
     stddev: float,
     key: secure_random.SecureKey | bytes | jax.Array,
     grid_step: float | None = None,
+    num_steps: int | None = None,
 ) -> optax.GradientTransformation:
   """Adds independent N(0, stddev^2), drawn by a cipher, to each coordinate.
 
@@ -82,6 +83,7 @@ def secure_gaussian_privatizer(
     grid_step: None for sums of floats. Else the `.grid_step` of a
       `clipped_grad(grid_scale=...)`: the sum is int32, in steps of this size,
       and so is `stddev`; noise is rounded to whole steps.
+    num_steps: See `gaussian_privatizer`.
 
   Returns:
     An optax transformation. `init(params)` gives a `SecureNoiseState`; `update`
@@ -92,8 +94,8 @@ def secure_gaussian_privatizer(
 
   Raises:
     ValueError: If an argument breaks its rule; from `update`, if a leaf has
-      more than 2^34 entries; and, wrapped in JAX's own error, if the step is
-      negative, as after 2^31 updates: the noise would repeat.
+      more than 2^34 entries, and after `num_steps` updates: where it is traced
+      and cannot raise, its result is NaN.
     TypeError: From `update`, if a leaf is not real and floating point, or not
       int32 on a grid.
     ImportError: If `cryptography` is not installed.
@@ -110,6 +112,8 @@ def secure_gaussian_privatizer(
   """
   stddev = _validate.stddev("stddev", stddev)
   key = secure_random.SecureKey.of(key)
+  if num_steps is not None:
+    _validate.integer("num_steps", num_steps, at_least=1)
   if grid_step is not None:
     grid_step = _validate.positive("grid_step", grid_step)
     if stddev * _MAX_SIGMA > grid.MAX_STEPS:
@@ -122,6 +126,7 @@ def secure_gaussian_privatizer(
 
   def update(updates, state, params=None):
     del params
+    is_over = noise_addition.past_the_end(state.step, num_steps)
     leaves, treedef = jax.tree.flatten(updates)
     leaves = [jnp.asarray(leaf) for leaf in leaves]
     shapes = [
@@ -141,8 +146,8 @@ def secure_gaussian_privatizer(
       # An exact sum, modulo 2^32; what follows is post-processing.
       steps = map(jnp.add, leaves, noise)
       noised = [x.astype(jnp.float32) * grid_step for x in steps]
-    state = state._replace(step=state.step + 1)
-    return treedef.unflatten(noised), state
+    noised = treedef.unflatten(noise_addition.void(list(noised), is_over))
+    return noised, state._replace(step=optax.safe_increment(state.step))
 
   return optax.GradientTransformation(init, update)
 

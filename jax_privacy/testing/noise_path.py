@@ -198,6 +198,11 @@ def _merge(name, tags):
   """The tag of what was made of some values, other than a sum with noise."""
   if name in _SAME_VALUE:
     return tags[0]
+  if name == "select_n":
+    # Of a noised sum and constants: it is either, and no other gradient.
+    of_draws = {tag for tag in tags if tag != _PUBLIC}
+    if len(of_draws) == 1 and tags[0] == _PUBLIC:
+      return of_draws.pop()
   # What is made of a noised sum is post-processing: noise that is added later
   # is the optimiser's own, and counts for nothing.
   return _Tag(

@@ -201,13 +201,28 @@ def test_agc_where_the_head_is_frozen_or_alone():
     _build_optimizer(body, agc_clipping=0.01)  # What is the final layer?
 
 
+# Optax's own, of dpsgd.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"optimizer": "lbfgs"}, "the parameters alone.*got lbfgs"),
+        ({"optimizer": "lbfgs"}, "lbfgs with {}, must be .*parameters alone"),
         ({"optimizer": "polyak_sgd"}, "must be the name of an optax optimiser"),
-        ({"optimizer": "dpsgd"}, "must be the name of an optax optimiser"),
-        ({"optimizer": "noisy_sgd"}, "must be the name of an optax optimiser"),
+        (
+            {
+                "optimizer": "dpsgd",
+                "optimizer_options": {
+                    "l2_norm_clip": 1.0,
+                    "noise_multiplier": 1.0,
+                    "seed": 0,
+                },
+            },
+            "dpsgd with .*, must be without noise and clipping of examples",
+        ),
+        (
+            {"optimizer": "noisy_sgd", "optimizer_options": {"key": 0}},
+            "noisy_sgd with .*, must be without noise.*got optax.add_noise",
+        ),
         (
             {"optimizer": "scale_by_learning_rate"},
             "must be the name of an opta",
@@ -216,7 +231,7 @@ def test_agc_where_the_head_is_frozen_or_alone():
         ({"optimizer": "softmax_cross_entropy"}, "must be the name of an opta"),
         (
             {"optimizer_options": {"momentum": "high"}},
-            "options that fit it.*hi",
+            "sgd with .*high.*, must be one that needs",
         ),
         (
             {"optimizer_options": {"momentun": 0.9}},
