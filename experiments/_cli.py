@@ -10,6 +10,7 @@ twice is an error, not a value that is dropped.
 import collections
 import contextlib
 import difflib
+import os
 import pathlib
 import re
 import sys
@@ -17,6 +18,8 @@ from collections.abc import Callable, Iterable
 
 from absl import app, flags, logging
 from ml_collections import config_flags
+
+from jax_privacy import _owner_only
 
 # ml_collections has no way to say that a number is None.
 _NONE = re.compile(r"--?config\.([\w.]+)=None")
@@ -37,7 +40,11 @@ def define_config(help_string: str) -> flags.FlagHolder:
 
 
 def run(main: Callable[[], None]) -> None:
-  """Parses the flags of the command line, then calls `main`."""
+  """Parses the flags of the command line, then calls `main`.
+
+  What the command writes, Orbax's files too, is its user's alone.
+  """
+  os.umask(_owner_only.UMASK)
   logging.set_verbosity(logging.WARNING)
   app.define_help_flags()
   # A config file is code: parsing it can end in any of these.

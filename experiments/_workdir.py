@@ -1,8 +1,9 @@
 """The files of a run: config.json, metrics.jsonl, checkpoints, summary.json.
 
 The invariant: a file is whole or absent (written beside its place and renamed),
-and a folder holds one config's run only. Numbers that are private, because they
-are computed from the training data without noise, stand in metrics.jsonl under
+a folder holds one config's run only, and nobody but its owner can read it, since
+checkpoints hold the run's key. Numbers that are private, because they are
+computed from the training data without noise, stand in metrics.jsonl under
 `private_not_for_release` and nowhere else.
 """
 
@@ -20,6 +21,7 @@ import ml_collections
 
 from accounting import _json
 from experiments import _metrics
+from jax_privacy import _owner_only
 
 PRIVATE = "private_not_for_release"
 _LOCK = ".lock"
@@ -36,7 +38,7 @@ class Workdir:
   """A run's folder.
 
   Attributes:
-    path: The folder; made by `claim`.
+    path: The folder; made by `claimed`.
   """
 
   path: pathlib.Path
@@ -50,27 +52,48 @@ class Workdir:
     """Refuses a folder that holds anything but this config's run.
 
     Raises:
-      ValueError: If it does; the text names the fields that differ.
+      WorkdirError: If it does; the text names the fields that differ.
     """
     held = self.read_config()
     if held is None:
       if self.path.exists() and self._foreign_files():
-        raise ValueError(
+        raise WorkdirError(
             f"workdir must be empty or hold a run, got {self.path}, which holds"
             " other files and no config.json."
         )
       return
     names = sorted(differing_fields(identity(held), identity(plain(config))))
     if names:
-      raise ValueError(
+      raise WorkdirError(
           f"workdir must hold a run of this config, got {self.path}, which"
           f" differs in {', '.join(names)}."
       )
 
+  @contextlib.contextmanager
+  def claimed(self, config: ml_collections.ConfigDict):
+    """A context in which the folder is this config's, and this process's.
+
+    It is locked before anything in it is written.
+
+    Raises:
+      WorkdirError: If it holds another run, or another process is at it.
+    """
+    self.check(config)  # Nothing is made in a folder of other things.
+    with self.lock():
+      self.claim(config)
+      yield
+
   def claim(self, config: ml_collections.ConfigDict) -> None:
-    """Makes the folder this config's; see `check`."""
+    """Makes the folder this config's, and its owner's alone; see `check`."""
     self.check(config)
-    self.path.mkdir(parents=True, exist_ok=True)
+    _owner_only.make_folder(self.path)
+    _owner_only.restrict(self.path)
+    if why := _owner_only.others_may_read(self.path):
+      print(
+          f"note: workdir {self.path} {why}: it will hold the run's key and"
+          " private losses. Use a folder of your own, of mode 700.",
+          flush=True,
+      )
     _write_json(self.path / "config.json", plain(config))
 
   @contextlib.contextmanager
@@ -82,8 +105,8 @@ class Workdir:
     Raises:
       WorkdirError: If another process is at it.
     """
-    self.path.mkdir(parents=True, exist_ok=True)
-    with open(self.path / _LOCK, "w", encoding="utf-8") as file:
+    _owner_only.make_folder(self.path)
+    with _owner_only.open_text(self.path / _LOCK, "w") as file:
       try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError:
@@ -231,7 +254,7 @@ def _write_text(path: pathlib.Path, text: str) -> None:
 
 def _write_durably(path: pathlib.Path, text: str, *, mode: str) -> None:
   try:
-    with open(path, mode, encoding="utf-8") as file:
+    with _owner_only.open_text(path, mode) as file:
       file.write(text)
       file.flush()
       os.fsync(file.fileno())  # Else a power cut may leave the name, no bytes.

@@ -121,7 +121,6 @@ def run(
   )
   workdir.check(config)
   experiment = _canaries.build(config)
-  workdir.claim(config)
   experiment, state, train_seconds = train.fit(
       experiment, workdir, stop=stop, build_fn=_canaries.build
   )

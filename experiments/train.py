@@ -57,7 +57,6 @@ def main() -> None:
       summary = workdir.read_summary()
       if summary is None:
         experiment = _build.build(config)
-        workdir.claim(config)
     if summary is None:
       # An image is decoded when it is drawn; a disk fills up when it does.
       with _cli.exit_on(
@@ -82,7 +81,7 @@ def run(
 
   Args:
     experiment: The run.
-    workdir: Its folder, claimed.
+    workdir: Its folder, which is claimed for as long as it trains.
     stop: Asked after each step; None for a run that no signal stops.
 
   Returns:
@@ -107,7 +106,7 @@ def fit(
 
   Args:
     experiment: The run.
-    workdir: Its folder, claimed.
+    workdir: Its folder, which is claimed for as long as it trains.
     stop: As in `run`.
     build_fn: `build_fn(config, run_key=...)` makes the experiment again, for a
       resumed run whose key the checkpoint alone knows.
@@ -117,7 +116,7 @@ def fit(
     signal stopped it, the state's step is not yet the last.
   """
   with (
-      workdir.lock(),
+      workdir.claimed(experiment.config),
       checkpoint.Checkpoints(workdir.checkpoints) as checkpoints,
   ):
     experiment, state = _resume.start(

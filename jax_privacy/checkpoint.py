@@ -7,7 +7,7 @@ with it, since Orbax alone gives back flipped bits as if they were right. What
 cannot be read as it was saved is set aside, and the one before it is used.
 
 PRNG keys are saved with the rest: a checkpoint holds the noise key and is as
-secret as the data.
+secret as the data. The folder is its owner's alone (modes 0700 and 0600).
 
 Example:
   >>> import tempfile, jax, jax.numpy as jnp
@@ -36,7 +36,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from jax_privacy import _validate, sharding
+from jax_privacy import _owner_only, _validate, sharding
 
 _RECORD = "record"  # The item that describes the others.
 _KEY = re.compile(r"\['([^']*)'\]|\.(\w+)|\[(\d+)\]")
@@ -95,10 +95,14 @@ class Checkpoints:
     self._path = pathlib.Path(directory).absolute()
     self._read_only = read_only
     self._saving: int | None = None
+    if not read_only and jax.process_index() == 0:
+      _owner_only.make_folder(self._path)
+    self._restrict()
+    # Not Orbax's own `read_only`, which warns of itself: with these it neither
+    # makes nor removes anything until `save`, which is refused here.
     options = ocp.CheckpointManagerOptions(
         max_to_keep=None if read_only else keep,
         create=not read_only,
-        read_only=read_only,
         cleanup_tmp_directories=not read_only,  # Of a save that was killed.
     )
     self._manager = ocp.CheckpointManager(self._path, options=options)
@@ -121,9 +125,11 @@ class Checkpoints:
       facts: What JSON can hold, given back with the state.
 
     Raises:
-      ValueError: If the step is not above the others.
+      ValueError: If the step is not above the others, or with `read_only`.
       CheckpointError: If this or the one before could not be written.
     """
+    if self._read_only:
+      _validate.fail("read_only", "False to save", True)
     self.wait()
     record = {
         "facts": dict(facts or {}),
@@ -147,6 +153,7 @@ class Checkpoints:
     """
     with self._writing():
       self._manager.wait_until_finished()
+    self._restrict()
 
   def restore_latest(self, like: Mapping[str, Any]) -> Restored | None:
     """Returns the newest checkpoint that can be read, None if there is none.
@@ -220,6 +227,12 @@ class Checkpoints:
     """Waits for what is being written, and lets go of the folder."""
     with self._writing():
       self._manager.close()
+    self._restrict()
+
+  def _restrict(self) -> None:
+    # Orbax's files have the modes that the umask leaves.
+    if not self._read_only:
+      _owner_only.restrict(self._path)
 
   def __enter__(self):
     return self

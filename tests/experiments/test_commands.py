@@ -1,6 +1,8 @@
 """The commands as typed: exit codes, what they print, one line for mistakes."""
 
 import json
+import os
+import stat
 
 import launch
 import numpy as np
@@ -16,9 +18,16 @@ _CONFIG = "--config=configs/digits_cnn.py:smoke=True"
 def finished(tmp_path_factory):
   """A finished run's folder, and what was printed."""
   path = tmp_path_factory.mktemp("run") / "digits"
-  process = launch.command(
-      "experiments.train", _CONFIG, f"--workdir={path}", "--config.log_every=1"
-  )
+  before = os.umask(0)  # The process inherits it.
+  try:
+    process = launch.command(
+        "experiments.train",
+        _CONFIG,
+        f"--workdir={path}",
+        "--config.log_every=1",
+    )
+  finally:
+    os.umask(before)
   assert process.returncode == 0, process.stderr
   return path, process.stdout
 
@@ -32,6 +41,15 @@ def test_train_prints_the_result_and_the_guarantee(finished):
   assert "step 3/3: epsilon 2.999" in printed or "epsilon 3.000" in printed
   assert "The seed was fixed (0)" in printed
   assert "\x1b" not in printed  # No terminal, no escape codes.
+
+
+def test_nobody_else_can_read_the_run(finished):
+  """The key in its checkpoints, and losses; though the umask was 0."""
+  path, _ = finished
+  modes = {e: stat.S_IMODE(e.stat().st_mode) for e in [path, *path.rglob("*")]}
+  assert sum("checkpoints" in str(entry) for entry in modes) > 20
+  for entry, mode in modes.items():
+    assert mode == (0o700 if entry.is_dir() else 0o600), f"{entry} {mode:o}"
 
 
 def test_a_finished_run_is_told_again_and_not_run_again(finished):

@@ -1,9 +1,15 @@
 """The files of a run: whose they are, and what happens to half-written ones."""
 
+import os
+import pathlib
+import stat
+import types
+
 import launch
 import pytest
 
-from experiments import _workdir
+from experiments import _workdir, train
+from jax_privacy import _owner_only
 
 
 def test_another_config_in_the_workdir_is_refused(tmp_path):
@@ -39,6 +45,79 @@ def test_one_process_at_a_time(tmp_path):
         pass
   with second.lock():  # Let go of, it is free again.
     pass
+
+
+def test_a_second_process_is_refused_before_it_writes(tmp_path):
+  """Its config may differ in what makes no other run, as here."""
+  workdir, config = _workdir.Workdir(tmp_path), launch.config()
+  other = launch.config(data__prefetch=config.data.prefetch + 1)
+  with workdir.claimed(config):
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(_workdir.WorkdirError, match="one process at a time"):
+      train.fit(types.SimpleNamespace(config=other), workdir)
+    assert (tmp_path / "config.json").read_bytes() == before
+  with workdir.claimed(other):
+    assert (tmp_path / "config.json").read_bytes() != before
+
+
+def _modes(path):
+  """The modes of a folder and of all in it, by their names."""
+  entries = [path, *path.rglob("*")]
+  return {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in entries}
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_files_are_their_owners_alone(tmp_path, umask, is_there):
+  path, config = tmp_path / "runs" / "run", launch.config()
+  if is_there:  # As another program, or a version before this one, left it.
+    _workdir.Workdir(path).claim(config)
+    (path / "checkpoints").mkdir(mode=0o755)
+    (path / "metrics.jsonl").touch(mode=0o644)
+    for entry in (path, path / "config.json"):
+      entry.chmod(0o755)
+  workdir = _workdir.Workdir(path)
+  before = os.umask(umask)
+  try:
+    with workdir.lock():
+      workdir.claim(config)
+      workdir.append_metrics({"step": 1, "train_seconds": 1.0})
+      workdir.keep_metrics_until(1)
+      workdir.append_metrics({"step": 2, "train_seconds": 1.0})
+      workdir.write_steps_begun(2)
+      workdir.write_summary({})
+      workdir.write_audit({})
+  finally:
+    os.umask(before)
+  modes = _modes(tmp_path / "runs")
+  folders = {"runs", "run", "checkpoints"}
+  assert len(modes) >= 8
+  for name, mode in modes.items():
+    wanted = 0o700 if name in folders else 0o600
+    assert mode == wanted, f"{name} {mode:o}"
+
+
+def test_a_folder_that_others_can_read_is_noted_once(
+    tmp_path, monkeypatch, capsys
+):
+  workdir, config = _workdir.Workdir(tmp_path), launch.config()
+  with workdir.claimed(config):
+    assert capsys.readouterr().out == ""
+  with monkeypatch.context() as patched:
+    user = os.geteuid()
+    patched.setattr(_owner_only.os, "geteuid", lambda: user + 1)
+    with workdir.claimed(config):
+      said = capsys.readouterr().out
+  assert said.startswith(
+      f"note: workdir {tmp_path} belongs to user {user}, not"
+  )
+  assert said.count("\n") == 1
+  # A mount that ignores modes.
+  tmp_path.chmod(0o755)
+  monkeypatch.setattr(pathlib.Path, "chmod", lambda self, mode: None)
+  with workdir.claimed(config):
+    said = capsys.readouterr().out
+  assert "stays open to others (mode 755)" in said and said.count("note") == 1
 
 
 def test_half_written_metrics_are_read_as_far_as_they_go(tmp_path):

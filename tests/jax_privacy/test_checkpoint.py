@@ -1,5 +1,8 @@
+import logging
+import os
 import resource
 import shutil
+import stat
 
 import jax
 import jax.numpy as jnp
@@ -177,6 +180,33 @@ def test_reading_only_touches_nothing(two_saved, tmp_path):
   with checkpoint.Checkpoints(tmp_path / "none", read_only=True) as nothing:
     assert nothing.restore_latest(_state()) is None
   assert not (tmp_path / "none").exists()
+
+
+def test_nothing_is_saved_with_read_only(two_saved):
+  with checkpoint.Checkpoints(two_saved, read_only=True) as checkpoints:
+    with pytest.raises(ValueError, match="read_only must be False to save"):
+      checkpoints.save(9, _state())
+
+
+def test_reading_only_warns_of_nothing(two_saved, caplog):
+  with checkpoint.Checkpoints(two_saved, read_only=True) as checkpoints:
+    assert checkpoints.restore_latest(_state()).step == 7
+  assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+def test_nobody_else_can_read_it(tmp_path):
+  path = tmp_path / "made" / "here"
+  before = os.umask(0)
+  try:
+    with checkpoint.Checkpoints(path) as checkpoints:
+      checkpoints.save(1, {"x": jnp.zeros(3)})
+  finally:
+    os.umask(before)
+  entries = [path.parent, *path.parent.rglob("*")]
+  assert len(entries) > 10
+  for entry in entries:
+    mode = stat.S_IMODE(entry.stat().st_mode)
+    assert mode == (0o700 if entry.is_dir() else 0o600), f"{entry} {mode:o}"
 
 
 def test_half_a_save_is_no_checkpoint(two_saved, tmp_path):
