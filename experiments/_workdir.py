@@ -1,7 +1,7 @@
 """The files of a run: config.json, metrics.jsonl, checkpoints, summary.json.
 
 The invariant: a file is whole or absent (written beside its place and renamed),
-a folder holds one config's run only, and nobody but its owner can read it, since
+a folder holds one config's run only, and nobody but its owner can read it:
 checkpoints hold the run's key. Numbers that are private, because they are
 computed from the training data without noise, stand in metrics.jsonl under
 `private_not_for_release` and nowhere else.
