@@ -37,6 +37,8 @@ import jax
 import jax.extend.core as jex_core
 from jax.interpreters import ad, batching, mlir
 
+from jax_privacy import jaxprs
+
 _REASON = (
     "This gradient holds a convolution that XLA splits over devices wrongly"
     " (see jax_privacy/partitioner.py), and it is compiled for {num} of them."
@@ -73,15 +75,15 @@ def is_split_wrongly(jaxpr: Any) -> bool:
   for eqn in jaxpr.eqns:
     if eqn.primitive.name == "conv_general_dilated" and _is_wrong(eqn):
       return True
-    if any(map(is_split_wrongly, jex_core.jaxprs_in_params(eqn.params))):
+    if any(map(is_split_wrongly, jaxprs.held(eqn))):
       return True
   return False
 
 
 def _is_wrong(eqn) -> bool:
-  if eqn.params["feature_group_count"] == 1:
+  if jaxprs.param(eqn, "feature_group_count") == 1:
     return False
-  axes = eqn.params["dimension_numbers"]
+  axes = jaxprs.param(eqn, "dimension_numbers")
   kernel_shape = eqn.invars[1].aval.shape
   if kernel_shape[axes.rhs_spec[1]] > 1:  # Is replicated, at a cost, not split.
     return False

@@ -26,7 +26,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_privacy import jaxprs
+
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+
+
+_PARAMS = ("batch_group_count", "dimension_numbers", "feature_group_count")
+_PARAMS += ("lhs_dilation", "padding", "rhs_dilation", "window_strides")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +188,7 @@ def gram(rows: jax.Array) -> jax.Array:
 
 def layout(eqn: Any) -> Layout | None:
   """Returns a `conv_general_dilated`'s layout; None if it groups the batch."""
-  params = eqn.params
+  params = jaxprs.params(eqn, *_PARAMS)
   if params["batch_group_count"] != 1:
     return None
   numbers = params["dimension_numbers"]

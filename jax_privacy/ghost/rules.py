@@ -32,7 +32,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jax_privacy import precision
+from jax_privacy import jaxprs, precision
 from jax_privacy.ghost import graph, patches
 
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
@@ -141,13 +141,11 @@ def generic_gradient(
 
 def in_dtype(site: graph.Site, dtype: jax.typing.DTypeLike) -> graph.Site:
   """Returns the site with its equation set to compute in `dtype`."""
-  given = {
-      "preferred_element_type": jnp.dtype(dtype),
-      "precision": jax.lax.Precision.HIGHEST,
-  }
-  params = site.eqn.params
-  given = {k: v for k, v in given.items() if k in params}
-  eqn = site.eqn.replace(params={**params, **given})
+  eqn = jaxprs.with_params(
+      site.eqn,
+      preferred_element_type=jnp.dtype(dtype),
+      precision=jax.lax.Precision.HIGHEST,
+  )
   return dataclasses.replace(site, eqn=eqn)
 
 
@@ -159,7 +157,7 @@ def dot_general(site: graph.Site) -> Form | None:
   position; Li et al. 2022 (arXiv 2110.05679), section 4, for several.
   """
   (weight_at,), (other_at,) = site.positions, site.data_positions
-  contracting, batch = site.eqn.params["dimension_numbers"]
+  contracting, batch = jaxprs.param(site.eqn, "dimension_numbers")
   weight, other = (site.eqn.invars[i].aval for i in (weight_at, other_at))
   if not jnp.issubdtype(other.dtype, jnp.floating):
     return None
@@ -258,8 +256,9 @@ def gather(site: graph.Site) -> Form | None:
   gradient[v] = sum of the z_t whose id is v. Source: Li et al. 2022 (arXiv
   2110.05679), section 4.
   """
-  params, (table, ids) = site.eqn.params, (v.aval for v in site.eqn.invars)
-  numbers, sizes = params["dimension_numbers"], params["slice_sizes"]
+  table, ids = (v.aval for v in site.eqn.invars)
+  names = ("dimension_numbers", "slice_sizes", "mode")
+  numbers, sizes, mode = jaxprs.params(site.eqn, *names).values()
   axes = tuple(numbers.collapsed_slice_dims)
   is_lookup = (
       site.positions == (0,)
@@ -276,7 +275,7 @@ def gather(site: graph.Site) -> Form | None:
   positions = math.prod(ids.shape[:-1])
   outputs = math.prod(table.shape) // rows
   free = _rest(site.outputs[0].aval.ndim, numbers.offset_dims)
-  is_clipped = params["mode"] == jax.lax.GatherScatterMode.CLIP
+  is_clipped = mode == jax.lax.GatherScatterMode.CLIP
 
   def one_hot_ids(x):
     x = _as_int32(x.reshape(positions))

@@ -24,20 +24,10 @@ import jax
 import jax.extend.core as jex_core
 import jax.numpy as jnp
 
+from jax_privacy import jaxprs
 from jax_privacy.ghost import transforms
 
 Env: TypeAlias = dict[Any, Any]  # Jaxpr variable -> value.
-
-# Primitives that only call the jaxpr they hold, and the parameter it is in.
-_CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
-}
-_REMAT = ("remat2", "checkpoint")
 
 
 def trace(
@@ -73,7 +63,7 @@ def trace(
         " place of Python control flow on arrays, and pass what is not an array"
         f" by closure. JAX says: {error}"
     ) from error
-  if not any(eqn.primitive.name in _CALLS for eqn in closed.jaxpr.eqns):
+  if not any(map(_is_inlined, closed.jaxpr.eqns)):
     return closed
   inlined = functools.partial(_inlined, closed, num_leaves)
   return jax.make_jaxpr(inlined)(*leaves, *rows)
@@ -90,16 +80,10 @@ def read(env: Env, atom: Any) -> Any:
 
 
 def bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
-  """Returns the outputs of one equation, as a list.
-
-  `get_bind_params` and `ctx` are not documented by JAX; run with jax 0.10.2.
-  """
-  params = eqn.primitive.get_bind_params(eqn.params)
-  with eqn.ctx.manager:
-    if eqn.primitive.name == "dot_general":
-      return [_dot_general(eqn, values, params)]
-    outs = eqn.primitive.bind(*values, **params)
-  return list(outs) if eqn.primitive.multiple_results else [outs]
+  """Returns the outputs of one equation, as a list."""
+  if eqn.primitive.name == "dot_general":
+    return _dot_general(eqn, values)
+  return jaxprs.bind(eqn, values)
 
 
 def evaluate(eqns: Sequence[Any], env: Env) -> None:
@@ -109,13 +93,13 @@ def evaluate(eqns: Sequence[Any], env: Env) -> None:
     env.update(zip(eqn.outvars, outs, strict=True))
 
 
-def _dot_general(eqn, values, params):
+def _dot_general(eqn, values):
   """A product, of operands without axes of 1 that are not summed over.
 
   Once they are batched, XLA copies results and operands that have one on a CPU:
   a pass over the activations of every dense layer.
   """
-  contracting, batch = params["dimension_numbers"]
+  contracting, batch = jaxprs.param(eqn, "dimension_numbers")
   kept = [
       [i for i, n in enumerate(v.shape) if n != 1 or i in summed]
       for v, summed in zip(values, contracting, strict=True)
@@ -123,8 +107,8 @@ def _dot_general(eqn, values, params):
   has_unit_axis = any(
       len(axes) < v.ndim for axes, v in zip(kept, values, strict=True)
   )
-  if not has_unit_axis or params["out_sharding"] is not None:
-    return eqn.primitive.bind(*values, **params)
+  if not has_unit_axis or jaxprs.param(eqn, "out_sharding") is not None:
+    return jaxprs.bind(eqn, values)
 
   def renumbered(pair):
     return tuple(
@@ -137,9 +121,8 @@ def _dot_general(eqn, values, params):
       jnp.reshape(v, [v.shape[i] for i in axes])
       for v, axes in zip(values, kept, strict=True)
   ]
-  params = {**params, "dimension_numbers": numbers}
-  out = eqn.primitive.bind(*values, **params)
-  return jnp.reshape(out, eqn.outvars[0].aval.shape)
+  (out,) = jaxprs.bind(eqn, values, dimension_numbers=numbers)
+  return [jnp.reshape(out, eqn.outvars[0].aval.shape)]
 
 
 def _inlined(closed, num_leaves, *args):
@@ -153,9 +136,7 @@ def _inlined(closed, num_leaves, *args):
       values = [read(env, atom) for atom in eqn.invars]
       flags = [is_var(atom) and atom in weighty for atom in eqn.invars]
       if _is_opened(eqn, any(flags)):
-        inner = eqn.params[_CALLS[eqn.primitive.name]]
-        consts = getattr(inner, "consts", ())
-        outs = run(getattr(inner, "jaxpr", inner), consts, values, flags)
+        outs = run(*jaxprs.called(eqn), values, flags)
       else:
         outs = bind(eqn, values)
       env.update(zip(eqn.outvars, outs, strict=True))
@@ -168,7 +149,10 @@ def _inlined(closed, num_leaves, *args):
 
 
 def _is_opened(eqn, has_weight):
-  name = eqn.primitive.name
-  if name not in _CALLS or transforms.find(eqn) is not None:
+  if not _is_inlined(eqn) or transforms.find(eqn) is not None:
     return False
-  return has_weight or name not in _REMAT
+  return has_weight or eqn.primitive.name not in jaxprs.REMAT
+
+
+def _is_inlined(eqn):
+  return jaxprs.is_call(eqn) and eqn.primitive.name not in jaxprs.CUSTOM

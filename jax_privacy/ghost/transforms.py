@@ -27,6 +27,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jax_privacy import jaxprs
 from jax_privacy import weight_standardisation as ws
 
 _ISOMETRIES = (
@@ -49,15 +50,16 @@ UNITS = 16 + _UNITS_ALONG
 
 def find(eqn: Any) -> str | None:
   """Returns "weight_standardisation" for that equation, None for others."""
-  is_call = eqn.primitive.name in ("jit", "pjit")
-  if not is_call or eqn.params["name"] != _STANDARDISE.__name__:
+  if eqn.primitive.name not in jaxprs.JIT:
+    return None
+  if jaxprs.param(eqn, "name") != _STANDARDISE.__name__:
     return None
   try:
     traced = jax.make_jaxpr(_STANDARDISE)(*(v.aval for v in eqn.invars))
   except (TypeError, ValueError):  # Its operands are not those of ours.
     return None
   (known,) = traced.jaxpr.eqns
-  if str(known.params["jaxpr"]) != str(eqn.params["jaxpr"]):
+  if str(jaxprs.param(known, "jaxpr")) != str(jaxprs.param(eqn, "jaxpr")):
     return None
   return "weight_standardisation"
 

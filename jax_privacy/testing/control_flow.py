@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.extend.core as jex_core
 
+from jax_privacy import jaxprs
 from jax_privacy.testing.errors import SensitivityError
 
 # Bits of a taint.
@@ -145,38 +146,35 @@ class _Scan:
     return [read(atom) for atom in jaxpr.outvars]
 
   def _equation(self, eqn, taints, path):
-    name, params = eqn.primitive.name, eqn.params
+    name = eqn.primitive.name
     inner = (*path, name)
     if name == "cond":
       self._branch(taints[0], inner)
       outs = [
-          self.run(branch.jaxpr, taints[1:], inner)
-          for branch in params["branches"]
+          self.run(branch, taints[1:], inner) for branch in jaxprs.branches(eqn)
       ]
       return [taints[0] | _union(column) for column in zip(*outs, strict=True)]
     if name == "while":
-      return self._while(params, taints, inner)
+      return self._while(jaxprs.while_loop(eqn), taints, inner)
     if name == "scan":
-      return self._scan(params, taints, inner)
-    jaxprs = list(_jaxprs(params))
-    if len(jaxprs) == 1 and len(jaxprs[0].invars) == len(taints):
-      outs = self.run(jaxprs[0], taints, inner)
+      return self._scan(jaxprs.scan(eqn), taints, inner)
+    held = jaxprs.held(eqn)
+    if len(held) == 1 and len(held[0].invars) == len(taints):
+      outs = self.run(held[0], taints, inner)
       if len(outs) == len(eqn.outvars):
         return outs
-    for jaxpr in jaxprs:  # Of what is not known, all is taken to be mixed.
+    for jaxpr in held:  # Of what is not known, all is taken to be mixed.
       self.run(jaxpr, [_union(taints)] * len(jaxpr.invars), inner)
     return [_union(taints)] * len(eqn.outvars)
 
-  def _while(self, params, taints, path):
-    num_cond, num_body = params["cond_nconsts"], params["body_nconsts"]
-    cond_consts = taints[:num_cond]
-    body_consts = taints[num_cond : num_cond + num_body]
-    carry = taints[num_cond + num_body :]
+  def _while(self, loop, taints, path):
+    num_cond = loop.num_cond_consts
+    end = num_cond + loop.num_body_consts
+    cond_consts, body_consts = taints[:num_cond], taints[num_cond:end]
+    carry = taints[end:]
     while True:
-      (predicate,) = self.run(
-          params["cond_jaxpr"].jaxpr, cond_consts + carry, path
-      )
-      outs = self.run(params["body_jaxpr"].jaxpr, body_consts + carry, path)
+      (predicate,) = self.run(loop.cond, cond_consts + carry, path)
+      outs = self.run(loop.body, body_consts + carry, path)
       # How often the body ran is in all that it wrote.
       grown = [c | o | predicate for c, o in zip(carry, outs, strict=True)]
       if grown == carry:
@@ -184,14 +182,11 @@ class _Scan:
         return carry
       carry = grown
 
-  def _scan(self, params, taints, path):
-    first, end = (
-        params["num_consts"],
-        params["num_consts"] + params["num_carry"],
-    )
+  def _scan(self, loop, taints, path):
+    first, end = loop.num_consts, loop.num_consts + loop.num_carry
     consts, carry, rows = taints[:first], taints[first:end], taints[end:]
     while True:
-      outs = self.run(params["jaxpr"].jaxpr, consts + carry + rows, path)
+      outs = self.run(loop.body, consts + carry + rows, path)
       grown = [c | o for c, o in zip(carry, outs[: len(carry)], strict=True)]
       if grown == carry:
         return outs
@@ -208,13 +203,3 @@ def _union(taints):
   for taint in taints:
     union |= taint
   return union
-
-
-def _jaxprs(params):
-  """Yields the jaxprs that an equation holds."""
-  for value in params.values():
-    for item in value if isinstance(value, (tuple, list)) else (value,):
-      if isinstance(item, jex_core.ClosedJaxpr):
-        yield item.jaxpr
-      elif isinstance(item, jex_core.Jaxpr):
-        yield item

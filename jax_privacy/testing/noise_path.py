@@ -26,20 +26,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jax_privacy import jaxprs
 from jax_privacy.ghost import tracing
 from jax_privacy.testing.errors import NoiseError
 
-# Primitives that only call a jaxpr, and the parameter that it is in.
-_CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-}
 # What draws random bits, or fetches them from outside of JAX.
 _RANDOM = ("threefry2x32", "rng_bit_generator", "rng_uniform")
 _RANDOM += ("pure_callback", "io_callback")
@@ -157,10 +147,8 @@ class _Path:
 
   def _equation(self, eqn, values, tags):
     name = eqn.primitive.name
-    if name in _CALLS:
-      inner = eqn.params[_CALLS[name]]
-      consts = getattr(inner, "consts", ())
-      return self.run(getattr(inner, "jaxpr", inner), consts, values, tags)
+    if jaxprs.is_call(eqn):
+      return self.run(*jaxprs.called(eqn), values, tags)
     outs = tracing.bind(eqn, values)
     tag = self._sum(name, values, tags)
     if tag is None:

@@ -85,8 +85,11 @@ def test_several_argnums_and_batch_argnums():
   got = grad_fn(params["w"], batch["x"], params["inner"], batch["y"])
   want = jax_privacy.clipped_grad(_loss, l2_clip_norm=0.5)(params, batch)
   assert isinstance(got, tuple)
-  np.testing.assert_array_equal(got[0], want["w"])
-  np.testing.assert_array_equal(got[1]["v"], want["inner"]["v"])
+  got = {"w": got[0], "inner": got[1]}
+  # Two programs, each within the rounding of the oracle's sum.
+  np.testing.assert_allclose(
+      oracle.flat64(got), oracle.flat64(want), rtol=0, atol=2 * _RTOL
+  )
 
 
 def test_rescale_and_normalize():

@@ -52,7 +52,8 @@ class Case:
     clip_norm: None for one in the middle of the examples' norms.
     padding: Which examples are padding; None for none.
     runs: See RUNS.
-    factor: By how much float32's tolerance is lifted; each use says why.
+    cancels: The norms of the terms of a gradient, added, over that of their
+      sum: rounding is relative to the terms.
     reference_dtype: "float32" for code that does not run in float64.
   """
 
@@ -64,7 +65,7 @@ class Case:
   clip_norm: Any = None
   padding: Any = None
   runs: tuple[tuple[str, bool], ...] = RUNS
-  factor: float = 1.0
+  cancels: float = 1.0
   reference_dtype: str = "float64"
 
   def __str__(self):  # The test's id.
@@ -224,7 +225,7 @@ def check(case, *, method=None):
   if not _ALL_RUNS:
     runs = [runs[len(case.name) % len(runs)]]
   for dtype, jitted in runs:
-    tol = TOLERANCE[dtype] * (case.factor if dtype == "float32" else 1.0)
+    tol = TOLERANCE[dtype] * case.cancels
     run = f"{case.name}, {dtype}, {'jitted' if jitted else 'not jitted'}"
     got, got_aux = clipped(
         case, clip_norm, dtype=dtype, jitted=jitted, method=method

@@ -80,9 +80,8 @@ def _tied_through_a_layer(params, ids):
                 lambda w, x: zoo.readout(x @ w) - 0.999 * zoo.readout(x @ w),
                 _W,
             ),
-            # Two float32 gradients, each right to 1e-7, leave one that is a
-            # thousand times smaller.
-            factor=20.0,
+            # A gradient g less 0.999 g: 1.999 |g| over 0.001 |g|.
+            cancels=1999.0,
         ),
         _case(
             "two_slices",
