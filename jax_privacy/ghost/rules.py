@@ -265,7 +265,7 @@ def gather(site: graph.Site) -> Form | None:
       and len(axes) == 1
       and tuple(numbers.start_index_map) == axes
       and not numbers.operand_batching_dims
-      and params["mode"] in _MODES
+      and mode in _MODES
       and max(table.shape) < jnp.iinfo("int32").max
       and all(sizes[i] == table.shape[i] for i in _rest(table.ndim, axes))
   )
