@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jax_privacy import _validate
+from jax_privacy import _validate, jaxprs
 
 # Names of states -> the transformation that is private by itself.
 _PRIVATE_STATES = {
@@ -258,11 +258,8 @@ def _primitives(jaxpr) -> set[str]:
   names = set()
   for eqn in jaxpr.eqns:
     names.add(eqn.primitive.name)
-    for param in jax.tree.leaves(
-        list(eqn.params.values()), is_leaf=lambda x: hasattr(x, "eqns")
-    ):
-      if hasattr(param, "eqns"):
-        names |= _primitives(param)
+    for held in jaxprs.held(eqn):
+      names |= _primitives(held)
   return names
 
 
