@@ -1,7 +1,7 @@
 """Goes on with a run, as the same run or not at all.
 
 The invariant: no noise is drawn before what it is derived from is on disk, and
-a step is taken again only with the same noise on the same config, mechanism
+a step is taken again only with the same draws on the same config, mechanism
 and data set. It then has the same result, to the bit, and costs no privacy
 beyond what it cost the first time.
 """
@@ -11,11 +11,7 @@ from typing import Any
 
 import accounting
 from experiments import _build, _loop, _summary, _workdir
-from jax_privacy import checkpoint, root_key
-
-# Other versions of these may draw other bits from the same key.
-# SciPy inverts the normal distribution for secure noise.
-_RANDOM_PACKAGES = ("jax", "jaxlib", "numpy", "scipy")
+from jax_privacy import checkpoint, draws, root_key
 
 
 def facts(experiment: _build.Experiment) -> dict[str, Any]:
@@ -81,6 +77,7 @@ def start(
           f" began with, got {workdir.path} without, after {begun} steps were"
           " begun: from others they would cost their privacy twice."
       )
+    _check_draws({}, workdir, step=0)
     _say(0, begun, experiment)
     checkpoints.save(0, state._asdict(), facts=mine)
     checkpoints.wait()
@@ -88,7 +85,8 @@ def start(
   for line in restored.damaged:
     print(f"warning: a damaged checkpoint was set aside: {line}", flush=True)
   _check_same_run(restored.facts, mine, workdir)
-  _check_versions(restored, mine, begun)
+  saved_with = restored.facts.get("versions", {})
+  _check_draws(saved_with, workdir, step=restored.step)
   _say(restored.step, begun, experiment)
   if begun > restored.step and restored.facts.get("mesh") != mine["mesh"]:
     print(
@@ -143,22 +141,43 @@ def _check_same_start(saved, mine, workdir) -> None:
     )
 
 
-def _check_versions(restored, mine, begun) -> None:
-  """Refuses to redraw a lost step's noise by a library that may differ."""
-  theirs = restored.facts.get("versions", {})
-  changed = [
-      f"{name} {theirs.get(name)} (now {mine['versions'][name]})"
-      for name in _RANDOM_PACKAGES
-      if theirs.get(name) != mine["versions"][name]
-  ]
-  if changed and begun > restored.step:
-    raise _workdir.WorkdirError(
-        f"Steps {restored.step + 1} to {begun} were begun and lost, and must be"
-        f" taken again with the versions that took them, got"
-        f" {', '.join(changed)}: other noise would cost their privacy twice."
-    )
-  if changed:
+def _check_draws(saved_with, workdir, *, step) -> None:
+  """Refuses to redraw a lost step's noise by what may draw otherwise.
+
+  Args:
+    saved_with: Versions that saved the checkpoint.
+    workdir: Knows the steps that were begun, and by which versions.
+    step: The checkpoint's.
+  """
+  changed = _changed(saved_with)
+  begun = workdir.read_steps_begun()
+  if begun > step:
+    # Not the checkpoint's versions: others may have gone on from it.
+    taken_with = workdir.read_versions(after_step=step)
+    changed = [
+        text
+        for versions in taken_with
+        for text in _changed(saved_with if versions is None else versions)
+    ]
+    if changed:
+      raise _workdir.WorkdirError(
+          f"Steps {step + 1} to {begun} were begun and lost, and must be taken"
+          f" again with the versions that took them, got"
+          f" {', '.join(dict.fromkeys(changed))}: other noise would cost their"
+          " privacy twice. Install those versions, or begin anew in another"
+          " folder, and add both runs' epsilons."
+      )
+  elif changed and step:
     print(f"warning: saved with {', '.join(changed)}.", flush=True)
+
+
+def _changed(theirs) -> list[str]:
+  mine = draws.versions()
+  return [
+      f"{name} {theirs.get(name, draws.UNKNOWN)} (now {mine[name]})"
+      for name in mine
+      if theirs.get(name) != mine[name]
+  ]
 
 
 def _say(step, begun, experiment) -> None:

@@ -1,6 +1,5 @@
 """What a finished run says of itself: summary.json, and the same on screen."""
 
-import importlib.metadata
 import math
 import platform
 import resource
@@ -11,7 +10,7 @@ import jax
 
 import accounting
 from experiments import _averages, _build, _evaluation, _loop
-from jax_privacy import checkpoint, models, sharding
+from jax_privacy import checkpoint, draws, models, sharding
 
 # What reading a file that is no summary ends with.
 _NOT_A_SUMMARY = (
@@ -21,8 +20,7 @@ _NOT_A_SUMMARY = (
     TypeError,
     ValueError,
 )
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "dp-accounting")
-_PACKAGES += ("numpy", "scipy")
+_PACKAGES = ("flax", "optax", "dp-accounting")
 
 
 def summarise(
@@ -207,5 +205,5 @@ def _peak_memory_bytes() -> int:
 
 def versions() -> dict[str, str]:
   """Returns the versions of Python and of what a run's bits depend on."""
-  packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
-  return {"python": platform.python_version(), **packages}
+  packages = {name: draws.package_version(name) for name in _PACKAGES}
+  return {"python": platform.python_version(), **packages, **draws.versions()}

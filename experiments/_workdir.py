@@ -21,7 +21,7 @@ import ml_collections
 
 from accounting import _json
 from experiments import _metrics
-from jax_privacy import _owner_only
+from jax_privacy import _owner_only, draws
 
 PRIVATE = "private_not_for_release"
 _LOCK = ".lock"
@@ -159,18 +159,66 @@ class Workdir:
 
   def read_steps_begun(self) -> int:
     """Returns how many steps were ever taken, their block's rest included."""
+    return self._read_begun()[0]
+
+  def read_versions(self, *, after_step: int) -> list[dict[str, str] | None]:
+    """Returns what steps above `after_step` were begun with.
+
+    Each is `draws.versions()` of then; None for steps of which it is not known.
+    """
+    steps, taken_with = self._read_begun()
+    starts = [first for first, _ in taken_with]
+    ends = [*starts, steps][1:]
+    found = [
+        versions
+        for (_, versions), end in zip(taken_with, ends, strict=True)
+        if end > after_step
+    ]
+    unknown_until = starts[0] if starts else steps
+    return [None, *found] if unknown_until > after_step else found
+
+  def write_steps_begun(self, steps: int, *, after_step: int = 0) -> None:
+    """Writes it down for good, before the steps are taken.
+
+    Args:
+      steps: How many were ever begun, these included.
+      after_step: How many were done before those that are begun now, by this
+        version's draws.
+    """
+    _, taken_with = self._read_begun()
+    mine = draws.versions()
+    if not taken_with or taken_with[-1][1] != mine:
+      taken_with = [*taken_with, (after_step, mine)]
+    record = {
+        "steps_begun": steps,
+        "taken_with": [
+            {"after_step": first, "versions": versions}
+            for first, versions in taken_with
+        ],
+    }
+    _write_json(self.path / _STEPS_BEGUN, record)
+
+  def _read_begun(self) -> tuple[int, list[tuple[int, dict[str, str]]]]:
     path = self.path / _STEPS_BEGUN
     held = _read_json(path)
-    value = 0 if held is None else held.get("steps_begun")
-    if type(value) is not int or value < 0:
+    if held is None:
+      return 0, []
+    steps = held.get("steps_begun")
+    if type(steps) is not int or steps < 0:
       raise WorkdirError(
-          f"{path} must hold a number of steps, at least 0, got {value!r}."
+          f"{path} must hold a number of steps, at least 0, got {steps!r}."
       )
-    return value
-
-  def write_steps_begun(self, steps: int) -> None:
-    """Writes it down for good, before the steps are taken."""
-    _write_json(self.path / _STEPS_BEGUN, {"steps_begun": steps})
+    taken_with = held.get("taken_with", [])  # A version before had none.
+    try:
+      return steps, [
+          (int(entry["after_step"]), dict(entry["versions"]))
+          for entry in taken_with
+      ]
+    except (KeyError, TypeError, ValueError) as error:
+      raise WorkdirError(
+          f"{path} must hold a list of after_step and versions as taken_with,"
+          f" got {taken_with!r:.200}."
+      ) from error
 
 
 class Onlooker(Workdir):
@@ -184,7 +232,7 @@ class Onlooker(Workdir):
     """Leaves that to the primary."""
     return contextlib.nullcontext()
 
-  def _write_nothing(self, *unused) -> None:
+  def _write_nothing(self, *unused, **unused_options) -> None:
     pass
 
   write_summary = write_audit = write_steps_begun = _write_nothing

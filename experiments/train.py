@@ -140,7 +140,7 @@ def fit(
           break
     checkpoints.wait()
     if step < num_steps:
-      workdir.write_steps_begun(max(step, begun_before))
+      workdir.write_steps_begun(max(step, begun_before), after_step=step)
       _say_to_be_continued(experiment, workdir, step)
   return experiment, state, log.train_seconds()
 
@@ -162,7 +162,7 @@ def _steps(
   for step in range(int(state.step), num_steps):
     if step >= begun:
       begun = min(num_steps, (step // block + 1) * block)
-      workdir.write_steps_begun(begun)
+      workdir.write_steps_begun(begun, after_step=step)
     yield next(updates)
 
 

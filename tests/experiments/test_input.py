@@ -161,9 +161,9 @@ def test_reading_ahead_begins_no_step(tmp_path, monkeypatch):
   monkeypatch.setattr(_input, "_split", split)
   real_write = _workdir.Workdir.write_steps_begun
 
-  def write(self, steps):
+  def write(self, steps, **options):
     begun.append((steps, len(drawn)))
-    real_write(self, steps)
+    real_write(self, steps, **options)
 
   monkeypatch.setattr(_workdir.Workdir, "write_steps_begun", write)
   workdir.claim(config)

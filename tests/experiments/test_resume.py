@@ -13,7 +13,7 @@ import pytest
 
 import accounting
 from experiments import _build, _loop, _resume, _signals, _workdir, train
-from jax_privacy import checkpoint, root_key
+from jax_privacy import checkpoint, draws, root_key
 
 
 class KilledError(Exception):
@@ -237,17 +237,64 @@ def test_checkpoints_of_another_data_set_are_refused(copy, monkeypatch):
   assert "checkpoints of this data set" in _refusal(copy)
 
 
-def test_other_versions_may_not_redraw_lost_steps(copy, monkeypatch, capsys):
-  real = _resume._summary.versions
-  monkeypatch.setattr(
-      _resume._summary, "versions", lambda: real() | {"jax": "99.0"}
-  )
+def _pretend(monkeypatch, **changed):
+  real = draws.versions()
+  monkeypatch.setattr(draws, "versions", lambda: real | changed)
+
+
+def test_other_versions_may_not_redraw_lost_steps(copy, monkeypatch):
+  real = draws.versions()["draws"]
+  _pretend(monkeypatch, draws="99.0")
   text = _refusal(copy)
-  assert "Steps 5 to 6 were begun and lost" in text and "now 99.0" in text
+  assert "Steps 5 to 6 were begun and lost" in text
+  assert f"got draws {real} (now 99.0): other noise would" in text
+
+
+@pytest.mark.parametrize("name", ["jax", "numpy", "jax-privacy-toolkit"])
+def test_each_version_counts(copy, monkeypatch, capsys, name):
+  workdir, saved_with = _workdir.Workdir(copy), draws.versions()
+  _pretend(monkeypatch, **{name: "99.0"})
+  with pytest.raises(_workdir.WorkdirError, match=rf"got {name} .*now 99\.0"):
+    _resume._check_draws(saved_with, workdir, step=4)
   # With nothing lost there is nothing to redraw.
-  _workdir.Workdir(copy).write_steps_begun(4)
+  _resume._check_draws(saved_with, workdir, step=6)
+  assert f"warning: saved with {name}" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_with_nothing_lost_other_versions_go_on(copy, monkeypatch, capsys):
+  workdir = _workdir.Workdir(copy)
+  workdir.write_steps_begun(4)
+  mine = draws.versions()
+  _pretend(monkeypatch, draws="99")
+  _break_after(monkeypatch, 1, _config(), copy)  # In step 6; 4 is saved.
+  assert "warning: saved with draws" in capsys.readouterr().out
+  assert workdir.read_steps_begun() == 6
+  # The lost steps are of the versions that took them, not the checkpoint's.
+  assert workdir.read_versions(after_step=4) == [draws.versions()]
+  assert workdir.read_versions(after_step=3) == [mine, draws.versions()]
+  _pretend(monkeypatch, draws=mine["draws"])
+  assert "draws 99 (now 1)" in _refusal(copy)
+  _pretend(monkeypatch, draws="99")
   assert launch.run(_config(), copy)["status"] == "finished"
-  assert "warning: saved with jax" in capsys.readouterr().out
+
+
+def test_lost_steps_of_an_unknown_version_are_refused(copy):
+  """A folder from before draws were written down."""
+  (copy / "steps_begun.json").write_text('{"steps_begun": 6}')
+  workdir = _workdir.Workdir(copy)
+  assert workdir.read_versions(after_step=4) == [None]
+  with pytest.raises(_workdir.WorkdirError, match="draws unknown .now 1."):
+    _resume._check_draws({}, workdir, step=4)
+  _resume._check_draws({}, workdir, step=6)  # Nothing is lost: a warning.
+
+
+def test_without_a_checkpoint_other_versions_may_not_begin_again(
+    copy, monkeypatch
+):
+  shutil.rmtree(copy / "checkpoints")
+  _pretend(monkeypatch, draws="99")
+  assert "Steps 1 to 6 were begun and lost" in _refusal(copy)
 
 
 def test_no_step_is_taken_before_the_key_is_on_disk(tmp_path, monkeypatch):

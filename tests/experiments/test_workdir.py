@@ -9,7 +9,7 @@ import launch
 import pytest
 
 from experiments import _workdir, train
-from jax_privacy import _owner_only
+from jax_privacy import _owner_only, draws
 
 
 def test_another_config_in_the_workdir_is_refused(tmp_path):
@@ -144,6 +144,15 @@ def test_half_written_metrics_are_read_as_far_as_they_go(tmp_path):
         ("steps_begun.json", '{"steps_begun": true}', "steps_begun", "True"),
         ("steps_begun.json", '{"steps_begun": 1.5}', "steps_begun", "got 1.5"),
         ("steps_begun.json", "{}", "steps_begun", "got None"),
+        *(
+            (
+                "steps_begun.json",
+                f'{{"steps_begun": 1, "taken_with": {taken_with}}}',
+                "steps_begun",
+                "must hold a list of after_step",
+            )
+            for taken_with in ("3", "[1]", '[{"after_step": 0}]', '["a"]')
+        ),
     ],
 )
 def test_damaged_files_are_named(tmp_path, name, text, read, message):
@@ -158,3 +167,28 @@ def test_steps_begun_are_zero_until_written(tmp_path):
   assert workdir.read_steps_begun() == 0
   workdir.write_steps_begun(7)
   assert workdir.read_steps_begun() == 7
+
+
+def test_steps_are_those_of_the_versions_that_began_them(tmp_path, monkeypatch):
+  workdir = _workdir.Workdir(tmp_path)
+  assert workdir.read_versions(after_step=0) == []
+  versions = {}
+  monkeypatch.setattr(draws, "versions", lambda: dict(versions))
+  for versions["draws"], after_step, steps in (
+      ("1", 0, 2), ("1", 2, 4), ("2", 4, 6), ("2", 6, 8), ("1", 8, 9),
+  ):  # fmt: skip
+    workdir.write_steps_begun(steps, after_step=after_step)
+  assert workdir.read_steps_begun() == 9
+
+  def read(after_step):
+    found = workdir.read_versions(after_step=after_step)
+    return [one and one["draws"] for one in found]
+
+  assert read(3) == ["1", "2", "1"]
+  assert read(4) == read(7) == ["2", "1"]
+  assert read(8) == ["1"] and read(9) == []
+  # Of steps from before versions were written down, they are unknown.
+  (tmp_path / "steps_begun.json").write_text('{"steps_begun": 3}')
+  assert read(3) == [] and read(2) == [None]
+  workdir.write_steps_begun(5, after_step=3)
+  assert read(2) == [None, "1"] and read(3) == ["1"]
