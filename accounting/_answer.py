@@ -11,10 +11,9 @@ steps  epsilon
 
 import argparse
 import dataclasses
-import math
 from typing import Any
 
-from accounting import _words
+from accounting import claims
 from accounting._arguments import Plan
 from accounting.mechanism import Mechanism
 
@@ -54,17 +53,10 @@ def fields(plan: Plan, arguments: argparse.Namespace) -> dict[str, Any]:
 def sentence(found: dict[str, Any]) -> str:
   """Says an epsilon in one line."""
   return (
-      f"epsilon {_words.up(found['epsilon'])} at delta {found['delta']:g} "
+      f"epsilon {claims.at_most(found['epsilon'])} at delta "
+      f"{claims.at_most_short(found['delta'])} "
       f"({found['accountant']}, {found['neighboring_relation']})"
   )
-
-
-def scientific_up(value: float) -> str:
-  """Writes a small number with four digits, rounded up."""
-  if value == 0:
-    return "0"
-  unit = 10.0 ** (math.floor(math.log10(value)) - 3)
-  return f"{math.ceil(value / unit * (1 - 1e-12)) * unit:.3e}"
 
 
 def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

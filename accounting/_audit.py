@@ -15,7 +15,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from accounting import _records, _validate, _words, statement
+from accounting import _records, _validate, claims, statement
 from accounting.mechanism import Mechanism
 
 # The bounds that `experiments.audit` makes, and what each assumes.
@@ -86,7 +86,7 @@ class Audit:
 
   def section(self) -> statement.Section:
     """Returns the part of a statement that shows them beside the claim."""
-    percent = f"{100 * self.confidence:g}%"
+    percent = claims.exact_percent(self.confidence)
     texts = (
         "The same run was trained with canaries, and attacked: from the "
         f"{self.num_canaries} canaries ({self.canary}), each in or out by the "
@@ -96,9 +96,12 @@ class Audit:
         "Read from the audit's record: its settings are the run's, and its "
         "claim was recomputed. The bounds are as stated.",
     )
-    rows = [("claimed: epsilon at most", _words.up(self.epsilon))]
+    rows = [("claimed: epsilon at most", claims.at_most(self.epsilon))]
     rows += [
-        (f"measured: at least, by {name} ({METHODS[name]})", _down(bound))
+        (
+            f"measured: at least, by {name} ({METHODS[name]})",
+            claims.at_least(bound),
+        )
         for name, bound in self.bounds.items()
     ]
     return statement.Section(title="Audit", paragraphs=texts, rows=tuple(rows))
@@ -221,9 +224,9 @@ def _check_bounds(record, bounds, jointly) -> None:
   if contradicts:
     raise ValueError(
         "NO STATEMENT: the audit contradicts the claim. Epsilon "
-        f"{_words.up(epsilon)} is claimed, and is at least "
-        f"{_down(jointly[name])} by {name}, with confidence "
-        f"{100 * record['confidence']:g}% for all bounds at once."
+        f"{claims.at_most(epsilon)} is claimed, and is at least "
+        f"{claims.at_least(jointly[name])} by {name}, with confidence "
+        f"{claims.exact_percent(record['confidence'])} for all bounds at once."
     )
 
 
@@ -240,10 +243,3 @@ def _bound(name: str, value: Any) -> float:
   if value is None:
     return math.inf
   return _validate.real(name, value, low=0, low_ok=True)
-
-
-def _down(value: float) -> str:
-  """Writes a number rounded down, so that a lower bound holds as printed."""
-  if math.isinf(value):
-    return "infinite"
-  return f"{math.floor(value * 1000) / 1000:.3f}"

@@ -15,11 +15,11 @@ from accounting import (
     _explain,
     _plots,
     _validate,
-    _words,
     calibrate,
+    claims,
     statement,
 )
-from accounting._answer import Answer, scientific_up, sentence, table
+from accounting._answer import Answer, sentence, table
 from accounting._answer import fields as fields_of
 from accounting._arguments import Plan
 from accounting.epsilon import (
@@ -89,7 +89,8 @@ def _delta(plan: Plan, arguments) -> Answer:
   fields = fields_of(plan, arguments)
   fields |= {"delta": value, "epsilon": arguments.epsilon}
   text = (
-      f"delta {scientific_up(value)} at epsilon {arguments.epsilon:g} "
+      f"delta {claims.at_most_scientific(value)} at epsilon "
+      f"{claims.at_most_short(arguments.epsilon)} "
       f"({arguments.accountant}, {plan.mechanism.neighboring_relation})"
   )
   return Answer(fields=fields, text=text, mechanism=plan.mechanism)
@@ -122,7 +123,7 @@ def _curve(plan: Plan, arguments) -> Answer:
   steps, values = _points(plan, arguments, count)
   fields = fields_of(plan, arguments) | {"steps": steps, "epsilon": values}
   if path:
-    label = f"delta {plan.delta:g}, {arguments.accountant}"
+    label = f"delta {claims.at_most_short(plan.delta)}, {arguments.accountant}"
     fine = _points(plan, arguments, max(count, _PLOT_POINTS))
     _plots.save(_plots.curve(*fine, label=label), path)
   pairs = list(zip(steps, values, strict=True))
@@ -130,7 +131,7 @@ def _curve(plan: Plan, arguments) -> Answer:
     lines = ["steps,epsilon", *(f"{t},{e!r}" for t, e in pairs)]
     text = "\n".join(lines)
   else:
-    rows = [(str(t), _words.up(e)) for t, e in pairs]
+    rows = [(str(t), claims.at_most(e)) for t, e in pairs]
     text = table(("steps", "epsilon"), rows)
   return Answer(
       fields=fields, text=text, mechanism=plan.mechanism, pure=arguments.csv
@@ -174,7 +175,7 @@ def _compare(plan: Plan, arguments) -> Answer:
           r["sampling"],
           r["neighboring_relation"],
           r["accountant"],
-          _words.up(r["epsilon"]),
+          claims.at_most(r["epsilon"]),
       )
       for r in rows
   ]

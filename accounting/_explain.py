@@ -14,14 +14,19 @@ from accounting import (
     _report,
     _validate,
     _words,
+    claims,
     profile,
     statement,
     tuning,
     users,
 )
-from accounting._answer import Answer, scientific_up, sentence, table
+from accounting._answer import Answer, sentence, table
 from accounting._answer import fields as fields_of
 from accounting._arguments import Plan
+
+# Rounding errors of sums and Fourier transforms show in smaller ones, and they
+# differ between processors.
+_SHOWN_DELTA = 1e-10
 
 
 def profile_of(plan: Plan, arguments) -> Answer:
@@ -40,25 +45,32 @@ def profile_of(plan: Plan, arguments) -> Answer:
   facts = statement.profile_facts(found)
   fields = plan.mechanism.to_dict() | {"profile": points} | facts
   rows = [
-      ("mu of the Gaussian guarantee", f"{found.gdp_mu:.5g}"),
-      ("its regret", f"{found.gdp_regret:.2g}"),
-      ("Bayes success (a coin: 50%)", _words.percent(found.bayes_success)),
+      (
+          "mu of the Gaussian guarantee",
+          claims.at_most_short(found.gdp_mu, digits=4),
+      ),
+      ("its regret", claims.at_most_short(found.gdp_regret, digits=2)),
+      (
+          "Bayes success (a coin: 50%)",
+          claims.at_most_percent(found.bayes_success),
+      ),
       *_words.attack_rows(facts),
   ]
-  every = points[::11]
+  curve = [_point(**point) for point in points[:: len(points) // 9]]
   text = "\n\n".join(
       [
           table(("the best attack", "at most"), rows),
-          table(
-              ("epsilon", "delta"),
-              [
-                  (f"{p['epsilon']:.4f}", scientific_up(p["delta"]))
-                  for p in every
-              ],
-          ),
+          table(("epsilon", "delta"), curve),
       ]
   )
   return Answer(fields=fields, text=text, mechanism=plan.mechanism)
+
+
+def _point(*, epsilon: float, delta: float) -> tuple[str, str]:
+  """Writes a point of the profile, to digits that no rounding error reaches."""
+  if delta <= _SHOWN_DELTA:
+    return claims.exact(epsilon), f"below {claims.exact(_SHOWN_DELTA)}"
+  return claims.exact(epsilon), claims.at_most_scientific(delta, digits=3)
 
 
 def tuning_of(plan: Plan, arguments) -> Answer:
@@ -75,13 +87,13 @@ def tuning_of(plan: Plan, arguments) -> Answer:
       "distribution": arguments.distribution,
   }
   rows = [
-      ("one run", _words.up(cost.epsilon_single)),
+      ("one run", claims.at_most(cost.epsilon_single)),
       (
           f"the best of a random number of runs, {arguments.distribution}, "
           f"mean {arguments.num_trials_mean:g}",
-          _words.up(cost.epsilon_tuned),
+          claims.at_most(cost.epsilon_tuned),
       ),
-      ("all of that many runs", _words.up(cost.epsilon_naive)),
+      ("all of that many runs", claims.at_most(cost.epsilon_naive)),
   ]
   text = table(("released", "epsilon (rdp)"), rows)
   return Answer(fields=fields, text=text, mechanism=plan.mechanism)

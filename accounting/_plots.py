@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from accounting import _validate
+from accounting import _validate, claims
 from accounting.profile import PrivacyProfile
 
 SUFFIXES = (".png", ".svg")
@@ -44,7 +44,7 @@ def guarantee(profile: PrivacyProfile):
   rates = np.linspace(1e-4, 1 - 1e-4, 400)
   mu = profile.gdp_mu
   if np.isfinite(mu):
-    label = f"mu = {mu:.3g}"
+    label = f"mu = {claims.at_most_short(mu, digits=3)}"
     axes[1].plot(rates, special.ndtr(special.ndtri(rates) + mu), label=label)
   axes[1].plot([0, 1], [0, 1], ":", color="gray", label="guessing")
   points = profile.tpr_at_fpr

@@ -2,13 +2,12 @@
 
 Plain words for someone who is no expert, one function for each section. They
 say only what `facts` holds, and name what the guarantee leaves out.
-
->>> up(3.88268), up(float("inf")), percent(0.3459)
-('3.883', 'infinite', '34.59%')
 """
 
 import math
 from typing import Any
+
+from accounting import claims
 
 _RELATIONS = {
     "add_or_remove_one": "one has one {unit} more than the other",
@@ -24,37 +23,23 @@ _SAMPLINGS = {
     ),
     "truncated_poisson": (
         "every {unit} enters every batch independently, with probability "
-        "{sampling_prob:.6g}, and of more than {max_batch_size} a uniformly "
+        "{probs}, and of more than {max_batch_size} a uniformly "
         "random {max_batch_size} are kept"
     ),
     "fixed_without_replacement": (
         "every batch is a fresh, uniformly random set of a fixed size, a "
-        "fraction {sampling_prob:.6g} of the data"
+        "fraction {probs} of the data"
     ),
     "deterministic": (
-        "no chance is counted on; every {unit} is in at most one of "
-        "floor(1 / {sampling_prob:.6g}) steps in a row, and who is in it does "
-        "not depend on whether anyone else is"
+        "no chance is counted on; every {unit} is in at most one of any "
+        "{steps_apart} steps in a row, and which one does not depend on the "
+        "rest of the data"
     ),
 }
 _ACCOUNTANTS = {
     "pld": "privacy loss distributions (PLD)",
     "rdp": "Renyi differential privacy (RDP)",
 }
-
-
-def up(value: float, *, digits: int = 3) -> str:
-  """Writes a number rounded up, so that a bound still holds as printed."""
-  if value is None or math.isinf(value):
-    return "infinite"
-  scale = 10**digits
-  # A hair's breadth for numbers that are already round in decimal.
-  return f"{math.ceil(value * scale * (1 - 1e-12)) / scale:.{digits}f}"
-
-
-def percent(value: float) -> str:
-  """Writes a probability in percent, rounded up."""
-  return f"{math.ceil(value * 1e4 * (1 - 1e-12)) / 100:.4g}%"
 
 
 def sections(facts: dict[str, Any], make) -> tuple:
@@ -90,7 +75,8 @@ def sections(facts: dict[str, Any], make) -> tuple:
 def _claim(facts) -> tuple[str, ...]:
   relation = facts["neighboring_relation"].replace("_", " ")
   return (
-      f"The run is ({up(facts['epsilon'])}, {facts['delta']:g})-differentially "
+      f"The run is ({claims.at_most(facts['epsilon'])}, "
+      f"{claims.at_most_short(facts['delta'])})-differentially "
       f"private under the {relation} relation, for one {facts['unit']} at a "
       "time, if batches were drawn as stated under Accounting.",
   )
@@ -108,10 +94,11 @@ _TRUST = (
 def _unit(facts) -> tuple[str, ...]:
   unit = facts["unit"]
   relation = _RELATIONS[facts["neighboring_relation"]].format(unit=unit)
+  meant = "" if unit == "example" else ", taken to be one training example"
   return (
-      f"The unit of privacy is one {unit}. Two data sets are neighbours if "
-      f"{relation}. A person with several of them is protected less: "
-      "`dp-budget users` computes by how much.",
+      f"The unit of privacy is one {unit}{meant}. Two data sets are neighbours "
+      f"if {relation}. Whoever contributed several training examples is "
+      "protected less: `dp-budget users` computes by how much.",
       "Epsilon of the same run under each relation "
       "(- where there is no analysis):",
   )
@@ -119,7 +106,7 @@ def _unit(facts) -> tuple[str, ...]:
 
 def _relation_rows(facts) -> tuple[tuple[str, str], ...]:
   return tuple(
-      (name, "-" if value is None else up(value))
+      (name, "-" if value is None else claims.at_most(value))
       for name, value in facts["epsilon_by_relation"].items()
   )
 
@@ -147,7 +134,11 @@ def _coverage(facts) -> tuple[str, ...]:
 
 def _accounting(facts) -> tuple[str, ...]:
   probs = _by_phase(facts, facts["sampling_prob"])
-  sampling = _SAMPLINGS[facts["sampling"]].format(**facts, probs=probs)
+  # As `Mechanism.max_participations` counts: 1 / (1 / k) may fall short of k.
+  apart = math.floor(min(1 / facts["sampling_prob"], 2.0**53) * (1 + 1e-12))
+  sampling = _SAMPLINGS[facts["sampling"]].format(
+      **facts, probs=probs, steps_apart=apart
+  )
   rounding = (
       "Its losses are put on a grid, rounded so that epsilon can only come "
       "out too large, by 0.1% or so at most in usual settings."
@@ -167,7 +158,9 @@ def _accounting(facts) -> tuple[str, ...]:
 def _by_phase(facts, value: float) -> str:
   """Writes what a schedule's factors multiply: at first, and from each step."""
   schedule = facts["batch_size_schedule"] or [[0, 1.0]]
-  first, *later = [f"{value * factor:.6g}" for _, factor in schedule]
+  first, *later = [
+      claims.at_most_short(value * factor) for _, factor in schedule
+  ]
   changes = [
       f"{text} from step {step + 1} on"
       for text, (step, _) in zip(later, schedule[1:], strict=True)
@@ -179,7 +172,7 @@ def _by_phase(facts, value: float) -> str:
 
 def _satisfied(facts) -> str:
   drawn, sampling = facts["batches"], facts["sampling"]
-  bound = up(facts["epsilon_deterministic"])
+  bound = claims.at_most(facts["epsilon_deterministic"])
   if facts["neighboring_relation"] != "replace_one":
     bound += f" (for blanking one {facts['unit']})"
   if sampling == "deterministic":
@@ -206,10 +199,10 @@ def _accounting_rows(facts) -> tuple[tuple[str, str], ...]:
   rows = [
       (
           "noise multiplier (noise on the sum / clip norm)",
-          f"{facts['noise_multiplier']:.6g}",
+          claims.exact(facts["noise_multiplier"]),
       ),
       ("steps (updates)", f"{facts['num_steps']}"),
-      ("sampling probability", f"{facts['sampling_prob']:.6g}"),
+      ("sampling probability", claims.at_most_short(facts["sampling_prob"])),
       ("expected epochs (steps x probability)", f"{epochs:.6g}"),
   ]
   if facts["num_examples"] is not None:
@@ -224,8 +217,9 @@ def _accounting_rows(facts) -> tuple[tuple[str, str], ...]:
 def _delta(facts) -> tuple[str, ...]:
   delta, total = facts["delta"], facts["num_examples"]
   text = (
-      f"With probability at most about delta = {delta:g} the bound "
-      "exp(epsilon) may fail altogether. "
+      "With probability at most about delta = "
+      f"{claims.at_most_short(delta)} the bound exp(epsilon) may fail "
+      "altogether. "
   )
   if total is None:
     return (
@@ -233,30 +227,46 @@ def _delta(facts) -> tuple[str, ...]:
         "which was not stated.",
     )
   side = "below" if delta < 1 / total else "NOT below"
+  expected = claims.at_most_short(delta * total, digits=3)
   return (
-      text + f"It is {side} 1 / {total} = {1 / total:.3g}, delta times the "
-      f"number of examples being {delta * total:.3g}.",
+      text + f"It is {side} 1 / {total} = {1 / total:.3g}: delta times the "
+      f"number of examples is {expected}.",
   )
+
+
+# The one thing that an attacker does not know.
+_UNKNOWN = {
+    "add_or_remove_one": "whether one {unit} was used",
+    "replace_special": "whether one {unit} was used or blanked",
+    "replace_one": "which of two candidates for one {unit} was used",
+}
 
 
 def _attack(facts) -> tuple[str, ...]:
   if "gdp_mu" not in facts:
     return ("No tight analysis of this sampler is known to say it from.",)
-  mu = facts["gdp_mu"]
+  unknown = _UNKNOWN[facts["neighboring_relation"]].format(unit=facts["unit"])
+  success = claims.at_most_percent(facts["bayes_success"])
+  found = claims.at_most_percent(facts["tpr_at_fpr"]["0.01"])
+  guess = (
+      f"An attacker who knows everything except {unknown} guesses right with "
+      f"probability at most {success}, where a coin gets 50%. At a false "
+      f"positive rate of 1%, their true positive rate is at most {found}."
+  )
+  if not math.isfinite(facts["gdp_mu"]):
+    return (guess, "No Gaussian guarantee holds: its mu would be infinite.")
+  mu = claims.at_most_short(facts["gdp_mu"], digits=4)
+  regret = claims.at_most_short(facts["gdp_regret"], digits=2)
   fit = (
-      "so that mu describes the whole guarantee"
+      "so mu describes the whole guarantee"
       if facts["gdp_regret"] < 0.01
-      else "so that mu alone overstates what an attacker gains"
+      else "so mu alone overstates what an attacker gains"
   )
   return (
-      "An attacker who knows everything but whether one person's "
-      f"{facts['unit']} was used guesses right with probability at most "
-      f"{percent(facts['bayes_success'])}, where a coin gets 50%. Falsely "
-      "accusing 1% of those who were not, they find at most "
-      f"{percent(facts['tpr_at_fpr']['0.01'])} of those who were.",
+      guess,
       "Telling neighbours apart is at least as hard as telling N(0, 1) from "
-      f"N({mu:.4g}, 1), the {mu:.4g}-Gaussian guarantee; error rates differ "
-      f"by at most {facts['gdp_regret']:.2g} from it, {fit}.",
+      f"N({mu}, 1), the {mu}-Gaussian guarantee; error rates differ by at most "
+      f"{regret} from it, {fit}.",
   )
 
 
@@ -266,8 +276,9 @@ def attack_rows(facts: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     return ()
   rows = [
       (
-          f"true positive rate at {percent(float(rate))} false positives",
-          percent(value),
+          "true positive rate at "
+          f"{claims.exact_percent(float(rate))} false positives",
+          claims.at_most_percent(value),
       )
       for rate, value in facts["tpr_at_fpr"].items()
   ]
@@ -275,12 +286,13 @@ def attack_rows(facts: dict[str, Any]) -> tuple[tuple[str, str], ...]:
       *rows,
       (
           "advantage (true minus false positive rate)",
-          percent(facts["advantage"]),
+          claims.at_most_percent(facts["advantage"]),
       ),
       (
           "reconstruction, where it succeeds in "
-          f"{percent(facts['reconstruction_prior'])} without the model",
-          percent(facts["reconstruction_bound"]),
+          f"{claims.exact_percent(facts['reconstruction_prior'])} without the "
+          "model",
+          claims.at_most_percent(facts["reconstruction_bound"]),
       ),
   )
 

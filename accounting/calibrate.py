@@ -15,7 +15,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from accounting import _search, _validate
+from accounting import _search, _validate, claims
 from accounting.epsilon import check_delta, check_supported, evaluate, vacuous
 from accounting.epsilon import warn as _warn
 from accounting.mechanism import Mechanism
@@ -207,7 +207,8 @@ def _largest(at, target, delta, accountant, *, high, guess=100):
 
 
 def _one(at, delta, accountant) -> str:
-  return f"{evaluate(at(1), delta=delta, accountant=accountant)[0]:.6g}"
+  value = evaluate(at(1), delta=delta, accountant=accountant)[0]
+  return claims.at_most_short(value)
 
 
 def _say(mechanism: Mechanism, *, delta: float, accountant: str) -> None:

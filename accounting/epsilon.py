@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from accounting import _pld, _rdp, _validate, _warnings
+from accounting import _pld, _rdp, _validate, _warnings, claims
 from accounting.mechanism import Mechanism
 
 ACCOUNTANTS = ("pld", "rdp")
@@ -191,8 +191,9 @@ def _by_rdp_for_pld(mechanism: Mechanism, *, delta: float):
     _validate.fail("delta", rule, delta)
   value, notes = _by_rdp(mechanism, delta=delta)
   text = (
-      f"At delta {delta:g} PLD's rounding errors matter ({_pld.MIN_DELTA:g} or "
-      "less): this epsilon is RDP's bound, valid and looser."
+      f"At delta {claims.at_most_short(delta)} PLD's rounding errors matter "
+      f"({_pld.MIN_DELTA:g} or less): this epsilon is RDP's bound, valid and "
+      "looser."
   )
   return value, [_warnings.TinyDeltaWarning(text), *notes]
 
@@ -303,8 +304,9 @@ def check_delta(mechanism: Mechanism, delta: float) -> float:
     warn(
         [
             _warnings.LargeDeltaWarning(
-                f"delta {value:g} is 1 / num_examples ({1 / total:g}) or more: "
-                "publishing one example at random would satisfy it."
+                f"delta {claims.exact(value)} is 1 / num_examples "
+                f"({1 / total:g}) or more: publishing one example at "
+                "random would satisfy it."
             )
         ]
     )
@@ -316,8 +318,9 @@ def vacuous(value: float) -> list[_warnings.AccountingWarning]:
   if value <= VACUOUS_EPSILON:
     return []
   text = (
-      f"epsilon {value:.6g} is above {VACUOUS_EPSILON:g}: this guarantee is "
-      "vacuous, and the run should not be called private."
+      f"epsilon {claims.at_most_short(value)} is above "
+      f"{VACUOUS_EPSILON:g}: this guarantee is vacuous, and the run "
+      "should not be called private."
   )
   return [_warnings.VacuousGuaranteeWarning(text)]
 

@@ -15,10 +15,11 @@ attacker with any method, and with all the other examples in hand, can achieve.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
-from accounting import _pld, _validate
+from accounting import _pld, _validate, claims
 from accounting.epsilon import check_supported
 from accounting.mechanism import Mechanism
 
@@ -36,7 +37,8 @@ class PrivacyProfile:
   """A run's whole guarantee, and what it means to an attacker.
 
   Attributes:
-    epsilons: 100 epsilons, from 0 to where delta is 1e-12, shape [100].
+    epsilons: 100 epsilons, from 0 to where delta is 1e-12 or less, a number of
+      two digits apart, shape [100].
     deltas: The least delta at each, shape [100].
     gdp_mu: The least mu such that distinguishing neighbours is as hard as
       telling N(0, 1) from N(mu, 1), at error rates of at least 1e-10.
@@ -97,7 +99,7 @@ def privacy_profile(
   *tprs, reconstruction = true_positive_rates(loss, rates).tolist()
   last = loss.epsilon(_LAST_DELTA)
   # With no finite epsilon there is no more to show than that.
-  epsilons = np.linspace(0.0, last if np.isfinite(last) else 1.0, NUM_POINTS)
+  epsilons = _grid(last if np.isfinite(last) else 1.0)
   deltas = loss.deltas(epsilons)
   mu = _gdp_mu(loss)
   return PrivacyProfile(
@@ -111,6 +113,21 @@ def privacy_profile(
       reconstruction_prior=prior,
       reconstruction_bound=reconstruction,
   )
+
+
+def _grid(last: float) -> np.ndarray:
+  """Returns epsilons from 0 to `last` or a little more, evenly spaced.
+
+  Their distance has two significant digits. `last` itself hangs on rounding
+  errors, which differ between processors: a grid that ended there would move.
+  """
+  count = NUM_POINTS - 1
+  if not last:
+    return np.zeros(NUM_POINTS)
+  spacing = float(claims.at_most_short(last / count, digits=2))
+  # Each the double nearest to its decimal: 0.067 * 11 is above 0.737.
+  places = 1 - math.floor(math.log10(spacing))
+  return np.array([round(k * spacing, places) for k in range(NUM_POINTS)])
 
 
 def true_positive_rates(

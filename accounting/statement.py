@@ -21,7 +21,7 @@ import platform
 import warnings
 from typing import Any
 
-from accounting import _validate, _words
+from accounting import _validate, _words, claims
 from accounting.epsilon import check_delta, check_supported, evaluate, vacuous
 from accounting.mechanism import NEIGHBORING_RELATIONS, Mechanism
 from accounting.profile import PrivacyProfile, privacy_profile
@@ -157,7 +157,7 @@ def batch_warnings(facts: dict[str, Any]) -> list[str]:
         f"{facts['sampling'].replace('_', ' ')}: that is not proven."
     )
     if facts["epsilon_deterministic"] is not None:
-      bound = _words.up(facts["epsilon_deterministic"])
+      bound = claims.at_most(facts["epsilon_deterministic"])
       text += f" Without counting on sampling, epsilon is {bound}."
     found.append(text)
   if not amplified and facts["neighboring_relation"] == "add_or_remove_one":
@@ -202,7 +202,7 @@ def profile_facts(profile: PrivacyProfile) -> dict[str, Any]:
       "gdp_regret": profile.gdp_regret,
       "advantage": profile.advantage,
       "bayes_success": profile.bayes_success,
-      "tpr_at_fpr": {f"{k:g}": v for k, v in profile.tpr_at_fpr.items()},
+      "tpr_at_fpr": {claims.exact(k): v for k, v in profile.tpr_at_fpr.items()},
       "reconstruction_prior": profile.reconstruction_prior,
       "reconstruction_bound": profile.reconstruction_bound,
   }

@@ -16,11 +16,10 @@ from collections.abc import Callable
 from typing import Any
 
 import dp_accounting as dp
-import numpy as np
 from dp_accounting import pld
 
 import accounting
-from accounting import _discretise, _pld, _rdp, users
+from accounting import _discretise, _pld, _rdp, claims, users
 
 # (name, sampling probability, steps, epsilon, delta)
 _CALIBRATIONS = (
@@ -58,7 +57,8 @@ def main() -> None:
     )
     print(
         f"  {name:<28} {ours:6.2f} s  noise {found.noise_multiplier:<8g} "
-        f"epsilon {reached:.5f} | {plain:6.2f} s  noise {theirs:.6g}"
+        f"epsilon {claims.at_most(reached, decimals=5)} | {plain:6.2f} s  "
+        f"noise {theirs:.6g}"
     )
     _print_prv(found, delta)
   _others(repeats)
@@ -160,11 +160,15 @@ def _print_prv(run, delta: float) -> None:
       eps_error=0.01,
       delta_error=delta / 1000,
   )
-  bounds = accountant.compute_epsilon(
+  low, _, high = accountant.compute_epsilon(
       delta=delta, num_self_compositions=run.num_steps
   )
   seconds = time.perf_counter() - start
-  print(f"    prv-accountant {seconds:.2f} s: {np.round(bounds, 4).tolist()}")
+  print(
+      f"    prv-accountant {seconds:.2f} s: between "
+      f"{claims.at_least(low, decimals=4)} and "
+      f"{claims.at_most(high, decimals=4)}"
+  )
 
 
 if __name__ == "__main__":

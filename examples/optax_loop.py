@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 import accounting
+from accounting import claims
 from jax_privacy import data, dp_sgd
 
 
@@ -68,7 +69,7 @@ def main():
   logits = test["image"].reshape(-1, 64) @ params["w"] + params["b"][None]
   accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == test["label"])
   epsilon = accounting.epsilon(mechanism, delta=1e-4)
-  print(f"test accuracy {accuracy:.1%} at ({epsilon:.3f}, 1e-4)-DP")
+  print(f"test accuracy {accuracy:.1%} at ({claims.at_most(epsilon)}, 1e-4)-DP")
 
 
 if __name__ == "__main__":

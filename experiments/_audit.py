@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from accounting import claims
 from experiments import _build, _loop, _summary
 from jax_privacy import auditing
 
@@ -95,22 +96,25 @@ def show(audit: Mapping[str, Any]) -> None:
   """Prints the claim, what was run, the bounds and the time."""
   num_real = audit["num_examples"] - audit["num_canaries"]
   batch_size = num_real * audit["sampling_prob"]
-  epsilon = _summary.rounded_up(audit["epsilon"])
+  epsilon = claims.at_most(audit["epsilon"])
+  confidence = claims.exact(audit["confidence"])
   print(
-      f"claimed: epsilon {epsilon} at delta {audit['delta']:g}"
+      f"claimed: epsilon {epsilon} at delta"
+      f" {claims.at_most_short(audit['delta'])}"
       f" ({audit['accountant']}, {audit['neighboring_relation']}), noise"
-      f" multiplier {audit['noise_multiplier']:g}, sampling probability"
-      f" {audit['sampling_prob']:.4g}, {audit['num_steps']} steps\n"
+      f" multiplier {claims.exact(audit['noise_multiplier'])}, sampling"
+      f" probability {claims.at_most_short(audit['sampling_prob'], digits=4)},"
+      f" {audit['num_steps']} steps\n"
       f"run: {num_real} examples and {audit['num_canaries']} canaries"
       f" ({audit['canary']}), hence an expected batch of"
       f" {audit['expected_batch_size']:.1f} instead of {batch_size:.1f}:"
       " epsilon depends on neither, and is the config's own\n"
-      f"epsilon is at least, with confidence {audit['confidence']:g} each:"
+      f"epsilon is at least, with confidence {confidence} each:"
   )
   for name, assumed in _ASSUMPTIONS.items():
     if name not in audit["bounds_jointly"]:
       assumed += ", NOT MET by these canaries: no bound"
-    bound = _down(audit["bounds"][name])
+    bound = claims.at_least(audit["bounds"][name], decimals=2)
     print(f"  {name:<15} {bound:>8}  assumes {assumed}")
   print(
       f"{audit['train_seconds']:.1f} s of training,"
@@ -124,11 +128,13 @@ def verdict(audit: Mapping[str, Any]) -> str:
       audit["bounds_jointly"].items(), key=lambda item: _float(item[1])
   )
   if audit["contradicts_claim"]:
-    epsilon = _summary.rounded_up(audit["epsilon"])
+    epsilon = claims.at_most(audit["epsilon"])
+    least = claims.at_least(bound, decimals=2)
+    confidence = claims.exact(audit["confidence"])
     return (
         f"the audit contradicts the claim: epsilon {epsilon} is claimed, and is"
-        f" at least {_down(bound)} by {name}, with confidence"
-        f" {audit['confidence']:g} for all bounds at once."
+        f" at least {least} by {name}, with confidence {confidence} for all"
+        " bounds at once."
     )
   above = [
       name
@@ -149,10 +155,3 @@ def _finite(bounds: Mapping[str, float]) -> dict[str, float | None]:
 
 def _float(bound: float | None) -> float:
   return math.inf if bound is None else bound
-
-
-def _down(bound: float | None) -> str:
-  """To two digits, never above the value: a bound must hold as printed."""
-  if bound is None:
-    return "infinite"
-  return f"{math.floor(bound * 100) / 100:.2f}"

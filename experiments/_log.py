@@ -14,6 +14,7 @@ import rich.console
 import rich.progress
 
 import accounting
+from accounting import claims
 from experiments import _build, _workdir
 
 _LINES_A_RUN = 20
@@ -104,12 +105,13 @@ class RunLog:
             _workdir.PRIVATE: {**private, "loss": loss},
         }
     )
+    spent = claims.at_most(epsilon)
     if self._console.is_terminal:
-      text = f"epsilon {epsilon:.3f}, loss {loss:.2f} (not for release)"
+      text = f"epsilon {spent}, loss {loss:.2f} (not for release)"
       self._bar.update(self._task, description=text)
     else:
       self._console.print(
-          f"step {step}/{self._num_steps}: epsilon {epsilon:.3f},"
+          f"step {step}/{self._num_steps}: epsilon {spent},"
           f" {rate:.0f} examples/s, loss {loss:.3f} (private, not for release)"
       )
 

@@ -7,6 +7,7 @@ nothing is trained and nothing written.
 import jax.numpy as jnp
 import numpy as np
 
+from accounting import claims
 from experiments import _build
 from jax_privacy import augmult, testing
 
@@ -51,7 +52,8 @@ def show(report: testing.PrivateReport) -> None:
   for relation, bound in sensitivity.bounds.items():
     moved = sensitivity.movements[relation]
     print(
-        f"  {relation}: moved by at most {moved:.6g} of {bound:.6g} (private,"
+        f"  {relation}: moved by at most {claims.at_most_short(moved)} of"
+        f" {claims.at_most_short(bound)} (private,"
         " not for release)"
     )
   for path in sensitivity.padding_branches:

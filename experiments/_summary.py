@@ -1,6 +1,5 @@
 """What a finished run says of itself: summary.json, and the same on screen."""
 
-import math
 import platform
 import resource
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from typing import Any
 import jax
 
 import accounting
+from accounting import claims
 from experiments import _averages, _build, _evaluation, _loop
 from jax_privacy import checkpoint, draws, models, sharding
 
@@ -151,11 +151,13 @@ def _text(summary: Mapping[str, Any]) -> str:
   each = ", ".join(f"{name} {_share(found[name])}" for name in names)
   text = (
       f"test {metric} {_share(found[chosen])} ({chosen} parameters; {each})\n"
-      f"({rounded_up(summary['epsilon'])}, {summary['delta']:g})-DP for"
+      f"({claims.at_most(summary['epsilon'])},"
+      f" {claims.at_most_short(summary['delta'])})-DP for"
       f" {summary['neighboring_relation'].replace('_', ' ')} example, by"
       f" {summary['accountant'].upper()}: {summary['num_steps']} steps, noise"
-      f" multiplier {summary['noise_multiplier']:g}, sampling probability"
-      f" {summary['sampling_prob']:.4g}{_phases(summary)}\n"
+      f" multiplier {claims.exact(summary['noise_multiplier'])}, sampling"
+      f" probability {claims.at_most_short(summary['sampling_prob'], digits=4)}"
+      f"{_phases(summary)}\n"
       f"{summary['num_parameters']:,} parameters,"
       f" {summary['train_seconds']:.1f} s of training,"
       f" {summary['examples_per_second']:.0f} examples/s"
@@ -191,11 +193,6 @@ def _phases(summary: Mapping[str, Any]) -> str:
       f", times {factor:g} from step {first + 1} on"
       for first, factor in summary.get("batch_size_schedule", ())
   )
-
-
-def rounded_up(epsilon: float) -> str:
-  """Rounds to three digits, up: a claim must hold as printed."""
-  return f"{math.ceil(epsilon * 1000) / 1000:.3f}"
 
 
 def _peak_memory_bytes() -> int:

@@ -20,6 +20,7 @@ from typing import Any
 
 from absl import flags
 
+from accounting import claims
 from experiments import (
     _build,
     _cli,
@@ -189,7 +190,8 @@ def _say_to_be_continued(experiment, workdir, step) -> None:
   print(
       f"to be continued: saved after step {step} of"
       f" {experiment.mechanism.num_steps}. Spent so far, by {begun} steps:"
-      f" ({_summary.rounded_up(epsilon)}, {experiment.config.dp.delta:g})-DP."
+      f" ({claims.at_most(epsilon)},"
+      f" {claims.at_most_short(experiment.config.dp.delta)})-DP."
       " The same command goes on."
   )
 

@@ -64,7 +64,7 @@ def test_the_example_program_runs():
   assert result.returncode == 0, result.stderr
   accuracy = float(re.search(r"accuracy ([\d.]+)%", result.stdout)[1])
   # Chance is 10; this linear model reached 93.3 when it was written.
-  assert accuracy > 85 and "(2.999, 1e-4)-DP" in result.stdout
+  assert accuracy > 85 and "(3.000, 1e-4)-DP" in result.stdout
 
 
 def test_links_lead_somewhere():

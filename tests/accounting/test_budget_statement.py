@@ -40,7 +40,7 @@ def test_statement_names_what_the_reporting_lists_ask_for(capsys):
       "17.074",  # Were batches shuffled.
       "replace_one 8.324",
       "below 1 / 50000 = 2e-05",
-      "0.9086-Gaussian",
+      "0.9087-Gaussian",
       "Floating-point",
       "expected epochs",
       "grid",

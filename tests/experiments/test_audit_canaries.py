@@ -13,13 +13,13 @@ from scipy import stats
 
 import accounting
 from accounting import _audit as _report_audit
+from accounting import claims
 from experiments import (
     _audit,
     _build,
     _canaries,
     _loop,
     _model,
-    _summary,
     _workdir,
     audit,
 )
@@ -360,7 +360,7 @@ def test_a_run_its_audit_and_the_report_of_both(tmp_path):
   )
   assert process.returncode == 0, process.stderr
   record = json.loads((folder / "audit.json").read_text())
-  shown = _summary.rounded_up(record["epsilon"])
+  shown = claims.at_most(record["epsilon"])
   assert f"claimed: epsilon {shown} at delta 1e-05" in process.stdout
   for method in ("one_run", "one_run_fdp", "clopper_pearson", "from_gdp"):
     assert f"\n  {method} " in process.stdout
