@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 INPUTS := setup.py pyproject.toml requirements.lock
 
-.PHONY: demo test test-slow lint format docs lock clean
+.PHONY: demo test test-slow test-portable lint format docs lock clean
 
 demo: $(VENV)/.installed
 	rm -rf runs/demo
@@ -16,11 +16,17 @@ demo: $(VENV)/.installed
 	  --config=configs/digits_cnn.py:epsilon=3.0 --workdir=runs/demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m slow
-	ZOO_RUNS=all $(BIN)/python -m pytest -m "not slow" -n 2 tests/jax_privacy/ghost
+	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
+	ZOO_RUNS=all $(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal \
+	  tests/jax_privacy/ghost
+
+# As other processors, Pythons and versions run it: some hours in all.
+# ONLY="sse42 newest313" runs these alone; .ci/portable.py lists them.
+test-portable:
+	$(PYTHON) .ci/portable.py $(ONLY)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
@@ -34,13 +40,11 @@ docs: $(VENV)/.installed-test
 	$(PIP) install --constraint requirements.lock --editable ".[docs]"
 	$(BIN)/mkdocs build --strict --site-dir build/site
 
-# Takes the newest versions that setup.py allows and writes them down.
+# Takes the newest versions that setup.py allows and writes them down, for each
+# of these interpreters.
+PYTHONS ?= python3.11 python3.12 python3.13
 lock:
-	rm -rf $(VENV)
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --editable ".[test,docs]"
-	$(BIN)/python -m pip freeze --all --exclude-editable \
-	  | grep -v "^pip==" > requirements.lock
+	$(PYTHON) .ci/lock.py $(PYTHONS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -264,7 +264,7 @@ def test_batch_sharded_over_devices():
   environment = {
       **os.environ,
       "JAX_PLATFORMS": "cpu",
-      "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+      "JAX_NUM_CPU_DEVICES": "4",
   }
   done = subprocess.run(
       [sys.executable, "-c", f"METHOD = {zoo.METHOD!r}\n{_SHARDED}"],
