@@ -15,7 +15,7 @@ import argparse
 import dataclasses
 import math
 
-from accounting import _schedule, _validate, _warnings
+from accounting import _schedule, _validate, _warnings, _whole
 from accounting.mechanism import SAMPLINGS, Mechanism, steps_for_epochs
 from accounting.statement import BATCHES
 
@@ -76,9 +76,13 @@ def add(parser: argparse.ArgumentParser, *, command: str) -> None:
   if sought != "sampling_prob":
     run.add_argument("--sampling-prob", type=float, metavar="Q")
     run.add_argument("--batch-size", type=float, metavar="B", help="expected")
-  run.add_argument("--num-examples", type=int, metavar="N", help="stated")
+  run.add_argument(
+      "--num-examples", type=_whole.argument, metavar="N", help="stated"
+  )
   if sought != "num_steps":
-    run.add_argument("--num-steps", type=int, metavar="T", help="updates")
+    run.add_argument(
+        "--num-steps", type=_whole.argument, metavar="T", help="updates"
+    )
   if sought is None or sought == "noise_multiplier":
     run.add_argument("--epochs", type=float, metavar="E")
   run.add_argument(
@@ -109,7 +113,7 @@ def _add_accounting(group, command: str) -> None:
       choices=SAMPLINGS,
       help="what the accounting may count on; default poisson",
   )
-  group.add_argument("--max-batch-size", type=int, metavar="B")
+  group.add_argument("--max-batch-size", type=_whole.argument, metavar="B")
   group.add_argument(
       "--batches",
       choices=BATCHES,
@@ -158,7 +162,7 @@ def _pairs(text: str | None) -> _schedule.Schedule:
   """Reads "0:1,500:2"; the mechanism checks the numbers."""
   try:
     pairs = [pair.split(":") for pair in (text or "").split(",") if text]
-    return tuple((int(step), float(factor)) for step, factor in pairs)
+    return tuple((_whole.parse(step), float(factor)) for step, factor in pairs)
   except ValueError:
     rule = "pairs such as 0:1,500:2"
     _validate.fail("--batch-size-schedule", rule, text)

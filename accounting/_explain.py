@@ -5,6 +5,7 @@ the same numbers, and writes no file but the one it was asked to.
 """
 
 import dataclasses
+import math
 import pathlib
 
 from accounting import (
@@ -79,23 +80,28 @@ def tuning_of(plan: Plan, arguments) -> Answer:
       num_trials_mean=arguments.num_trials_mean,
       distribution=arguments.distribution,
       delta=plan.delta,
+      accountant=arguments.accountant,
   )
+  mean, count = arguments.num_trials_mean, math.ceil(arguments.num_trials_mean)
   fields = fields_of(plan, arguments) | dataclasses.asdict(cost)
   fields |= {
-      "accountant": "rdp",
-      "num_trials_mean": arguments.num_trials_mean,
+      "accountant_tuned": "rdp",
+      "num_trials_mean": mean,
+      "num_trials_naive": count,
       "distribution": arguments.distribution,
   }
+  own = arguments.accountant
   rows = [
-      ("one run", claims.at_most(cost.epsilon_single)),
+      ("one run", own, claims.at_most(cost.epsilon_single)),
       (
           f"the best of a random number of runs, {arguments.distribution}, "
-          f"mean {arguments.num_trials_mean:g}",
+          f"mean {claims.exact(mean)}",
+          "rdp",
           claims.at_most(cost.epsilon_tuned),
       ),
-      ("all of that many runs", claims.at_most(cost.epsilon_naive)),
+      (f"all of {count} runs", own, claims.at_most(cost.epsilon_naive)),
   ]
-  text = table(("released", "epsilon (rdp)"), rows)
+  text = table(("released", "accountant", "epsilon"), rows)
   return Answer(fields=fields, text=text, mechanism=plan.mechanism)
 
 

@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from accounting import _arguments
+from accounting import _arguments, _whole
 
 # Each command, in the order of the help text, and what it answers.
 COMMANDS = {
@@ -138,7 +138,9 @@ def _add_own(command, name: str) -> None:
   if name in ("curve", "profile"):
     command.add_argument("--plot", metavar="FILE.png|svg")
   if name == "curve":
-    command.add_argument("--points", type=int, default=20, metavar="N")
+    command.add_argument(
+        "--points", type=_whole.argument, default=20, metavar="N"
+    )
     command.add_argument("--csv", action="store_true")
   elif name == "profile":
     command.add_argument("--prior", type=float, default=1e-4, metavar="P")
@@ -151,7 +153,7 @@ def _add_own(command, name: str) -> None:
     )
   elif name == "users":
     command.add_argument(
-        "--examples-per-user", type=int, required=True, metavar="K"
+        "--examples-per-user", type=_whole.argument, required=True, metavar="K"
     )
   elif name == "statement":
     _add_format(command)

@@ -210,8 +210,8 @@ def test_delta_is_suggested_and_not_assumed(capsys):
             "num_steps must be",
         ),
         (
-            ["epsilon", *_DELTA, *_RUN, "--num-steps=1e3"],
-            "invalid int value",
+            ["epsilon", *_DELTA, *_RUN, "--num-steps=1e-3"],
+            "--num-steps: must be a whole number, such as 1000, 1_000 or 1e3",
         ),
         (
             ["epsilon", *_DELTA, *_RUN, "--neighboring=x"],
@@ -252,6 +252,39 @@ def test_delta_is_suggested_and_not_assumed(capsys):
 def test_bad_input_is_one_line_and_exit_code_2(arguments, match, capsys):
   message = _refused(capsys, *arguments)
   assert any(part in message for part in match.split("|"))
+
+
+@pytest.mark.parametrize("text", ["1e3", "1_000", "1000.0", "+1E3", ".1e4"])
+def test_whole_numbers_as_people_write_them(text, capsys):
+  run = [a for a in _RUN if "steps" not in a]
+  found = _json(capsys, "epsilon", *run, *_DELTA, f"--num-steps={text}")
+  assert found["num_steps"] == 1000
+
+
+def test_every_flag_of_a_count_takes_them(capsys):
+  run = ["--noise-multiplier=3", "--num-examples=5e4", "--batch-size=4_096"]
+  run += ["--num-steps=1_000", "--delta=1e-5"]
+  users = _json(capsys, "users", *run, "--examples-per-user=1e0")
+  curve = _json(capsys, "curve", *run, "--points=2e0")
+  scheduled = ["--batch-size-schedule=0:1,5e2:1", "--epsilon=3"]
+  noise = [a for a in run if "noise" not in a]
+  found = _json(capsys, "noise", *noise, *scheduled)
+  capped = ["--sampling=truncated_poisson", "--max-batch-size=5e3"]
+  truncated = _json(capsys, "delta", *run[:-1], *capped, "--epsilon=9")
+  assert users["examples_per_user"] == 1 and users["num_examples"] == 50_000
+  assert curve["steps"] == [1, 1000]
+  assert found["batch_size_schedule"] == [[0, 1.0], [500, 1.0]]
+  assert truncated["max_batch_size"] == 5000
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1.5", "1e6.5", "1e-1", "1e400", "1e999999999", "9" * 5000, "nan", "inf"]
+    + ["", "1__0", "_1", "0x10", "1e", "1,000", "true", "-1", "1e16"],
+)
+def test_what_is_no_whole_number_is_refused(text, capsys):
+  message = _refused(capsys, "epsilon", *_RUN, *_DELTA, f"--num-steps={text}")
+  assert "must be a" in message and len(message) < 400
 
 
 def test_warnings(capsys):
