@@ -92,18 +92,22 @@ def build(
     config: ml_collections.ConfigDict,
     *,
     run_key: root_key.RootKey | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Experiment:
   """Builds a run.
 
   Args:
     config: As `configs.common.base` describes.
     run_key: To go on with a run's randomness; None to make it from the seed.
+    say: Is called with what is done next, in words; by default nobody is.
 
   Raises:
     ValueError: If a field breaks its rule; the text names it.
   """
   _fields.check(config)
+  say(f"reading data: {config.data.source}")
   train_source, test_source = _load_splits(config)
+  say("finding noise and steps for the privacy budget")
   mechanism, schedule_steps = _mechanism.build_plan(
       config, train_source.num_examples
   )
@@ -111,6 +115,7 @@ def build(
   if run_key is None:
     run_key = make_run_key(config)
   private_key = run_key.child("private")
+  say(f"building the model: {config.model.name}")
   model = _model.build_model(
       config, train_source, run_key.prng_key("parameters")
   )

@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import rich.console
-import rich.progress
 
 import accounting
 from accounting import claims
-from experiments import _build, _workdir
+from experiments import _bar, _build, _workdir
 
 _LINES_A_RUN = 20
 
@@ -50,20 +49,22 @@ class RunLog:
     metrics = workdir.read_metrics()
     self._seconds_before = metrics[-1]["train_seconds"] if metrics else 0.0
     self._start = time.monotonic()
+    self._sizes, self._note = _batch_sizes(experiment), ""
     self._console = rich.console.Console(highlight=False, soft_wrap=True)
-    self._bar = rich.progress.Progress(
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.BarColumn(),
-        rich.progress.TimeRemainingColumn(),
-        rich.progress.TextColumn("{task.description}"),
-        console=self._console,
-        disable=not self._console.is_terminal,
-    )
+    self._bar = _bar.StepBar(self._console)
     self._task = self._bar.add_task(
         "compiling", total=self._num_steps, completed=initial_step
     )
 
   def __enter__(self):
+    sizes = ", ".join(map(str, self._sizes))
+    if len(self._sizes) == 1:
+      say(f"compiling the step, for batches padded to {sizes}")
+    else:
+      say(
+          f"compiling the step; again for each size of padded batches ({sizes})"
+          " when it is first met"
+      )
     self._bar.start()
     return self
 
@@ -81,6 +82,25 @@ class RunLog:
     """Returns seconds of training so far, those before a resume included."""
     return self._seconds_before + time.monotonic() - self._start
 
+  def compiling(self, size: int) -> None:
+    """Says that a step is compiled for a size of batches met just now.
+
+    Which size a batch needs tells of its realised size, which is private.
+
+    Args:
+      size: Of the padded batch.
+    """
+    if self._sizes == (size,):
+      return  # The only one: it was said before the first step.
+    place = "one more"
+    if size in self._sizes:
+      place = f"{self._sizes.index(size) + 1} of {len(self._sizes)}"
+    text = f"compiling for batches of {size} ({place}; "
+    if self._console.is_terminal:
+      self._bar.update(self._task, description=f"{text}not for release)")
+    else:
+      self._console.print(f"{text}private, not for release)")
+
   def record(self, step: int, private: Mapping[str, Any]) -> None:
     """Moves the bar; at every log_every-th step, and the last, tells more.
 
@@ -89,7 +109,8 @@ class RunLog:
       private: What `_loop.train` tells of it; the loss is read from the device
         when told.
     """
-    self._bar.update(self._task, completed=step)
+    # In place of what was compiled for this step, if anything was.
+    self._bar.update(self._task, completed=step, description=self._note)
     if step not in self._told:
       return
     loss = float(private["loss"])
@@ -107,13 +128,24 @@ class RunLog:
     )
     spent = claims.at_most(epsilon)
     if self._console.is_terminal:
-      text = f"epsilon {spent}, loss {loss:.2f} (not for release)"
-      self._bar.update(self._task, description=text)
+      self._note = f"epsilon {spent}, loss {loss:.2f} (not for release)"
+      self._bar.update(self._task, description=self._note)
     else:
       self._console.print(
           f"step {step}/{self._num_steps}: epsilon {spent},"
           f" {rate:.0f} examples/s, loss {loss:.3f} (private, not for release)"
       )
+
+
+def say(text: str) -> None:
+  """Prints what is being done, at once: a line of public numbers and names."""
+  print(text, flush=True)
+
+
+def _batch_sizes(experiment: _build.Experiment) -> tuple[int, ...]:
+  """Returns the sizes that steps are compiled for, all of them public."""
+  size = experiment.config.physical_batch_size
+  return experiment.private.sampler.sizes if size is None else (size,)
 
 
 def steps_between_lines(experiment: _build.Experiment) -> int:

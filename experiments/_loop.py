@@ -8,7 +8,7 @@ goes on as if it had never stopped.
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -58,7 +58,10 @@ def init_state(experiment: _build.Experiment) -> TrainState:
 
 
 def train(
-    experiment: _build.Experiment, state: TrainState
+    experiment: _build.Experiment,
+    state: TrainState,
+    *,
+    on_new_size: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[TrainState, dict[str, Any]]]:
   """Yields (state, told) after each update that is left to do.
 
@@ -66,15 +69,24 @@ def train(
   afterwards. What is told is PRIVATE, not covered by the guarantee, and not for
   release: "loss", the batch's mean before clipping, a device scalar; and with
   config.train_metrics, at the steps of the log, what `_train_metrics.py` has.
+
+  Args:
+    experiment: The run.
+    state: Where it is.
+    on_new_size: Is called with the size of a padded batch before a step is
+      compiled for it. Which sizes are met, and when, is private.
   """
   zeros, add, update = _compile(experiment, state)
   step, canaries = int(state.step), experiment.canaries
   logged = _log.told_steps(experiment)
   batches = _input.physical_batches(experiment, first_step=step)
   with contextlib.closing(batches):
-    total, norms = zeros(), []
+    total, norms, sizes = zeros(), [], set()
     for batch, indices, is_last in batches:
       if len(indices):
+        if on_new_size is not None and len(indices) not in sizes:
+          on_new_size(len(indices))
+        sizes.add(len(indices))
         total, of_rows = add(total, state.params, state.step, batch, indices)
         norms.append((of_rows, indices))
       if is_last:

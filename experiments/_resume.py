@@ -79,6 +79,7 @@ def start(
       )
     _check_draws({}, workdir, step=0)
     _say(0, begun, experiment)
+    print("saving what the run begins with", flush=True)
     checkpoints.save(0, state._asdict(), facts=mine)
     checkpoints.wait()
     return experiment, state

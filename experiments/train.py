@@ -57,7 +57,7 @@ def main() -> None:
       workdir.check(config)
       summary = workdir.read_summary()
       if summary is None:
-        experiment = _build.build(config)
+        experiment = _build.build(config, say=_log.say)
     if summary is None:
       # An image is decoded when it is drawn; a disk fills up when it does.
       with _cli.exit_on(
@@ -91,6 +91,7 @@ def run(
   experiment, state, train_seconds = fit(experiment, workdir, stop=stop)
   if int(state.step) < experiment.mechanism.num_steps:
     return None
+  _log.say(f"testing on split {experiment.config.data.test_split!r}")
   summary = _summary.summarise(experiment, state, train_seconds=train_seconds)
   workdir.write_summary(summary)
   return summary
@@ -129,7 +130,8 @@ def fit(
     _features.compute(experiment.train_source)
     facts, is_due = _resume.facts(experiment), _save_times(experiment)
     with _log.RunLog(experiment, workdir, initial_step=step) as log:
-      for new_state, private in _steps(experiment, state, workdir):
+      steps = _steps(experiment, state, workdir, on_new_size=log.compiling)
+      for new_state, private in steps:
         state, step = new_state, step + 1
         log.record(step, private)
         # Agreed on: processes that do not save or stop together wait forever.
@@ -150,6 +152,8 @@ def _steps(
     experiment: _build.Experiment,
     state: _loop.TrainState,
     workdir: _workdir.Workdir,
+    *,
+    on_new_size: Callable[[int], None],
 ) -> Iterator[tuple[_loop.TrainState, dict[str, Any]]]:
   """Yields from the loop; steps are written down before they are taken.
 
@@ -159,7 +163,7 @@ def _steps(
   num_steps = experiment.mechanism.num_steps
   block = _log.steps_between_lines(experiment)
   begun = workdir.read_steps_begun()
-  updates = _loop.train(experiment, state)
+  updates = _loop.train(experiment, state, on_new_size=on_new_size)
   for step in range(int(state.step), num_steps):
     if step >= begun:
       begun = min(num_steps, (step // block + 1) * block)

@@ -182,8 +182,8 @@ def test_a_stopped_audit_goes_on_with_the_same_canaries(tmp_path, monkeypatch):
   _check_record(whole, config, num_canaries=40)
   real_train = _loop.train
 
-  def stopped_after_three(experiment, state):
-    yield from itertools.islice(real_train(experiment, state), 3)
+  def stopped_after_three(experiment, state, **options):
+    yield from itertools.islice(real_train(experiment, state, **options), 3)
     raise KeyboardInterrupt
 
   workdir = _workdir.Workdir(tmp_path / "stopped")
@@ -200,7 +200,9 @@ def test_a_stopped_audit_goes_on_with_the_same_canaries(tmp_path, monkeypatch):
   assert resumed["bounds"] == whole["bounds"]
   assert not (workdir.path / "summary.json").exists()
   # A finished one trains no more, and can be told with another confidence.
-  monkeypatch.setattr(_loop, "train", lambda experiment, state: iter(()))
+  monkeypatch.setattr(
+      _loop, "train", lambda experiment, state, **options: iter(())
+  )
   again = audit.run(config, workdir, **arguments | {"confidence": 0.5})
   assert again["bounds"]["one_run"] >= resumed["bounds"]["one_run"]
   assert json.loads((workdir.path / "audit.json").read_text()) == again

@@ -22,9 +22,9 @@ def finished(tmp_path_factory):
   )
   iterates, loop = [], _loop.train
 
-  def recorded(experiment, state):
+  def recorded(experiment, state, **options):
     iterates.append(jax.device_get(state.params))
-    for update in loop(experiment, state):
+    for update in loop(experiment, state, **options):
       iterates.append(jax.device_get(update[0].params))
       yield update
 

@@ -104,6 +104,7 @@ def _public(told, path):
   def without_times(text):
     text = text.replace(str(path), "")
     text = re.sub(r"loss \S+ \(private, not for release\)", "", text)
+    text = re.sub(r"compiling for .* private, not for release\)\n", "", text)
     text = re.sub(r"\d+ examples/s", "", text)
     text = re.sub(r"[\d.]+ s of training", "", text)
     return re.sub(r"[\d.]+%", "", text)  # Accuracies.

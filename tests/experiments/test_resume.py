@@ -29,8 +29,8 @@ def _stop_after(monkeypatch, num_steps, act):
   """Lets `act` happen once so many steps are done, before the next."""
   real_train = _loop.train
 
-  def stopped(experiment, state):
-    for i, item in enumerate(real_train(experiment, state)):
+  def stopped(experiment, state, **options):
+    for i, item in enumerate(real_train(experiment, state, **options)):
       if i == num_steps:
         act()
       yield item
@@ -306,7 +306,9 @@ def test_no_step_is_taken_before_the_key_is_on_disk(tmp_path, monkeypatch):
 
   taken = []
   monkeypatch.setattr(checkpoint.Checkpoints, "save", fail)
-  monkeypatch.setattr(_loop, "train", lambda *args: taken.append(args))
+  monkeypatch.setattr(
+      _loop, "train", lambda *args, **options: taken.append(args)
+  )
   with pytest.raises(DiskError):
     launch.run(_config(), tmp_path)
   assert not taken and _workdir.Workdir(tmp_path).read_steps_begun() == 0
@@ -315,8 +317,8 @@ def test_no_step_is_taken_before_the_key_is_on_disk(tmp_path, monkeypatch):
 def test_steps_are_written_down_before_they_are_taken(tmp_path, monkeypatch):
   real, begun = _loop.train, []
 
-  def watched(experiment, state):
-    updates = real(experiment, state)
+  def watched(experiment, state, **options):
+    updates = real(experiment, state, **options)
     for _ in range(int(state.step), 8):
       begun.append(_workdir.Workdir(tmp_path).read_steps_begun())
       yield next(updates)

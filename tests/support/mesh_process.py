@@ -64,7 +64,9 @@ def main():
   experiment = dataclasses.replace(experiment, train_source=recorder)
   last = []
   real_train = _loop.train
-  _loop.train = lambda *args: _remember(real_train(*args), last)
+  _loop.train = lambda *args, **options: _remember(
+      real_train(*args, **options), last
+  )
   stop = Stop(recorder, _STOP_AFTER.value)
   train.run(experiment, workdir, stop=stop)
   told = {
