@@ -18,7 +18,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.stats
 
 from experiments import _disparity
 
@@ -54,7 +53,7 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> _disparity.Estimate:
   from sklearn import metrics  # Takes a second to import.
 
   # By ranks: the same area, and infinite scores are as good as any.
-  value = float(metrics.roc_auc_score(positive, scipy.stats.rankdata(scores)))
+  value = float(metrics.roc_auc_score(positive, _ranks(scores)))
   found.influence[is_counted] = _influence(positive, scores, value)
   return found._replace(value=value)
 
@@ -112,10 +111,17 @@ def _influence(positive, scores, value) -> np.ndarray:
   """Each example's share: its placement among the other kind, by ranks."""
   num_positive = positive.sum()
   num_negative = len(positive) - num_positive
-  ranks = scipy.stats.rankdata(scores)  # Ties share the mean of their ranks.
+  ranks = _ranks(scores)
   influence = np.empty(len(scores))
-  below = ranks[positive] - scipy.stats.rankdata(scores[positive])
+  below = ranks[positive] - _ranks(scores[positive])
   influence[positive] = (below / num_negative - value) / num_positive
-  below = ranks[~positive] - scipy.stats.rankdata(scores[~positive])
+  below = ranks[~positive] - _ranks(scores[~positive])
   influence[~positive] = (1 - below / num_positive - value) / num_negative
   return influence
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+  """Returns ranks from 1; ties share the mean of theirs."""
+  from scipy import stats  # An import of a second, before the first line.
+
+  return stats.rankdata(scores)

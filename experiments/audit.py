@@ -35,6 +35,7 @@ from experiments import (
     _canaries,
     _cli,
     _devices,
+    _log,
     _replay,
     _signals,
     _workdir,
@@ -76,6 +77,9 @@ def main() -> None:
       raise ValueError(
           "--workdir must be given for an audit, or --replay, got neither."
       )
+    _log.say(
+        f"reading data and building the model, with {_CANARY.value} canaries"
+    )
     with _signals.StopSignals() as stop:
       audit = run(
           config,

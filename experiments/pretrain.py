@@ -11,7 +11,7 @@ and there is no workdir and no summary.json for `dp-budget` to report on.
 
 from absl import flags
 
-from experiments import _cli, _pretrain
+from experiments import _cli, _log, _pretrain
 
 _CONFIG = _cli.define_config("A recipe that states no epsilon and no noise.")
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write.")
@@ -21,6 +21,7 @@ def main() -> None:
   """Runs the command line."""
   with _cli.exit_on(ValueError, OSError):
     path = _pretrain.check_output(_OUTPUT.value)
+    _log.say("reading data, building the model, training WITHOUT privacy")
     params = _pretrain.pretrain(_CONFIG.value)
     _pretrain.save(path, params)  # Before anything else can go wrong.
     found = _pretrain.test(_CONFIG.value, params)
