@@ -42,7 +42,8 @@ def text(statement: Statement) -> str:
 def _text_section(section: Section) -> str:
   lines = [section.title, "-" * len(section.title)]
   for paragraph in section.paragraphs:
-    lines += [*textwrap.wrap(paragraph, _WIDTH), ""]
+    wrapped = textwrap.wrap(paragraph, _WIDTH, break_on_hyphens=False)
+    lines += [*wrapped, ""]
   if section.rows:
     width = max(len(name) for name, _ in section.rows)
     lines += [f"  {name:<{width}}  {value}" for name, value in section.rows]

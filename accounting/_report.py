@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from accounting import _audit, _records, _validate, statement
+from accounting import _audit, _compare, _records, _validate, statement
 from accounting.mechanism import Mechanism
 
 _MECHANISM_KEYS = tuple(f.name for f in dataclasses.fields(Mechanism))
@@ -54,12 +54,14 @@ class Checked:
     delta: Its delta.
     accountant: Its accountant.
     summary: All keys of the file, as read.
+    comparison: How it compares with the folder's other files.
   """
 
   mechanism: Mechanism
   delta: float
   accountant: str
   summary: Mapping[str, Any]
+  comparison: _compare.Comparison
 
 
 def verify(workdir: pathlib.Path) -> Checked:
@@ -72,8 +74,8 @@ def verify(workdir: pathlib.Path) -> Checked:
     The run, with its numbers.
 
   Raises:
-    ValueError: If the file is missing, malformed, or disagrees with itself;
-      the message shows the stated and the recomputed value.
+    ValueError: If the file is missing, malformed, or disagrees with itself or
+      with another file of the run; the message shows both values.
   """
   summary = _read(workdir)
   if (status := summary.get("status", "finished")) != "finished":
@@ -100,6 +102,7 @@ def verify(workdir: pathlib.Path) -> Checked:
       delta=float(summary["delta"]),
       accountant=summary["accountant"],
       summary=summary,
+      comparison=_compare.compare(workdir, summary),
   )
 
 
@@ -137,12 +140,16 @@ def state(
   rows = tuple(
       (key.replace("_", " "), _shown(value)) for key, value in facts.items()
   )
-  text = (
-      "Read from the run's summary: its epsilon, batch size and speed were "
-      "recomputed from its other numbers and agree. The rest is as stated."
-  )
-  sections = [statement.Section(title="The run", paragraphs=(text,), rows=rows)]
-  facts = made.facts | {"summary": dict(checked.summary)}
+  text = "Read from the run's summary. The next section says what was checked."
+  sections = [
+      statement.Section(title="The run", paragraphs=(text,), rows=rows),
+      _checks(checked.comparison),
+  ]
+  facts = made.facts | {
+      "summary": dict(checked.summary),
+      "compared": dict(checked.comparison.same),
+      "not_compared": dict(checked.comparison.unchecked),
+  }
   if audit:
     sections.append(audit.section())
     facts["audit"] = audit.facts()
@@ -150,6 +157,28 @@ def state(
       made,
       facts=facts,
       sections=(made.sections[0], *sections, *made.sections[1:]),
+  )
+
+
+def _checks(comparison: _compare.Comparison) -> statement.Section:
+  """Says what was recomputed, what was compared, and what was not."""
+  texts = [
+      "Epsilon, batch size and speed were recomputed from the summary's other "
+      "numbers, and agree."
+  ]
+  texts += [
+      f"The same in {name}: {', '.join(facts).replace('_', ' ')}."
+      for name, facts in comparison.same.items()
+  ]
+  texts.append("Not checked, and as stated:")
+  rows = [
+      *comparison.unchecked.items(),
+      ("results, parameters, time", "nothing to compare them with"),
+  ]
+  return statement.Section(
+      title="What was checked",
+      paragraphs=tuple(texts),
+      rows=tuple((name.replace("_", " "), why) for name, why in rows),
   )
 
 

@@ -13,7 +13,7 @@ _RELATIONS = {
     "add_or_remove_one": "one has one {unit} more than the other",
     "replace_one": "they have the same size and differ in one {unit}",
     "replace_special": (
-        "in one of them one {unit} is blanked, and contributes nothing"
+        "one of them has one {unit} left blank, which then contributes nothing"
     ),
 }
 _SAMPLINGS = {
@@ -31,9 +31,9 @@ _SAMPLINGS = {
         "fraction {probs} of the data"
     ),
     "deterministic": (
-        "no chance is counted on; every {unit} is in at most one of any "
-        "{steps_apart} steps in a row, and which one does not depend on the "
-        "rest of the data"
+        "every {unit} is in at most one of any {steps_apart} steps in a row, "
+        "and which one does not depend on the rest of the data (no chance is "
+        "counted on)"
     ),
 }
 _ACCOUNTANTS = {

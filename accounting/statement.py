@@ -27,6 +27,7 @@ from accounting.mechanism import NEIGHBORING_RELATIONS, Mechanism
 from accounting.profile import PrivacyProfile, privacy_profile
 
 BATCHES = ("poisson", "shuffled", "fixed")
+_MAX_UNIT = 60
 GENERATORS = ("threefry", "chacha20")
 
 
@@ -89,6 +90,8 @@ def make_statement(
   delta = _check(mechanism, delta, accountant, batches)
   if generator is not None:
     _validate.choice("generator", generator, options=GENERATORS)
+  if not unit.strip() or not unit.isprintable() or len(unit) > _MAX_UNIT:
+    _validate.fail("unit", "a word or two, such as example or patient", unit)
   if grid_scale is not None:
     _validate.integer("grid_scale", grid_scale)
   value, notes = evaluate(mechanism, delta=delta, accountant=accountant)

@@ -82,3 +82,26 @@ def test_statement_escapes_what_it_is_given(how, capsys):
     assert "<script" not in out
   if how == "markdown":
     assert "<script" not in out.replace("\\<", "")
+
+
+@pytest.mark.parametrize(
+    "unit", ["example", "user", "medical record", "device"]
+)
+@pytest.mark.parametrize("relation", ["add_or_remove", "replace"])
+def test_every_unit_reads_as_a_sentence(unit, relation, capsys):
+  arguments = ["statement", *_RUN, *_DELTA, f"--unit={unit}"]
+  assert budget.main([*arguments, f"--neighboring={relation}"]) == 0
+  text = " ".join(capsys.readouterr().out.split())
+  assert f"The unit of privacy is one {unit}" in text
+  assert f"every {unit} enters every batch independently" in text
+  assert "one person's" not in text
+  assert ("which of two candidates for one" in text) == (relation == "replace")
+  assert ("taken to be one training example" in text) == (unit != "example")
+
+
+@pytest.mark.parametrize("unit", ["", " ", "a\nb", "x" * 61])
+def test_what_is_no_unit_is_refused(unit, capsys):
+  message = commands.refused(
+      capsys, "statement", *_RUN, *_DELTA, f"--unit={unit}"
+  )
+  assert "unit must be a word or two" in message

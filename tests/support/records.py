@@ -38,6 +38,43 @@ def summary(**changes):
   } | changes
 
 
+def config(**changes):
+  """What config.json says of `summary`, with changes of dotted fields."""
+  found = {
+      "name": "small",
+      "seed": 0,
+      "data": {"num_examples": None},
+      "dp": {
+          "epsilon": 5.0,
+          "delta": 1e-4,
+          "accountant": "pld",
+          "neighboring_relation": "add_or_remove_one",
+          "noise_multiplier": None,
+          "auto_tune": None,
+          "sampling": "poisson",
+          "max_batch_size": None,
+          "l2_clip_norm": 1.0,
+          "secure_random": False,
+          "grid_scale": None,
+      },
+      "train": {
+          "expected_batch_size": 100.0,
+          "batch_size_schedule": [],
+          "num_steps": 50,
+          "num_epochs": None,
+      },
+      "augment": {"num_views": 1},
+      "eval": {"params": "ema"},
+  }
+  for field, value in changes.items():
+    *folders, key = field.split(".")
+    place = found
+    for folder in folders:
+      place = place[folder]
+    place[key] = value
+  return found
+
+
 def audit(**changes):
   """What audit.json holds for it, with 200 canaries and changes."""
   whole = summary()
