@@ -13,3 +13,7 @@ class SensitivityError(AssertionError):
 
 class NoiseError(AssertionError):
   """The noise is not what was claimed of it."""
+
+
+class LossError(AssertionError):
+  """A loss means something else for one example than for a batch."""

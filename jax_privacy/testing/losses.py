@@ -1,0 +1,112 @@
+"""Checks that a loss means the same for one example as for a batch.
+
+The invariant: a report is returned only if some example alone has a gradient,
+and the examples' gradients make up the batch's.
+
+Example:
+  >>> import jax.numpy as jnp
+  >>> from jax_privacy import testing
+  >>> loss_fn = lambda w, batch: jnp.mean((batch["x"] @ w - batch["y"]) ** 2)
+  >>> batch = {"x": jnp.eye(3), "y": jnp.array([1.0, -2.0, 3.0])}
+  >>> testing.check_loss(loss_fn, jnp.zeros(3), batch).reduction
+  'mean'
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jax_privacy import _validate, arguments, mixing, together
+from jax_privacy.testing.errors import LossError
+
+
+@dataclasses.dataclass(frozen=True)
+class LossReport:
+  """What was seen of a loss that passed.
+
+  Attributes:
+    reduction: What the loss makes of its examples: "mean", "sum", "first" (it
+      reads the first row alone), or "alone" (it takes one example).
+    num_examples: How many were compared.
+    num_silent: How many of them have no gradient alone.
+    gap: Distance of the gradient of all from the examples' mean or sum,
+      relative.
+  """
+
+  reduction: str
+  num_examples: int
+  num_silent: int
+  gap: float
+
+
+def check_loss(
+    loss_fn: Callable[..., Any],
+    *args: Any,
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    batch_argnums: int | Sequence[int] = 1,
+    keep_batch_dim: bool = True,
+    prng_argnum: int | None = None,
+    max_examples: int = 8,
+) -> LossReport:
+  """Checks that a loss can be trained one example at a time.
+
+  `clipped_grad` gives a loss one example at a time. Compares the gradient of
+  examples together with those of each alone, at the parameters given and at
+  others near them, without the loss's randomness (dropout keeps all).
+
+  Args:
+    loss_fn: As for `clipped_grad`.
+    *args: Its arguments: parameters, then a batch of real examples; at least 2,
+      of several labels, or losses of pairs have none to compare.
+    argnums: See `clipped_grad`; so are the next four.
+    has_aux: Likewise.
+    batch_argnums: Likewise.
+    keep_batch_dim: Likewise. If False, the loss takes one example, and cannot
+      be given several: that a gradient is not zero, and batch norm, are checked
+      alone.
+    prng_argnum: Likewise.
+    max_examples: The first so many rows are used, at least 2.
+
+  Returns:
+    A `LossReport`.
+
+  Raises:
+    LossError: If the loss mixes examples (batch norm of any library, in-batch
+      negatives, centring, pairs), divides by what the batch shares (its number
+      of tokens, the sum of its weights), or has no gradient for any example
+      alone; if it takes the means of a batch norm, which is named, or running
+      statistics are among the parameters.
+    ValueError, TypeError: If an argument breaks its rule.
+
+  Guarantee: Evidence for the rows and parameters tried, to 1% of a gradient's
+    norm (25% where it is bfloat16 or float16), and no proof. It protects what
+    is learnt, and not privacy: a loss that mixes examples is given one at a
+    time, whatever this says.
+  """
+  arguments.check_function("loss_fn", loss_fn)
+  _validate.integer("max_examples", max_examples, at_least=2)
+  loss = together.Loss(
+      arguments.explained(loss_fn),
+      argnums,
+      has_aux,
+      batch_argnums,
+      keep_batch_dim,
+      prng_argnum,
+  )
+  arguments.check_params(args, argnums)
+  size = arguments.batch_size(args, loss.batched)
+  if size < 2:
+    _validate.fail("the number of examples", "at least 2", size)
+  rows = together.take(loss.rows(args), range(min(size, max_examples)))
+  args = list(args)
+  for i, row in zip(loss.batched, rows, strict=True):
+    args[i] = row
+  fault = mixing.statistics(loss, args)
+  if fault is not None:
+    raise LossError(fault)
+  seen = together.compare(loss, args)
+  fault = mixing.fault(seen, is_strict=True)
+  if fault is not None:
+    raise LossError(fault)
+  return LossReport(seen.verdict, seen.num_examples, seen.num_silent, seen.gap)
