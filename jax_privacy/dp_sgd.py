@@ -45,6 +45,7 @@ from jax_privacy import (
     batch_selection,
     clipping,
     grid,
+    mixing,
     noise_addition,
     post_processing,
     root_key,
@@ -111,6 +112,7 @@ def make_private(
     microbatch_size: int | None = None,
     secure_random: bool = False,
     mesh: jax.sharding.Mesh | None = None,
+    check_loss: bool = True,
     **clipped_grad_options: Any,
 ) -> PrivateTraining:
   """Returns the sampler, gradient function and optimiser of DP-SGD.
@@ -135,6 +137,10 @@ def make_private(
       docs/performance.md. Needs the extra `secure`.
     mesh: See `clipped_grad` and `sharding.py`. Padded sizes are then multiples
       of the number of devices, and padding is spread evenly over them.
+    check_loss: Whether `grad_fn`, when it is first called, refuses a loss that
+      is seen to mix examples (batch norm, in-batch negatives, centring), which
+      would train on nothing: it runs the loss, forward and backward, on 6 rows;
+      see `mixing.py` and `testing.check_loss`.
     **clipped_grad_options: Any other option of `clipped_grad`, except
       `normalize_by`, which is the expected batch size before any factor of a
       schedule (the update is divided by that behind the noise), and `nan_safe`.
@@ -148,7 +154,8 @@ def make_private(
   Raises:
     ValueError: If an argument, or a field of the mechanism, breaks its rule.
       From `optimizer.update`, after `num_steps` updates; where it is traced and
-      cannot raise, updates are made of NaN and no gradient from then on.
+      cannot raise, updates are made of NaN and no gradient from then on. From
+      `grad_fn`, if the loss is seen to mix examples.
     ImportError: If `secure_random` and `cryptography` is not installed.
 
   Guarantee: Run for steps 0 ... num_steps - 1, once each, the iterates satisfy
@@ -189,6 +196,8 @@ def make_private(
       normalize_by=mechanism.num_examples * mechanism.sampling_prob,
       **clipped_grad_options,
   )
+  if check_loss:
+    grad_fn = mixing.checked(grad_fn, loss_fn, clipped_grad_options)
   # A noise multiplier is relative to one example's share of the sum, whatever
   # the neighbouring relation; the accountant knows that a replaced example
   # moves the sum by two shares.

@@ -6,17 +6,15 @@ is not finite, very many parameters) passes; `testing.check_loss` looks harder.
 
 Example:
   >>> import jax.numpy as jnp
-  >>> from jax_privacy import clipping, mixing, together
+  >>> from jax_privacy import mixing, together
   >>> centred = lambda w, x: jnp.mean(((x - x.mean(0, keepdims=True)) @ w) ** 2)
-  >>> grad_fn = clipping.clipped_grad(centred, l2_clip_norm=1.0)
-  >>> mixing.checked(grad_fn, together.Loss(centred))(jnp.ones(2), jnp.eye(2))
-  Traceback (most recent call last):
-  ...
-  ValueError: The loss must not mix examples: ...
+  >>> args = (jnp.ones(2), jnp.array([[1.0, 2.0], [3.0, 5.0]]))
+  >>> print(mixing.quick_fault(together.Loss(centred), args)[:35])
+  The loss must not mix examples: the
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -42,19 +40,25 @@ _MIXED_REMEDY = (
 
 
 def checked(
-    grad_fn: BoundedSensitivityCallable, loss: together.Loss
+    grad_fn: BoundedSensitivityCallable,
+    loss_fn: Callable[..., Any],
+    options: Mapping[str, Any],
 ) -> BoundedSensitivityCallable:
   """Returns `grad_fn`, which looks at its loss once, when first called.
 
   Args:
     grad_fn: What `clipped_grad` returns.
-    loss: Its loss.
+    loss_fn: Its loss.
+    options: Those of `clipped_grad` that it was given.
 
   Returns:
     The same function, which raises ValueError if the loss mixes examples. It
     runs the loss forward and backward on 6 rows: the batch's own, or, where it
     is traced, made ones; with more than 2e7 parameters it does not.
   """
+  names = [field.name for field in dataclasses.fields(together.Loss)]
+  used = {name: options[name] for name in names if name in options}
+  loss = together.Loss(loss_fn, **used)
   return dataclasses.replace(grad_fn, fun=_Once(grad_fn.fun, loss))
 
 
@@ -95,10 +99,11 @@ def quick_fault(
       )
       return None
     with jax.ensure_compile_time_eval():
-      for trial in _trials(loss, args, is_padding_example):
-        seen = together.compare(loss, trial)
-        if seen.verdict not in ("zero", "unknown"):
-          return fault(seen)
+      trials = list(_trials(loss, args, is_padding_example))
+    for trial in trials:
+      seen = together.compare(loss, trial)
+      if seen.verdict not in ("zero", "unknown"):
+        return fault(seen)
     return None
   except Exception as error:  # Nothing was seen, so nothing is refused.
     logging.debug("The loss was not compared: %s", error)
@@ -155,10 +160,11 @@ def fault(seen: together.Comparison, is_strict: bool = False) -> str | None:
   if seen.verdict == "weighted":
     weights = ", ".join(f"{w:.3g}" for w in seen.weights)
     return (
-        "The loss must not mix examples: it divides by what the batch shares"
-        " (its number of tokens, the sum of its weights), so that its examples"
-        f" count {weights} together and 1 each alone. Divide by something of"
-        " one example's own, or by a public constant."
+        "The loss must not mix examples: it weighs each example by what the"
+        " batch shares (it divides by its number of tokens or the sum of its"
+        " weights, or takes a root, a log or a maximum over it): examples count"
+        f" {weights} together, and 1 each alone. Take the mean of losses that"
+        " are each example's own."
     )
   if seen.verdict == "unknown":
     return (
@@ -169,9 +175,9 @@ def fault(seen: together.Comparison, is_strict: bool = False) -> str | None:
 
 
 def _shape_of(x, size):
-  shape = jnp.shape(x)
-  dtype = x.dtype if hasattr(x, "dtype") else jnp.result_type(x)
-  return jax.ShapeDtypeStruct((size, *shape[1:]), dtype)
+  is_key = hasattr(x, "dtype") and _is_key(x)
+  dtype = x.dtype if is_key else jnp.result_type(x)
+  return jax.ShapeDtypeStruct((size, *jnp.shape(x)[1:]), dtype)
 
 
 def _is_traced(tree):

@@ -119,27 +119,44 @@ def compare(loss: Loss, args: Sequence[Any]) -> Comparison:
     The gravest verdict at the parameters given, and at others near them.
   """
   rows = loss.rows(args)
-  value = loss.bind(args)
+  value, params = loss.bind(args), loss.params(args)
   size = len(jax.tree.leaves(rows)[0])
-  alone_fn = _gradient(value, loss.params(args), take(rows, [0]))
+  one = jax.tree.map(lambda x: _struct(x, 1), rows)
+  # Traced here, since where values are computed at once draws leave no trace.
+  alone_fn = _gradient(value, params, one)
   together_fn = None
   if loss.keep_batch_dim and size > 1:
-    together_fn = _gradient(value, loss.params(args), rows)
-  found = []
-  for params in (loss.params(args), _near(loss.params(args))):
-    alone = [alone_fn(params, take(rows, [i])) for i in range(size)]
-    if together_fn is None:
-      found.append(_alone_only(alone))
-      continue
-    found.append(_verdict(alone, together_fn(params, rows)))
-    if found[-1].verdict == "mixed":
-      swapped = [_swapped(rows, i) for i in range(min(size, 4))]
-      changes = [together_fn(params, other) for other in swapped]
-      if _is_sum_and_more(alone, together_fn(params, rows), changes):
-        found[-1] = dataclasses.replace(found[-1], verdict="sum")
+    together_fn = _gradient(value, params, rows)
+  with jax.ensure_compile_time_eval():  # Within a trace too.
+    found = [
+        _compare_at(alone_fn, together_fn, point, rows, size)
+        for point in (params, _near(params))
+    ]
   order = ("mixed", "weighted", "first", "sum", "mean", "alone", "zero")
   order += ("unknown",)
   return min(found, key=lambda c: order.index(c.verdict))
+
+
+def _compare_at(alone_fn, together_fn, params, rows, size):
+  """The comparison at some parameters."""
+  if alone_fn is None:
+    return Comparison("unknown", num_examples=size)
+  alone = [alone_fn(params, take(rows, [i])) for i in range(size)]
+  if together_fn is None:
+    return _alone_only(alone)
+  together = together_fn(params, rows)
+  seen = _verdict(alone, together)
+  if seen.verdict == "mixed":
+    swapped = [_swapped(rows, i) for i in range(min(size, 4))]
+    changes = [together_fn(params, other) for other in swapped]
+    if _is_sum_and_more(alone, together, changes):
+      return dataclasses.replace(seen, verdict="sum")
+  return seen
+
+
+def _struct(x, size):
+  x = jnp.asarray(x)
+  return jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
 
 
 def take(rows: Any, indices: Sequence[int]) -> Any:
