@@ -2,7 +2,7 @@
 
 A mask of dropout depends on an example's place in the batch, so that losses of
 examples together and alone could not be compared. Here every random bit is
-replaced by a constant: uniforms are 0.1, and dropout keeps what it is given.
+replaced by a constant: uniforms are 1/8, and dropout keeps what it is given.
 
 The invariant: a function that draws nothing is returned as it is.
 
@@ -10,8 +10,8 @@ Example:
   >>> import jax
   >>> from jax_privacy import quiet
   >>> draw = lambda key: jax.random.uniform(key, (3,))
-  >>> print(quiet.quiet(draw, jax.random.key(0))(jax.random.key(1)).round(2))
-  [0.1 0.1 0.1]
+  >>> print(quiet.quiet(draw, jax.random.key(0))(jax.random.key(1)))
+  [0.125 0.125 0.125]
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax_privacy.ghost import tracing
 
 # Of all 1 bits: a uniform in [0, 1) takes the leading ones.
-_UNIFORM = 0.1
+_UNIFORM = 0.125
 _BITS = ("random_bits", "rng_bit_generator", "threefry2x32")
 
 
