@@ -319,7 +319,7 @@ def _sound():
     yield pytest.param(loss, marks=marks)
 
 
-@pytest.mark.parametrize("loss", _sound())
+@pytest.mark.parametrize("loss", list(_sound()))
 def test_sound_losses_pass(loss):
   assert testing.check_loss(loss, _V, _BATCH).reduction == _SOUND[loss]
   assert _fault(loss, _V) is None
