@@ -144,7 +144,8 @@ def _draw(args, num_examples: int) -> list[np.ndarray]:
   sizes = batch_selection.poisson_sizes(
       num_examples=num_examples, sampling_prob=probability
   )
-  return list(batch_selection.PaddedBatches(batches, sizes))
+  padded = batch_selection.PaddedBatches(batches, sizes)
+  return [batch.indices for batch in padded]
 
 
 def _gathered(source, indices) -> Iterator[data.Batch]:

@@ -55,16 +55,16 @@ def main():
   )
 
   @jax.jit
-  def update(params, opt_state, batch, is_padding):
-    # 3. grad_fn instead of jax.grad(loss_fn).
-    grads = grad_fn(params, batch, is_padding_example=is_padding)
+  def update(params, opt_state, examples, is_padding):
+    # 3. grad_fn instead of jax.grad(loss_fn); it must know what is padding.
+    grads = grad_fn(params, examples, is_padding_example=is_padding)
     updates, opt_state = optimizer.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state
 
   opt_state = optimizer.init(params)
-  for indices in sampler:  # 4. The sampler's batches; -1 is padding.
-    batch = jax.tree.map(lambda x, i=indices: x[i], train)
-    params, opt_state = update(params, opt_state, batch, indices < 0)
+  for batch in sampler:  # 4. The sampler's batches, which are padded.
+    examples, is_padding = batch.take(train), batch.is_padding_example
+    params, opt_state = update(params, opt_state, examples, is_padding)
 
   logits = test["image"].reshape(-1, 64) @ params["w"] + params["b"][None]
   accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == test["label"])

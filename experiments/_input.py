@@ -70,7 +70,7 @@ def _split(experiment, step) -> list[np.ndarray]:
   """
   size, mesh = experiment.config.physical_batch_size, experiment.mesh
   if size is None:
-    return [experiment.private.sampler.batch(step).astype(np.int32)]
+    return [experiment.private.sampler.batch(step).indices.astype(np.int32)]
   indices = experiment.private.sampler.batches.batch(step).astype(np.int32)
   padded = batch_selection.pad_to_multiple_of(indices, size)
   num_devices = 1 if mesh is None else mesh.size

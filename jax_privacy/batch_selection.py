@@ -28,6 +28,7 @@ import numpy as np
 from jax_privacy import (
     _validate,
     batch_schedule,
+    padded_batch,
     secure_random,
     secure_sampling,
 )
@@ -58,11 +59,13 @@ class Batches:
     num_batches: How many steps there are.
     draw_fn: `draw_fn(generator, step)` returning that step's indices.
     seed: Entropy that all batches are derived from; secret, so not shown.
+    num_examples: Size of the data set, or None where it is not known.
   """
 
   num_batches: int
   draw_fn: Callable[[_Generator, int], np.ndarray]
   seed: int | secure_random.SecureKey = dataclasses.field(repr=False)
+  num_examples: int | None = None
 
   def batch(self, step: int) -> np.ndarray:
     """Returns step's indices, int [realised batch size], in O(batch) work.
@@ -168,7 +171,7 @@ class CyclicPoissonSampling(BatchSelectionStrategy):
         size = min(size, self.truncated_batch_size)
       return _subset(generator, group, size)
 
-    return Batches(self.iterations, draw, seed)
+    return Batches(self.iterations, draw, seed, num_examples)
 
   def _groups(self, num_examples, seed):
     _validate.integer("num_examples", num_examples, at_least=0)
@@ -221,12 +224,14 @@ class FixedBatchSampling(BatchSelectionStrategy):
       drawn = generator.integers(num_examples, size=self.batch_size)
       return drawn.astype(_dtype(num_examples))
 
-    return Batches(self.iterations, draw, _seed(rng))
+    return Batches(self.iterations, draw, _seed(rng), num_examples)
 
 
 @dataclasses.dataclass(frozen=True)
 class PaddedBatches:
-  """Batches filled up with -1 to one of a few sizes, so nothing recompiles.
+  """Batches filled up to one of a few sizes, so that nothing recompiles.
+
+  Each is a `PaddedBatch`: it carries its mask, and is no array of indices.
 
   Which of them a batch got is as private as its realised size, and the time a
   step takes tells of it; one size only hides that, at the cost of padding.
@@ -253,20 +258,21 @@ class PaddedBatches:
       rule = f"multiples of num_devices = {self.num_devices}"
       _validate.fail("sizes", rule, self.sizes)
 
-  def batch(self, step: int) -> np.ndarray:
-    """Returns step's indices, padded with -1; see `Batches.batch`."""
+  def batch(self, step: int) -> padded_batch.PaddedBatch:
+    """Returns step's batch; see `Batches.batch`."""
     indices = self.batches.batch(step)
     fits = [size for size in self.sizes if len(indices) <= size]
     if fits:
       padded = pad_to_size(indices, fits[0])
     else:
       padded = pad_to_multiple_of(indices, self.sizes[-1])
-    return deal(padded, num_devices=self.num_devices)
+    dealt = deal(padded, num_devices=self.num_devices)
+    return padded_batch.PaddedBatch(dealt, self.batches.num_examples)
 
   def __len__(self) -> int:
     return len(self.batches)
 
-  def __iter__(self) -> Iterator[np.ndarray]:
+  def __iter__(self) -> Iterator[padded_batch.PaddedBatch]:
     return (self.batch(step) for step in range(len(self)))
 
 

@@ -21,15 +21,18 @@ Example:
   ...     key=jax.random.key(1))
   >>> w = jnp.zeros(2)
   >>> state = private.optimizer.init(w)
-  >>> for indices in private.sampler:
-  ...   batch = {"x": x[indices], "y": y[indices]}
-  ...   grads = private.grad_fn(w, batch, is_padding_example=indices < 0)
+  >>> for batch in private.sampler:
+  ...   examples = batch.take({"x": x, "y": y})
+  ...   grads = private.grad_fn(
+  ...       w, examples, is_padding_example=batch.is_padding_example)
   ...   updates, state = private.optimizer.update(grads, state, w)
   ...   w = optax.apply_updates(w, updates)
   >>> print(jnp.round(w))
   [ 1. -2.]
 """
 
+import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -92,8 +95,9 @@ class PrivateTraining(NamedTuple):
   """Three parts that belong together; see `make_private`.
 
   Attributes:
-    sampler: `sampler.batch(step)` and iteration give indices, padded with -1.
-    grad_fn: A `clipped_grad`; call it with `is_padding_example=indices < 0`.
+    sampler: `sampler.batch(step)` and iteration give a `PaddedBatch` each.
+    grad_fn: A `clipped_grad` of the examples that `batch.take` returns. It
+      refuses a call without `is_padding_example=batch.is_padding_example`.
     optimizer: Noise, then the given optimiser.
   """
 
@@ -198,6 +202,7 @@ def make_private(
   )
   if check_loss:
     grad_fn = mixing.checked(grad_fn, loss_fn, clipped_grad_options)
+  grad_fn = dataclasses.replace(grad_fn, fun=_with_mask(grad_fn.fun))
   # A noise multiplier is relative to one example's share of the sum, whatever
   # the neighbouring relation; the accountant knows that a replaced example
   # moves the sum by two shares.
@@ -290,6 +295,23 @@ def make_sampler(
     rng = root.seed("sampler")
   batches = strategy.bind(num_examples, rng)
   return batch_selection.PaddedBatches(batches, sizes, num_devices)
+
+
+def _with_mask(fun):
+  """Returns `fun`, which refuses a call that says nothing of padding."""
+
+  @functools.wraps(fun)
+  def masked(*args, is_padding_example=None):
+    if is_padding_example is None:
+      rule = (
+          "batch.is_padding_example of the sampler's batch (all False for"
+          " examples of your own): an unmarked row of padding counts as an"
+          " example, and breaks the guarantee"
+      )
+      _validate.fail("is_padding_example", rule, None)
+    return fun(*args, is_padding_example=is_padding_example)
+
+  return masked
 
 
 def _schedule(mechanism) -> batch_schedule.Schedule:

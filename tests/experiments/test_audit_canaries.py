@@ -235,7 +235,7 @@ def test_rows_are_drawn_like_examples_and_dropped_if_out():
   draws = np.zeros(membership.total_examples)
   num_steps = experiment.mechanism.num_steps
   for step in range(num_steps):
-    indices = experiment.private.sampler.batch(step)
+    indices = experiment.private.sampler.batch(step).indices
     np.add.at(draws, indices[indices >= 0], 1)
   ours = draws[first:]
   assert not ours[~membership.included].any()

@@ -94,7 +94,7 @@ def test_a_constant_schedule_draws_the_batches_of_none():
 def test_everyone_is_drawn_where_the_probability_is_one():
   sampler = _private().sampler
   for step in (3, 4):  # 4 x 16 of 64.
-    assert sorted(sampler.batch(step)) == list(range(64))
+    assert sorted(sampler.batch(step).indices) == list(range(64))
 
 
 def test_padded_sizes_fit_every_phase():

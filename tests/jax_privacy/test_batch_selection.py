@@ -243,8 +243,8 @@ def test_padded_batches_have_few_sizes():
   batches = CyclicPoissonSampling(0.1, 3000).bind(2000, 0)
   padded = batch_selection.PaddedBatches(batches, sizes)
   seen = {}
-  for t, indices in enumerate(padded):
-    real = batches.batch(t)
+  for t, batch in enumerate(padded):
+    real, indices = batches.batch(t), batch.indices
     np.testing.assert_array_equal(indices[: len(real)], real)
     assert (indices[len(real) :] == -1).all()
     seen[len(indices)] = seen.get(len(indices), 0) + 1
@@ -255,6 +255,7 @@ def test_padded_batches_have_few_sizes():
 def test_a_batch_beyond_all_sizes_is_not_cut():
   batches = CyclicPoissonSampling(1.0, 1).bind(23, 0)
   padded = batch_selection.PaddedBatches(batches, (4, 8)).batch(0)
+  padded = padded.indices
   assert len(padded) == 24 and (padded >= 0).sum() == 23
 
 

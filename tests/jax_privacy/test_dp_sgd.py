@@ -38,7 +38,7 @@ def _updates(private, num_steps):
   grad_fn = jax.jit(private.grad_fn)
   updates = []
   for step in range(num_steps):
-    indices = private.sampler.batch(step)
+    indices = private.sampler.batch(step).indices
     data = jnp.zeros((len(indices), 2))
     grads = grad_fn(params, data, is_padding_example=indices < 0)
     change, state = update(grads, state, params)
@@ -102,13 +102,13 @@ def test_secure_random_is_keyed_by_all_of_the_root():
   # A root that differs in a bit that a key of 64 bits has no room for.
   other = make(root_key.RootKey.from_seed(1))
   steps = range(len(private.sampler))
-  batches = [private.sampler.batch(t).tolist() for t in steps]
-  assert batches != [other.sampler.batch(t).tolist() for t in steps]
+  batches = [private.sampler.batch(t).indices.tolist() for t in steps]
+  assert batches != [other.sampler.batch(t).indices.tolist() for t in steps]
   first, second = _updates(private, 1)[0], _updates(other, 1)[0]
   assert gaussian.are_uncorrelated(first, second)
   # And not what NumPy's generator draws from the same root.
   plain = dp_sgd.make_sampler(_MECHANISM, key=root)
-  assert batches != [plain.batch(t).tolist() for t in steps]
+  assert batches != [plain.batch(t).indices.tolist() for t in steps]
 
 
 def _noise(stddev):
@@ -149,7 +149,7 @@ def test_three_parts_come_from_one_mechanism():
   assert len(private.sampler) == 6
   with pytest.raises(IndexError, match="step must be in"):
     private.sampler.batch(6)
-  sizes = [(private.sampler.batch(t) >= 0).sum() for t in range(6)]
+  sizes = [(private.sampler.batch(t).indices >= 0).sum() for t in range(6)]
   assert len(set(sizes)) > 1  # Poisson.
 
 
@@ -158,7 +158,7 @@ def test_an_empty_batch_is_a_real_step():
   private = dp_sgd.make_private(
       _flat_loss, optax.sgd(1.0), mechanism, l2_clip_norm=1.0, key=0
   )
-  indices = private.sampler.batch(0)
+  indices = private.sampler.batch(0).indices
   assert len(indices) >= 1 and (indices == -1).all()
   first, second = _updates(private, 2)
   assert np.abs(first).min() > 0 and gaussian.are_uncorrelated(first, second)
@@ -178,7 +178,7 @@ def test_one_run_by_hand():
   state = private.optimizer.init(params)
   noise_key = state[0].prng_key
   for step in range(2):
-    indices = private.sampler.batch(step)
+    indices = private.sampler.batch(step).indices
     grads = private.grad_fn(params, x[indices], is_padding_example=indices < 0)
     updates, state = private.optimizer.update(grads, state, params)
     params = optax.apply_updates(params, updates)
@@ -195,7 +195,7 @@ def test_keys():
     private = dp_sgd.make_private(
         _flat_loss, optax.sgd(1.0), _MECHANISM, l2_clip_norm=1.0, key=key
     )
-    batches = [private.sampler.batch(t).tolist() for t in range(6)]
+    batches = [private.sampler.batch(t).indices.tolist() for t in range(6)]
     return batches, _updates(private, 1)[0]
 
   batches, noise = run(root_key.RootKey.from_seed(0))
@@ -227,7 +227,7 @@ def test_other_samplers(changes, sizes):
   private = dp_sgd.make_private(
       _flat_loss, optax.sgd(1.0), mechanism, l2_clip_norm=1.0, key=0
   )
-  batches = list(private.sampler)
+  batches = [batch.indices for batch in private.sampler]
   assert {len(b) for b in batches} <= sizes
   realised = {int((b >= 0).sum()) for b in batches}
   if mechanism.sampling == "fixed_without_replacement":
@@ -237,7 +237,7 @@ def test_other_samplers(changes, sizes):
   padded = dp_sgd.make_sampler(
       mechanism, key=jax.random.key(0), microbatch_size=5
   )
-  assert {len(b) % 5 for b in padded} == {0} and len(padded.sizes) == 1
+  assert {len(b.indices) % 5 for b in padded} == {0} and len(padded.sizes) == 1
 
 
 def test_bad_arguments_are_named():

@@ -68,9 +68,10 @@ def _samplers(secure):
       _mechanism("truncated_poisson", max_batch_size=9),
       _mechanism("fixed_without_replacement"),
   ):
-    yield from dp_sgd.make_sampler(
+    for batch in dp_sgd.make_sampler(
         mechanism, key=_ROOT, secure_random=secure, num_devices=2
-    )
+    ):
+      yield batch.indices
   cyclic = batch_selection.CyclicPoissonSampling
   key = secure_random.SecureKey(bytes(range(32))) if secure else 5
   for strategy in (

@@ -203,7 +203,8 @@ def check_optax_loop():
       updates, state = private.optimizer.update(grads, state, w)
       return optax.apply_updates(w, updates), state
 
-    for indices in private.sampler:
+    for drawn_batch in private.sampler:
+      indices = drawn_batch.indices
       assert len(indices) % mesh.size == 0
       drawn.append(set(indices[indices >= 0]))
       own = indices[sharding.local_rows(mesh, len(indices))]

@@ -86,7 +86,8 @@ def _train(*, clip=_CLIP, through_clipping=False, **actual):
     return optax.apply_updates(params, updates), state
 
   state = private.optimizer.init(params)
-  for indices in private.sampler:
+  for batch in private.sampler:
+    indices = batch.indices
     _, selected = membership.split_batch(indices)
     kept = membership.drop_excluded(indices).astype(np.int32)
     params, state = step(params, state, kept, selected)
