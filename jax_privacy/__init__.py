@@ -15,5 +15,6 @@ from jax_privacy import root_key as root_key
 from jax_privacy import secure_noise as secure_noise
 from jax_privacy import secure_random as secure_random
 from jax_privacy import sharding as sharding
+from jax_privacy.augmult import example_keys as example_keys
 from jax_privacy.clipping import clip_pytree as clip_pytree
 from jax_privacy.clipping import clipped_grad as clipped_grad

@@ -125,13 +125,21 @@ def example_keys(
 ) -> jax.Array:
   """Returns a key per example, from (run key, step, example index) alone.
 
+  For `clipped_grad(prng_argnum=..., keys_by_example=True)`, and for losses that
+  draw views or dropout by themselves.
+
   Args:
-    key: The run's augmentation key; not its noise key.
+    key: The run's augmentation key; not its noise key, nor `make_private`'s.
     step: The step's number.
     indices: Example indices [batch_size]; -1 for padding.
 
   Returns:
     Keys [batch_size].
+
+  Guarantee: An example's key is the same in every batch of that step, wherever
+    it is and whoever else is there: removing, adding or replacing one example
+    changes no other's key. Of an index that is in a batch twice, both rows have
+    the same key.
   """
   step_key = jax.random.fold_in(key, step)
   return jax.vmap(lambda i: jax.random.fold_in(step_key, i))(indices)

@@ -38,6 +38,7 @@ from jax_privacy import (
     grid,
     microbatching,
     per_example,
+    row_keys,
     sharding,
 )
 from jax_privacy.sensitivity import BoundedSensitivityCallable
@@ -128,6 +129,7 @@ def clipped_grad(
     method: str = "auto",
     grid_scale: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
+    keys_by_example: bool = False,
 ) -> BoundedSensitivityCallable:
   """Transforms a loss into the sum of its clipped per-example gradients.
 
@@ -164,8 +166,8 @@ def clipped_grad(
       poison the sum and there is NO guarantee where they occur.
     dtype: Of the sum: float32, float64, or None for the gradient's own, float32
       at least.
-    prng_argnum: The argument that holds PRNG keys; each example gets a key
-      split off by its position in the batch.
+    prng_argnum: The argument that holds a PRNG key, from which each example
+      gets a key by its position in the batch; or see `keys_by_example`.
     spmd_axis_name: See `jax.vmap`.
     method: "ghost", "vmap", or "auto": ghost, or vmap where there is a
       `pre_clipping_transform` or a `grid_scale`. All give the same numbers;
@@ -182,6 +184,9 @@ def clipped_grad(
       of all devices together. See `sharding.py`. Without a mesh, sharded
       batches are split by XLA, which may gather them on each device; where it
       would give wrong numbers, ValueError is raised (`partitioner.py`).
+    keys_by_example: The argument at `prng_argnum` holds one key per row, such
+      as those of `jax_privacy.example_keys`, which follow their examples. One
+      key for the whole batch is then refused.
 
   Returns:
     A callable `(*args, is_padding_example=None)` giving the sum, or `(sum,
@@ -200,12 +205,21 @@ def clipped_grad(
     one by twice that, in L2 norm. Non-finite gradients and padding count zero;
     an empty batch gives zeros. With a `grid_scale` the bound is that many
     steps, for an exact sum.
+
+    Keys are held fixed in that. With a `prng_argnum` and one key for the batch,
+    it holds for batches whose other examples stay at their positions: an
+    example is replaced, or zeroed or marked as padding in place. It does not
+    hold where others move up, so `.sensitivity("add_or_remove_one")` is
+    refused. With `keys_by_example`, it holds for all three relations if an
+    example's key depends on no other example, as `example_keys` has it; not for
+    keys that the caller splits by position.
   """
   arguments.check_function("fun", fun)
   fun = arguments.explained(fun)
   argnums_tuple = _argnums("argnums", argnums)
   batch_argnums = _argnums("batch_argnums", batch_argnums)
   _check_disjoint(argnums_tuple, batch_argnums, prng_argnum)
+  row_keys.check(prng_argnum, keys_by_example)
   clip_norms = jax.tree.map(
       lambda c: _validate.positive("l2_clip_norm", c), l2_clip_norm
   )
@@ -268,7 +282,7 @@ def clipped_grad(
       grid.check_range(grid_scale, batch_size)
     is_padding_example = _padding_mask(is_padding_example, batch_size)
     # Before the batch is split: a key goes with its example, on any device.
-    args = _split_keys(args, prng_argnum, batch_size)
+    args = _with_keys(args, prng_argnum, batch_size, keys_by_example)
     if mesh is not None:
       sharding.check_batch_size(mesh, batch_size)
     run = whole_fn if batch_size else local_fn
@@ -288,6 +302,7 @@ def clipped_grad(
       l2_norm_bound=norm_bound,
       has_aux=has_aux or return_values or return_grad_norms,
       grid_step=grid_step,
+      keys_by_position=prng_argnum is not None and not keys_by_example,
   )
 
 
@@ -368,16 +383,14 @@ def _padding_mask(is_padding_example, batch_size):
   return mask
 
 
-def _split_keys(args, prng_argnum, batch_size):
+def _with_keys(args, prng_argnum, batch_size, keys_by_example):
   """Gives each example a key of its own."""
   if prng_argnum is None:
     return args
   if prng_argnum >= len(args):
     rule = f"a position among the {len(args)} arguments given"
     _validate.fail("prng_argnum", rule, prng_argnum)
-  # Key i of a split does not depend on how many are split off, so padding
-  # changes no example's randomness.
-  keys = jax.tree.map(
-      lambda key: jax.random.split(key, batch_size), args[prng_argnum]
+  keys = row_keys.of_rows(
+      args[prng_argnum], batch_size, by_example=keys_by_example
   )
   return (*args[:prng_argnum], keys, *args[prng_argnum + 1 :])

@@ -145,7 +145,8 @@ def make_private(
       is seen to mix examples (batch norm, in-batch negatives, centring), which
       would train on nothing: it runs the loss, forward and backward, on 6 rows;
       see `mixing.py` and `testing.check_loss`.
-    **clipped_grad_options: Any other option of `clipped_grad`, except
+    **clipped_grad_options: Any other option of `clipped_grad`, where a
+      `prng_argnum` means one key per row (`keys_by_example`), except
       `normalize_by`, which is the expected batch size before any factor of a
       schedule (the update is divided by that behind the noise), and `nan_safe`.
       With a
@@ -198,6 +199,7 @@ def make_private(
       microbatch_size=microbatch_size,
       mesh=mesh,
       normalize_by=mechanism.num_examples * mechanism.sampling_prob,
+      **_keys_by_example(clipped_grad_options),
       **clipped_grad_options,
   )
   if check_loss:
@@ -295,6 +297,16 @@ def make_sampler(
     rng = root.seed("sampler")
   batches = strategy.bind(num_examples, rng)
   return batch_selection.PaddedBatches(batches, sizes, num_devices)
+
+
+def _keys_by_example(options):
+  """Says that keys are by example; one by position has no bound."""
+  if options.get("prng_argnum") is None:
+    return {}
+  if options.get("keys_by_example", True) is not True:
+    rule = "True (removing an example would change the keys of others)"
+    _validate.fail("keys_by_example", rule, options["keys_by_example"])
+  return {} if "keys_by_example" in options else {"keys_by_example": True}
 
 
 def _with_mask(fun):

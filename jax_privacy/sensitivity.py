@@ -39,12 +39,15 @@ class BoundedSensitivityCallable:
     has_aux: Whether `fun` returns `(sum, aux)`; aux carries no guarantee.
     grid_step: None for a sum of floats. Else the sum is int32, in steps of this
       size, and so are `l2_norm_bound` and the sensitivity; see `grid.py`.
+    keys_by_position: Whether an example's randomness depends on its position in
+      the batch, so that removing another one changes it; see `row_keys.py`.
   """
 
   fun: Callable[..., Any]
   l2_norm_bound: float
   has_aux: bool
   grid_step: float | None = None
+  keys_by_position: bool = False
 
   def __call__(self, *args, **kwargs):
     """Calls `fun`."""
@@ -61,12 +64,20 @@ class BoundedSensitivityCallable:
       The L2 distance by which two neighbouring batches' outputs can differ.
 
     Raises:
-      ValueError: If the relation is none of these.
+      ValueError: If the relation is none of these, or is add or remove with
+        keys by position: there is no bound then.
     """
     name = getattr(neighboring_relation, "name", neighboring_relation)
     name = name.lower() if isinstance(name, str) else name
     name = _RELATION_ALIASES.get(name, name)
     if name not in _NUM_CONTRIBUTIONS:
       rule = f"one of {sorted(_NUM_CONTRIBUTIONS)}"
+      _validate.fail("neighboring_relation", rule, neighboring_relation)
+    if self.keys_by_position and name == "add_or_remove_one":
+      rule = (
+          "replace_special or replace_one where keys go by position (removing"
+          " an example gives later ones other keys; for a bound, set"
+          " keys_by_example=True and pass jax_privacy.example_keys)"
+      )
       _validate.fail("neighboring_relation", rule, neighboring_relation)
     return _NUM_CONTRIBUTIONS[name] * self.l2_norm_bound

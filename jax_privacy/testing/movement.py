@@ -87,7 +87,7 @@ def check_sensitivity(
     *batch: Its other arguments: pytrees of arrays [batch_size, ...] of real,
       valid examples. Arrays of PRNG keys are not changed by replacements.
     unbatched: Positions in `batch` of arguments that have no batch axis, such
-      as the key of `prng_argnum`.
+      as the one key of a `prng_argnum` without `keys_by_example`.
     max_examples: The first so many examples are used, at least 2. For each, 33
       batches of that size are run for every floating-point array, and as many
       for all of them together.
@@ -143,7 +143,10 @@ class _Replay:
     self.size = min(max_examples, size)
     self._batch = neighbours.take(rows, range(self.size))
     self._nobody = np.zeros(self.size, bool)
-    relations = (_REMOVE, _ZERO_OUT, _REPLACE)
+    relations = [_REMOVE, _ZERO_OUT, _REPLACE]
+    if getattr(grad_fn, "keys_by_position", False):
+      relations.remove(_REMOVE)  # No bound is claimed.
+    self._one_share = [r for r in relations if r != _REPLACE]
     self.bounds = {
         r: _validate.positive(f"sensitivity({r!r})", grad_fn.sensitivity(r))
         for r in relations
@@ -155,7 +158,7 @@ class _Replay:
     # that is 1.4e-4 of C.
     eps = float(np.finfo(np.float32).eps)
     n = self.size
-    self.tolerance = 2 * (n + 64) * eps * n * self.bounds[_REMOVE]
+    self.tolerance = 2 * (n + 64) * eps * n * self.bounds[_ZERO_OUT]
     self.movements = dict.fromkeys(relations, 0.0)
     self.worst = dict.fromkeys(relations, "none moved it")
     self.num_batches = 0
@@ -265,7 +268,7 @@ class _Replay:
     sums = [("as given", self._sum(self._batch, self._nobody))]
     for name, batch in neighbours.replacements(self._batch, row):
       total = self._sum(batch, self._nobody)
-      for relation in (_REMOVE, _ZERO_OUT):
+      for relation in self._one_share:
         self._compare(relation, f"example {row} {name}", total, padded)
       for other_name, other in sums:
         what = f"example {row} {name} against {other_name}"
@@ -312,12 +315,12 @@ class _Replay:
   def _check_removal(self, what, batch, row, padded):
     """Compares a batch with itself less a row: as padding, and dropped."""
     total = self._sum(batch, self._nobody)
-    for relation in (_REMOVE, _ZERO_OUT):
+    for relation in self._one_share:
       self._compare(relation, f"{what}, marked as padding,", total, padded)
-    # The row goes last, lest others move up and meet another position's key.
+    if _REMOVE not in self._one_share:
+      return
+    # Others move up, as in a batch without it: keys must not go by position.
     rest = [i for i in range(self.size) if i != row]
-    moved = neighbours.take(batch, [*rest, row])
-    total = self._sum(moved, self._nobody)
     dropped = self._sum(neighbours.take(batch, rest), self._nobody[1:])
     self._compare(_REMOVE, f"{what}, dropped,", total, dropped)
 

@@ -5,6 +5,7 @@ in one way that another library was, or could be. The control is `_clipped`, of
 the same code without a bug.
 """
 
+import dataclasses
 import functools
 import math
 
@@ -411,15 +412,43 @@ def test_the_library_passes(method, case, options):
   assert report.bounds["replace_one"] == 2 * report.bounds["add_or_remove_one"]
 
 
-def test_dropout_with_keys_by_position_passes():
-  # A dropped example must not change the others' keys, or they would move too.
-  def loss_fn(params, batch, key):
-    mask = jax.random.bernoulli(key, 0.5, batch["x"].shape)
-    return toy.loss(params, {**batch, "x": jnp.where(mask, batch["x"], 0.0)})
+def _dropout_loss(params, batch, key):
+  mask = jax.random.bernoulli(key, 0.5, batch["x"].shape)
+  return toy.loss(params, {**batch, "x": jnp.where(mask, batch["x"], 0.0)})
 
-  grad_fn = jax_privacy.clipped_grad(loss_fn, l2_clip_norm=_CLIP, prng_argnum=2)
+
+def test_dropout_with_keys_by_position_claims_and_passes_replacement():
+  grad_fn = jax_privacy.clipped_grad(
+      _dropout_loss, l2_clip_norm=_CLIP, prng_argnum=2
+  )
   args = (toy.params(), toy.batch(4), jax.random.key(0))
   report = testing.check_sensitivity(grad_fn, *args, unbatched=(1,))
+  assert set(report.bounds) == {"replace_special", "replace_one"}
+  assert report.movements["replace_special"] > 0.99 * _CLIP
+
+
+def test_keys_by_position_that_claim_removal_are_caught():
+  grad_fn = dataclasses.replace(
+      jax_privacy.clipped_grad(
+          _dropout_loss, l2_clip_norm=_CLIP, prng_argnum=2
+      ),
+      keys_by_position=False,  # The planted bug: a claim for removal.
+  )
+  args = (toy.params(), toy.batch(4), jax.random.key(0))
+  with pytest.raises(
+      testing.SensitivityError, match="add_or_remove_one: .*dropped"
+  ):
+    testing.check_sensitivity(grad_fn, *args, unbatched=(1,))
+
+
+def test_dropout_with_keys_by_example_passes():
+  grad_fn = jax_privacy.clipped_grad(
+      _dropout_loss, l2_clip_norm=_CLIP, prng_argnum=2, keys_by_example=True
+  )
+  keys = jax_privacy.example_keys(
+      jax.random.key(0), step=0, indices=jnp.arange(4)
+  )
+  report = testing.check_sensitivity(grad_fn, toy.params(), toy.batch(4), keys)
   assert report.movements["add_or_remove_one"] > 0.99 * _CLIP
 
 
