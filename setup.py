@@ -27,21 +27,22 @@ _REQUIRED = [
     "dp-accounting>=0.6.0,<0.7",  # Parts that are not public are used.
     "flax>=0.12",
     "jax>=0.10",
-    "matplotlib>=3.9",
+    "matplotlib>=3.9.2",
     "ml-collections>=1.0",
-    "numpy>=2.0",
+    "numpy>=2.0; python_version<'3.13'",
+    "numpy>=2.1; python_version>='3.13'",
     "optax>=0.2.6",
     "orbax-checkpoint>=0.11.25",
     "pillow>=11",
     "rich>=13",
-    "scikit-learn>=1.5",
-    "scipy>=1.14",
+    "scikit-learn>=1.5.2",
+    "scipy>=1.14.1",
 ]
 
 _SECURE = ["cryptography>=43"]
 
 # Reads what is prepared: neither imports TensorFlow.
-_TFDS = ["array-record>=0.8", "tensorflow-datasets>=4.9.10"]
+_TFDS = ["array-record>=0.8.1", "tensorflow-datasets>=4.9.10"]
 # TFDS 4.9.10 imports importlib_resources, and does not ask for it.
 _TFDS_PREPARE = [*_TFDS, "importlib_resources>=6", "tensorflow>=2.20"]
 
@@ -52,15 +53,15 @@ _TEST = [
     *_SECURE,
     *_TFDS,
     *_WORKERS,
-    "build>=1.2",
+    "build>=1.2.1",
     "dm-haiku>=0.0.16",
     "equinox>=0.13",
     "hypothesis>=6.100",
-    "pyink>=25.1",
+    "pyink>=25.12",
     "pytest>=8.2",
-    "pytest-xdist>=3.6",
+    "pytest-xdist>=3.6.1",
     "ruff>=0.9",
-    "setuptools>=77",
+    "setuptools>=77.0.3",
 ]
 
 setuptools.setup(

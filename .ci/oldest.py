@@ -13,9 +13,10 @@ _SETUP = pathlib.Path(__file__).parents[1] / "setup.py"
 def main():
   """Prints one line for each package that setup.py bounds from below."""
   # Names in quotes with a lower bound; "package[extra]" asks for no version.
-  bounds = re.findall(r'"([\w.-]+)>=([\w.]+)', _SETUP.read_text("utf-8"))
-  for name, version in sorted(set(bounds)):
-    print(f"{name}=={version}")
+  pattern = r'"([\w.-]+)>=([\w.]+)[^";]*(;[^"]*)?"'
+  bounds = re.findall(pattern, _SETUP.read_text("utf-8"))
+  for name, version, marker in sorted(set(bounds)):
+    print(f"{name}=={version} {marker}".strip())
 
 
 if __name__ == "__main__":

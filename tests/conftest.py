@@ -6,12 +6,26 @@ error here, so that none can hide in the library.
 Compiled programs are kept in a folder of their own for the length of one
 session of tests: many runs of the launcher compile the same ones. What is kept
 is the machine code, so no number can differ.
+
+Compiling was three quarters of the time, most of it in LLVM. The tests are of
+the algebra, the bits of a run, and rounding's bounds, not of LLVM, so its
+costly passes are left out here; XLA's own (fusion, the partitioner) are not.
+`FULL_XLA=1` leaves them in: `make test-portable` does so in two of its
+configurations.
 """
 
 import atexit
 import os
 import shutil
 import tempfile
+
+_FAST = "--xla_backend_optimization_level=0"
+_FAST += " --xla_llvm_disable_expensive_passes=true"
+# Added to what the caller set. Workers inherit it, and must not add it twice.
+if not os.environ.get("FULL_XLA") and _FAST not in os.environ.get(
+    "XLA_FLAGS", ""
+):
+  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FAST}".strip()
 
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
   _folder = tempfile.mkdtemp(prefix="compiled-")
