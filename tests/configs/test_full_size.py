@@ -91,6 +91,9 @@ def _batch(experiment, size):
 @pytest.mark.parametrize(
     "name", launch.configs(slow=("imagenet_nfnet", "places365_nfnet"))
 )
+@pytest.mark.filterwarnings(
+    "ignore:delta .* is 1 / num_examples"
+)  # The paper's.
 def test_builds_at_full_size(name, monkeypatch):
   params, experiment = _build_shapes(name, monkeypatch)
   if name in _NUM_PARAMETERS:

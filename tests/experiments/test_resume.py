@@ -158,6 +158,8 @@ def test_a_second_signal_is_not_caught():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+# Orbax drops what it was reading of an array when another one is damaged.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_damaged_checkpoint_is_not_used(whole, copy, capsys):
   for file in (copy / "checkpoints" / "4" / "params" / "d").iterdir():
     file.write_bytes(file.read_bytes()[:-20])

@@ -106,6 +106,8 @@ def two_saved(tmp_path_factory):
 
 
 @pytest.mark.parametrize("damage", _DAMAGES)
+# Orbax drops what it was reading of an array when another one is damaged.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_no_damage_to_any_file_gives_other_bits(two_saved, tmp_path, damage):
   # All the files of the newest checkpoint, one at a time. Orbax alone returns
   # flipped bits of an array as if they were right.

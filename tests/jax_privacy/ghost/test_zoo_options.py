@@ -204,6 +204,7 @@ def test_eval_shape():
   assert got == jax.tree.map(lambda x: (x.shape, x.dtype), grad_fn(*args))
 
 
+@pytest.mark.filterwarnings("ignore:Some donated buffers were not usable")
 def test_donated_arguments():
   grad_fn, args = _float32()
   want = grad_fn(*args)
