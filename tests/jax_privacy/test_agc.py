@@ -130,7 +130,8 @@ def test_in_make_private_it_clips_the_noised_gradient():
   _, grad_fn, optimizer = dp_sgd.make_private(
       loss_fn, optimizer, mechanism, l2_clip_norm=1.0, key=key
   )
-  grads = grad_fn(params, jnp.ones((4, 6)))
+  nobody = jnp.zeros(4, bool)
+  grads = grad_fn(params, jnp.ones((4, 6)), is_padding_example=nobody)
   state = optimizer.init(params)
   updates, _ = optimizer.update(grads, state, params)
   # The noise alone, from the same key and position.
