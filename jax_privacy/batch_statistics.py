@@ -22,6 +22,8 @@ from typing import Any
 import jax
 import jax.extend.core as jex_core
 
+from jax_privacy import jaxprs
+
 REMEDY = (
     "Use a norm over one example's own entries (group, layer or instance norm),"
     " or keep its statistics fixed and outside the parameters"
@@ -95,9 +97,5 @@ def _layer(eqn):
 def _equations(jaxpr) -> Iterator[Any]:
   for eqn in jaxpr.eqns:
     yield eqn
-    for value in eqn.params.values():
-      for item in value if isinstance(value, (tuple, list)) else (value,):
-        if isinstance(item, jex_core.ClosedJaxpr):
-          yield from _equations(item.jaxpr)
-        elif isinstance(item, jex_core.Jaxpr):
-          yield from _equations(item)
+    for held in jaxprs.held(eqn):
+      yield from _equations(held)

@@ -18,7 +18,7 @@ Example:
   (0, 1)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -140,6 +140,31 @@ def held(eqn: Any) -> list[Any]:
       if isinstance(item, (jex_core.ClosedJaxpr, jex_core.Jaxpr)):
         found.append(getattr(item, "jaxpr", item))
   return found
+
+
+def with_held(eqn: Any, fun: Callable[[Any], Any]) -> Any:
+  """Returns the equation with `fun` of every jaxpr that it holds.
+
+  Args:
+    eqn: An equation of a jaxpr.
+    fun: From a closed jaxpr to a closed jaxpr of the same inputs and outputs.
+      Where JAX wants an open one and `fun` adds constants, the old one stays.
+  """
+
+  def changed(value):
+    if isinstance(value, (tuple, list)):
+      items = map(changed, value)
+      is_named = hasattr(value, "_fields")
+      return type(value)(*items) if is_named else type(value)(items)
+    if isinstance(value, jex_core.ClosedJaxpr):
+      return fun(value)
+    if isinstance(value, jex_core.Jaxpr):
+      closed = fun(jex_core.ClosedJaxpr(value, ()))
+      return value if closed.consts else closed.jaxpr
+    return value
+
+  values = {name: changed(value) for name, value in eqn.params.items()}
+  return eqn.replace(params=values)
 
 
 def branches(eqn: Any) -> list[Any]:

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.extend.core as jex_core
 import jax.numpy as jnp
 
+from jax_privacy import jaxprs
 from jax_privacy.ghost import tracing
 
 # Of all 1 bits: a uniform in [0, 1) takes the leading ones.
@@ -47,17 +47,9 @@ def quiet(fun: Callable[..., Any], *args: Any) -> Callable[..., Any]:
   return without_noise
 
 
-def _jaxprs(eqn):
-  for value in eqn.params.values():
-    for item in value if isinstance(value, (tuple, list)) else (value,):
-      if isinstance(item, (jex_core.ClosedJaxpr, jex_core.Jaxpr)):
-        yield item
-
-
 def _draws(jaxpr):
-  jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
   return any(
-      eqn.primitive.name in _BITS or any(map(_draws, _jaxprs(eqn)))
+      eqn.primitive.name in _BITS or any(map(_draws, jaxprs.held(eqn)))
       for eqn in jaxpr.eqns
   )
 
@@ -74,28 +66,20 @@ def _run(jaxpr, consts, args):
 def _equation(eqn, values):
   if eqn.primitive.name in _BITS:
     return [_constant(var.aval) for var in eqn.outvars]
-  if not any(map(_draws, _jaxprs(eqn))):
+  if not any(map(_draws, jaxprs.held(eqn))):
     return tracing.bind(eqn, values)
-  if eqn.primitive.name in ("jit", "pjit", "closed_call", "custom_jvp_call"):
-    inner = next(_jaxprs(eqn))
-    return _run(getattr(inner, "jaxpr", inner), inner.consts, values)
-  params = {name: _quieted(value) for name, value in eqn.params.items()}
-  return tracing.bind(eqn.replace(params=params), values)
+  if jaxprs.is_call(eqn) and eqn.primitive.name not in jaxprs.REMAT:
+    return _run(*jaxprs.called(eqn), values)
+  return tracing.bind(jaxprs.with_held(eqn, _quieted), values)
 
 
-def _quieted(value):
-  """A parameter of an equation, its programs without randomness."""
-  if isinstance(value, (tuple, list)):
-    return type(value)(map(_quieted, value))
-  if isinstance(value, jex_core.ClosedJaxpr) and _draws(value):
-    return jax.make_jaxpr(lambda *xs: _run(value.jaxpr, value.consts, xs))(
-        *value.in_avals
-    )
-  if isinstance(value, jex_core.Jaxpr) and _draws(value):
-    avals = [var.aval for var in value.invars]
-    closed = jax.make_jaxpr(lambda *xs: _run(value, (), xs))(*avals)
-    return value if closed.consts else closed.jaxpr
-  return value
+def _quieted(closed):
+  """A program that an equation holds, without randomness."""
+  if not _draws(closed.jaxpr):
+    return closed
+  return jax.make_jaxpr(lambda *xs: _run(closed.jaxpr, closed.consts, xs))(
+      *closed.in_avals
+  )
 
 
 def _constant(aval):

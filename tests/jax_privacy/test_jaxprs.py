@@ -154,3 +154,20 @@ def test_no_other_file_reads_an_equations_parameters():
   assert _faults("site.eqn.params['axes']")
   assert _faults("eqn.primitive.get_bind_params(p)")
   assert _faults("p['num_consts']")
+
+
+def test_every_jaxpr_that_is_held_can_be_replaced():
+  def doubled(closed):
+    return jax.make_jaxpr(lambda *xs: [2 * x for x in call(closed, xs)])(
+        *closed.in_avals
+    )
+
+  def call(closed, xs):
+    return jax.jit(jax.extend.core.jaxpr_as_fun(closed))(*xs)
+
+  solve = lambda b: jax.lax.custom_linear_solve(
+      lambda x: 4.0 * x, b, lambda matvec, b: b / 4.0, symmetric=True
+  )  # Holds a named tuple of jaxprs.
+  for fun, want in ((jax.jit(jnp.negative), -2.0), (solve, 0.5)):
+    eqn = jaxprs.with_held(_first(fun, 1.0), doubled)
+    assert jaxprs.bind(eqn, [1.0]) == [want]
