@@ -7,6 +7,7 @@ from accounting._warnings import TinyDeltaWarning as TinyDeltaWarning
 from accounting._warnings import (
     VacuousGuaranteeWarning as VacuousGuaranteeWarning,
 )
+from accounting._warnings import WideBoundWarning as WideBoundWarning
 from accounting.calibrate import calibrate_batch_size as calibrate_batch_size
 from accounting.calibrate import calibrate_noise as calibrate_noise
 from accounting.calibrate import calibrate_num_steps as calibrate_num_steps

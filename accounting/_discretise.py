@@ -1,166 +1,308 @@
-"""dp-accounting's loss of one step, inverted for a whole grid at once.
+"""One step's privacy loss, put on a grid so that it can be composed.
 
-To discretise a step, dp-accounting finds the noise at which the loss takes
-each value of the grid: in Python, one by one, at 2 microseconds a value for a
-Gaussian and 75 for a mixture of them. Here the same is done on arrays.
-Everything else, what is pessimistic about it included, is dp-accounting's.
+The loss of a step is L = log P(x) / Q(x), for neighbouring data sets with
+outputs P and Q, both mixtures of Gaussians of one deviation. Between two points
+of the grid, l and l + h, lies a mass p of P and q of Q. It is moved to the two
+points: a to l and b to l + h, with
 
-Importing this module imports dp-accounting.
+  a + b = p,    a e^-l + b e^-(l + h) = q,
+  so b = (p - q e^l) / (1 - e^-h).
 
->>> pld = gaussian(noise=2.0, sampling_prob=0.1, interval=1e-3)
->>> float(round(pld.get_delta_for_epsilon(0.0), 5))  # 0.1 (2 Phi(1 / 4) - 1)
+Invariant: both masses are kept, so the two points hold a pair that is at least
+as easy to tell apart as P and Q, at every epsilon and in both directions. Mass
+outside of the grid counts as an infinite loss.
+
+Source: Doroshenko, Ghazi, Kamath, Kumar and Manurangsi 2022 (2207.04380),
+"Connect the Dots".
+
+>>> pair = sampled_gaussian(noise=2.0, sampling_prob=0.1)
+>>> step = discretise(pair, interval=1e-3, tail=1e-20)
+>>> losses = step.losses(1e-3)
+>>> delta = np.sum(step.probs * np.maximum(-np.expm1(-losses), 0.0))
+>>> print(f"{delta:.5f}")  # 0.1 (2 Phi(1 / 4) - 1) = 0.01974
 0.01974
 """
 
+import functools
 import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
-from dp_accounting.pld import privacy_loss_distribution, privacy_loss_mechanism
 from scipy import special
 
-_Adjacency = privacy_loss_mechanism.AdjacencyType
-# Halvings of the range of a mixture's noise, about 100 wide: to 1e-12.
-_HALVINGS = 47
+# Points from which a mixture's loss is inverted, and steps to full precision.
+_TABLE = 4096
+_NEWTON_STEPS = 8
+# Beyond its outputs nothing is asked of a mixture.
+_LEAST = 1e-200
+# Points about 0 that a thinner grid keeps, on either side.
+_NEAR = 200
 
 
-class _Gaussian(privacy_loss_mechanism.GaussianPrivacyLoss):
-  """The loss of a sampled Gaussian of sensitivity 1."""
+class Step(NamedTuple):
+  """The loss of one step, on a grid through 0.
 
-  def get_delta_for_epsilon(self, epsilon):
-    """Returns the hockey-stick divergences at ascending epsilons."""
-    epsilons = np.asarray(epsilon, float)
-    deltas = np.zeros_like(epsilons)
-    q, sampled = self.sampling_prob, self.sampling_prob < 1
-    taken = np.ones_like(epsilons, dtype=bool)
-    if sampled and self.adjacency_type == _Adjacency.ADD:
-      taken = epsilons < -math.log1p(-q)  # No loss is larger.
-    elif sampled and self.adjacency_type == _Adjacency.REMOVE:
-      taken = epsilons > math.log1p(-q)  # No loss is smaller.
-      deltas[~taken] = -np.expm1(epsilons[~taken])
-    x = self._inverses(epsilons[taken])
-    deltas[taken] = self.mu_upper_cdf(x) - np.exp(
-        epsilons[taken] + self.mu_lower_log_cdf(x)
+  Attributes:
+    first: Index of the lowest loss: a whole number of widths.
+    probs: Probabilities under P of the losses from there on, one width apart.
+    infinite: Probability under P of no loss on the grid.
+    infinite_back: The same under Q.
+  """
+
+  first: int
+  probs: np.ndarray
+  infinite: float
+  infinite_back: float
+
+  def losses(self, interval: float) -> np.ndarray:
+    """Returns the losses on the grid of this width."""
+    return (self.first + np.arange(len(self.probs))) * interval
+
+  def exponents(self, interval: float, tilt: float) -> np.ndarray:
+    """Returns the logarithms of probs x exp(tilt x loss)."""
+    return _log(self.probs) + tilt * self.losses(interval)
+
+  def mirrored(self, interval: float) -> "Step":
+    """Returns the loss in the other direction: of Q against P."""
+    back = np.exp(self.exponents(interval, -1.0))
+    last = self.first + len(self.probs) - 1
+    return Step(-last, back[::-1], self.infinite_back, self.infinite)
+
+  def log_moments(
+      self, interval: float, tilts: np.ndarray
+  ) -> dict[int, np.ndarray]:
+    """Returns upper bounds of log E exp(+-tilt x loss), by sign and tilt."""
+    losses, probs = self._thinned(interval)
+    logs = _log(probs)[:, None]
+    return {
+        sign: special.logsumexp(
+            logs + sign * np.multiply.outer(losses, tilts), axis=0
+        )
+        for sign in (1, -1)
+    }
+
+  def _thinned(self, interval: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the loss on fewer points, no less private for it.
+
+    Returns:
+      Losses and their probabilities: as on the grid near 0, and 2% apart beyond.
+    """
+    size = len(self.probs)
+    near = np.arange(_NEAR)
+    steps = np.concatenate([near, _NEAR * 1.02 ** np.arange(1, 1400)])
+    steps = steps[steps < 2 * size + abs(self.first)].astype(int)
+    points = np.unique(np.concatenate([-steps, steps])) - self.first
+    edges = np.unique(np.clip(points, 0, size - 1))
+    losses = (self.first + edges) * interval
+    if len(edges) == 1:
+      return losses, np.array([np.sum(self.probs)])
+    which = np.minimum(
+        np.searchsorted(edges, np.arange(size), side="right"), len(edges) - 1
     )
-    return np.clip(deltas, 0.0, 1.0)
-
-  def _inverses(self, epsilons: np.ndarray) -> np.ndarray:
-    """Returns the noise at which the loss takes each of the values."""
-    variance = self._standard_deviation**2
-    if self.adjacency_type == _Adjacency.REMOVE:
-      return -0.5 - variance * _unsampled(epsilons, self.sampling_prob)
-    if self.adjacency_type == _Adjacency.ADD:
-      return 0.5 + variance * _unsampled(-epsilons, self.sampling_prob)
-    if self.sampling_prob == 1:
-      return -0.5 * variance * epsilons
-    # asinh(odds sinh(|e| / 2)) in logarithms: either factor may overflow.
-    half = 0.5 * np.abs(epsilons)
-    odds = 0.5 / variance + math.log1p(-self.sampling_prob)
-    odds -= math.log(self.sampling_prob)
-    with np.errstate(divide="ignore"):
-      log_sinh = half + np.log(-np.expm1(-2 * half)) - math.log(2)
-    inner = odds + log_sinh
-    asinh = np.logaddexp(0.5 * np.logaddexp(0.0, 2 * inner), inner)
-    return -np.sign(epsilons) * variance * (asinh + half)
+    offset = (np.arange(size) - edges[which - 1]) * interval
+    gaps = np.diff(edges) * interval
+    upper = self.probs * np.expm1(-offset) / np.expm1(-gaps[which - 1])
+    probs = np.bincount(which, upper, len(edges))
+    probs += np.bincount(which - 1, self.probs - upper, len(edges))
+    return losses, probs
 
 
-def _unsampled(losses: np.ndarray, q: float) -> np.ndarray:
-  """Returns l with log(1 - q + q exp(l)) = loss, for losses above log(1-q)."""
-  small = np.minimum(losses, 1.0)
-  large = np.maximum(losses, 1.0)
-  with np.errstate(divide="ignore"):
-    near = np.log1p(np.expm1(small) / q)
-  far = large - math.log(q) + np.log1p((q - 1) * np.exp(-large))
-  return np.where(losses < 1, near, far)
+class Pair(NamedTuple):
+  """P and Q: mixtures of Gaussians with the same means and one deviation.
+
+  The loss must rise with the output.
+
+  Attributes:
+    noise: Standard deviation.
+    means: Means of the components, shape [num_means].
+    weights: Their probabilities under P.
+    back: Their probabilities under Q.
+    difference: weights - back, without its rounding.
+    inverse: Returns the outputs at which the loss takes some values.
+  """
+
+  noise: float
+  means: np.ndarray
+  weights: np.ndarray
+  back: np.ndarray
+  difference: np.ndarray
+  inverse: Callable[[np.ndarray], np.ndarray]
+
+  def outputs(self, tail: float) -> tuple[float, float]:
+    """Outputs between which lies all but `tail` at either end, for P and Q."""
+    most = np.maximum(self.weights, self.back)
+    share = tail / len(most)
+    held = most > share
+    means = self.means[held]
+    reach = -special.ndtri(np.minimum(share / most[held], 0.5)) * self.noise
+    return float(np.min(means - reach)), float(np.max(means + reach))
+
+  def span(self, tail: float) -> tuple[float, float]:
+    """The least and the largest loss of those outputs."""
+    low, high = self.losses(np.array(self.outputs(tail)))
+    return float(low), float(high)
+
+  def losses(self, outputs: np.ndarray) -> np.ndarray:
+    """The logarithm of P / Q at some outputs."""
+    shifts = np.multiply.outer(outputs, self.means) - 0.5 * self.means**2
+    shifts = shifts / self.noise**2
+    top = np.max(shifts[:, self.back > 0], axis=1, keepdims=True)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+      parts = np.exp(shifts - top)
+      near = np.log1p((parts @ self.difference) / (parts @ self.back))
+    far = special.logsumexp(shifts + _log(self.weights), axis=1)
+    far = far - special.logsumexp(shifts + _log(self.back), axis=1)
+    return np.where(np.abs(near) < 1, near, far)
 
 
-class _Mixture(privacy_loss_mechanism.MixtureGaussianPrivacyLoss):
-  """The loss of a Gaussian whose mean moves by a random amount."""
-
-  def _inverse_privacy_losses_with_range(self, losses, bounds, precision=0.0):
-    """Returns the noise at which the loss takes each of the values."""
-    del precision  # Reaches 1e-12; dp-accounting's default is 1e-6.
-    low, high = (np.full(len(losses), float(b)) for b in bounds)
-    for _ in range(_HALVINGS):
-      middle = 0.5 * (low + high)
-      above = self._losses(middle) > losses  # The loss falls with the noise.
-      low = np.where(above, middle, low)
-      high = np.where(above, high, middle)
-    return high
-
-  def _losses(self, x: np.ndarray) -> np.ndarray:
-    moved = np.multiply.outer(x, self.sensitivities) / self._variance
-    terms = self._precompute_privacy_loss_constants
-    if self.adjacency_type == _Adjacency.REMOVE:
-      return special.logsumexp(terms - moved, axis=1)
-    return -special.logsumexp(terms + moved, axis=1)
-
-
-def gaussian(
-    *,
-    noise: float,
-    sampling_prob: float,
-    interval: float,
-    replace: bool = False,
-) -> privacy_loss_distribution.PrivacyLossDistribution:
-  """Discretises one step of the Poisson-sampled Gaussian.
+def sampled_gaussian(
+    *, noise: float, sampling_prob: float, replace: bool = False
+) -> Pair:
+  """Returns one step of the Poisson-sampled Gaussian, of sensitivity 1.
 
   Args:
     noise: Noise multiplier.
     sampling_prob: Sampling probability, in (0, 1].
-    interval: Width of a bin.
     replace: Whether an example is replaced, not added, removed or blanked.
 
   Returns:
-    dp-accounting's object, pessimistic.
+    P with the example in the data set, Q without it, or with another.
   """
-
-  def loss(adjacency):
-    return _Gaussian(
-        noise, sampling_prob=sampling_prob, adjacency_type=adjacency
-    )
-
+  q = sampling_prob
   if replace:
-    return _discretise([loss(_Adjacency.REPLACE)], interval)
-  if sampling_prob == 1:
-    return _discretise([loss(_Adjacency.REMOVE)], interval)
-  return _discretise([loss(_Adjacency.REMOVE), loss(_Adjacency.ADD)], interval)
+    columns = [0, 1, -1], [1 - q, q, 0], [1 - q, 0, q], [0, q, -q]
+    inverse = functools.partial(_replaced, noise=noise, q=q)
+  else:
+    columns = [0, 1], [1 - q, q], [1, 0], [-q, q]
+    inverse = functools.partial(_removed, noise=noise, q=q)
+  return Pair(noise, *(np.array(c, float) for c in columns), inverse)
 
 
 def mixture(
-    *,
-    noise: float,
-    sensitivities: list[float],
-    weights: list[float],
-    interval: float,
-) -> privacy_loss_distribution.PrivacyLossDistribution:
-  """Discretises one release of a Gaussian whose mean moves at random.
+    *, noise: float, sensitivities: Sequence[float], weights: Sequence[float]
+) -> Pair:
+  """Returns one release of a Gaussian whose mean moves at random.
 
   Args:
     noise: Standard deviation of the noise.
-    sensitivities: How far the mean may move, non-negative.
+    sensitivities: How far the mean may move: 0 first, then positive, rising.
     weights: Probability of each.
-    interval: Width of a bin.
 
   Returns:
-    dp-accounting's object, pessimistic.
+    P, whose mean moves, and Q, whose mean is 0.
   """
-  losses = [
-      _Mixture(noise, sensitivities, weights, adjacency_type=adjacency)
-      for adjacency in (_Adjacency.REMOVE, _Adjacency.ADD)
-  ]
-  return _discretise(losses, interval)
+  back = np.eye(1, len(weights))[0]
+  difference = np.array(weights, float)
+  difference[0] = -math.fsum(weights[1:])
+  columns = np.array(sensitivities, float), np.array(weights, float)
+  blank = Pair(noise, *columns, back, difference, inverse=None)
+  return blank._replace(inverse=functools.partial(_solved, pair=blank))
 
 
-def _discretise(losses, interval: float):
-  """Applies dp-accounting's Connect the Dots in each direction."""
-  build = privacy_loss_distribution._create_pld_pmf_from_monotone_privacy_loss
-  return privacy_loss_distribution.PrivacyLossDistribution(
-      *[
-          build(
-              loss,
-              value_discretization_interval=interval,
-              use_connect_dots=True,
-          )
-          for loss in losses
-      ]
+def discretise(pair: Pair, *, interval: float, tail: float) -> Step:
+  """Puts a pair on the grid.
+
+  Args:
+    pair: P and Q.
+    interval: Width of a bin.
+    tail: Probability that may be left out at either end.
+
+  Returns:
+    The step.
+  """
+  low, high = pair.outputs(tail)
+  ends = pair.losses(np.array([low, high])) / interval
+  first = math.floor(ends[0])
+  losses = np.arange(first, max(math.ceil(ends[1]), first + 1) + 1) * interval
+  outputs = np.clip(pair.inverse(losses), low, high)
+  outputs[0], outputs[-1] = low, high
+  masses = [_masses(outputs, mean, pair.noise) for mean in pair.means]
+  there, back = _weighted(pair.weights, masses), _weighted(pair.back, masses)
+  # p - q e^l without its cancellation: p - q, less q (e^l - 1).
+  # And q e^l where e^l alone would overflow.
+  near, far = np.minimum(losses[:-1], 1.0), np.maximum(losses[:-1], 1.0)
+  grown = np.where(
+      losses[:-1] <= 1, back * np.expm1(near), np.exp(_log(back) + far) - back
   )
+  moved = _weighted(pair.difference, masses) - grown
+  upper = np.clip(moved / -math.expm1(-interval), 0.0, there)
+  probs = np.append(there - upper, 0.0)
+  probs[1:] += upper
+  outside = special.ndtr((low - pair.means) / pair.noise)
+  outside = outside + special.ndtr((pair.means - high) / pair.noise)
+  return Step(
+      first, probs, float(pair.weights @ outside), float(pair.back @ outside)
+  )
+
+
+def _log(weights: np.ndarray) -> np.ndarray:
+  with np.errstate(divide="ignore"):
+    return np.log(weights)
+
+
+def _weighted(weights, masses) -> np.ndarray:
+  return sum(w * m for w, m in zip(weights, masses, strict=True) if w)
+
+
+def _masses(outputs: np.ndarray, mean: float, noise: float) -> np.ndarray:
+  """Probabilities of the intervals between outputs, exact in either tail."""
+  z = (outputs - mean) / noise
+  below, above = special.ndtr(z), special.ndtr(-z)
+  return np.where(z[:-1] > 0, above[:-1] - above[1:], below[1:] - below[:-1])
+
+
+def _unsampled(losses: np.ndarray, q: float) -> np.ndarray:
+  """Returns l with log(1 - q + q exp(l)) = loss; -inf below log(1 - q)."""
+  if q == 1:
+    return losses
+  small = np.minimum(losses, 1.0)
+  large = np.maximum(losses, 1.0)
+  with np.errstate(divide="ignore"):
+    near = np.log1p(np.maximum(np.expm1(small) / q, -1.0))
+  far = large - math.log(q) + np.log1p((q - 1) * np.exp(-large))
+  return np.where(losses < 1, near, far)
+
+
+def _removed(losses: np.ndarray, *, noise: float, q: float) -> np.ndarray:
+  """Returns the outputs with these losses, where an example is removed."""
+  return 0.5 + noise**2 * _unsampled(losses, q)
+
+
+def _replaced(losses: np.ndarray, *, noise: float, q: float) -> np.ndarray:
+  """Returns the outputs with these losses, where an example is replaced."""
+  variance = noise**2
+  if q == 1:
+    return 0.5 * variance * losses
+  # asinh(odds sinh(|loss| / 2)) in logarithms: either factor may overflow.
+  half = 0.5 * np.abs(losses)
+  odds = 0.5 / variance + math.log1p(-q) - math.log(q)
+  with np.errstate(divide="ignore"):
+    log_sinh = half + np.log(-np.expm1(-2 * half)) - math.log(2)
+  inner = odds + log_sinh
+  asinh = np.logaddexp(0.5 * np.logaddexp(0.0, 2 * inner), inner)
+  return np.sign(losses) * variance * (asinh + half)
+
+
+def _solved(losses: np.ndarray, *, pair: Pair) -> np.ndarray:
+  """Returns the outputs with these losses, where Q has one mean, 0.
+
+  The loss is then convex in the output, so that Newton's steps come down to the
+  solution from above, and never pass it.
+  """
+  low, high = pair.outputs(_LEAST)
+  table = np.linspace(low, high, _TABLE)
+  right = np.searchsorted(pair.losses(table), losses).clip(0, _TABLE - 1)
+  outputs = table[right]
+  for _ in range(_NEWTON_STEPS):
+    shifts = np.multiply.outer(outputs, pair.means) - 0.5 * pair.means**2
+    logs = shifts / pair.noise**2 + _log(pair.weights)
+    top = np.max(logs, axis=1, keepdims=True)
+    parts = np.exp(logs - top)
+    total = np.sum(parts, axis=1)
+    excess = top[:, 0] + np.log(total) - losses
+    slope = (parts @ pair.means) / total / pair.noise**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+      outputs = outputs - np.where(slope > 0, np.maximum(excess / slope, 0), 0)
+    outputs = np.maximum(outputs, low)
+  return outputs

@@ -1,21 +1,21 @@
-"""Privacy loss distributions, through dp-accounting: one pass, any question.
+"""Privacy loss distributions: one pass, any question.
 
-dp-accounting discretises the loss of one step (pessimistically, by Connect
-the Dots) and convolves it. This file chooses the grid, keeps what was built,
-and answers from cumulative sums what dp-accounting answers bin by bin. It is
-the only file that reads dp-accounting's private arrays.
+A step's loss is put on a grid (`_discretise.py`) and composed (`_convolve.py`).
+This file chooses the grid, keeps what was built, and answers from cumulative
+sums. The grid is refined until its width does not matter at the deltas that are
+asked for, or memory ends; then the answer says how far above the truth it may
+be.
 
-Invariant: every answer is an upper bound up to floating-point rounding, which
-`MIN_DELTA` keeps out of sight, and a coarser grid only makes it larger.
+Invariant: every answer is an upper bound, rounding included, and a coarser grid
+only makes it larger.
 
 >>> from accounting import mechanism
 >>> run = mechanism.Mechanism(
 ...     noise_multiplier=4.0, sampling_prob=0.01, num_steps=10_000)
->>> round(composed(run).epsilon(1e-5), 4)
+>>> round(composed(run, deltas=(1e-5,)).epsilon(1e-5), 4)
 0.947
 """
 
-import dataclasses
 import functools
 import math
 from collections.abc import Sequence
@@ -23,22 +23,28 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accounting import _limits
+from accounting import _convolve, _limits, _terms
 from accounting import mechanism as mechanism_lib
 
-# Fourier transforms leave about 1e-14 of mass where none should be.
-MIN_DELTA = 1e-13
-# Widths of a bin, finest first; 1e-4 is dp-accounting's own.
-_LADDER = tuple(10.0 ** (k / 10) for k in range(-80, 1))
-_DEFAULT = 1e-4
-# Building one step costs 0.7 us a bin; composing, 0.3 us and 100 bytes.
-_STEP_BINS = 100_000
-_MAX_STEP_BINS = 1_000_000
-_MAX_TOTAL_BINS = 2**22
-# From this many steps on, the length is computed before memory is taken.
-_CHECKED_STEPS = 10**6
-# dp-accounting drops noise beyond this many deviations: a mass of exp(-50).
-_TAIL_DEVIATIONS = 9.8
+# Below this no answer is computed: what is left out of the grid is about this.
+MIN_DELTA = 1e-30
+# dp-accounting's rounding errors in the step of a truncated batch.
+MIN_DELTA_TRUNCATED = 1e-13
+# An answer that may be this much above the truth, relatively, is compared with
+# others; and one that is said to be wide.
+CLOSE, WIDE = 2.5e-3, 0.01
+# The deltas at which a whole profile is exact.
+PROFILE_DELTAS = (1e-12, 1e-9, 1e-7, 1e-5, 1e-3, 1e-1)
+# Widths of a bin.
+_LADDER = tuple(10.0 ** (k / 10) for k in range(-120, 1))
+# Bins to begin with, and at most, unless a term allows fewer for itself.
+_FIRST_BINS, _MAX_BINS = 2**20, 2**22
+# How much of an answer may come of the grid: above the first it is refined, and
+# then to the second.
+_BLURRED, _SHARP = 2e-3, 1e-3
+_MAX_ROUNDS = 6
+# How much of delta may be left out of the grid, by all steps together.
+_LEFT_OUT = 1e-6
 
 
 class Direction(NamedTuple):
@@ -46,15 +52,14 @@ class Direction(NamedTuple):
 
   Attributes:
     losses: Ascending losses, one bin apart: logarithms of likelihood ratios.
-    probs: Their probabilities under the first data set.
     infinity_mass: Probability of an infinite loss.
-    upper: Sums of `probs` from each bin upwards, and a zero at the end.
+    upper: Sums of probabilities under the first data set, from each bin
+      upwards, and a zero at the end.
     lower: The same of `probs * exp(loss of the first bin - loss)`: the second
       data set's, scaled by a factor of each bin's own so as not to overflow.
   """
 
   losses: np.ndarray
-  probs: np.ndarray
   infinity_mass: float
   upper: np.ndarray
   lower: np.ndarray
@@ -76,7 +81,9 @@ class Direction(NamedTuple):
       return 0.0
     # Divergence falls with epsilon: it passes delta between the last bin that
     # exceeds it and the next, and only mass from that next bin on counts.
-    exceeding = np.flatnonzero(self.deltas(self.losses) > delta)
+    decay = math.exp(self.losses[0] - self.losses[1])
+    here = self.infinity_mass + self.upper[1:] - decay * self.lower[1:]
+    exceeding = np.flatnonzero(here > delta)
     first = int(exceeding[-1]) + 1 if exceeding.size else 0
     mass = self.infinity_mass + self.upper[first] - delta
     return max(
@@ -90,10 +97,12 @@ class LossDistribution(NamedTuple):
   Attributes:
     directions: Two of them, or one where both are the same.
     interval: Width of a bin of the losses.
+    excess: How far above the truth an epsilon may be, relatively, by estimate.
   """
 
   directions: tuple[Direction, ...]
   interval: float
+  excess: float
 
   def epsilon(self, delta: float) -> float:
     """The least epsilon that holds at `delta`, or infinity."""
@@ -105,259 +114,240 @@ class LossDistribution(NamedTuple):
 
 
 _UNBOUNDED = Direction(
-    np.zeros(1), np.zeros(1), 1.0, upper=np.zeros(2), lower=np.zeros(2)
+    np.zeros(1), 1.0, upper=np.zeros(2), lower=np.zeros(2)
 )
-_HOPELESS = LossDistribution((_UNBOUNDED,), math.inf)
+_HOPELESS = LossDistribution((_UNBOUNDED,), math.inf, math.inf)
+
+
+def min_delta(mechanism: mechanism_lib.Mechanism) -> float:
+  """The least delta that can be asked about."""
+  truncated = mechanism.sampling == "truncated_poisson"
+  return MIN_DELTA_TRUNCATED if truncated else MIN_DELTA
 
 
 def composed(
-    mechanism: mechanism_lib.Mechanism, *, coarsening: float = 1.0
+    mechanism: mechanism_lib.Mechanism,
+    *,
+    deltas: tuple[float, ...],
+    coarsening: float = 1.0,
 ) -> LossDistribution:
   """Returns the loss distribution of the whole run.
 
   Args:
     mechanism: The run.
-    coarsening: Makes bins so many times wider, for a quick upper bound.
+    deltas: Those at which it shall be close, each of at least `MIN_DELTA`.
+      It is an upper bound at all.
+    coarsening: Makes bins wider by this factor, for a quick upper bound.
 
   Returns:
     The distribution; all its mass is at infinity where the noise is so small
-    that bins would have to be wider than 1.
+    that nothing is protected.
   """
   if _limits.hopeless(mechanism):
     return _HOPELESS
-  parts = _parts(mechanism)
-  return _composed(parts, _interval(parts) * coarsening)
-
-
-def composed_prefixes(
-    mechanism: mechanism_lib.Mechanism, *, steps: list[int]
-) -> list[LossDistribution]:
-  """Returns the distribution after each of some ascending numbers of steps.
-
-  All but the last come from one step's distribution, on a grid that adds at
-  most 0.02% to epsilon; the last is that of `composed`.
-  """
-  runs = [mechanism.with_num_steps(t) for t in steps]
-  if _limits.hopeless(mechanism):
-    return [composed(run) for run in runs]
-  parts = _parts(runs[-1])
-  if any(step.sampling_prob == 1 for step, _ in parts):
-    return [composed(run) for run in runs]
-  finest = min(_deviation(step) for step, _ in parts)
-  interval = max(_interval(parts), finest / 20)
-  interval = next((h for h in _LADDER if h >= interval), math.inf)
-  before = [_composed(_parts(run), interval) for run in runs[:-1]]
-  return [*before, composed(runs[-1])]
-
-
-# Kinds of steps, and how often each is composed.
-_Parts = tuple[tuple[mechanism_lib.Mechanism, int], ...]
-
-
-def _parts(mechanism: mechanism_lib.Mechanism) -> _Parts:
-  """Splits a run into kinds of steps; their order makes no difference."""
-  times: dict[mechanism_lib.Mechanism, int] = {}
-  for phase in mechanism.phases:
-    step, count = _split(phase)
-    times[step] = times.get(step, 0) + count
-  return tuple(times.items())
-
-
-def _split(
-    mechanism: mechanism_lib.Mechanism,
-) -> tuple[mechanism_lib.Mechanism, int]:
-  """Splits a phase into one step and how often it is composed.
-
-  k Gaussian releases without sampling are one with noise over sqrt(k).
-  """
-  mechanism = _limits.tame(mechanism)
-  plain = mechanism.sampling_prob == 1 and mechanism.sampling == "poisson"
-  if plain or mechanism.sampling == "deterministic":
-    count = mechanism.max_participations
-    step = mechanism_lib.Mechanism(
-        noise_multiplier=mechanism.noise_multiplier / math.sqrt(count),
-        sampling_prob=1.0,
-        num_steps=1,
-        neighboring_relation=mechanism.neighboring_relation,
-    )
-    return step, 1
-  return dataclasses.replace(mechanism, num_steps=1), mechanism.num_steps
-
-
-def _interval(parts: _Parts) -> float:
-  """Chooses the width of a bin, from the ladder: as fine as any step needs."""
-  wanted = max(
-      min(_wanted(step) for step, _ in parts),
-      max(2 * _max_loss(step) / _MAX_STEP_BINS for step, _ in parts),
-  )
-  losses = [
-      Composition(_deviation(step), _max_loss(step), times)
-      for step, times in parts
-  ]
-  return fit_interval(wanted, losses)
-
-
-def _wanted(step: mechanism_lib.Mechanism) -> float:
-  """Returns the width of a bin that one kind of step needs.
-
-  A width of h adds about h**2 / 6 to the variance of a step's loss, so a
-  fourteenth of its deviation adds 0.05% to epsilon. Narrower bins than that
-  are chosen while they are few. More noise never widens them, and more steps
-  or a higher probability never narrow them, so the choice keeps epsilon
-  monotone.
-  """
-  q, deviation, largest = step.sampling_prob, _deviation(step), _max_loss(step)
-  if q == 1:
-    return deviation / 200  # Composed only once: bins can be few.
-  return max(
-      min(_DEFAULT, deviation / 16),
-      min(2 * largest / _STEP_BINS, deviation / 14),
+  return compose(
+      _terms.terms_of(mechanism), deltas=deltas, coarsening=coarsening
   )
 
 
-class Composition(NamedTuple):
-  """One kind of step, for `fit_interval`.
-
-  Attributes:
-    deviation: Root of the chi-square divergence of one step, or about that.
-    largest: The largest loss of one step.
-    times: How many are composed.
-  """
-
-  deviation: float
-  largest: float
-  times: int
-
-
-def fit_interval(wanted: float, losses: Sequence[Composition]) -> float:
-  """Returns a width on the ladder that leaves memory enough to compose.
+def epsilons(
+    mechanism: mechanism_lib.Mechanism, *, steps: Sequence[int], delta: float
+) -> list[float]:
+  """Returns epsilon after some numbers of steps, by one grid an octave.
 
   Args:
-    wanted: The least width that would do.
-    losses: All that is composed.
+    mechanism: The run; its own `num_steps` is not used.
+    steps: Numbers of steps, ascending.
+    delta: See `composed`.
 
   Returns:
-    A width, or infinity where it would have to be above 1.
+    An epsilon for each; that of the last is the same as by `composed`.
   """
-  # The mean is at most Renyi's divergence of order 2.
-  mean = sum(x.times * math.log1p(x.deviation**2) for x in losses)
-  largest = max(x.largest for x in losses)
-  total = mean + 15 * math.sqrt(2 * mean) + 2 * largest
-  total = min(total, sum(2 * x.times * x.largest for x in losses))
-  wanted = max(wanted, 2 * total / _MAX_TOTAL_BINS)
-  return next((h for h in _LADDER if h >= wanted), math.inf)
+  found: list[float] = []
+  remaining = list(steps)
+  while remaining:
+    last = remaining[-1]
+    block = [t for t in remaining if 2 * t > last]
+    remaining = remaining[: len(remaining) - len(block)]
+    found = _block(mechanism, block, delta) + found
+  return found
 
 
-def _deviation(step: mechanism_lib.Mechanism) -> float:
-  """Root of the chi-square divergence of one step, capped at exp(250)."""
-  exponent = min(step.noise_multiplier**-2, 500.0)
-  if step.sampling_prob == 1:
-    shift = 2 if step.neighboring_relation == "replace_one" else 1
-    return shift / step.noise_multiplier
-  if step.neighboring_relation == "replace_one":
-    return step.sampling_prob * math.sqrt(4 * math.sinh(exponent))
-  return step.sampling_prob * math.sqrt(math.expm1(exponent))
+def _block(mechanism, steps: list[int], delta: float) -> list[float]:
+  """Epsilon after some numbers of steps, on the grid of the last."""
+  whole = composed(mechanism.with_num_steps(steps[-1]), deltas=(delta,))
+  last = whole.epsilon(delta)
+  if math.isinf(last) or len(steps) == 1:
+    return [last] * len(steps)
+  terms = dict(_terms.terms_of(mechanism.with_num_steps(steps[-1])))
+  tail = _tail(terms.items(), delta)
+  sums = _sums(tuple(terms.items()), whole.interval, tail)
+  layouts = [
+      _convolve.layout(run, points=[(delta, direction.epsilon(delta))])
+      for run, direction in zip(sums, whole.directions, strict=True)
+  ]
+  found = []
+  for count in steps[:-1]:
+    own = dict(_terms.terms_of(mechanism.with_num_steps(count)))
+    times = [own.get(term, 0) for term in terms]
+    found.append(
+        max(
+            _direction(
+                _convolve.convolve(run.repeated(times), where)
+            ).epsilon(delta)
+            for run, where in zip(sums, layouts, strict=True)
+        )
+    )
+  return [*found, last]
 
 
-def _max_loss(step: mechanism_lib.Mechanism) -> float:
-  """Largest loss of one step that the discretisation keeps."""
-  noise, q = step.noise_multiplier, step.sampling_prob
-  shift = 2 if step.neighboring_relation == "replace_one" else 1
-  if step.sampling == "truncated_poisson":
-    shift = 4  # A truncated batch can replace one example by another.
-  loss = shift * (0.5 * shift + _TAIL_DEVIATIONS * noise) / noise**2
-  if q == 1:
-    return loss
-  return float(np.logaddexp(math.log1p(-q), math.log(q) + loss))
+def delta_at(mechanism: mechanism_lib.Mechanism, epsilon: float) -> float:
+  """Returns the least delta that holds at `epsilon`, from `MIN_DELTA` to 1."""
+  best, least = 1.0, min_delta(mechanism)
+  asked = 1e-5
+  for _ in range(_MAX_ROUNDS):
+    found = composed(mechanism, deltas=(asked,))
+    best = min(best, float(found.deltas(np.array([epsilon]))[0]))
+    # Close only about the delta that was asked for.
+    if asked / 10 <= best <= asked * 10:
+      break
+    asked = max(min(best, 0.5), least)
+  return max(best, least)
+
+
+@functools.lru_cache(maxsize=8)
+def compose(
+    terms: tuple[tuple[_terms.Term, int], ...],
+    *,
+    deltas: tuple[float, ...],
+    coarsening: float = 1.0,
+) -> LossDistribution:
+  """Returns the loss distribution of some steps.
+
+  Args:
+    terms: Kinds of steps, and how often each is composed.
+    deltas: See `composed`.
+    coarsening: See `composed`.
+
+  Returns:
+    The distribution.
+  """
+  tail = _tail(terms, min(deltas))
+  spans = [term.span(tail) for term, _ in terms]
+  if not np.all(np.isfinite(spans)):
+    return _HOPELESS
+  least = max(
+      (high - low) / min(term.max_bins, _MAX_BINS)
+      for (low, high), (term, _) in zip(spans, terms, strict=True)
+  )
+  interval = coarsening * min(term.interval(tail) for term, _ in terms)
+  interval = _on_ladder(max(least, np.ptp(spans) / _FIRST_BINS, interval))
+  best = guesses = None
+  for round_ in range(_MAX_ROUNDS):
+    bins = _MAX_BINS if round_ else _FIRST_BINS
+    sums = _fitting_sums(terms, interval, tail, min(deltas), bins)
+    if sums is None:
+      return best or _HOPELESS
+    interval = sums[0].interval
+    found, guesses = _solve(sums, deltas, guesses)
+    if best is None or found.excess < best.excess:
+      best = found
+    if found.excess <= (_BLURRED if best is found else _SHARP) * coarsening:
+      break
+    finer = _refined(interval, found.excess, sums, least, min(deltas))
+    if finer >= interval:
+      break
+    interval = finer
+  return best
+
+
+def _tail(terms, delta: float) -> float:
+  """The probability that a step may leave out, a power of 10."""
+  steps = sum(times for _, times in terms)
+  return 10.0 ** math.floor(math.log10(_LEFT_OUT * delta / (4 * steps)))
+
+
+def _on_ladder(width: float) -> float:
+  return next((h for h in _LADDER if h >= width), math.inf)
+
+
+def _fitting_sums(terms, interval, tail, delta: float, bins: int):
+  """Returns the sums, one a direction, on a grid that memory has room for."""
+  while interval <= _LADDER[-1]:
+    sums = _sums(terms, interval, tail)
+    width = max(np.ptp(_convolve.window(s, delta=delta)) for s in sums)
+    if width <= bins * interval:
+      return sums
+    interval = _on_ladder(max(width / bins, 1.5 * interval))
+  return None
+
+
+def _sums(terms, interval: float, tail: float) -> list[_convolve.Sum]:
+  steps = [(_steps(term, interval, tail), times) for term, times in terms]
+  count = max(len(directions) for directions, _ in steps)
+  return [
+      _convolve.Sum(
+          tuple((both[min(i, len(both) - 1)], times) for both, times in steps),
+          interval,
+      )
+      for i in range(count)
+  ]
 
 
 @functools.lru_cache(maxsize=32)
-def _built(step: mechanism_lib.Mechanism, interval: float):
-  """Discretises one step with dp-accounting."""
-  import dp_accounting as dp
-  from dp_accounting.pld import privacy_loss_distribution as pld
+def _steps(term: _terms.Term, interval: float, tail: float):
+  return term.steps(interval, tail=tail)
 
-  from accounting import _discretise
 
-  if step.sampling == "truncated_poisson":
-    relation = dp.NeighboringRelation[step.neighboring_relation.upper()]
-    return pld.from_truncated_subsampled_gaussian_mechanism(
-        dataset_size=step.num_examples,
-        sampling_probability=step.sampling_prob,
-        truncated_batch_size=step.max_batch_size,
-        noise_multiplier=step.noise_multiplier,
-        value_discretization_interval=interval,
-        neighboring_relation=relation,
-    )
-  return _discretise.gaussian(
-      noise=step.noise_multiplier,
-      sampling_prob=step.sampling_prob,
-      interval=interval,
-      replace=step.neighboring_relation == "replace_one",
+def _refined(interval, excess, sums, least, delta) -> float:
+  """A finer width, as fine as memory allows."""
+  width = max(np.ptp(_convolve.window(s, delta=delta)) for s in sums)
+  # The excess falls at least in proportion to the width.
+  wanted = interval * max((_SHARP / excess) ** 0.8, 1 / 64)
+  return _on_ladder(max(wanted, least, 1.1 * width / _MAX_BINS))
+
+
+def _solve(sums, deltas, guesses):
+  """Composes; returns the distribution, and where each delta is reached."""
+  guesses = guesses or [
+      [0.7 * max(s.quantile(math.log(delta)), 0.0) for delta in deltas]
+      for s in sums
+  ]
+  directions, reached, unbounded = [], [], False
+  for run, losses in zip(sums, guesses, strict=True):
+    points = list(zip(deltas, losses, strict=True))
+    where = _convolve.layout(run, points=points)
+    direction = _direction(_convolve.convolve(run, where))
+    epsilons = np.array([direction.epsilon(delta) for delta in deltas])
+    directions.append(direction)
+    unbounded |= bool(np.any(np.isinf(epsilons)))
+    reached.append(np.where(np.isinf(epsilons), losses, epsilons).tolist())
+  excess = max(
+      _excess(sums[which], epsilons[which])
+      for epsilons in zip(*reached, strict=True)
+      for which in [int(np.argmax(epsilons))]
   )
+  if unbounded:
+    excess = math.inf
+  found = LossDistribution(tuple(directions), sums[0].interval, excess)
+  return found, reached
 
 
-@functools.lru_cache(maxsize=4)
-def _composed(parts: _Parts, interval: float) -> LossDistribution:
-  if not interval <= _LADDER[-1]:
-    return _HOPELESS
-  total = None
-  for step, times in parts:
-    pld = _built(step, interval)
-    if times > _CHECKED_STEPS and not _fits(pld, times):
-      return _HOPELESS
-    if times > 1:
-      pld = pld.self_compose(times)
-    total = pld if total is None else total.compose(pld)
-  return read(total, interval)
+def _excess(run: _convolve.Sum, epsilon: float) -> float:
+  """Estimates how much of an epsilon comes of the grid, relatively."""
+  tilt = run.slope(epsilon) if epsilon > 0 else 0.0
+  return run.blur(tilt) / (tilt * epsilon) if tilt else 0.0
 
 
-def _fits(pld, times: int) -> bool:
-  """Tells whether the composed distribution fits into memory.
-
-  The width was chosen from the loss of a step, but rounding adds to its
-  variance, and 10**15 steps add that up.
-  """
-  from dp_accounting.pld import common
-
-  for direction in read(pld, 1.0).directions:
-    low, high = common.compute_self_convolve_bounds(
-        direction.probs, times, 1e-15
-    )
-    if high - low > 4 * _MAX_TOTAL_BINS:
-      return False
-  return True
-
-
-def read(pld, interval: float) -> LossDistribution:
-  """Reads dp-accounting's object into arrays.
-
-  Args:
-    pld: A `PrivacyLossDistribution`.
-    interval: Its discretisation interval.
-
-  Returns:
-    The same distribution with its cumulative sums.
-  """
-  pmfs = [pld._pmf_remove]  # pylint: disable=protected-access
-  if not pld._symmetric:
-    pmfs.append(pld._pmf_add)
-  return LossDistribution(tuple(_direction(p) for p in pmfs), interval)
-
-
-def _direction(pmf) -> Direction:
+def _direction(found: _convolve.Composed) -> Direction:
   from scipy import signal
 
-  dense = pmf.to_dense_pmf()
-  # Fourier transforms leave masses just below zero: none is pessimistic.
-  probs = np.maximum(dense._probs, 0.0)
-  losses = (np.arange(len(probs)) + dense._lower_loss) * dense._discretization
-  decay = math.exp(-dense._discretization)
-  from_above = probs[::-1]
+  interval = found.losses[1] - found.losses[0]
+  decay = math.exp(-interval)
+  from_above = found.probs[::-1]
   return Direction(
-      losses=losses,
-      probs=probs,
-      infinity_mass=float(dense._infinity_mass),
+      losses=found.losses,
+      infinity_mass=found.infinite,
       upper=np.append(np.cumsum(from_above)[::-1], 0.0),
       # lower[i] = probs[i] + decay * lower[i + 1]
       lower=np.append(signal.lfilter([1], [1, -decay], from_above)[::-1], 0.0),

@@ -22,12 +22,15 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import special
 
 from accounting import _limits
 from accounting import mechanism as mechanism_lib
 
 # Rounding in the logarithm of a sum near 1, over as many terms as the order.
 _RESOLUTION = 1e-13
+# From this order on the grid's orders are whole.
+_WHOLE = 11
 # Steps in one block of the curve, so that a million of them need 10 MB.
 _BLOCK = 8192
 
@@ -43,15 +46,32 @@ def epsilons(
     delta: The delta of the guarantee.
 
   Returns:
-    Epsilon and the order that gave it, one of each for each number of steps.
+    Epsilon and the order that gave it, one of each for each number of steps:
+    the best of a grid and, above 11, of the orders between its neighbours.
 
   Source: Canonne, Kamath and Steinke 2020 (2004.00010), Proposition 12; and
     where the divergence is below delta**2, Bretagnolle and Huber's bound of
     the total variation distance, both as dp-accounting does it.
   """
+  counts = np.asarray(steps)
+  values, best = _on_grid(mechanism, counts, delta, between=None)
+  grid = _grid(mechanism)
+  for index in np.unique(np.searchsorted(grid, best)):
+    if grid[index] <= _WHOLE:  # A tenth apart, which leaves no holes.
+      continue
+    here = best == grid[index]
+    finer, orders = _on_grid(mechanism, counts[here], delta, between=int(index))
+    better = finer < values[here]
+    values[here] = np.where(better, finer, values[here])
+    best[here] = np.where(better, orders, best[here])
+  return values, best
+
+
+def _on_grid(mechanism, steps, delta, *, between):
+  """Returns epsilons and orders, of the grid or of one place between."""
   blocks = []
   for i in range(0, len(steps), _BLOCK):
-    orders, total = _totals(mechanism, steps[i : i + _BLOCK])
+    orders, total = _totals(mechanism, steps[i : i + _BLOCK], between=between)
     blocks.append(to_epsilon(orders, total, delta=delta))
   values, best = zip(*blocks, strict=True)
   return np.concatenate(values), np.concatenate(best)
@@ -80,57 +100,81 @@ def divergences(
     mechanism: mechanism_lib.Mechanism,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the grid of orders and the whole run's divergence at each."""
-  orders, totals = _totals(mechanism, [mechanism.num_steps])
+  orders, totals = _totals(mechanism, [mechanism.num_steps], between=None)
   return orders, totals[0]
 
 
 def delta(mechanism: mechanism_lib.Mechanism, *, epsilon: float) -> float:
   """Returns the least delta that RDP can show for `epsilon`."""
+  value, order = _delta(mechanism, epsilon, between=None)
+  if order is None or order <= _WHOLE:
+    return value
+  index = int(np.searchsorted(_grid(mechanism), order))
+  finer, _ = _delta(mechanism, epsilon, between=index)
+  return min(value, finer)
+
+
+def _delta(mechanism, epsilon: float, *, between: int | None):
   from dp_accounting.rdp import rdp_privacy_accountant
 
-  orders, total = divergences(mechanism)
+  orders, totals = _totals(mechanism, [mechanism.num_steps], between=between)
   # An infinite divergence says nothing, and the library's formula chokes on it.
-  finite = np.isfinite(total)
+  finite = np.isfinite(totals[0])
   if not finite.any():
-    return 1.0
-  value, _ = rdp_privacy_accountant.compute_delta(
-      orders[finite], total[finite], epsilon
+    return 1.0, None
+  value, order = rdp_privacy_accountant.compute_delta(
+      orders[finite], totals[0][finite], epsilon
   )
-  return float(value)
+  return float(value), float(order)
 
 
-def at_grid_edge(order: float) -> bool:
+def at_grid_edge(mechanism: mechanism_lib.Mechanism, order: float) -> bool:
   """Tells whether the order is the grid's first or last."""
-  from dp_accounting.rdp import rdp_privacy_accountant
-
-  grid = rdp_privacy_accountant.DEFAULT_RDP_ORDERS
+  grid = _grid(mechanism)
   return order in (grid[0], grid[-1])
+
+
+def _grid(mechanism: mechanism_lib.Mechanism) -> np.ndarray:
+  """Orders that are tried first, ascending: those from 11 on are whole."""
+  fixed = mechanism.sampling == "fixed_without_replacement"
+  ends = np.geomspace(64, 1024 if fixed else 2**14, 16 if fixed else 70)
+  return np.concatenate(
+      [
+          1 + np.arange(1, 100) / 10,
+          np.arange(11, 64),
+          np.unique(np.rint(ends)),
+      ]
+  )
+
+
+def _orders(mechanism: mechanism_lib.Mechanism, between: int | None):
+  """The grid, or up to 40 orders between the neighbours of one of its points."""
+  grid = _grid(mechanism)
+  if between is None:
+    return grid
+  low, high = grid[between - 1], grid[min(between + 1, len(grid) - 1)]
+  count = int(min(high - low, 40)) + 1
+  return np.unique(np.rint(np.linspace(low, high, count)))
 
 
 @functools.lru_cache(maxsize=256)
 def step_divergences(
-    step: mechanism_lib.Mechanism,
+    step: mechanism_lib.Mechanism, between: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the grid of orders and the divergence of one step at each.
+  """Returns orders and the divergence of one step at each.
 
   Args:
     step: A mechanism of one step.
+    between: Index into the grid of orders, for those between its neighbours;
+      None for the grid.
 
   Returns:
     Orders, ascending, and Renyi divergences, non-decreasing; both read-only.
   """
-  import dp_accounting as dp
-
+  orders = _orders(step, between)
   if _limits.hopeless(step):
-    orders = np.array(dp.rdp.rdp_privacy_accountant.DEFAULT_RDP_ORDERS)
     return orders, np.full(len(orders), np.inf)
   step = _limits.tame(step)
-  relation = step.neighboring_relation.upper()
-  accountant = dp.rdp.RdpAccountant(
-      neighboring_relation=dp.NeighboringRelation[relation]
-  )
-  with _quiet():
-    accountant.compose(step.event(accountant="rdp"))
   floor = 0.0
   if step.sampling == "fixed_without_replacement":
     # The bound is log(1 + x) with x rounded to 0 below the resolution.
@@ -138,11 +182,46 @@ def step_divergences(
   elif step.sampling == "poisson":
     # At order 2 the sum has two terms, and is exact; no higher order is lower.
     floor = math.log1p(_chi_square(step))
-  orders = accountant.orders
-  rdp = _repair(orders, accountant.rdp, floor=floor)
+  rdp = np.empty(len(orders))
+  summed = np.full(len(orders), step.sampling == "poisson")
+  summed &= (orders == np.rint(orders)) & (step.sampling_prob < 1)
+  rdp[summed] = [_sampled(step, order) for order in orders[summed]]
+  rdp[~summed] = _by_dp_accounting(step, orders[~summed])
+  rdp = _repair(orders, rdp, floor=floor)
   for array in (orders, rdp):
     array.setflags(write=False)
   return orders, rdp
+
+
+def _by_dp_accounting(step: mechanism_lib.Mechanism, orders: np.ndarray):
+  import dp_accounting as dp
+
+  if not orders.size:
+    return orders
+  relation = dp.NeighboringRelation[step.neighboring_relation.upper()]
+  accountant = dp.rdp.RdpAccountant(
+      orders=orders.tolist(), neighboring_relation=relation
+  )
+  with _quiet():
+    accountant.compose(step.event(accountant="rdp"))
+  return accountant.rdp
+
+
+def _sampled(step: mechanism_lib.Mechanism, order: float) -> float:
+  """The divergence of a Poisson step at a whole order, to its last digits.
+
+  With A the moment, A - 1 is a sum of positive terms: the sum of the binomial
+  weights is 1, and is taken off before anything is rounded.
+
+  Source: Mironov, Talwar and Zhang 2019 (1908.10530), equation 9.
+  """
+  q, noise = step.sampling_prob, step.noise_multiplier
+  k = np.arange(2, order + 1)
+  x = (k * k - k) / (2 * noise**2)
+  logs = special.gammaln(order + 1) - special.gammaln(k + 1)
+  logs += k * math.log(q) - special.gammaln(order - k + 1)
+  logs += (order - k) * math.log1p(-q) + x + np.log(-np.expm1(-x))
+  return float(np.logaddexp(0.0, special.logsumexp(logs))) / (order - 1)
 
 
 def _repair(orders: np.ndarray, rdp: np.ndarray, *, floor: float) -> np.ndarray:
@@ -172,13 +251,16 @@ def _chi_square(step: mechanism_lib.Mechanism) -> float:
 
 
 def _totals(
-    mechanism: mechanism_lib.Mechanism, steps: Sequence[int]
+    mechanism: mechanism_lib.Mechanism,
+    steps: Sequence[int],
+    *,
+    between: int | None,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Adds up divergences: orders, and [len(steps), orders] after each number."""
   total, begun = 0.0, 0
   phases = mechanism.phases
   for phase in phases:
-    orders, rdp = step_divergences(_single(phase))
+    orders, rdp = step_divergences(_single(phase), between)
     counts = np.array([[_compositions(phase, t - begun)] for t in steps], float)
     if phase is not phases[-1]:  # The last one goes on.
       counts = np.minimum(counts, phase.num_steps)

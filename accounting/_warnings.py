@@ -22,7 +22,11 @@ class LargeDeltaWarning(AccountingWarning):
 
 
 class TinyDeltaWarning(AccountingWarning):
-  """Delta is so small that the PLD accountant's rounding errors matter."""
+  """Delta is so small that the PLD accountant has no answer."""
+
+
+class WideBoundWarning(AccountingWarning):
+  """An epsilon that may be more than 1% above the truth, by estimate."""
 
 
 class OrderGridWarning(AccountingWarning):

@@ -192,7 +192,7 @@ def _epsilon_of(
     coarsening = _COARSENING if coarse else 1.0
     return evaluate(
         at(value), delta=delta, accountant=accountant, coarsening=coarsening
-    )[0]
+    ).epsilon
 
   return fn
 
@@ -207,13 +207,13 @@ def _largest(at, target, delta, accountant, *, high, guess=100):
 
 
 def _one(at, delta, accountant) -> str:
-  value = evaluate(at(1), delta=delta, accountant=accountant)[0]
-  return claims.at_most_short(value)
+  found = evaluate(at(1), delta=delta, accountant=accountant)
+  return claims.at_most_short(found.epsilon)
 
 
 def _say(mechanism: Mechanism, *, delta: float, accountant: str) -> None:
-  value, notes = evaluate(mechanism, delta=delta, accountant=accountant)
-  _warn(notes + vacuous(value))
+  found = evaluate(mechanism, delta=delta, accountant=accountant)
+  _warn([*found.notes, *vacuous(found.epsilon)])
 
 
 def _round_up(value: float) -> float:

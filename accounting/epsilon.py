@@ -17,6 +17,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,9 +27,10 @@ from accounting.mechanism import Mechanism
 ACCOUNTANTS = ("pld", "rdp")
 # Beyond this, a guarantee is said to be vacuous: exp(50) is no bound at all.
 VACUOUS_EPSILON = 50.0
-# Curves of more points than this are interpolated between about as many.
-_KNOTS_PER_OCTAVE = 2
+# Curves of more points than this give a point the next one's epsilon, if that
+# has at most so many times its steps.
 _EXACT_POINTS = 40
+_STAIR = 1.02
 
 
 def epsilon(
@@ -51,15 +53,16 @@ def epsilon(
   Guarantee:
     The run, all its iterates released, is (epsilon, delta)-differentially
     private under `mechanism.neighboring_relation`, if batches are drawn as
-    `mechanism.sampling` says. PLD's answer is within its bins' width of the
-    truth and rounded up; at a delta of 1e-13 or less, where its arithmetic
-    ends, RDP's bound is returned in its place, with a warning.
+    `mechanism.sampling` says. PLD's answer is never above RDP's, and within
+    0.5% of the truth unless a `WideBoundWarning` says how much it may be
+    above. At a delta of less than 1e-30 (1e-13 for truncated batches), where its
+    arithmetic ends, RDP's bound is returned in its place, with a warning.
   """
   delta = check_delta(mechanism, delta)
   check_supported(mechanism, accountant=accountant)
-  value, notes = evaluate(mechanism, delta=delta, accountant=accountant)
-  warn(notes + vacuous(value))
-  return value
+  found = evaluate(mechanism, delta=delta, accountant=accountant)
+  warn([*found.notes, *vacuous(found.epsilon)])
+  return found.epsilon
 
 
 def delta(
@@ -73,8 +76,9 @@ def delta(
     accountant: "pld" or "rdp".
 
   Returns:
-    Delta, in [0, 1]. PLD's is never below 1e-13 unless RDP shows less, since
-    its arithmetic ends there.
+    Delta, in [0, 1]. PLD's is never above RDP's, and never below 1e-30 (1e-13
+    for truncated batches) unless RDP shows less, since its arithmetic ends
+    there.
 
   Raises:
     ValueError: As `accounting.epsilon`.
@@ -83,11 +87,10 @@ def delta(
   check_supported(mechanism, accountant=accountant)
   if accountant == "rdp":
     return _rdp.delta(mechanism, epsilon=epsilon)
-  value = float(_pld.composed(mechanism).deltas(np.array([epsilon]))[0])
-  if _supports(mechanism, "rdp") and not _pld.MIN_DELTA < value < 1:
-    value = max(value, _pld.MIN_DELTA)
-    return min(value, _rdp.delta(mechanism, epsilon=epsilon))
-  return max(value, _pld.MIN_DELTA)
+  value = _pld.delta_at(mechanism, epsilon)
+  if _supports(mechanism, "rdp"):
+    value = min(value, _rdp.delta(mechanism, epsilon=epsilon))
+  return value
 
 
 def epsilon_curve(
@@ -108,9 +111,9 @@ def epsilon_curve(
 
   Returns:
     An array of epsilons, one for each entry of `steps`, never falling with
-    the number of steps. RDP's is exact at each. PLD's is exact at the last, at
-    about two points an octave of each phase, and where at most 40 are asked
-    for; elsewhere it is interpolated (monotone cubic in the logarithms).
+    the number of steps. RDP's is that of `epsilon` at each. PLD's is so where
+    at most 40 are asked for, and at the last; elsewhere it may be that of up to
+    2% more steps, which is an upper bound.
 
   Raises:
     ValueError: As `accounting.epsilon`.
@@ -134,11 +137,50 @@ def epsilon_curve(
         mechanism, sampling="poisson", sampling_prob=1.0
     )
   distinct = np.unique(counts)
-  if len(distinct) <= _EXACT_POINTS or delta <= _pld.MIN_DELTA:
-    values = _exact_curve(mechanism, steps=distinct, delta=delta)
-  else:
-    values = _interpolated_curve(mechanism, steps=distinct, delta=delta)
-  return values[np.searchsorted(distinct, counts)]
+  knots = distinct[_knots(distinct)]
+  values = np.maximum.accumulate(
+      _knot_epsilons(mechanism, steps=knots.tolist(), delta=delta)
+  )
+  return values[np.searchsorted(knots, counts)]
+
+
+def _knot_epsilons(
+    mechanism: Mechanism, *, steps: list[int], delta: float
+) -> list[float]:
+  """PLD's epsilons at some numbers of steps; where it has none, RDP's."""
+  runs = [mechanism.with_num_steps(t) for t in steps]
+  plain = any(phase.sampling_prob == 1 for phase in runs[-1].phases)
+  if plain or delta < _pld.min_delta(mechanism) or len(steps) <= _EXACT_POINTS:
+    return [evaluate(r, delta=delta, accountant="pld").epsilon for r in runs]
+  values = _pld.epsilons(mechanism, steps=steps, delta=delta)
+  return [
+      value
+      if value <= VACUOUS_EPSILON
+      else evaluate(run, delta=delta, accountant="pld").epsilon
+      for run, value in zip(runs, values, strict=True)
+  ]
+
+
+def _knots(steps: np.ndarray) -> np.ndarray:
+  """Indices of the numbers of steps that are computed, the last included."""
+  if len(steps) <= _EXACT_POINTS:
+    return np.arange(len(steps))
+  places = np.floor(np.log(steps) / math.log(_STAIR))
+  return np.flatnonzero(np.append(places[1:] != places[:-1], True))
+
+
+class Evaluation(NamedTuple):
+  """An epsilon, and what there is to know about it.
+
+  Attributes:
+    epsilon: The epsilon.
+    accountant: Whose bound it is: "pld" or "rdp".
+    notes: Warnings not yet issued.
+  """
+
+  epsilon: float
+  accountant: str
+  notes: list[_warnings.AccountingWarning]
 
 
 def evaluate(
@@ -147,111 +189,84 @@ def evaluate(
     delta: float,
     accountant: str,
     coarsening: float = 1.0,
-) -> tuple[float, list[_warnings.AccountingWarning]]:
+) -> Evaluation:
   """Computes epsilon from checked arguments, and says rather than warns.
 
   Args:
     mechanism: What the run releases.
     delta: A checked delta.
     accountant: A checked accountant.
-    coarsening: How much wider PLD's bins are, for a quick upper bound.
+    coarsening: How much wider PLD's bins are, for a quick upper bound; above 1
+      it is not compared with RDP's.
 
   Returns:
-    Epsilon, and warnings not yet issued.
+    The least of the bounds that the accountant allows.
   """
   if accountant == "rdp":
     return _by_rdp(mechanism, delta=delta)
-  if delta <= _pld.MIN_DELTA:
+  if delta < _pld.min_delta(mechanism):
     return _by_rdp_for_pld(mechanism, delta=delta)
-  value = _pld.composed(mechanism, coarsening=coarsening).epsilon(delta)
-  if math.isinf(value) and _supports(mechanism, "rdp"):
-    return _by_rdp(mechanism, delta=delta)
-  return value, []
+  found = _pld.composed(mechanism, deltas=(delta,), coarsening=coarsening)
+  value = found.epsilon(delta)
+  # Elsewhere RDP's bound is larger than the grid's share of this one.
+  doubtful = found.excess > _pld.CLOSE or value > VACUOUS_EPSILON
+  best = Evaluation(value, "pld", [])
+  if doubtful and coarsening == 1 and _supports(mechanism, "rdp"):
+    other = _by_rdp(mechanism, delta=delta)
+    if other.epsilon < value:
+      best = Evaluation(other.epsilon, "rdp", [])
+  return best._replace(notes=_wide(best, value / (1 + found.excess)))
 
 
-def _by_rdp(mechanism: Mechanism, *, delta: float):
+def _wide(best: Evaluation, likely: float) -> list[_warnings.AccountingWarning]:
+  """Returns a warning if the bound is far above what it should be."""
+  if best.epsilon <= likely * (1 + _pld.WIDE):
+    return []
+  name = best.accountant.upper()
+  if math.isfinite(likely) and likely > 0:
+    text = f"may be {math.ceil(100 * (best.epsilon / likely - 1)):d}% above"
+  else:
+    text = "may be many times"
+  return [
+      _warnings.WideBoundWarning(
+          f"epsilon {claims.at_most_short(best.epsilon)} is {name}'s bound, "
+          f"valid but not tight: it {text} the truth, by estimate. The loss "
+          "distribution of so many steps does not fit on a grid of the memory "
+          "allowed."
+      )
+  ]
+
+
+def _by_rdp(mechanism: Mechanism, *, delta: float) -> Evaluation:
   values, orders = _rdp.epsilons(
       mechanism, steps=[mechanism.num_steps], delta=delta
   )
   notes = []
-  if 0 < values[0] < math.inf and _rdp.at_grid_edge(orders[0]):
+  if 0 < values[0] < math.inf and _rdp.at_grid_edge(mechanism, orders[0]):
     notes.append(
         _warnings.OrderGridWarning(
             f"The best Renyi order, {orders[0]:g}, is an end of the grid of "
-            "orders: a wider grid might show a smaller epsilon. Use pld."
+            "orders: a wider grid might show a smaller epsilon."
         )
     )
-  return float(values[0]), notes
+  return Evaluation(float(values[0]), "rdp", notes)
 
 
-def _by_rdp_for_pld(mechanism: Mechanism, *, delta: float):
+def _by_rdp_for_pld(mechanism: Mechanism, *, delta: float) -> Evaluation:
   """Answers for PLD where its arithmetic ends."""
+  least = _pld.min_delta(mechanism)
   if not _supports(mechanism, "rdp"):
-    rule = f"above {_pld.MIN_DELTA:g} for pld with {_pair(mechanism)}"
+    rule = f"at least {least:g} for pld with {_pair(mechanism)}"
     _validate.fail("delta", rule, delta)
-  value, notes = _by_rdp(mechanism, delta=delta)
+  found = _by_rdp(mechanism, delta=delta)
   text = (
-      f"At delta {claims.at_most_short(delta)} PLD's rounding errors matter "
-      f"({_pld.MIN_DELTA:g} or less): this epsilon is RDP's bound, valid and "
+      f"PLD's arithmetic ends at a delta of {least:g}: at "
+      f"{claims.at_most_short(delta)} this epsilon is RDP's bound, valid and "
       "looser."
   )
-  return value, [_warnings.TinyDeltaWarning(text), *notes]
-
-
-def _exact_curve(
-    mechanism: Mechanism, *, steps: np.ndarray, delta: float
-) -> np.ndarray:
-  values = [
-      evaluate(mechanism.with_num_steps(int(t)), delta=delta, accountant="pld")[
-          0
-      ]
-      for t in steps
-  ]
-  return np.maximum.accumulate(values)
-
-
-def _interpolated_curve(
-    mechanism: Mechanism, *, steps: np.ndarray, delta: float
-) -> np.ndarray:
-  """Computes epsilon at geometric knots, and interpolates between them."""
-  from scipy import interpolate
-
-  last = int(steps[-1])
-  knots = _knots(mechanism, int(steps[0]), last)
-  prefixes = _pld.composed_prefixes(mechanism, steps=[int(t) for t in knots])
-  values = np.maximum.accumulate([p.epsilon(delta) for p in prefixes])
-  if not np.all(np.isfinite(values)):
-    return _exact_curve(mechanism, steps=steps, delta=delta)
-  # Where epsilon is still 0 there is no logarithm: the next knot bounds it.
-  result = values[np.searchsorted(knots, steps)]
-  begun = 0
-  for phase in mechanism.with_num_steps(last).phases:
-    # Each by itself: across a kink the slope would be neither side's.
-    end = begun + phase.num_steps
-    own = (begun <= knots) & (knots <= end) & (values > 0)
-    if np.count_nonzero(own) >= 2:
-      shape = interpolate.PchipInterpolator(
-          np.log(knots[own]), np.log(values[own])
-      )
-      inside = (knots[own][0] <= steps) & (steps <= end)
-      result[inside] = np.exp(shape(np.log(steps[inside])))
-    begun = end
-  return np.maximum.accumulate(result)
-
-
-def _knots(mechanism: Mechanism, first: int, last: int) -> np.ndarray:
-  """Numbers of steps, geometric from `first` and from each phase's beginning.
-
-  Where a phase begins the curve has a kink, and is steep in its logarithms.
-  """
-  run, begun, knots = mechanism.with_num_steps(last), 0, []
-  for phase in run.phases:
-    low, high = max(first - begun, 1), phase.num_steps
-    if low <= high:
-      count = 2 + math.ceil(_KNOTS_PER_OCTAVE * math.log2(high / low))
-      knots.append(begun + np.rint(np.geomspace(low, high, count)).astype(int))
-    begun += phase.num_steps
-  return np.unique(np.concatenate(knots))
+  return found._replace(
+      notes=[_warnings.TinyDeltaWarning(text), *found.notes]
+  )
 
 
 def check_supported(mechanism: Mechanism, *, accountant: str) -> None:

@@ -94,7 +94,7 @@ def privacy_profile(
       "reconstruction_prior", reconstruction_prior, low=0, high=1
   )
   check_supported(mechanism, accountant="pld")
-  loss = _pld.composed(mechanism)
+  loss = _pld.composed(mechanism, deltas=_pld.PROFILE_DELTAS)
   rates = np.array([*FALSE_POSITIVE_RATES, prior])
   *tprs, reconstruction = true_positive_rates(loss, rates).tolist()
   last = loss.epsilon(_LAST_DELTA)

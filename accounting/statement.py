@@ -94,12 +94,13 @@ def make_statement(
     _validate.fail("unit", "a word or two, such as example or patient", unit)
   if grid_scale is not None:
     _validate.integer("grid_scale", grid_scale)
-  value, notes = evaluate(mechanism, delta=delta, accountant=accountant)
+  found = evaluate(mechanism, delta=delta, accountant=accountant)
+  value, notes = found.epsilon, found.notes
   profile = _profile(mechanism)
   facts = {
       "epsilon": value,
       "delta": delta,
-      "accountant": accountant,
+      "accountant": found.accountant,
       **mechanism.to_dict(),
       "expected_epochs": mechanism.expected_epochs,
       "batches": batches,
@@ -195,7 +196,7 @@ def deterministic_epsilon(mechanism: Mechanism, *, delta: float) -> float:
     fixed = dataclasses.replace(
         mechanism, sampling="deterministic", max_batch_size=None
     )
-  return evaluate(fixed, delta=delta, accountant="pld")[0]
+  return evaluate(fixed, delta=delta, accountant="pld").epsilon
 
 
 def profile_facts(profile: PrivacyProfile) -> dict[str, Any]:
@@ -226,7 +227,7 @@ def _by_relation(mechanism: Mechanism, delta: float, accountant: str):
     for name in dict.fromkeys((accountant, "pld")):
       try:
         check_supported(run, accountant=name)
-        value, _ = evaluate(run, delta=delta, accountant=name)
+        value = evaluate(run, delta=delta, accountant=name).epsilon
       except ValueError:
         continue
       found[relation] = value if math.isfinite(value) else None
