@@ -6,11 +6,14 @@ steps can bear. So probabilities are tilted first. With
 
   p_t(l) = p(l) exp(t l - K(t)),    K(t) = log sum_l p(l) exp(t l),
 
-the sum of T losses has the probabilities exp(T K(t) - t l) (p_t * ... * p_t)(l),
+the sum of T losses has the probabilities
+
+  exp(T K(t) - t l) (p_t * ... * p_t)(l),
+
 and its tilted mean is T K'(t): nearer to the losses that decide a delta.
 
-Invariant: every delta that is read off is an upper bound of the grid's own. What
-can be lost (mass beyond the window, rounding) is added.
+Invariant: every delta that is read off is an upper bound of the grid's own.
+What can be lost (mass beyond the window, rounding) is added.
 
 Source: Esscher 1932 for tilting; Koskela, Jalko, Prediger and Honkela 2021
 (2102.12412) for Fourier transforms of losses.
@@ -38,8 +41,10 @@ from accounting import _discretise
 
 # Tilts that are considered, in units of one over a loss.
 _TILTS = np.geomspace(1e-3, 1e7, 231)
-# How much of a delta may lie beyond the window, or come of rounding.
-_SHARE = 1e-4
+# How much of a delta may lie beyond the window.
+_SHARE = 1e-6
+# How much of it may be rounding: a stronger tilt is taken until it is less.
+_NOISE = 1e-5
 _MAX_WIDENINGS = 12
 # Root mean square of a Fourier coefficient's error, relative to the root mean
 # square of what is transformed: 0.3 sqrt(log2 N) times the resolution, for N of
@@ -107,7 +112,7 @@ class Sum:
     return first, first + lengths
 
   def log_moment(self, tilt: float) -> float:
-    """log E exp(tilt x sum)."""
+    """Log E exp(tilt x sum)."""
     return sum(
         times * self._log_moment(i, tilt)
         for i, (_, times) in enumerate(self.parts)
@@ -145,9 +150,7 @@ class Sum:
       odd = exponents[1 - step.first % 2 :: 2]
       if odd.size:
         log_share = special.logsumexp(odd) - special.logsumexp(exponents)
-        log_grown = log_share + math.log(math.expm1(moved)) if moved < 700 else (
-            log_share + moved
-        )
+        log_grown = log_share + moved + math.log(-math.expm1(-moved))
         total += times * float(np.logaddexp(0.0, log_grown))
     return total
 
@@ -277,7 +280,7 @@ def _tilt(run: Sum, delta: float, loss: float, width: float) -> float:
     moved *= math.exp(min(run.log_moment(tilt) - tilt * loss, 700.0))
     if moved < least:
       best, least = float(tilt), moved
-    if least <= _SHARE * delta:
+    if least <= _NOISE * delta:
       break
   return best
 
@@ -323,12 +326,16 @@ def _transform(probs: np.ndarray, size: int) -> Transform:
   others[centre] = 0.0
   rest = float(np.sum(others))
   moved = fft.rfft(_folded(others, -centre, size)) - rest
-  squares = np.maximum(2 * moved.real + np.abs(moved) ** 2, -1.0)
+  coefficients = 1 + moved
+  # Near 1 by what differs from it; elsewhere that would lose a small one.
+  squares = 2 * moved.real + np.abs(moved) ** 2
   with np.errstate(divide="ignore"):
-    log_size = 0.5 * np.log1p(squares)
-  return Transform(
-      log_size, np.arctan2(moved.imag, 1 + moved.real), centre, rest
-  )
+    log_size = np.where(
+        np.abs(moved) < 0.5,
+        0.5 * np.log1p(np.maximum(squares, -0.9)),
+        np.log(np.abs(coefficients)),
+    )
+  return Transform(log_size, np.angle(coefficients), centre, rest)
 
 
 def _tilted(run: Sum, tilt: float, where: Layout):

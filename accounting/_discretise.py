@@ -86,7 +86,7 @@ class Step(NamedTuple):
     """Returns the loss on fewer points, no less private for it.
 
     Returns:
-      Losses and their probabilities: as on the grid near 0, and 2% apart beyond.
+      Losses and their probabilities: as on the grid near 0, then 2% apart.
     """
     size = len(self.probs)
     near = np.arange(_NEAR)
@@ -219,13 +219,12 @@ def discretise(pair: Pair, *, interval: float, tail: float) -> Step:
   outputs[0], outputs[-1] = low, high
   masses = [_masses(outputs, mean, pair.noise) for mean in pair.means]
   there, back = _weighted(pair.weights, masses), _weighted(pair.back, masses)
-  # p - q e^l without its cancellation: p - q, less q (e^l - 1).
-  # And q e^l where e^l alone would overflow.
-  near, far = np.minimum(losses[:-1], 1.0), np.maximum(losses[:-1], 1.0)
-  grown = np.where(
-      losses[:-1] <= 1, back * np.expm1(near), np.exp(_log(back) + far) - back
-  )
-  moved = _weighted(pair.difference, masses) - grown
+  # p - q e^l; near 0 without its cancellation: p - q, less q (e^l - 1).
+  low_ends = losses[:-1]
+  near = _weighted(pair.difference, masses)
+  near = near - back * np.expm1(np.clip(low_ends, -1, 1))
+  far = there - np.exp(_log(back) + low_ends)
+  moved = np.where(np.abs(low_ends) <= 1, near, far)
   upper = np.clip(moved / -math.expm1(-interval), 0.0, there)
   probs = np.append(there - upper, 0.0)
   probs[1:] += upper

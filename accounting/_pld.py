@@ -113,9 +113,7 @@ class LossDistribution(NamedTuple):
     return np.max([d.deltas(epsilons) for d in self.directions], axis=0)
 
 
-_UNBOUNDED = Direction(
-    np.zeros(1), 1.0, upper=np.zeros(2), lower=np.zeros(2)
-)
+_UNBOUNDED = Direction(np.zeros(1), 1.0, upper=np.zeros(2), lower=np.zeros(2))
 _HOPELESS = LossDistribution((_UNBOUNDED,), math.inf, math.inf)
 
 
@@ -192,9 +190,9 @@ def _block(mechanism, steps: list[int], delta: float) -> list[float]:
     times = [own.get(term, 0) for term in terms]
     found.append(
         max(
-            _direction(
-                _convolve.convolve(run.repeated(times), where)
-            ).epsilon(delta)
+            _direction(_convolve.convolve(run.repeated(times), where)).epsilon(
+                delta
+            )
             for run, where in zip(sums, layouts, strict=True)
         )
     )
@@ -205,11 +203,11 @@ def delta_at(mechanism: mechanism_lib.Mechanism, epsilon: float) -> float:
   """Returns the least delta that holds at `epsilon`, from `MIN_DELTA` to 1."""
   best, least = 1.0, min_delta(mechanism)
   asked = 1e-5
-  for _ in range(_MAX_ROUNDS):
+  for _ in range(2 * _MAX_ROUNDS):
     found = composed(mechanism, deltas=(asked,))
     best = min(best, float(found.deltas(np.array([epsilon]))[0]))
     # Close only about the delta that was asked for.
-    if asked / 10 <= best <= asked * 10:
+    if asked / 10 <= best <= asked * 10 or asked == least:
       break
     asked = max(min(best, 0.5), least)
   return max(best, least)

@@ -148,7 +148,7 @@ def _grid(mechanism: mechanism_lib.Mechanism) -> np.ndarray:
 
 
 def _orders(mechanism: mechanism_lib.Mechanism, between: int | None):
-  """The grid, or up to 40 orders between the neighbours of one of its points."""
+  """The grid, or up to 41 orders between the neighbours of one point of it."""
   grid = _grid(mechanism)
   if between is None:
     return grid

@@ -101,7 +101,7 @@ def tuning_cost(
     values, _ = _rdp.to_epsilon(orders[finite], repeated[None], delta=delta)
     tuned = float(values[0])
   single, naive = (
-      evaluate(run, delta=delta, accountant=accountant)[0]
+      evaluate(run, delta=delta, accountant=accountant).epsilon
       for run in (mechanism, _repeated(mechanism, math.ceil(mean)))
   )
   return TuningCost(

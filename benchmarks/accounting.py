@@ -102,10 +102,7 @@ def _time(task: Callable[[], Any], repeats: int) -> tuple[float, Any]:
   """Returns the median time, every cache emptied before each call."""
   times = []
   for _ in range(repeats):
-    _pld._built.cache_clear()
-    _pld._composed.cache_clear()
-    _rdp.step_divergences.cache_clear()
-    users._built.cache_clear()
+    _forget()
     start = time.perf_counter()
     value = task()
     times.append(time.perf_counter() - start)

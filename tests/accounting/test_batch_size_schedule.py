@@ -139,7 +139,7 @@ def test_the_curve_is_epsilon_of_the_first_steps(accountant):
 
 
 def test_an_interpolated_curve_is_right_around_a_change():
-  """More points than are computed: those between are within a thousandth."""
+  """More points than have a grid of their own: within a thousandth."""
   run = _run(((0, 1.0), (400, 4.0)), steps=800)
   steps = np.arange(1, 801, 7)
   curve = accounting.epsilon_curve(run, steps=steps, delta=_DELTA)
@@ -161,7 +161,7 @@ def test_the_whole_guarantee_is_of_the_schedule():
       run, num_trials_mean=5, distribution="geometric", delta=_DELTA
   )
   assert cost.epsilon_single == pytest.approx(
-      accounting.epsilon(run, delta=_DELTA, accountant="rdp"), rel=1e-12
+      accounting.epsilon(run, delta=_DELTA), rel=1e-12
   )
 
 

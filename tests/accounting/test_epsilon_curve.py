@@ -21,21 +21,31 @@ def _vacuous_is_fine():
 
 
 @pytest.mark.parametrize(
-    ("noise", "prob"), [(3.0, 0.08), (1.0, 0.01), (0.7, 0.001), (8.0, 1.0)]
+    ("noise", "prob"), [(3.0, 0.08), (0.7, 0.001), (8.0, 1.0)]
 )
 @pytest.mark.parametrize("sampling", ["poisson", "deterministic"])
-def test_interpolated_curve_is_right_between_its_knots(noise, prob, sampling):
+def test_curve_is_an_upper_bound_between_its_knots(noise, prob, sampling):
   run = _run(noise=noise, prob=prob, sampling=sampling)
-  steps = np.arange(1, 3001)
+  steps = np.arange(1, 1001)
   curve = accounting.epsilon_curve(run, steps=steps, delta=1e-6)
   assert np.all(np.diff(curve) >= 0)
-  for index in (0, 1, 6, 40, 333, 1234, 2999):
+  for index in (0, 6, 40, 333, 655, 999):
     exact = accounting.epsilon(
         dataclasses.replace(run, num_steps=int(steps[index])), delta=1e-6
     )
-    assert curve[index] >= exact * (1 - 1e-3)
-    assert curve[index] <= exact * 1.01 + 1e-6
+    # Both are bounds: an octave shares a grid, whose share is below 1e-5 here.
+    # 2% more steps are 2% more epsilon at most.
+    assert exact * (1 - 1e-5) <= curve[index] <= exact * 1.03 + 1e-6
   assert curve[-1] == pytest.approx(exact, rel=1e-9)
+
+
+def test_a_jump_of_epsilon_is_not_cut_short():
+  # A cubic between knots gave 0.338364 at step 10, below the truth.
+  run = _run(noise=0.5, prob=1e-3, steps=300)
+  curve = accounting.epsilon_curve(run, steps=range(1, 301), delta=1e-4)
+  for step in (8, 10, 12, 60, 61):
+    exact = accounting.epsilon(run.with_num_steps(step), delta=1e-4)
+    assert exact * (1 - 1e-5) <= curve[step - 1] <= exact * 1.03
 
 
 def test_rdp_curve_is_epsilon_at_each_step():

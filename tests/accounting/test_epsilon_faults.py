@@ -32,24 +32,26 @@ def test_fault_pld_is_infinite_at_tiny_delta():
   run = _run(noise=1.0, prob=0.01, steps=1000)
   theirs = pld.PLDAccountant().compose(run.event()).get_epsilon(1e-16)
   assert math.isinf(theirs), "Fixed upstream: drop the workaround."
-  with pytest.warns(accounting.TinyDeltaWarning, match="rounding errors"):
-    ours = accounting.epsilon(run, delta=1e-16)
-  assert ours == accounting.epsilon(run, delta=1e-16, accountant="rdp")
-  assert math.isfinite(ours)
+  ours = accounting.epsilon(run, delta=1e-16)
+  assert ours < accounting.epsilon(run, delta=1e-16, accountant="rdp")
+  with pytest.warns(accounting.TinyDeltaWarning, match="ends at a delta of"):
+    beyond = accounting.epsilon(run, delta=1e-31)
+  assert beyond == accounting.epsilon(run, delta=1e-31, accountant="rdp")
+  assert math.isfinite(beyond)
 
 
 def test_tiny_delta_is_refused_where_rdp_cannot_answer():
   run = _run(steps=10, neighboring_relation="replace")
-  with pytest.raises(ValueError, match=r"delta must be above 1e-13 for pld"):
-    accounting.epsilon(run, delta=1e-14)
+  with pytest.raises(ValueError, match=r"delta must be at least 1e-30 for pld"):
+    accounting.epsilon(run, delta=1e-31)
 
 
 def test_delta_never_falls_into_the_noise():
   run = _run(noise=5.0, prob=0.01, steps=100)
-  # The truth is about 1e-100 at epsilon 5; PLD's floor would be its rounding.
-  assert 0 <= accounting.delta(run, epsilon=5.0) <= 1e-13
+  # The truth is about 1e-100 at epsilon 5; below 1e-30 nothing is computed.
+  assert 0 <= accounting.delta(run, epsilon=5.0) <= 1e-30
   replaced = dataclasses.replace(run, neighboring_relation="replace")
-  assert accounting.delta(replaced, epsilon=20.0) == 1e-13
+  assert accounting.delta(replaced, epsilon=20.0) == 1e-30
 
 
 def test_fault_rdp_ignores_replace_one():
@@ -107,13 +109,43 @@ def test_own_conversion_agrees_with_dp_accounting():
     assert ours == pytest.approx(theirs, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("noise", "steps", "delta", "order", "before"),
+    [(4.0, 1000, 1e-8, 220, 0.1032), (6.0, 5000, 1e-7, 377, 0.0557)],
+)
+def test_the_best_order_is_found_between_far_ones(
+    noise, steps, delta, order, before
+):
+  # The oracle: every whole order near the best, by dp-accounting.
+  run = _run(noise=noise, prob=1e-3, steps=steps)
+  orders = list(range(order - 4, order + 5))
+  accountant = rdp.RdpAccountant(orders=orders)
+  accountant.compose(run.event(accountant="rdp"))
+  exact = accountant.get_epsilon(delta)
+  ours = accounting.epsilon(run, delta=delta, accountant="rdp")
+  assert ours == pytest.approx(exact, rel=1e-4)
+  assert ours < before
+  # And of delta, which is steep in the order.
+  back = accounting.delta(run, epsilon=ours, accountant="rdp")
+  assert back == pytest.approx(delta, rel=1e-2)
+
+
+def test_a_divergence_keeps_its_digits_beside_one():
+  # At order 3: A - 1 = 3 q^2 (1 - q) (e^u - 1) + q^3 (e^(3 u) - 1), u = 1/s^2.
+  q, u = 1e-8, 0.04
+  run = _run(noise=5.0, prob=q, steps=1)
+  orders, values = _rdp.step_divergences(run)
+  exact = 3 * q**2 * (1 - q) * math.expm1(u) + q**3 * math.expm1(3 * u)
+  assert values[orders == 3] == pytest.approx(exact / 2, rel=1e-10)
+
+
 def test_best_order_at_the_edge_warns():
   with warnings.catch_warnings():
     warnings.simplefilter("error", accounting.OrderGridWarning)
     accounting.epsilon(_run(), delta=1e-5, accountant="rdp")
-    with pytest.raises(accounting.OrderGridWarning, match="1024"):
+    with pytest.raises(accounting.OrderGridWarning, match="16384"):
       accounting.epsilon(
-          _run(noise=300.0, steps=10), delta=1e-5, accountant="rdp"
+          _run(noise=3000.0, steps=10), delta=1e-9, accountant="rdp"
       )
 
 

@@ -57,7 +57,7 @@ def test_rates_of_one_sampled_step_match_the_likelihood_ratio_test():
   member = np.interp(rates, fpr[::-1], tpr[::-1])
   # And the hypotheses exchanged: falsely calling a member absent.
   absent = np.interp(rates, 1 - tpr, 1 - fpr)
-  loss = _pld.composed(_run(noise, prob=q))
+  loss = _pld.composed(_run(noise, prob=q), deltas=_pld.PROFILE_DELTAS)
   np.testing.assert_allclose(
       true_positive_rates(loss, rates), np.maximum(member, absent), rtol=1e-3
   )
@@ -67,7 +67,9 @@ def test_no_rate_exceeds_the_gaussian_of_mu():
   run = _run(1.0, prob=0.02, steps=300)
   found = accounting.privacy_profile(run)
   rates = np.geomspace(1.01e-10, 0.9, 50)
-  actual = true_positive_rates(_pld.composed(run), rates)
+  actual = true_positive_rates(
+      _pld.composed(run, deltas=_pld.PROFILE_DELTAS), rates
+  )
   bound = special.ndtr(special.ndtri(rates) + found.gdp_mu)
   assert np.all(actual <= bound * (1 + 1e-6))
   # Planted bug: a mu that is 2% too small is exceeded.
@@ -82,7 +84,7 @@ def test_profile_is_delta_at_each_epsilon():
   assert np.all(np.diff(found.deltas) <= 0)
   for index in (0, 30, 60):
     assert found.deltas[index] == pytest.approx(
-        accounting.delta(run, epsilon=found.epsilons[index]), rel=1e-9
+        accounting.delta(run, epsilon=found.epsilons[index]), rel=1e-4
     )
 
 

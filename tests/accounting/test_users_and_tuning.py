@@ -59,7 +59,7 @@ def test_more_examples_are_less_private():
     [
         ({}, {"examples_per_user": 0}, "examples_per_user must be an integer"),
         ({}, {"examples_per_user": 101}, "examples_per_user must be at most"),
-        ({}, {"delta": 1e-14}, "delta must be above 1e-13 for users"),
+        ({}, {"delta": 1e-31}, "delta must be at least 1e-30 for users"),
         (
             {"neighboring_relation": "replace"},
             {},
