@@ -35,7 +35,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import fft, special
 
 from accounting import _discretise
 
@@ -119,6 +118,8 @@ class Sum:
     )
 
   def _log_moment(self, part: int, tilt: float) -> float:
+    from scipy import special
+
     key = "moment", part, tilt
     if key not in self._kept:
       exponents = self.parts[part][0].exponents(self.interval, tilt)
@@ -140,6 +141,8 @@ class Sum:
     An odd point's mass would move to both of its neighbours, so that P's and
     Q's masses are kept.
     """
+    from scipy import special
+
     width, total = self.interval, 0.0
     moved = np.logaddexp(
         special.log_expit(-width) - tilt * width,
@@ -207,6 +210,8 @@ def layout(run: Sum, *, points: Sequence[tuple[float, float]]) -> Layout:
   Returns:
     The layout; it serves sums of fewer of the same steps too.
   """
+  from scipy import fft
+
   least = min(delta for delta, _ in points)
   low, high = window(run, delta=least)
   tilts = set()
@@ -321,6 +326,8 @@ class Transform(NamedTuple):
 def _transform(probs: np.ndarray, size: int) -> Transform:
   # About its likeliest loss a step turns low frequencies but little, and
   # without that loss the transform rounds less.
+  from scipy import fft
+
   centre = int(np.argmax(probs))
   others = probs.copy()
   others[centre] = 0.0
@@ -340,6 +347,8 @@ def _transform(probs: np.ndarray, size: int) -> Transform:
 
 def _tilted(run: Sum, tilt: float, where: Layout):
   """Tilted probabilities of the sum in the window, and their margin."""
+  from scipy import fft
+
   size, place, spread = where.size, where.first, 1.0
   log_size, angle = np.zeros(size // 2 + 1), np.zeros(size // 2 + 1)
   for i, (step, times) in enumerate(run.parts):

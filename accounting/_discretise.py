@@ -29,7 +29,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
 
 # Points from which a mixture's loss is inverted, and steps to full precision.
 _TABLE = 4096
@@ -73,6 +72,8 @@ class Step(NamedTuple):
       self, interval: float, tilts: np.ndarray
   ) -> dict[int, np.ndarray]:
     """Returns upper bounds of log E exp(+-tilt x loss), by sign and tilt."""
+    from scipy import special
+
     losses, probs = self._thinned(interval)
     logs = _log(probs)[:, None]
     return {
@@ -131,6 +132,8 @@ class Pair(NamedTuple):
 
   def outputs(self, tail: float) -> tuple[float, float]:
     """Outputs between which lies all but `tail` at either end, for P and Q."""
+    from scipy import special
+
     most = np.maximum(self.weights, self.back)
     share = tail / len(most)
     held = most > share
@@ -145,6 +148,8 @@ class Pair(NamedTuple):
 
   def losses(self, outputs: np.ndarray) -> np.ndarray:
     """The logarithm of P / Q at some outputs."""
+    from scipy import special
+
     shifts = np.multiply.outer(outputs, self.means) - 0.5 * self.means**2
     shifts = shifts / self.noise**2
     top = np.max(shifts[:, self.back > 0], axis=1, keepdims=True)
@@ -211,6 +216,8 @@ def discretise(pair: Pair, *, interval: float, tail: float) -> Step:
   Returns:
     The step.
   """
+  from scipy import special
+
   low, high = pair.outputs(tail)
   ends = pair.losses(np.array([low, high])) / interval
   first = math.floor(ends[0])
@@ -246,6 +253,8 @@ def _weighted(weights, masses) -> np.ndarray:
 
 def _masses(outputs: np.ndarray, mean: float, noise: float) -> np.ndarray:
   """Probabilities of the intervals between outputs, exact in either tail."""
+  from scipy import special
+
   z = (outputs - mean) / noise
   below, above = special.ndtr(z), special.ndtr(-z)
   return np.where(z[:-1] > 0, above[:-1] - above[1:], below[1:] - below[:-1])

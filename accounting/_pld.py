@@ -259,10 +259,10 @@ def compose(
   return best
 
 
-def _tail(terms, delta: float) -> float:
+def _tail(terms, least: float) -> float:
   """The probability that a step may leave out, a power of 10."""
   steps = sum(times for _, times in terms)
-  return 10.0 ** math.floor(math.log10(_LEFT_OUT * delta / (4 * steps)))
+  return 10.0 ** math.floor(math.log10(_LEFT_OUT * least / (4 * steps)))
 
 
 def _on_ladder(width: float) -> float:

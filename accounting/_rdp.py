@@ -22,7 +22,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import special
 
 from accounting import _limits
 from accounting import mechanism as mechanism_lib
@@ -215,6 +214,8 @@ def _sampled(step: mechanism_lib.Mechanism, order: float) -> float:
 
   Source: Mironov, Talwar and Zhang 2019 (1908.10530), equation 9.
   """
+  from scipy import special
+
   q, noise = step.sampling_prob, step.noise_multiplier
   k = np.arange(2, order + 1)
   x = (k * k - k) / (2 * noise**2)

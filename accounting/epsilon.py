@@ -169,12 +169,12 @@ def _knots(mechanism: Mechanism, steps: np.ndarray) -> np.ndarray:
   """Indices of the numbers of steps that are computed, the last included."""
   if len(steps) <= _STAIRLESS_POINTS:
     return np.arange(len(steps))
-  begun, spent = 0, np.zeros(len(steps))
+  begun, weights = 0, np.zeros(len(steps))
   for phase in mechanism.with_num_steps(int(steps[-1])).phases:
     taken = np.clip(steps - begun, 0, phase.num_steps)
-    spent += taken * phase.sampling_prob**2
+    weights += taken * phase.sampling_prob**2
     begun += phase.num_steps
-  places = np.floor(np.log(spent) / math.log(_STAIR))
+  places = np.floor(np.log(weights) / math.log(_STAIR))
   return np.flatnonzero(np.append(places[1:] != places[:-1], True))
 
 
@@ -229,11 +229,11 @@ def evaluate(
 
 def _wide(best: Evaluation, likely: float) -> list[_warnings.AccountingWarning]:
   """Returns a warning if the bound is far above what it should be."""
-  if best.epsilon <= likely * (1 + _pld.WIDE):
+  if best.epsilon <= likely * (1 + _pld.WIDE) or math.isinf(best.epsilon):
     return []
   name = best.accountant.upper()
   if math.isfinite(likely) and likely > 0:
-    text = f"may be {math.ceil(100 * (best.epsilon / likely - 1)):d}% above"
+    text = f"may be {claims.at_most_percent(best.epsilon / likely - 1)} above"
   else:
     text = "may be many times"
   return [

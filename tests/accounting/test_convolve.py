@@ -4,7 +4,6 @@ import dataclasses
 import math
 import warnings
 
-import contour
 import mechanisms
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from scipy import special
 
 import accounting
 from accounting import Mechanism, _convolve, _discretise, _pld
+from benchmarks import contour
 
 # noise, prob, steps, delta, epsilon as it was, and the frequencies and nodes
 # that the oracle needs: the integrand is below 1e-17 of its largest beyond.

@@ -25,6 +25,7 @@ def _vacuous_is_fine():
   with warnings.catch_warnings():
     warnings.simplefilter("ignore", accounting.VacuousGuaranteeWarning)
     warnings.simplefilter("ignore", accounting.OrderGridWarning)
+    warnings.simplefilter("ignore", accounting.WideBoundWarning)
     yield
 
 

@@ -28,7 +28,7 @@ def _nodes(noise, prob, direction, step):
 
 
 def _log_moment(z, losses, weights):
-  """log E exp(z L) for an array of z."""
+  """Log E exp(z L) for an array of z."""
   out = np.empty(len(z), complex)
   for i in range(0, len(z), 256):
     exponent = np.multiply.outer(z[i : i + 256], losses)
@@ -55,6 +55,8 @@ def delta(
 
   def bound(log_tilt):
     tilt = math.exp(log_tilt)
+    if tilt * losses[-1] > 600 or tilt * losses[0] > 600:
+      return 1e9 * tilt  # Beyond what exp can hold, and far too strong.
     moment = _log_moment(np.array([tilt + 0j]), losses, weights)[0].real
     return steps * moment - tilt * epsilon
 
@@ -65,3 +67,21 @@ def delta(
   z = math.exp(found.x) + 1j * spacing * (np.arange(top / spacing) + 0.5)
   terms = steps * _log_moment(z, losses, weights) - z * epsilon
   return float(np.sum((np.exp(terms) / (z * (z + 1))).real) * spacing / math.pi)
+
+
+def epsilon(delta_wanted: float, *, guess: float, **options) -> float:
+  """Returns epsilon at a delta, by secants in the logarithm of delta.
+
+  Args:
+    delta_wanted: Delta.
+    guess: An epsilon near it.
+    **options: See `delta`.
+  """
+
+  def excess(value):
+    return math.log(delta(epsilon=value, **options) / delta_wanted)
+
+  found = optimize.root_scalar(
+      excess, x0=guess, x1=0.99 * guess, method="secant", rtol=1e-4
+  )
+  return float(found.root)
