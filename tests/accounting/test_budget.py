@@ -300,7 +300,7 @@ def test_warnings(capsys):
       *_RUN,
       *_DELTA,
       "--accountant=rdp",
-      "--noise-multiplier=900000",
+      "--noise-multiplier=90000",
   )
   assert "slot" in warned(*_RUN, *_DELTA, "--sampling=deterministic")
 
