@@ -45,6 +45,7 @@ _SHARE = 1e-6
 # How much of it may be rounding: a stronger tilt is taken until it is less.
 _NOISE = 1e-5
 _MAX_WIDENINGS = 12
+_MAX_SIZE = 2**23
 # Root mean square of a Fourier coefficient's error, relative to the root mean
 # square of what is transformed: 0.3 sqrt(log2 N) times the resolution, for N of
 # 2^20, and as much again for the powers.
@@ -303,7 +304,7 @@ def _far_enough(
     width = high - low
     if run.log_tail(loss + width) + tilt * width <= math.log(_SHARE * delta):
       break
-    high = min(low + 1.2 * width, end)
+    high = min(low + 1.2 * width, low + _MAX_SIZE * run.interval, end)
   return high
 
 

@@ -7,7 +7,7 @@ import warnings
 import mechanisms
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
 import accounting
 from accounting import Mechanism, _convolve, _discretise, _pld
@@ -59,33 +59,51 @@ def test_epsilon_is_that_of_the_contour_integral(name):
   assert epsilon <= before * 1.001
 
 
-@pytest.mark.slow  # The integrand of rare, large losses falls slowly.
-@pytest.mark.parametrize(
-    "row",
-    [
-        (0.6, 1e-6, 10**6, 1e-9, 0.0722, (2000, 0.4, 3e-4)),
-        (0.5, 1e-6, 10**6, 1e-9, 0.702, (1000, 0.1, 3e-4)),
-        (0.5, 1e-6, 10**6, 1e-10, 11.089, (1000, 0.1, 3e-4)),
-    ],
-)
-def test_rare_losses_are_those_of_the_contour_integral(row):
-  epsilon, before = _check(row)
-  assert epsilon < before
+def _recursed(probs: np.ndarray, times: int, size: int) -> np.ndarray:
+  """The sum of `times` losses of 0, 1, 2, ... by Panjer's recursion.
+
+  All its terms are positive where it matters, so it keeps its digits.
+  """
+  moved = float(np.sum(probs[1:]))
+  ratio = moved / (1 - moved)
+  jumps = probs[1 : size + 1] / moved
+  found = np.zeros(size)
+  found[0] = math.exp(times * math.log1p(-moved))
+  for x in range(1, size):
+    j = np.arange(1, min(x, len(jumps)) + 1)
+    factor = ratio * ((times + 1) * j / x - 1)
+    found[x] = (factor * jumps[j - 1]) @ found[x - j]
+  return found
 
 
-# From the oracle above, run once: what the issue of each row was is in
-# docs/budget.md.
-@pytest.mark.parametrize(
-    ("noise", "steps", "delta", "truth"),
-    [
-        (0.5, 10**6, 1e-10, 0.9487),
-        (0.5, 10**6, 1e-9, 0.5628),
-        (0.6, 10**6, 1e-9, 0.05665),
-    ],
-)
-def test_rare_losses_are_close_to_the_truth(noise, steps, delta, truth):
-  epsilon = accounting.epsilon(_run(noise, 1e-6, steps), delta=delta)
-  assert truth <= epsilon <= 1.01 * truth
+@pytest.mark.parametrize("noise", [0.5, 0.6])
+def test_rare_losses_are_summed_as_by_recursion(noise):
+  # The same coarse grid, summed without Fourier transforms: losses of -1 bin
+  # are counted apart, since the recursion wants none below 0.
+  interval, times, size = 1e-2, 10**6, 400
+  step = _discretise.discretise(
+      _discretise.sampled_gaussian(noise=noise, sampling_prob=1e-6),
+      interval=interval,
+      tail=1e-25,
+  )
+  assert step.first == -1
+  below, rest = float(step.probs[0]), step.probs[1:] / (1 - step.probs[0])
+  total = np.zeros(size)  # From a loss of 0 on.
+  for count in range(round(2 * times * below)):
+    weight = stats.binom.pmf(count, times, below)
+    if weight > 1e-15:
+      found = _recursed(rest, times - count, size + count)
+      total += weight * found[count:]
+  run = _convolve.Sum(((step, times),), interval)
+  for log_delta in (-9, -11):
+    where = _convolve.layout(run, points=[(10.0**log_delta, 0.3)])
+    direction = _pld._direction(_convolve.convolve(run, where))
+    epsilon = direction.epsilon(10.0**log_delta)
+    losses = np.arange(size) * interval
+    above = losses > epsilon
+    exact = total[above] @ -np.expm1(epsilon - losses[above])
+    assert exact <= 10.0**log_delta * (1 + 1e-9)
+    assert exact >= 10.0**log_delta * 0.97
 
 
 @pytest.mark.parametrize("delta", [1e-5, 1e-12, 1e-20, 1e-29])
