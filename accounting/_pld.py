@@ -340,6 +340,10 @@ def _excess(run: _convolve.Sum, epsilon: float) -> float:
 def _direction(found: _convolve.Composed) -> Direction:
   from scipy import signal
 
+  # An upper bound of all probabilities cannot be less than 1; NaN, or mass that
+  # arithmetic lost, must not read as privacy.
+  if not np.sum(found.probs) + found.infinite > 0.999:
+    return _UNBOUNDED
   interval = found.losses[1] - found.losses[0]
   decay = math.exp(-interval)
   from_above = found.probs[::-1]

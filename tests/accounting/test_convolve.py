@@ -147,6 +147,13 @@ def test_rounding_is_added_not_taken_off():
   assert max(np.abs(wrong)) > 0.01, "Rounding matters at such tilts."
 
 
+@pytest.mark.parametrize("fault", [math.nan, 0.0])
+def test_lost_mass_is_never_privacy(fault):
+  losses = np.linspace(-1.0, 1.0, 11)
+  found = _convolve.Composed(losses, np.full(11, fault), 0.0)
+  assert _pld._direction(found).epsilon(1e-5) == math.inf
+
+
 def test_a_coarse_grid_is_refined_until_it_does_not_matter():
   run = _run(1.0, 1e-6, 10**6)
   found = _pld.composed(run, deltas=(1e-8,))
