@@ -20,7 +20,7 @@ test: $(VENV)/.installed-test
 
 test-slow: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
-	ZOO_RUNS=all $(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal \
+	FULL_XLA=1 ZOO_RUNS=all $(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal \
 	  tests/jax_privacy/ghost
 
 # As other processors, Pythons and versions run it: some hours in all.
