@@ -19,7 +19,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal
 
 test-slow: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m slow -n 2 --dist worksteal
+	FULL_XLA=1 $(BIN)/python -m pytest -m slow -n 2 --dist worksteal
 	FULL_XLA=1 ZOO_RUNS=all $(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal \
 	  tests/jax_privacy/ghost
 

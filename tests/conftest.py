@@ -10,8 +10,8 @@ is the machine code, so no number can differ.
 Compiling was three quarters of the time, most of it in LLVM. The tests are of
 the algebra, the bits of a run, and rounding's bounds, not of LLVM, so its
 costly passes are left out here; XLA's own (fusion, the partitioner) are not.
-`FULL_XLA=1` leaves them in: `make test-slow` does so for ghost clipping, and
-`make test-portable` in its configuration "sse42".
+`FULL_XLA=1` leaves them in: `make test-slow` does so, and `make test-portable`
+in its configuration "sse42".
 """
 
 import atexit

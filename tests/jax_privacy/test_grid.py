@@ -301,9 +301,10 @@ def test_make_private_puts_sum_and_noise_on_one_grid():
   assert report.noise.stddev == 1.5 * _SCALE
   # Through the pipeline, in the units of a mean over the expected batch size.
   state = private.optimizer.init(jnp.zeros(40))
-  updates, _ = private.optimizer.update(
-      private.grad_fn(jnp.zeros(40), batch), state, jnp.zeros(40)
+  grads = private.grad_fn(
+      jnp.zeros(40), batch, is_padding_example=jnp.zeros(6, bool)
   )
+  updates, _ = private.optimizer.update(grads, state, jnp.zeros(40))
   steps = -np.asarray(updates, np.float64) / private.grad_fn.grid_step
   np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
 

@@ -118,7 +118,7 @@ _BEFORE_PARAMS = {
         _ALONE + ".*got scale_by_backtracking_linesearch",
     ),
     "sophia": (lambda: optax.contrib.sophia(0.1), _ALONE + ".*obj_fn"),
-    "no optimiser": (lambda: optax.sgd, "must be an optax optimiser"),
+    "no optimiser": (lambda: optax.sgd, "must be an optax.GradientTransf"),
 }
 _WITH_PARAMS = {
     "noise for some parameters": (lambda: _by_name(_noisy), _OWN_NOISE),
