@@ -18,7 +18,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from experiments import _loop, _summary, _workdir
+from experiments import _input, _summary, _workdir
 from jax_privacy import batch_selection, data
 
 _NUM_EXAMPLES = 64
@@ -220,7 +220,7 @@ def test_compiled_sizes_are_those_of_public_numbers(
 @pytest.mark.slow
 def test_a_leak_is_seen(tmp_path, neighbours, monkeypatch, capfd):
   """Planted: a line that tells the realised batch size."""
-  real = _loop._physical_batches
+  real = _input._split
 
   def leaking(experiment, step):
     pieces = real(experiment, step)
@@ -228,7 +228,7 @@ def test_a_leak_is_seen(tmp_path, neighbours, monkeypatch, capfd):
     print(f"step {step}: batch of {num_real}")
     return pieces
 
-  monkeypatch.setattr(_loop, "_physical_batches", leaking)
+  monkeypatch.setattr(_input, "_split", leaking)
   a, b = _both(
       tmp_path,
       neighbours,
