@@ -25,6 +25,9 @@ _MAX_SHOWN = 200
 # Below, small draws of noise are flushed to zero in float32, down to no noise
 # at all; above, large ones overflow.
 _MIN_STDDEV, _MAX_STDDEV = 1e-30, 1e30
+# Gradients near the clip norm, and what they are scaled by, are normal float32
+# numbers; noise in proportion to it can be drawn.
+MIN_CLIP_NORM, MAX_CLIP_NORM = 1e-30, 1e30
 
 
 def fail(name: str, rule: str, value: Any) -> NoReturn:
@@ -56,6 +59,15 @@ def positive(name: str, value: Any) -> float:
   number = as_float(value)
   if not (number > 0 and math.isfinite(number)):
     fail(name, "a positive finite number", value)
+  return number
+
+
+def clip_norm(name: str, value: Any) -> float:
+  """Returns `value` as a float if gradients can be clipped to that norm."""
+  number = positive(name, value)
+  if not MIN_CLIP_NORM <= number <= MAX_CLIP_NORM:
+    rule = f"between {MIN_CLIP_NORM:g} and {MAX_CLIP_NORM:g}"
+    fail(name, rule, value)
   return number
 
 

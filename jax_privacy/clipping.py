@@ -76,8 +76,8 @@ def clip_pytree(
 
   Args:
     pytree: Real floating-point arrays of any shapes.
-    clip_norm: The largest norm allowed: a positive finite number, or a traced
-      scalar, for which a value that breaks this rule gives zeros.
+    clip_norm: The largest norm allowed: a number between 1e-30 and 1e30, or a
+      traced scalar, for which a value that breaks this rule gives zeros.
     rescale_to_unit_norm: Divide the result by `clip_norm`: its norm is then at
       most 1.
     nan_safe: Return zeros where the norm is not finite. If False, NaN spreads.
@@ -89,7 +89,7 @@ def clip_pytree(
     to a shorter one could lift the norm above the bound.
 
   Raises:
-    ValueError: If `clip_norm` is a number and not positive and finite.
+    ValueError: If `clip_norm` is a number and not between 1e-30 and 1e30.
     TypeError: If a leaf is not real and floating point.
 
   Guarantee: The result's norm is at most `clip_norm` (1 if rescaled). A norm
@@ -97,7 +97,7 @@ def clip_pytree(
     too large for its dtype give zeros if `nan_safe`.
   """
   if not isinstance(clip_norm, jax.core.Tracer):
-    clip_norm = _validate.positive("clip_norm", clip_norm)
+    clip_norm = _validate.clip_norm("clip_norm", clip_norm)
   (clipped,), (norm,) = per_example.clip_parts(
       [pytree],
       [clip_norm],
@@ -141,15 +141,15 @@ def clipped_grad(
     fun: A scalar loss `fun(*args)`, or `(loss, aux)` with `has_aux`.
     argnums: The argument(s) to differentiate; never batched.
     has_aux: Whether `fun` returns `(loss, aux)`.
-    l2_clip_norm: The most L2 norm an example may keep: a positive finite number
-      for the whole gradient, or a pytree prefix of the gradient with one number
-      per part, each part being clipped by itself.
+    l2_clip_norm: The most L2 norm an example may keep: a number between 1e-30
+      and 1e30, or a pytree prefix of the gradient with one per part, each part
+      being clipped by itself. A norm 1e19 times as large may count zero.
     rescale_to_unit_norm: Divide the sum by the clip norm (by the root of the
       sum of squares of several), so that the sensitivity is 1 whatever the clip
       norm, and the learning rate need not follow it. Source: De et al. 2022
       (arXiv 2204.13650), section 3.
     normalize_by: Divide the sum by this; give the *expected* batch size, a
-      public number, never the realised one.
+      public number. It and the sensitivity must be between 1e-30 and 1e30.
     batch_argnums: The argument(s) whose leaves have a leading batch axis.
     keep_batch_dim: Give `fun` examples with a leading axis of 1; if False,
       without. With True, an axis of 1 that aux still has is dropped.
@@ -221,7 +221,7 @@ def clipped_grad(
   _check_disjoint(argnums_tuple, batch_argnums, prng_argnum)
   row_keys.check(prng_argnum, keys_by_example)
   clip_norms = jax.tree.map(
-      lambda c: _validate.positive("l2_clip_norm", c), l2_clip_norm
+      lambda c: _validate.clip_norm("l2_clip_norm", c), l2_clip_norm
   )
   if not jax.tree.leaves(clip_norms):
     _validate.fail("l2_clip_norm", "a number or a pytree of them", l2_clip_norm)
@@ -236,6 +236,7 @@ def clipped_grad(
   method = _choose_method(method, pre_clipping_transform, grid_scale)
   norm_bound = 1.0 if rescale_to_unit_norm else total_norm
   divide_by = normalize_by * total_norm / norm_bound
+  _check_scales(clip_norms, divide_by, normalize_by)
   grid_step = None
   if grid_scale is not None:
     grid_step = norm_bound / normalize_by / grid_scale
@@ -324,6 +325,14 @@ def _check_disjoint(argnums, batch_argnums, prng_argnum):
         "argnums, batch_argnums and prng_argnum must be disjoint, got"
         f" {argnums}, {batch_argnums} and {prng_argnum}."
     )
+
+
+def _check_scales(clip_norms, divide_by, normalize_by):
+  """Refuses what would take clipped gradients out of float32's range."""
+  scales = (divide_by, *(c / divide_by for c in jax.tree.leaves(clip_norms)))
+  if min(scales) < 1e-30 or max(scales) > 1e30:
+    rule = "such that it, and the sensitivity, are between 1e-30 and 1e30"
+    _validate.fail("normalize_by", rule, normalize_by)
 
 
 def _check_sum_dtype(dtype):

@@ -23,7 +23,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jax_privacy import grid, partitioner, precision
+from jax_privacy import _validate, grid, magnitude, partitioner, precision
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,9 @@ class ClippedSum:
     if self.grid_scale is not None:
       clipped = jax.tree.map(grid.to_steps, clipped)
     if transform is not None:  # Report the gradient's own norm: one number.
-      return treedef.unflatten(clipped), relative_norm(grads, 1.0)
+      return treedef.unflatten(clipped), magnitude.relative_norm(
+          jax.tree.leaves(grads)
+      )
     return treedef.unflatten(clipped), treedef.unflatten(norms)
 
 
@@ -131,12 +133,16 @@ def clip_parts(
     clipping.
 
   Guarantee: Part i of the result has L2 norm at most clip_norms[i] /
-    divide_by. A traced clip norm that is not positive and finite gives zeros.
+    divide_by. A traced clip norm out of its range, [1e-30, 1e30], gives zeros.
   """
   relative = [
-      relative_norm(p, c) for p, c in zip(parts, clip_norms, strict=True)
+      magnitude.relative_norm(jax.tree.leaves(p), c)
+      for p, c in zip(parts, clip_norms, strict=True)
   ]
-  valid = [(c > 0) & jnp.isfinite(c) for c in clip_norms]
+  valid = [
+      (c >= _validate.MIN_CLIP_NORM) & (c <= _validate.MAX_CLIP_NORM)
+      for c in clip_norms
+  ]
   if nan_safe:
     valid += [jnp.isfinite(r) for r in relative]
   keep = functools.reduce(jnp.logical_and, valid, ~jnp.asarray(return_zero))
@@ -154,32 +160,6 @@ def clip_parts(
   return clipped, norms
 
 
-def relative_norm(tree: chex.ArrayTree, clip_norm: chex.Numeric) -> jax.Array:
-  """Returns the global L2 norm of `tree` over `clip_norm`, float32 at least.
-
-  Entries are divided before they are squared. A square that underflows then
-  belongs to an entry too small to matter beside the clip norm, whatever the
-  clip norm is, and none that overflows can pass for a small one.
-
-  Args:
-    tree: Real floating-point arrays of any shapes.
-    clip_norm: A positive number.
-
-  Returns:
-    A scalar: 0 for an empty tree, infinity or NaN where the sum is not finite.
-
-  Raises:
-    TypeError: If a leaf is not real and floating point.
-  """
-  leaves = jax.tree.leaves(tree)
-  dtype = precision.at_least_float32(*(leaf.dtype for leaf in leaves))
-  clip_norm = jnp.asarray(clip_norm, dtype)
-  squares = [
-      jnp.sum(jnp.square(leaf.astype(dtype) / clip_norm)) for leaf in leaves
-  ]
-  return jnp.sqrt(sum(squares, jnp.zeros((), dtype)))
-
-
 def clip_factor(relative: jax.Array) -> jax.Array:
   """Returns min(1, 1 / relative), rounded towards safety.
 
@@ -187,9 +167,10 @@ def clip_factor(relative: jax.Array) -> jax.Array:
     relative: Norm over clip norm, any shape.
 
   Returns:
-    What to scale by. It is 4 units in the last place short of 1 / relative,
-    more than the rounding of the norm and of the product: XLA sums squares
-    pairwise enough that norms of 4e7 entries were measured right to 1e-7.
+    What to scale by; 0 where it would be subnormal. It is 4 units in the last
+    place short of 1 / relative, more than the rounding of the norm and of the
+    product: XLA sums squares in blocks, so that norms of 1e8 equal entries were
+    measured right to 1e-7.
   """
   slack = 4 * float(jnp.finfo(relative.dtype).eps)
   return jnp.minimum(1.0, (1.0 - slack) / relative)

@@ -23,14 +23,13 @@ Example:
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jax_privacy import partitioner, per_example, precision
+from jax_privacy import magnitude, partitioner, per_example, precision
 from jax_privacy.ghost import costs, graph, paths, plans, rules, sums
 
 
@@ -75,13 +74,14 @@ class ClippedSum:
     routes = [self._route(split, c, batch_size) for c in split.components]
     losses, aux, recorded = self._record(split, loss, routes)
     component_plans = [
-        plans.PLANS[route.plan](parts.scaled(r))
+        plans.PLANS[route.plan](parts.in_units(r))
         for route, r in zip(routes, recorded, strict=True)
     ]
-    squares = {}
+    sizes = {}
     for plan in component_plans:
-      squares.update(zip(plan.leaves, plan.squared_norms(), strict=True))
-    relative = parts.relative_norms(squares, is_padding_example.shape)
+      pairs = [(n, plan.unit) for n in plan.norms()]
+      sizes.update(zip(plan.leaves, pairs, strict=True))
+    relative = parts.relative_norms(sizes, is_padding_example.shape)
     keep = ~is_padding_example
     for r in relative if self.nan_safe else ():
       keep &= jnp.isfinite(r)
@@ -246,46 +246,39 @@ class _Parts:
         for part, members in enumerate(self._members)
         for leaf in members
     }
-    self._scales = {}
 
-  def scaled(self, recorded):
-    """Returns the record with cotangents of a size that can be squared.
+  def in_units(self, recorded):
+    """Returns the record, set to give norms over a unit near the clip norm."""
+    return dataclasses.replace(
+        recorded, unit=self._unit(recorded.component.leaves)
+    )
 
-    They are multiplied by a power of two near one over the clip norm, if that
-    is extreme: the square of a gradient of its size must neither overflow nor
-    vanish. Squares of float16 do neither in float32; multiplied in float16,
-    they would.
+  def _unit(self, leaves):
+    parts = {self._part_of[leaf] for leaf in leaves}
+    return magnitude.unit_near(min(self._clip_norms[part] for part in parts))
+
+  def relative_norms(self, sizes, shape):
+    """Returns, per part, norm over clip norm of each example.
+
+    Args:
+      sizes: Per leaf, the norm of its gradient over a unit, and the unit; a
+        leaf that is not in it has no gradient.
+      shape: (batch_size,).
     """
-    component, cotangents = recorded.component, recorded.cotangents
-    parts = {self._part_of[leaf] for leaf in component.leaves}
-    clip_norm = min(self._clip_norms[part] for part in parts)
-    exponent = math.frexp(clip_norm)[1]
-    is_short = any(z.dtype == jnp.float16 for z in jax.tree.leaves(cotangents))
-    is_plain = is_short or abs(exponent) < 14
-    scale = 1.0 if is_plain else math.ldexp(1.0, -exponent)
-    self._scales.update(dict.fromkeys(component.leaves, scale))
-    if scale == 1.0:
-      return recorded
-    cotangents = jax.tree.map(lambda z: z * scale, cotangents)
-    return dataclasses.replace(recorded, cotangents=cotangents)
-
-  def relative_norms(self, squares, shape):
-    """Returns, per part, norm over clip norm of each example."""
     relative = []
-    for part, members in enumerate(self._members):
-      dtype, total = self._dtypes[part], jnp.zeros(shape, self._dtypes[part])
-      for leaf in members:
-        if leaf in squares:
-          ratio = self._clip_norms[part] * self._scales[leaf]
-          total += squares[leaf].astype(dtype) / ratio / ratio
-      relative.append(jnp.sqrt(total))
+    for members, clip_norm, dtype in zip(
+        self._members, self._clip_norms, self._dtypes, strict=True
+    ):
+      found = [sizes[leaf] for leaf in members if leaf in sizes]
+      each = [n.astype(dtype) * (unit / clip_norm) for n, unit in found]
+      squares = jnp.square(jnp.stack([jnp.zeros(shape, dtype), *each]))
+      relative.append(jnp.sqrt(magnitude.block_sum(squares)))
     return relative
 
   def sums(self, plan, relative, keep):
     """Yields a component's parameters, each with its clipped sum."""
     for part in sorted({self._part_of[leaf] for leaf in plan.leaves}):
-      divide_by = self._of.divide_by * self._scales[plan.leaves[0]]
-      factor = per_example.clip_factor(relative[part]) / divide_by
+      factor = per_example.clip_factor(relative[part]) / self._of.divide_by
       totals = plan.clipped_sums(factor, keep)
       for leaf, total in zip(plan.leaves, totals, strict=True):
         if self._part_of[leaf] == part:

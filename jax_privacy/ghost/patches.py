@@ -26,8 +26,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_privacy import jaxprs
+from jax_privacy import jaxprs, magnitude
 
+# Numbers that are summed in one go: more cost less and round more.
+_GRAM_BLOCK = 256
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -110,6 +112,15 @@ class Layout:
   def patch_sums(self, x: jax.Array) -> jax.Array:
     """Returns the sum of each patch, [S, T]."""
     x = self._pixels(x)
+    if self.positions == 1:  # `reduce_window` adds one number after the other.
+      dilation = self.params["rhs_dilation"]
+      pairs = zip(self.kernel_size, dilation, strict=True)
+      window = (slice(0, (n - 1) * d + 1, d) for n, d in pairs)
+      x = self._padded(x)[(0, *window)]
+      x = x.reshape(-1, self.groups, x.shape[-1] // self.groups)
+      return jnp.sum(
+          jnp.moveaxis(x, 1, 0).reshape(self.groups, -1), axis=1, keepdims=True
+      )
     x = jnp.sum(x.reshape(*x.shape[:-1], self.groups, -1), axis=-1)
     sums = jax.lax.reduce_window(
         self._padded(x),
@@ -131,10 +142,11 @@ class Layout:
     pixels = x.reshape(math.prod(size), self.groups, -1)
     of_pixels = gram(jnp.moveaxis(pixels, 1, 0))
     of_pixels = of_pixels.reshape(self.groups, *size, *size)
-    total = sum(
+    taps = [
         of_pixels[(slice(None), slice(None), *where, slice(None), *where)]
         for where in self._taps()
-    )
+    ]
+    total = _pairwise_sum(taps)
     return total.reshape(self.groups, self.positions, self.positions)
 
   def outputs(self, z: jax.Array) -> jax.Array:
@@ -180,10 +192,28 @@ class Layout:
 
 
 def gram(rows: jax.Array) -> jax.Array:
-  """Returns the inner products of rows: [S, T, D] to [S, T, T]."""
+  """Returns the inner products of rows: [S, T, D] to [S, T, T].
+
+  Sums of D numbers are made in blocks; see `norms.py`.
+  """
+  groups, positions, size = rows.shape
+  if size > _GRAM_BLOCK:
+    num = -(-size // _GRAM_BLOCK)
+    block = -(-size // num)
+    rows = jnp.pad(rows, ((0, 0), (0, 0), (0, num * block - size)))
+    rows = rows.reshape(groups, positions, num, block)
+    return magnitude.block_sum(_einsum("stnd,sund->nstu", rows, rows))
   if len(rows) == 1:  # With an axis of 1, XLA copies the results on a CPU.
     return _einsum("td,ud->tu", rows[0], rows[0])[None]
   return _einsum("std,sud->stu", rows, rows)
+
+
+def _pairwise_sum(terms):
+  while len(terms) > 1:
+    rest = terms[2 * (len(terms) // 2) :]
+    pairs = zip(terms[::2], terms[1::2], strict=False)
+    terms = [a + b for a, b in pairs] + rest
+  return terms[0]
 
 
 def layout(eqn: Any) -> Layout | None:

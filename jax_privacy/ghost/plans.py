@@ -1,7 +1,7 @@
 """The three ways to get a component's norms and its clipped sum.
 
-A plan is called twice: `squared_norms` gives, per parameter and example, the
-squared norm of the gradient; `clipped_sums`, given what each example is scaled
+A plan is called twice: `norms` gives, per parameter and example, the norm of
+the gradient; `clipped_sums`, given what each example is scaled
 by, the sum. Between the two it remembers what it made. `costs.py` chooses.
 
 The invariant: the gradients that are summed are those whose norms were taken,
@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jax_privacy import partitioner, precision
+from jax_privacy import magnitude, partitioner, precision
 from jax_privacy.ghost import (
     graph,
     norms,
@@ -52,6 +52,7 @@ class Recorded:
     unscaled: The one site's output over `factor`, batched, if it was run as
       `paths.rescaled`; else None.
     dtype: Of sums.
+    unit: Of norms; see `magnitude.unit_near`.
     loops: Whether gradients are made one after the other: True, False, or None
       for what suits the platform that runs.
   """
@@ -65,6 +66,7 @@ class Recorded:
   cotangents: list[Any]
   unscaled: Any
   dtype: Any
+  unit: float = 1.0
   loops: bool | None = None
 
   @property
@@ -120,6 +122,7 @@ class _Plan:
 
   Attributes:
     leaves: Positions of the component's parameters.
+    unit: Of norms.
     takes_turns: Whether sums that come later should wait; see `sums.after`.
   """
 
@@ -128,29 +131,30 @@ class _Plan:
   def __init__(self, recorded: Recorded):
     self._recorded = recorded
     self.leaves = recorded.component.leaves
+    self.unit = recorded.unit
 
 
 class Keep(_Plan):
   """Makes every example's gradient and keeps it."""
 
-  def squared_norms(self) -> list[jax.Array]:
-    """Returns, per parameter, [batch_size] squared norms."""
+  def norms(self) -> list[jax.Array]:
+    """Returns, per parameter, [batch_size] norms over the unit."""
     recorded = self._recorded
     gradient_fn = example_gradient(recorded)
 
     def one(data, cotangents):
       grads = gradient_fn(data, cotangents)
-      squares = [_square(g) for g in grads]
+      sizes = [magnitude.relative_norm([g], recorded.unit) for g in grads]
       if not recorded.is_heavy:
-        return squares, grads
+        return sizes, grads
       # While they are in cache: what is not finite would be summed below.
-      pairs = zip(grads, squares, strict=True)
-      return squares, [jnp.where(jnp.isfinite(s), g, 0) for g, s in pairs]
+      pairs = zip(grads, sizes, strict=True)
+      return sizes, [jnp.where(jnp.isfinite(n), g, 0) for g, n in pairs]
 
-    squares, self._grads = recorded.map_examples(
+    sizes, self._grads = recorded.map_examples(
         one, recorded.data, recorded.cotangents
     )
-    return squares
+    return sizes
 
   def clipped_sums(self, factor: jax.Array, keep: jax.Array) -> list[jax.Array]:
     """Returns, per parameter, the sum of gradients times `factor`.
@@ -172,18 +176,21 @@ class Keep(_Plan):
 class Redo(_Plan):
   """Makes every example's gradient for its norm, and not again if it can."""
 
-  def squared_norms(self) -> list[jax.Array]:
-    """Returns, per parameter, [batch_size] squared norms."""
+  def norms(self) -> list[jax.Array]:
+    """Returns, per parameter, [batch_size] norms over the unit."""
     recorded = self._recorded
-    gradient_fn = example_gradient(recorded)
+    gradient_fn = example_gradient(recorded, in_blocks=True)
 
     def one(data, cotangents):
-      squares = [_square(g) for g in gradient_fn(data, cotangents)]
+      grads = gradient_fn(data, cotangents)
+      sizes = [magnitude.relative_norm([g], recorded.unit) for g in grads]
       if recorded.path is None:
-        return squares
+        return sizes
       # The sum will not be of these gradients, but of the batched ones.
       slack = _rounding(recorded, data, cotangents)
-      return [jnp.square(jnp.sqrt(square) + slack) for square in squares]
+      forms = [rules.find(site) for site in recorded.sites]
+      margin = max(norms.margin(form, recorded.dtype) for form in forms)
+      return [(n + slack.astype(n.dtype)) * margin for n in sizes]
 
     return recorded.map_examples(one, recorded.data, recorded.cotangents)
 
@@ -196,7 +203,7 @@ class Redo(_Plan):
   def _accumulated(self, factor, keep):
     """Makes the gradients again: rounded as they were for their norms."""
     recorded = self._recorded
-    gradient_fn = example_gradient(recorded)
+    gradient_fn = example_gradient(recorded, in_blocks=True)
 
     def add(so_far, row):
       data, cotangents, scale, is_kept = row
@@ -219,17 +226,13 @@ class Ghost(_Plan):
     """Whether there is one position: there is little to overlap then."""
     return not self._recorded.is_heavy
 
-  def squared_norms(self) -> list[jax.Array]:
-    """Returns, per parameter, [batch_size] squared norms."""
+  def norms(self) -> list[jax.Array]:
+    """Returns, per parameter, [batch_size] norms over the unit."""
     recorded, (site,) = self._recorded, self._recorded.sites
     ((x,),), ((z,),) = recorded.data, recorded.cotangents
     if recorded.path.standardise is not None:
       return self._standardised(site, x, z)
-    form = rules.find(site)
-
-    def one(x, z):
-      return norms.squared_norm(form, x, form.cotangents(z))
-
+    one = functools.partial(norms.norm, rules.find(site), unit=recorded.unit)
     return [jax.vmap(one)(x, z)]
 
   def _standardised(self, site, x, z):
@@ -240,8 +243,8 @@ class Ghost(_Plan):
     fan_in = math.prod(kernel.shape[:-1])
 
     def one(x, z, unscaled):
-      cotangents, of_x = form.cotangents(z), norms.gram(form, x)
-      dtype = cotangents.dtype
+      cotangents = norms.in_units(form.cotangents(z), recorded.unit)
+      dtype, of_x = cotangents.dtype, norms.gram(form, x)
       centred = norms.contracted(
           form,
           of_x,
@@ -252,7 +255,7 @@ class Ghost(_Plan):
       # Over the divisor the output is what it would be with all gains 1.
       along = jnp.sum(cotangents * form.cotangents(unscaled), axis=1).ravel()
       of_z = jnp.sum(jnp.square(cotangents), axis=-1)
-      return transforms.standardised(
+      squares = transforms.standardised(
           centred,
           along / divisor.astype(dtype),
           jnp.vdot(norms.diagonal(of_x), of_z),
@@ -260,9 +263,11 @@ class Ghost(_Plan):
           gain,
           epsilon,
       )
+      margin = norms.margin(form, dtype)
+      return [jnp.sqrt(square) * margin for square in squares]
 
-    squares = jax.vmap(one)(x, z, recorded.unscaled)
-    return [squares[role] for role in recorded.path.roles]
+    sizes = jax.vmap(one)(x, z, recorded.unscaled)
+    return [sizes[role] for role in recorded.path.roles]
 
   def clipped_sums(self, factor: jax.Array, keep: jax.Array) -> list[jax.Array]:
     """As `Keep.clipped_sums`."""
@@ -272,12 +277,15 @@ class Ghost(_Plan):
 PLANS = {"ghost": Ghost, "keep": Keep, "redo": Redo}
 
 
-def example_gradient(recorded: Recorded) -> Callable[[Any, Any], list[Any]]:
+def example_gradient(
+    recorded: Recorded, *, in_blocks: bool = False
+) -> Callable[[Any, Any], list[Any]]:
   """Returns the map from one example's (data, cotangents) to its gradient.
 
   The gradient is of the component's parameters, in their dtypes or those of the
   computation, but not longer than the sum's: what is infinite there must have
-  an infinite norm. Data and cotangents are given per site.
+  an infinite norm. Data and cotangents are given per site; `in_blocks` as for
+  `rules.Form.gradient`.
   """
   bits = jnp.finfo(recorded.dtype).bits
   pull = recorded.pull()
@@ -287,7 +295,7 @@ def example_gradient(recorded: Recorded) -> Callable[[Any, Any], list[Any]]:
     for site, xs, zs in zip(recorded.sites, data, cotangents, strict=True):
       form = rules.find(site)
       if form is not None:
-        grads = [form.gradient(xs[0], zs[0])]
+        grads = [form.gradient(xs[0], zs[0], in_blocks)]
       else:
         weights = recorded.weights(site)
         grads = rules.generic_gradient(site, recorded.shared, weights, xs, zs)
@@ -330,6 +338,8 @@ def _weight_sum(recorded, site, x, z, factor, keep):
   if form.rows is not None:
     rows, cotangents = jax.vmap(form.rows)(x), jax.vmap(form.cotangents)(z)
     return form.restore(sums.outer(rows, cotangents))
+  if form.merge is not None:
+    z = jax.vmap(form.merge)(x, z)
   site = rules.in_dtype(site, dtype)
   (weight,) = recorded.weights(site)
 
@@ -381,15 +391,10 @@ def _rounding(recorded, data, cotangents):
     form = rules.find(site)
     if recorded.path.standardise is not None:
       scale = scale.reshape(form.groups, 1, form.outputs)
-    slack += norms.rounding(form.diagonal(x), form.cotangents(z), scale)
+    z = norms.in_units(form.cotangents(z), recorded.unit)
+    slack += norms.rounding(form, x, z, scale)
   return slack
 
 
 def _is_inexact(x):
   return jnp.issubdtype(x.dtype, jnp.inexact)
-
-
-def _square(grad):
-  return jnp.sum(
-      jnp.square(grad.astype(precision.at_least_float32(grad.dtype)))
-  )

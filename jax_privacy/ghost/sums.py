@@ -17,6 +17,10 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jax_privacy import magnitude
+
+# That are summed in one go.
+POSITIONS = 64
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -38,10 +42,55 @@ def scaled(x: jax.Array, factor: jax.Array, keep: jax.Array) -> jax.Array:
 
 
 def outer(x: jax.Array, z: jax.Array) -> jax.Array:
-  """[B, S, T, D], [B, S, T, P] -> [S, D, P]; the shorter one is transposed."""
+  """[B, S, T, D], [B, S, T, P] -> [S, D, P]; the shorter one is transposed.
+
+  Positions are summed in blocks: XLA takes T equal numbers into one accumulator
+  otherwise, and what one example adds is then off by T/4 units of rounding.
+  """
+  if x.shape[2] > POSITIONS:
+    x, z = blocks(x), blocks(z)
+    if x.shape[-1] <= z.shape[-1]:
+      return magnitude.block_sum(_einsum("bsntd,bsntp->nsdp", x, z))
+    total = magnitude.block_sum(_einsum("bsntp,bsntd->nspd", z, x))
+    return jnp.swapaxes(total, 1, 2)
   if x.shape[-1] <= z.shape[-1]:
     return _einsum("bstd,bstp->sdp", x, z)
   return jnp.swapaxes(_einsum("bstp,bstd->spd", z, x), 1, 2)
+
+
+def blocks(x: jax.Array) -> jax.Array:
+  """[..., T, D] -> [..., T / block, block, D], filled up with zeros."""
+  *rest, size, width = x.shape
+  num = -(-size // POSITIONS)
+  block = -(-size // num)
+  pad = [(0, 0)] * len(rest) + [(0, num * block - size), (0, 0)]
+  return jnp.pad(x, pad).reshape(*rest, num, block, width)
+
+
+def merged(ids: jax.Array, is_row: jax.Array, z: jax.Array) -> jax.Array:
+  """Adds up rows of `z` of one id, in each block, into the first of them.
+
+  A scatter adds one row after the other, and so rounds as often as an id comes.
+
+  Args:
+    ids: Integers [T].
+    is_row: Bool [T], which of them are to be added at all.
+    z: [T, P].
+
+  Returns:
+    [T, P]; 0 where an earlier position of the block has the same id.
+  """
+  size, block = len(ids), POSITIONS
+  pad = -size % block
+  ids = jnp.pad(ids, (0, pad)).reshape(-1, block)
+  is_row = jnp.pad(is_row, (0, pad)).reshape(-1, block)
+  z = jnp.pad(z, ((0, pad), (0, 0))).reshape(-1, block, z.shape[1])
+  same = (ids[:, :, None] == ids[:, None]) & is_row[:, None]
+  earlier = jnp.tril(jnp.ones((block, block), bool), -1)
+  is_first = is_row & ~jnp.any(same & earlier[None], axis=-1)
+  added = _einsum("ntu,nup->ntp", same.astype(z.dtype), z)
+  added = jnp.where(is_first[..., None], added, 0)
+  return added.reshape(-1, z.shape[-1])[:size]
 
 
 def after(total: jax.Array, keep: jax.Array) -> jax.Array:

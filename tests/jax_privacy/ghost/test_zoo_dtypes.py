@@ -15,6 +15,7 @@ import pytest
 import zoo
 
 import jax_privacy
+from jax_privacy.ghost import clip
 
 _ARRAYS = zoo.Arrays(14)
 _PARAMS = {"w": _ARRAYS.normal(4, 3), "b": _ARRAYS.normal(3)}
@@ -135,3 +136,45 @@ def test_parameters_of_two_dtypes():
   # w's own gradient may be rounded to its dtype; b's may not.
   np.testing.assert_allclose(aux.grad_norms, want_aux.grad_norms, rtol=2**-7)
   zoo.close_whole(got, want, 2.0**-7, "two dtypes")
+
+
+def _sum_by(plan, loss, x):
+  """Sum and norms, float64 operands and a float32 parameter, by that plan."""
+  sum_fn = clip.ClippedSum(
+      fun=lambda w, x: (loss(w.astype("float64"), x), None),
+      argnums=0,
+      batch_argnums=(1,),
+      prng_argnum=None,
+      clip_norms=1.0,
+      divide_by=1.0,
+      keep_batch_dim=False,
+      nan_safe=True,
+      dtype=None,
+      spmd_axis_name=None,
+      choose=lambda *_, **__: plan,
+  )
+  w, is_padding = jnp.zeros((3, 2), "float32"), jnp.zeros(len(x), bool)
+  total, _, norms, _ = jax.jit(sum_fn)((w, x), is_padding)
+  return np.asarray(total), np.asarray(norms)
+
+
+@pytest.mark.parametrize("plan", ["ghost", "keep", "redo"])
+def test_float64_operands_are_not_cut(plan):
+  # In float32 x is infinite and its cotangents are 0: their product is NaN.
+  with jax.enable_x64(True):
+    x = jnp.full((2, 4, 3), 1e100, "float64")
+    loss = lambda w, x: jnp.sum(x @ w) * 1e-100 / 8
+    total, norms = _sum_by(plan, loss, x)
+  # Two gradients of 6 times 1/2.
+  np.testing.assert_allclose(norms, np.sqrt(6) / 2, rtol=1e-5)
+  np.testing.assert_allclose(total, 2 / np.sqrt(6), rtol=1e-5)
+
+
+@pytest.mark.parametrize("plan", ["ghost", "keep", "redo"])
+def test_what_is_finite_in_float64_alone_counts_zero(plan):
+  # Kept in float32 it is infinite, and infinity times a small factor too.
+  with jax.enable_x64(True):
+    x = jnp.array([1e60, 1.0], "float64").reshape(2, 1, 1)
+    x = jnp.broadcast_to(x, (2, 4, 3))
+    total, _ = _sum_by(plan, lambda w, x: jnp.sum(x @ w), x)
+  np.testing.assert_allclose(total, 1 / np.sqrt(6), rtol=1e-5)
