@@ -148,7 +148,9 @@ def test_methods_agree_at_any_clip_norm(rescale):
       atol = 1e-14 * clip_norm
       np.testing.assert_allclose(got, want, rtol=1e-5, atol=atol)
     # Two that are cut and one that is not: no zeros.
-    assert np.linalg.norm(results[0][0]) > (1.0 if rescale else clip_norm)
+    assert np.linalg.norm(np.float64(results[0][0])) > (
+        1.0 if rescale else clip_norm
+    )
 
 
 @pytest.mark.parametrize("method", ["ghost", "vmap"])
