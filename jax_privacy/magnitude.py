@@ -18,6 +18,7 @@ Example:
   5.0
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -28,6 +29,9 @@ import jax.numpy as jnp
 from jax_privacy import precision
 
 _BLOCK = 8
+# Of a contraction that is made one part after the other, to save memory.
+_MAX_PARTS = 16
+_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 def relative_norm(
@@ -67,3 +71,62 @@ def block_sum(x: jax.Array) -> jax.Array:
     x = jnp.pad(x, [(0, pad), *[(0, 0)] * (x.ndim - 1)])
     x = jnp.sum(x.reshape(-1, _BLOCK, *x.shape[1:]), axis=1)
   return jnp.sum(x, axis=0)
+
+
+def contract(
+    spec: str, x: jax.Array, z: jax.Array, *, letter: str, block: int
+) -> jax.Array:
+  """As `jnp.einsum`, but no accumulator takes more than `block` numbers.
+
+  Args:
+    spec: Of two operands.
+    x: The first.
+    z: The second.
+    letter: The axis of `spec` that is summed in blocks.
+    block: Numbers of that axis that are summed in one go.
+
+  Returns:
+    What `jnp.einsum(spec, x, z)` does, up to rounding.
+  """
+  of_x, of_z, out = spec.replace("->", ",").split(",")
+  axes = of_x.index(letter), of_z.index(letter)
+  size = x.shape[axes[0]]
+  if size <= block:
+    return _einsum(spec, x, z)
+  step = -(-size // min(-(-size // block), _MAX_PARTS))
+  blocked = f"{of_x},{of_z}".replace(letter, "n" + letter) + "->n" + out
+  total = 0.0
+  for start in range(0, size, step):
+    part = [
+        jax.lax.slice_in_dim(a, start, min(start + step, size), axis=axis)
+        for a, axis in zip((x, z), axes, strict=True)
+    ]
+    if step <= block:
+      total += _einsum(spec, *part)
+    else:
+      pairs = zip(part, axes, strict=True)
+      part = [_blocks(a, axis, block) for a, axis in pairs]
+      total += block_sum(_einsum(blocked, *part))
+  return total
+
+
+def mantissa(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Returns `x` with entries of at most 1, and log2 of what it was divided by.
+
+  Args:
+    x: Floating point, not empty; cast to float32 at least.
+  """
+  x = x.astype(precision.at_least_float32(x.dtype))
+  _, exponent = jnp.frexp(jnp.max(jnp.abs(x)))
+  return jnp.ldexp(x, -exponent), exponent
+
+
+def _blocks(x, axis, block):
+  """Splits an axis in two, [number of blocks, block], filled with zeros."""
+  size = x.shape[axis]
+  num = -(-size // block)
+  pad = [(0, 0)] * x.ndim
+  pad[axis] = (0, num * block - size)
+  return jnp.pad(x, pad).reshape(
+      *x.shape[:axis], num, block, *x.shape[axis + 1 :]
+  )

@@ -13,12 +13,11 @@ the gradient has; so two bounds are added, to the diagonals alone:
     most a multiple of the sum of |x_t|^2 |z_t|^2: the products on the diagonal.
   underflow: each product loses the smallest normal number at most.
 
-Errors of one sign, as sums of equal numbers have, are kept small instead: all
-sums are made in blocks (`patches.gram`, `magnitude.block_sum`). In units of
-rounding u (2^-24 in float32), sums of 256 equal numbers in one accumulator were
-off by up to 26 on a CPU, and of 64 by up to 15 (256 / 2 and 64 / 2 bound them).
-A norm, a root of two Gram matrices, may so be short by 26 and the clipped sum
-long by 15: `_MARGIN` takes 24 off, and `per_example.clip_factor` 8.
+Errors of one sign, as sums of equal numbers have, are bounded by `margin`. One
+accumulator that takes n equal numbers is off by up to n/4 units of rounding u
+(2^-24 in float32): 251 of 1,024 and 126 of 512 were seen on a CPU. So long sums
+are made in blocks (`patches.gram`, `sums.outer`), and norms are rounded up by
+what the blocks allow, for they need not be blocks of a few numbers then.
 
 The invariant: a norm is never below what the gradient has, up to the last few
 units of a sum, unless the errors of many inner products had the same sign.
@@ -34,15 +33,17 @@ Example:
   96.0
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
-from jax_privacy.ghost import patches, rules
+from jax_privacy import magnitude
+from jax_privacy.ghost import patches, rules, sums
 
-# In the last place: how much a norm from Gram matrices is rounded up.
-_MARGIN = 12
-# Of one accumulator, before XLA adds it to another.
-_MOST_POSITIONS = 512
+# Units of rounding that are left to all but long sums: 1e-6 is 16, and
+# `per_example.clip_factor` takes off 8.
+_FREE = 8
 
 
 def norm(
@@ -59,25 +60,71 @@ def norm(
   Returns:
     A scalar.
   """
-  squared = squared_norm(form, x, in_units(form.cotangents(z), unit))
-  return jnp.sqrt(squared) * margin(form, squared.dtype)
+  (x, z), exponent = in_units(unit, x, form.cotangents(z))
+  squared = squared_norm(form, x, z)
+  return times_power(jnp.sqrt(squared) * margin(form, squared.dtype), exponent)
 
 
-def in_units(cotangents: jax.Array, unit: float) -> jax.Array:
-  """Returns cotangents, float32 at least, over a power of two."""
-  return cotangents if unit == 1 else cotangents * (1 / unit)
+def in_units(
+    unit: float, *arrays: jax.Array
+) -> tuple[list[jax.Array], jax.Array | None]:
+  """Returns arrays with entries near 1, and log2 of what to multiply norms by.
+
+  Squares then neither overflow nor vanish, whatever share of an extreme norm is
+  in which array. For an ordinary one, a unit of 1, nothing is done: it would
+  cost a pass over all, and the exponent is None. Integers stay what they are.
+  """
+  if unit == 1:
+    return list(arrays), None
+  made, exponent = [], 1 - math.frexp(unit)[1]
+  for x in arrays:
+    if jnp.issubdtype(x.dtype, jnp.floating):
+      x, of_x = magnitude.mantissa(x)
+      exponent += of_x
+    made.append(x)
+  return made, exponent
 
 
-def margin(form: rules.Form, dtype: jax.typing.DTypeLike) -> float:
+def times_power(x: jax.Array, exponent: jax.Array | None) -> jax.Array:
+  """Returns x times two to the `exponent`; None stands for 0."""
+  return x if exponent is None else jnp.ldexp(x, exponent)
+
+
+def margin(
+    form: rules.Form, dtype: jax.typing.DTypeLike, *, has_gram: bool = True
+) -> float:
   """What a norm is multiplied by, for sums whose errors have one sign.
 
-  A sum that XLA makes of all positions in one go is not in blocks: a quarter of
-  a unit of rounding a position, twice what was seen, is added for it.
+  Args:
+    form: The site's form.
+    dtype: Of sums.
+    has_gram: Whether the norm is a root of two Gram matrices, each of which
+      counts half; else it is of a gradient that is made, and rounds, twice.
+
+  Returns:
+    1 for one position: XLA's plain sums are in blocks.
   """
-  units = _MARGIN if form.positions > 1 else 0
-  if form.rows is None and form.merge is None:
-    units += min(form.positions, _MOST_POSITIONS) / 8
-  return 1 + units * float(jnp.finfo(dtype).eps)
+  if form.positions == 1:
+    return 1.0
+  units = _accumulated(form) / 4
+  if has_gram:
+    sizes = (form.outputs,) if form.merge else (form.outputs, form.inputs)
+    units += sum(min(size, patches.GRAM_BLOCK) for size in sizes) / 8
+  else:
+    units *= 2
+  return 1 + max(units - _FREE, 0) * float(jnp.finfo(dtype).eps) / 2
+
+
+def _accumulated(form):
+  """Positions that the clipped sum takes into one accumulator.
+
+  XLA makes the sum of a convolution in blocks itself: of up to 16,384 equal
+  positions it was off by 69 units of rounding, and 256 / 4 + `_FREE` is more.
+  """
+  if form.merge is None or form.positions <= sums.POSITIONS:
+    return min(form.positions, sums.POSITIONS)
+  block = sums.merge_block(form.positions)
+  return block + form.positions / block
 
 
 def squared_norm(

@@ -29,10 +29,7 @@ import numpy as np
 from jax_privacy import jaxprs, magnitude
 
 # Numbers that are summed in one go: more cost less and round more.
-_GRAM_BLOCK = 256
-_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
-
-
+GRAM_BLOCK = 512
 _PARAMS = ("batch_group_count", "dimension_numbers", "feature_group_count")
 _PARAMS += ("lhs_dilation", "padding", "rhs_dilation", "window_strides")
 
@@ -196,16 +193,10 @@ def gram(rows: jax.Array) -> jax.Array:
 
   Sums of D numbers are made in blocks; see `norms.py`.
   """
-  groups, positions, size = rows.shape
-  if size > _GRAM_BLOCK:
-    num = -(-size // _GRAM_BLOCK)
-    block = -(-size // num)
-    rows = jnp.pad(rows, ((0, 0), (0, 0), (0, num * block - size)))
-    rows = rows.reshape(groups, positions, num, block)
-    return magnitude.block_sum(_einsum("stnd,sund->nstu", rows, rows))
+  contract = functools.partial(magnitude.contract, letter="d", block=GRAM_BLOCK)
   if len(rows) == 1:  # With an axis of 1, XLA copies the results on a CPU.
-    return _einsum("td,ud->tu", rows[0], rows[0])[None]
-  return _einsum("std,sud->stu", rows, rows)
+    return contract("td,ud->tu", rows[0], rows[0])[None]
+  return contract("std,sud->stu", rows, rows)
 
 
 def _pairwise_sum(terms):

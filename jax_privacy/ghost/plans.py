@@ -189,7 +189,9 @@ class Redo(_Plan):
       # The sum will not be of these gradients, but of the batched ones.
       slack = _rounding(recorded, data, cotangents)
       forms = [rules.find(site) for site in recorded.sites]
-      margin = max(norms.margin(form, recorded.dtype) for form in forms)
+      margin = max(
+          norms.margin(form, recorded.dtype, has_gram=False) for form in forms
+      )
       return [(n + slack.astype(n.dtype)) * margin for n in sizes]
 
     return recorded.map_examples(one, recorded.data, recorded.cotangents)
@@ -243,7 +245,9 @@ class Ghost(_Plan):
     fan_in = math.prod(kernel.shape[:-1])
 
     def one(x, z, unscaled):
-      cotangents = norms.in_units(form.cotangents(z), recorded.unit)
+      (cotangents,), exponent = norms.in_units(
+          recorded.unit, form.cotangents(z)
+      )
       dtype, of_x = cotangents.dtype, norms.gram(form, x)
       centred = norms.contracted(
           form,
@@ -264,7 +268,10 @@ class Ghost(_Plan):
           epsilon,
       )
       margin = norms.margin(form, dtype)
-      return [jnp.sqrt(square) * margin for square in squares]
+      return [
+          norms.times_power(jnp.sqrt(square) * margin, exponent)
+          for square in squares
+      ]
 
     sizes = jax.vmap(one)(x, z, recorded.unscaled)
     return [sizes[role] for role in recorded.path.roles]
@@ -391,8 +398,8 @@ def _rounding(recorded, data, cotangents):
     form = rules.find(site)
     if recorded.path.standardise is not None:
       scale = scale.reshape(form.groups, 1, form.outputs)
-    z = norms.in_units(form.cotangents(z), recorded.unit)
-    slack += norms.rounding(form, x, z, scale)
+    (x, z), exponent = norms.in_units(recorded.unit, x, form.cotangents(z))
+    slack += norms.times_power(norms.rounding(form, x, z, scale), exponent)
   return slack
 
 

@@ -13,14 +13,15 @@ Example:
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
 
 from jax_privacy import magnitude
 
-# That are summed in one go.
-POSITIONS = 64
+# That are summed in one go: more cost less and round more.
+POSITIONS = 256
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -44,27 +45,18 @@ def scaled(x: jax.Array, factor: jax.Array, keep: jax.Array) -> jax.Array:
 def outer(x: jax.Array, z: jax.Array) -> jax.Array:
   """[B, S, T, D], [B, S, T, P] -> [S, D, P]; the shorter one is transposed.
 
-  Positions are summed in blocks: XLA takes T equal numbers into one accumulator
-  otherwise, and what one example adds is then off by T/4 units of rounding.
+  Positions are summed in blocks: XLA takes all into one accumulator otherwise,
+  and what one example adds is then off by T/4 units of rounding.
   """
-  if x.shape[2] > POSITIONS:
-    x, z = blocks(x), blocks(z)
-    if x.shape[-1] <= z.shape[-1]:
-      return magnitude.block_sum(_einsum("bsntd,bsntp->nsdp", x, z))
-    total = magnitude.block_sum(_einsum("bsntp,bsntd->nspd", z, x))
-    return jnp.swapaxes(total, 1, 2)
+  contract = functools.partial(magnitude.contract, letter="t", block=POSITIONS)
   if x.shape[-1] <= z.shape[-1]:
-    return _einsum("bstd,bstp->sdp", x, z)
-  return jnp.swapaxes(_einsum("bstp,bstd->spd", z, x), 1, 2)
+    return contract("bstd,bstp->sdp", x, z)
+  return jnp.swapaxes(contract("bstp,bstd->spd", z, x), 1, 2)
 
 
-def blocks(x: jax.Array) -> jax.Array:
-  """[..., T, D] -> [..., T / block, block, D], filled up with zeros."""
-  *rest, size, width = x.shape
-  num = -(-size // POSITIONS)
-  block = -(-size // num)
-  pad = [(0, 0)] * len(rest) + [(0, num * block - size), (0, 0)]
-  return jnp.pad(x, pad).reshape(*rest, num, block, width)
+def merge_block(size: int) -> int:
+  """How many positions `merged` adds up at once, of `size`."""
+  return max(64, math.isqrt(size))
 
 
 def merged(ids: jax.Array, is_row: jax.Array, z: jax.Array) -> jax.Array:
@@ -80,7 +72,7 @@ def merged(ids: jax.Array, is_row: jax.Array, z: jax.Array) -> jax.Array:
   Returns:
     [T, P]; 0 where an earlier position of the block has the same id.
   """
-  size, block = len(ids), POSITIONS
+  size, block = len(ids), merge_block(len(ids))
   pad = -size % block
   ids = jnp.pad(ids, (0, pad)).reshape(-1, block)
   is_row = jnp.pad(is_row, (0, pad)).reshape(-1, block)

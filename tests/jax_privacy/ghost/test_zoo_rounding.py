@@ -89,8 +89,8 @@ def test_share_of_a_flat_image(plan):
 
 def test_sums_in_one_go_are_caught(monkeypatch):
   # And of the rounding up that is left, none.
-  monkeypatch.setattr(patches, "_GRAM_BLOCK", 10**9)
-  monkeypatch.setattr(norms, "_MARGIN", 0)
+  monkeypatch.setattr(patches, "GRAM_BLOCK", 10**9)
+  monkeypatch.setattr(norms, "_FREE", 10**9)
   z = np.full((4, 2), 0.7, np.float32)
   shares = []
   for value in (1.1, 1.3, 1.7):
