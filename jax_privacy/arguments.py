@@ -335,6 +335,19 @@ def _has_list(tree):
   return any(found)
 
 
+def padding_mask(
+    is_padding_example: jax.Array | None, batch_size: int
+) -> jax.Array:
+  """Returns the mask of a batch, bool [batch_size]; None marks no row."""
+  if is_padding_example is None:
+    return jnp.zeros(batch_size, dtype=bool)
+  mask = jnp.asarray(is_padding_example)
+  if mask.shape != (batch_size,) or mask.dtype != bool:
+    rule = f"bool of shape ({batch_size},)"
+    _validate.fail("is_padding_example", rule, f"{mask.dtype} {mask.shape}")
+  return mask
+
+
 def _fail_sizes(shapes, has_list):
   """Raises, naming leaves of each size."""
   by_size = {}

@@ -281,7 +281,7 @@ def clipped_grad(
     batch_size = arguments.batch_size(args, batch_argnums)
     if grid_scale is not None:
       grid.check_range(grid_scale, batch_size)
-    is_padding_example = _padding_mask(is_padding_example, batch_size)
+    is_padding_example = arguments.padding_mask(is_padding_example, batch_size)
     # Before the batch is split: a key goes with its example, on any device.
     args = _with_keys(args, prng_argnum, batch_size, keys_by_example)
     if mesh is not None:
@@ -380,16 +380,6 @@ def _say_that_auto_is_vmap(name):
       " gradient.",
       name,
   )
-
-
-def _padding_mask(is_padding_example, batch_size):
-  if is_padding_example is None:
-    return jnp.zeros(batch_size, dtype=bool)
-  mask = jnp.asarray(is_padding_example)
-  if mask.shape != (batch_size,) or mask.dtype != bool:
-    rule = f"bool of shape ({batch_size},)"
-    _validate.fail("is_padding_example", rule, f"{mask.dtype} {mask.shape}")
-  return mask
 
 
 def _with_keys(args, prng_argnum, batch_size, keys_by_example):

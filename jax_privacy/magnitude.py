@@ -7,8 +7,8 @@ small one.
 
 The invariant: a norm is not below what its entries have, by more than a few
 units of rounding. One accumulator that takes n equal numbers is off by up to
-n/2 units, all of one sign; block by block, by half the numbers in a block,
-summed over levels.
+n/4 units, all of one sign; block by block, by a quarter of the numbers in a
+block, summed over levels.
 
 Example:
   >>> import jax.numpy as jnp
@@ -127,6 +127,5 @@ def _blocks(x, axis, block):
   num = -(-size // block)
   pad = [(0, 0)] * x.ndim
   pad[axis] = (0, num * block - size)
-  return jnp.pad(x, pad).reshape(
-      *x.shape[:axis], num, block, *x.shape[axis + 1 :]
-  )
+  shape = (*x.shape[:axis], num, block, *x.shape[axis + 1 :])
+  return jnp.pad(x, pad).reshape(shape)

@@ -61,7 +61,13 @@ def norm(
     A scalar.
   """
   (x, z), exponent = in_units(unit, x, form.cotangents(z))
-  squared = squared_norm(form, x, z)
+  return root(form, squared_norm(form, x, z), exponent)
+
+
+def root(
+    form: rules.Form, squared: jax.Array, exponent: jax.Array | None
+) -> jax.Array:
+  """Returns the norm of a squared one from `in_units`, with its margin."""
   return times_power(jnp.sqrt(squared) * margin(form, squared.dtype), exponent)
 
 

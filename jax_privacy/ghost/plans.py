@@ -245,9 +245,8 @@ class Ghost(_Plan):
     fan_in = math.prod(kernel.shape[:-1])
 
     def one(x, z, unscaled):
-      (cotangents,), exponent = norms.in_units(
-          recorded.unit, form.cotangents(z)
-      )
+      z = form.cotangents(z)
+      (cotangents,), exponent = norms.in_units(recorded.unit, z)
       dtype, of_x = cotangents.dtype, norms.gram(form, x)
       centred = norms.contracted(
           form,
@@ -267,11 +266,7 @@ class Ghost(_Plan):
           gain,
           epsilon,
       )
-      margin = norms.margin(form, dtype)
-      return [
-          norms.times_power(jnp.sqrt(square) * margin, exponent)
-          for square in squares
-      ]
+      return [norms.root(form, square, exponent) for square in squares]
 
     sizes = jax.vmap(one)(x, z, recorded.unscaled)
     return [sizes[role] for role in recorded.path.roles]
@@ -337,10 +332,11 @@ def _weight_sum(recorded, site, x, z, factor, keep):
   """One site's part of `batched_sums`."""
   form = rules.find(site)
   # No operand is cut: a product may be finite where its factors are not.
-  dtypes = [v.dtype for v in (x, z) if _is_inexact(v)]
+  is_inexact = jnp.issubdtype(x.dtype, jnp.inexact)
+  dtypes = [z.dtype, x.dtype] if is_inexact else [z.dtype]
   dtype = precision.at_least_float32(recorded.dtype, *dtypes)
   z = sums.scaled(z.astype(dtype), factor.astype(dtype), keep)
-  if _is_inexact(x):
+  if is_inexact:
     x = sums.scaled(x.astype(dtype), jnp.ones_like(factor, dtype), keep)
   if form.rows is not None:
     rows, cotangents = jax.vmap(form.rows)(x), jax.vmap(form.cotangents)(z)
@@ -401,7 +397,3 @@ def _rounding(recorded, data, cotangents):
     (x, z), exponent = norms.in_units(recorded.unit, x, form.cotangents(z))
     slack += norms.times_power(norms.rounding(form, x, z, scale), exponent)
   return slack
-
-
-def _is_inexact(x):
-  return jnp.issubdtype(x.dtype, jnp.inexact)

@@ -14,9 +14,10 @@ from toy import params as _params
 import jax_privacy
 from jax_privacy import clipping
 
-# Ten terms of norm 0.7 at most, each cut by 4 units (1.2e-7) more than it need
-# be: 3.4e-6, and the rounding of the sum.
-_RTOL = 4e-6
+# Of float32 sums of ten terms of norm 0.7 at most, in directions of their own:
+# each is cut by 4 units (4.8e-7) more than it need be, their sum by the root of
+# ten times that, 1.1e-6, and the rest is rounding.
+_RTOL = 2e-6
 
 
 @pytest.mark.parametrize("keep_batch_dim", [True, False])
@@ -316,100 +317,6 @@ def test_examples_get_keys_of_their_own_and_padding_changes_none():
   np.testing.assert_array_equal(aux.aux, longer.aux[:6])
   _, other = grad_fn(jnp.float32(1), jnp.ones((6, 2)), jax.random.key(6))
   assert not set(aux.aux.tolist()) & set(other.aux.tolist())
-
-
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
-@pytest.mark.parametrize("method", ["vmap", "ghost"])
-def test_short_dtypes_are_summed_in_float32(dtype, method):
-  params, batch = _params(dtype), _batch(dtype=dtype)
-  got, aux = jax_privacy.clipped_grad(
-      _loss, l2_clip_norm=0.5, return_grad_norms=True, method=method
-  )(params, batch)
-  assert {x.dtype for x in jax.tree.leaves(got)} == {jnp.dtype("float32")}
-  assert aux.grad_norms.dtype == jnp.float32
-  want, _ = oracle.clipped_sum(_loss, params, batch, 0.5)
-  # vmap's and the oracle's gradients come with 8 bits, and their clipped sum
-  # adds no error to speak of; ghost does not round gradients to 8 bits at all.
-  rounding = 0 if method == "vmap" else float(jnp.finfo(dtype).eps)
-  atol = 1e-5 + rounding * np.abs(want).max()
-  np.testing.assert_allclose(oracle.flat64(got), want, rtol=0, atol=atol)
-
-
-def test_float64_is_kept_and_can_be_asked_for():
-  with jax.enable_x64(True):
-    params = jax.tree.map(lambda x: x.astype(jnp.float64), _params())
-    batch = jax.tree.map(lambda x: x.astype(jnp.float64), _batch())
-    want, norms = oracle.clipped_sum(_loss, params, batch, 0.7)
-    got, aux = jax_privacy.clipped_grad(
-        _loss, l2_clip_norm=0.7, return_grad_norms=True
-    )(params, batch)
-    np.testing.assert_allclose(oracle.flat64(got), want, rtol=1e-12)
-    np.testing.assert_allclose(aux.grad_norms, norms, rtol=1e-12)
-    short = jax.tree.map(lambda x: x.astype(jnp.float32), params)
-    grad_fn = jax_privacy.clipped_grad(
-        _loss, l2_clip_norm=0.7, dtype=jnp.float64
-    )
-    cast = jax.tree.map(lambda x: x.astype(jnp.float32), batch)
-    assert {x.dtype for x in jax.tree.leaves(grad_fn(short, cast))} == {
-        jnp.dtype("float64")
-    }
-
-
-def test_float16_squares_that_underflow_are_clipped_all_the_same():
-  # Each entry, 1e-4, squares to 1e-8: zero in float16, and a norm of zero would
-  # let a gradient of norm 1e-4 x 100 through a clip norm of 1e-3.
-  loss = lambda params, x: jnp.sum(params * x)
-  grad_fn = jax_privacy.clipped_grad(loss, l2_clip_norm=1e-3)
-  got = grad_fn(
-      jnp.zeros((1, 10_000), jnp.float16),
-      jnp.full((1, 10_000), 1e-4, jnp.float16),
-  )
-  assert 0.999e-3 < oracle.norm(got) <= 1e-3
-
-
-@pytest.mark.parametrize("exponent", range(-44, 39, 6))
-@pytest.mark.parametrize("clip_norm", [1e-30, 1e-6, 1.0, 1e6, 1e30])
-def test_norm_never_above_the_clip_norm_at_any_scale(exponent, clip_norm):
-  # A sum of squares that underflows lets gradients through; one that overflows
-  # must not either. Zero is allowed where squares overflow.
-  scale = np.float32(10.0**exponent)
-  pytree = {"a": jnp.full(1000, scale), "b": jnp.full((3, 7), -scale)}
-  clipped, _ = jax_privacy.clip_pytree(pytree, clip_norm)
-  assert oracle.norm(clipped) <= clip_norm
-  if oracle.norm(pytree) < 0.99 * clip_norm:
-    # XLA flushes what is subnormal, below 1.2e-38, to zero.
-    np.testing.assert_allclose(clipped["a"], pytree["a"], rtol=0, atol=1.2e-38)
-
-
-@pytest.mark.parametrize("size", [1, 10, 10**4, 10**6])
-def test_clipped_norm_is_at_most_the_bound_in_exact_arithmetic(size):
-  # Rounding of norm and product is bought off by the slack of `clip_factor`:
-  # without it about half of these come out above the bound.
-  for seed in range(20):
-    x = jax.random.normal(jax.random.key(seed), (size,)) * 10.0
-    clipped, norm = jax_privacy.clip_pytree([x], 0.3)
-    if norm > 0.3:
-      assert 0.3 * (1 - 2e-6) < oracle.norm(clipped) <= 0.3
-
-
-def test_clip_pytree_options():
-  tree = {"a": jnp.array([3.0, 4.0])}
-  clipped, norm = jax_privacy.clip_pytree(tree, 2.0, rescale_to_unit_norm=True)
-  np.testing.assert_allclose(clipped["a"], [0.6, 0.8], rtol=1e-6)
-  assert norm == 5.0
-  clipped, _ = jax_privacy.clip_pytree(tree, 2.0, return_zero=True)
-  assert oracle.norm(clipped) == 0
-  clipped, norm = jax_privacy.clip_pytree({}, 1.0)
-  assert clipped == {} and norm == 0
-  zero, norm = jax_privacy.clip_pytree(jnp.zeros(3), 1.0)
-  assert oracle.norm(zero) == 0 and norm == 0
-  for bad in (0.0, -1.0, jnp.nan, jnp.inf):  # Known only when it runs.
-    clipped, _ = jax.jit(jax_privacy.clip_pytree)(tree, jnp.float32(bad))
-    assert oracle.norm(clipped) == 0
-    with pytest.raises(ValueError, match="clip_norm must be a positive"):
-      jax_privacy.clip_pytree(tree, jnp.float32(bad))  # Known beforehand.
-  with pytest.raises(TypeError, match="real and floating point, got int32"):
-    jax_privacy.clip_pytree(jnp.arange(3), 1.0)
 
 
 def test_sensitivity_by_relation():

@@ -13,14 +13,14 @@ import jax_privacy
 from jax_privacy.ghost import clip, norms, patches, sums
 
 
-def _share(loss, shape, batch, plan):
-  """Norm of the one example's share of the sum over the clip norm, less 1."""
+def _sum_and_norm(loss, shape, batch, plan, clip_norm=1.0):
+  """Clipped sum of one example, by that plan, and its norm beforehand."""
   sum_fn = clip.ClippedSum(
       fun=lambda w, *row: (loss(w, *row), None),
       argnums=0,
       batch_argnums=(1, 2),
       prng_argnum=None,
-      clip_norms=1.0,
+      clip_norms=clip_norm,
       divide_by=1.0,
       keep_batch_dim=False,
       nan_safe=True,
@@ -29,8 +29,14 @@ def _share(loss, shape, batch, plan):
       choose=lambda *_, **__: plan,
   )
   args = jnp.zeros(shape), *(jnp.asarray(x)[None] for x in batch)
-  total, *_ = jax.jit(sum_fn)(args, jnp.zeros(1, bool))
-  return np.linalg.norm(np.asarray(total, np.float64)) - 1
+  total, _, norm, _ = jax.jit(sum_fn)(args, jnp.zeros(1, bool))
+  return np.asarray(total, np.float64), np.float64(norm[0])
+
+
+def _share(loss, shape, batch, plan):
+  """Norm of the one example's share of the sum over the clip norm, less 1."""
+  total, _ = _sum_and_norm(loss, shape, batch, plan)
+  return np.linalg.norm(total) - 1
 
 
 def _dense(w, x, z):
@@ -57,10 +63,11 @@ def _filled(kind, *shape):
 
 _DENSE = (4, 65536), (65536, 2)  # Four positions; 65,536 inputs.
 _MANY = (256, 300), (300, 40)
+_LONG = (4096, 2), (2, 3)  # XLA sums 4,096 positions in one accumulator.
 
 
 @pytest.mark.parametrize("plan", ["ghost", "redo", "keep"])
-@pytest.mark.parametrize("x_shape, w_shape", [_DENSE, _MANY])
+@pytest.mark.parametrize("x_shape, w_shape", [_DENSE, _MANY, _LONG])
 def test_share_of_constant_inputs(plan, x_shape, w_shape):
   z = np.full((x_shape[0], w_shape[1]), 0.7, np.float32)
   batch = _filled("constant", *x_shape), z
@@ -151,6 +158,19 @@ def test_methods_agree_at_any_clip_norm(rescale):
     assert np.linalg.norm(np.float64(results[0][0])) > (
         1.0 if rescale else clip_norm
     )
+
+
+@pytest.mark.parametrize("plan", ["ghost", "redo", "keep"])
+@pytest.mark.parametrize(
+    "clip_norm, of_x", [(1e-20, 1e-25), (1e-20, 1.0), (1e20, 1.0), (1e20, 1e25)]
+)
+def test_an_extreme_norm_may_come_from_either_operand(plan, clip_norm, of_x):
+  # Of 3 x 2 numbers of that size and four positions: 4 sqrt(6) of it.
+  x = np.full((4, 3), of_x, np.float32)
+  z = np.full((4, 2), clip_norm / of_x, np.float32)
+  total, norm = _sum_and_norm(_dense, (3, 2), (x, z), plan, clip_norm)
+  np.testing.assert_allclose(norm / clip_norm, 4 * np.sqrt(6), rtol=1e-5)
+  np.testing.assert_allclose(total / clip_norm, np.sqrt(1 / 6), rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", ["ghost", "vmap"])
