@@ -179,7 +179,7 @@ class Redo(_Plan):
   def norms(self) -> list[jax.Array]:
     """Returns, per parameter, [batch_size] norms over the unit."""
     recorded = self._recorded
-    gradient_fn = example_gradient(recorded, in_blocks=True)
+    gradient_fn = example_gradient(recorded)
 
     def one(data, cotangents):
       grads = gradient_fn(data, cotangents)
@@ -205,7 +205,7 @@ class Redo(_Plan):
   def _accumulated(self, factor, keep):
     """Makes the gradients again: rounded as they were for their norms."""
     recorded = self._recorded
-    gradient_fn = example_gradient(recorded, in_blocks=True)
+    gradient_fn = example_gradient(recorded)
 
     def add(so_far, row):
       data, cotangents, scale, is_kept = row
@@ -279,15 +279,12 @@ class Ghost(_Plan):
 PLANS = {"ghost": Ghost, "keep": Keep, "redo": Redo}
 
 
-def example_gradient(
-    recorded: Recorded, *, in_blocks: bool = False
-) -> Callable[[Any, Any], list[Any]]:
+def example_gradient(recorded: Recorded) -> Callable[[Any, Any], list[Any]]:
   """Returns the map from one example's (data, cotangents) to its gradient.
 
   The gradient is of the component's parameters, in their dtypes or those of the
   computation, but not longer than the sum's: what is infinite there must have
-  an infinite norm. Data and cotangents are given per site; `in_blocks` as for
-  `rules.Form.gradient`.
+  an infinite norm. Data and cotangents are given per site.
   """
   bits = jnp.finfo(recorded.dtype).bits
   pull = recorded.pull()
@@ -297,7 +294,7 @@ def example_gradient(
     for site, xs, zs in zip(recorded.sites, data, cotangents, strict=True):
       form = rules.find(site)
       if form is not None:
-        grads = [form.gradient(xs[0], zs[0], in_blocks)]
+        grads = [form.gradient(xs[0], zs[0])]
       else:
         weights = recorded.weights(site)
         grads = rules.generic_gradient(site, recorded.shared, weights, xs, zs)

@@ -24,7 +24,6 @@ Example:
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -35,7 +34,6 @@ import jax.numpy as jnp
 from jax_privacy import jaxprs, precision
 from jax_privacy.ghost import graph, patches, sums
 
-_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 # Of `gather`: what an id that is out of range reads. A mode that is not here
 # gets no form.
 _MODES = (
@@ -64,13 +62,12 @@ class Form:
     cotangents: z to [S, T, P].
     rows: x to [S, T, D]; None where that is much larger than x.
     restore: [S, D, P] to the weight's shape.
-    merge: (x, z) to z with positions that are added one after the other added
-      before, in blocks; None where there are none such.
-    gradient: (x, z, in_blocks) to the weight's gradient, in the weight's shape:
-      summed over positions as the clipped sum is, if `in_blocks`.
+    gradient: (x, z) to the weight's gradient, in the weight's shape.
     gram_flops: What `gram` costs, in multiplications and additions.
     channel_axis: Of the output: where it has the weight's last axis, if that is
       the S * P outputs; None if it is not.
+    merge: (x, z) to z with positions that are added one after the other added
+      before, in blocks; None where there are none such.
   """
 
   groups: int
@@ -83,10 +80,10 @@ class Form:
   cotangents: Callable[[jax.Array], jax.Array]
   rows: Callable[[jax.Array], jax.Array] | None
   restore: Callable[[jax.Array], jax.Array] | None
-  merge: Callable[[jax.Array, jax.Array], jax.Array] | None
-  gradient: Callable[..., jax.Array]
+  gradient: Callable[[jax.Array, jax.Array], jax.Array]
   gram_flops: float
   channel_axis: int | None
+  merge: Callable[[jax.Array, jax.Array], jax.Array] | None = None
 
   @property
   def gradient_flops(self) -> float:
@@ -195,8 +192,8 @@ def dot_general(site: graph.Site) -> Form | None:
     grad = grad.reshape([weight.shape[i] for i in w_order])
     return jnp.transpose(grad, _inverse(w_order))
 
-  def gradient(x, z, in_blocks=False):
-    return restore(_outer(rows(x), cotangents(z), in_blocks))
+  def gradient(x, z):
+    return restore(sums.outer(rows(x)[None], cotangents(z)[None]))
 
   return Form(
       groups=groups,
@@ -209,7 +206,6 @@ def dot_general(site: graph.Site) -> Form | None:
       cotangents=cotangents,
       rows=rows,
       restore=restore,
-      merge=None,
       gradient=gradient,
       gram_flops=2.0 * groups * positions**2 * inputs,
       channel_axis=channel_axis,
@@ -233,9 +229,9 @@ def conv_general_dilated(site: graph.Site) -> Form | None:
   def cotangents(z):
     return layout.outputs(z.astype(dtype))
 
-  def gradient(x, z, in_blocks=False):
+  def gradient(x, z):
     rows = layout.patches(x.astype(dtype))
-    return layout.kernel(_outer(rows, cotangents(z), in_blocks))
+    return layout.kernel(sums.outer(rows[None], cotangents(z)[None]))
 
   return Form(
       groups=layout.groups,
@@ -248,7 +244,6 @@ def conv_general_dilated(site: graph.Site) -> Form | None:
       cotangents=cotangents,
       rows=None,
       restore=None,
-      merge=None,
       gradient=gradient,
       gram_flops=layout.gram_flops,
       channel_axis=layout.channel_axis,
@@ -309,8 +304,8 @@ def gather(site: graph.Site) -> Form | None:
     shape = [z.shape[i] for i in order]
     return jnp.transpose(merged.reshape(shape), _inverse(order))
 
-  def gradient(x, z, in_blocks=False):
-    z = merge(x, z) if in_blocks else z
+  def gradient(x, z):
+    z = merge(x, z)
     x, is_row = one_hot_ids(x)
     at = jnp.where(is_row, x, rows)
     grad = jnp.zeros((rows, outputs), dtype)
@@ -349,13 +344,6 @@ def _dtype(site):
   atoms = (*site.weights, *site.outputs, *site.data)
   dtypes = [v.aval.dtype for v in atoms if graph.is_inexact(v)]
   return precision.at_least_float32(*dtypes)
-
-
-def _outer(x, z, in_blocks):
-  """[S, T, D], [S, T, P] -> [S, D, P]."""
-  if in_blocks:
-    return sums.outer(x[None], z[None])
-  return _einsum("std,stp->sdp", x, z)
 
 
 def _rest(ndim, *taken):
