@@ -4,8 +4,8 @@ Strict promotion makes an unintended broadcast or a silent change of dtype an
 error here, so that none can hide in the library.
 
 Compiled programs are kept in a folder of their own for the length of one
-session of tests: many runs of the launcher compile the same ones. What is kept
-is the machine code, so no number can differ.
+session of tests, small ones too: workers, runs of the launcher and commands
+compile the same ones. What is kept is the machine code, so no number can differ.
 
 Compiling was three quarters of the time, most of it in LLVM. The tests are of
 the algebra, the bits of a run, and rounding's bounds, not of LLVM, so its
@@ -37,7 +37,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
   # Workers and commands that tests start inherit these; JAX reads them when it
   # is imported.
   os.environ["JAX_COMPILATION_CACHE_DIR"] = _folder
-  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
   os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import hypothesis  # noqa: E402
