@@ -5,7 +5,7 @@ error here, so that none can hide in the library.
 
 Compiled programs are kept in a folder of their own for the length of one
 session of tests, small ones too: workers, runs of the launcher and commands
-compile the same ones. What is kept is the machine code, so no number can differ.
+compile the same ones. What is kept is the machine code, so no number differs.
 
 Compiling was three quarters of the time, most of it in LLVM. The tests are of
 the algebra, the bits of a run, and rounding's bounds, not of LLVM, so its
