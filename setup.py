@@ -13,6 +13,8 @@ _HERE = pathlib.Path(__file__).parent
 
 _PACKAGES = [
     "accounting",
+    "accounting.budget",
+    "accounting.numerics",
     "jax_privacy",
     "jax_privacy.auditing",
     "jax_privacy.data",

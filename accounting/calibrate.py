@@ -15,10 +15,11 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from accounting import _search, _validate, claims
+from accounting import _validate, claims
 from accounting.epsilon import check_delta, check_supported, evaluate, vacuous
 from accounting.epsilon import warn as _warn
 from accounting.mechanism import Mechanism
+from accounting.numerics import search
 
 # Outside this range a noise multiplier is a mistake, and arithmetic fails.
 MIN_NOISE = 1e-2
@@ -65,8 +66,8 @@ def calibrate_noise(
   coarse = _epsilon_of(at, delta=delta, accountant=accountant, coarse=True)
   bounds = {"target": target, "low": MIN_NOISE, "high": MAX_NOISE}
   guess = _clt_noise(mechanism, epsilon=target, delta=delta)
-  near = _search.smallest(coarse, guess=guess, rtol=_RTOL, **bounds)
-  noise = _search.smallest(fn, guess=near or MAX_NOISE, rtol=_RTOL, **bounds)
+  near = search.smallest(coarse, guess=guess, rtol=_RTOL, **bounds)
+  noise = search.smallest(fn, guess=near or MAX_NOISE, rtol=_RTOL, **bounds)
   if noise is None:
     rule = f"within reach of a noise multiplier of {MAX_NOISE:g}"
     _validate.fail("epsilon", rule, epsilon)
@@ -201,7 +202,7 @@ def _largest(at, target, delta, accountant, *, high, guess=100):
   """Searches on a coarse grid, then decides on the fine one."""
   for coarse in (True, False):
     fn = _epsilon_of(at, delta=delta, accountant=accountant, coarse=coarse)
-    found = _search.largest_integer(fn, target=target, guess=guess, high=high)
+    found = search.largest_integer(fn, target=target, guess=guess, high=high)
     guess = found or 1
   return found
 

@@ -21,8 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accounting import _pld, _rdp, _validate, _warnings, claims
+from accounting import _validate, _warnings, claims
 from accounting.mechanism import Mechanism
+from accounting.numerics import pld, rdp
 
 ACCOUNTANTS = ("pld", "rdp")
 # Beyond this, a guarantee is said to be vacuous: exp(50) is no bound at all.
@@ -89,10 +90,10 @@ def delta(
   epsilon = _validate.real("epsilon", epsilon, low=0, low_ok=True)
   check_supported(mechanism, accountant=accountant)
   if accountant == "rdp":
-    return _rdp.delta(mechanism, epsilon=epsilon)
-  value = _pld.delta_at(mechanism, epsilon)
+    return rdp.delta(mechanism, epsilon=epsilon)
+  value = pld.delta_at(mechanism, epsilon)
   if _supports(mechanism, "rdp"):
-    value = min(value, _rdp.delta(mechanism, epsilon=epsilon))
+    value = min(value, rdp.delta(mechanism, epsilon=epsilon))
   return value
 
 
@@ -128,7 +129,7 @@ def epsilon_curve(
   if counts.size == 0:
     return np.zeros(0)
   if accountant == "rdp":
-    return _rdp.epsilons(mechanism, steps=counts, delta=delta)[0]
+    return rdp.epsilons(mechanism, steps=counts, delta=delta)[0]
   if mechanism.sampling == "deterministic":
     # A staircase: smooth, and cheap, in how often an example takes part.
     counts = np.array(
@@ -154,9 +155,9 @@ def _knot_epsilons(
   """PLD's epsilons at some numbers of steps; where it has none, RDP's."""
   runs = [mechanism.with_num_steps(t) for t in steps]
   plain = any(phase.sampling_prob == 1 for phase in runs[-1].phases)
-  if plain or delta < _pld.min_delta(mechanism) or len(steps) <= _EXACT_POINTS:
+  if plain or delta < pld.min_delta(mechanism) or len(steps) <= _EXACT_POINTS:
     return [evaluate(r, delta=delta, accountant="pld").epsilon for r in runs]
-  values = _pld.epsilons(mechanism, steps=steps, delta=delta)
+  values = pld.epsilons(mechanism, steps=steps, delta=delta)
   return [
       value
       if value <= VACUOUS_EPSILON
@@ -213,12 +214,12 @@ def evaluate(
   """
   if accountant == "rdp":
     return _by_rdp(mechanism, delta=delta)
-  if delta < _pld.min_delta(mechanism):
+  if delta < pld.min_delta(mechanism):
     return _by_rdp_for_pld(mechanism, delta=delta)
-  found = _pld.composed(mechanism, deltas=(delta,), coarsening=coarsening)
+  found = pld.composed(mechanism, deltas=(delta,), coarsening=coarsening)
   value = found.epsilon(delta)
   # Elsewhere RDP's bound is larger than the grid's share of this one.
-  doubtful = found.excess > _pld.CLOSE or value > VACUOUS_EPSILON
+  doubtful = found.excess > pld.CLOSE or value > VACUOUS_EPSILON
   best = Evaluation(value, "pld", [])
   if doubtful and coarsening == 1 and _supports(mechanism, "rdp"):
     other = _by_rdp(mechanism, delta=delta)
@@ -229,7 +230,7 @@ def evaluate(
 
 def _wide(best: Evaluation, likely: float) -> list[_warnings.AccountingWarning]:
   """Returns a warning if the bound is far above what it should be."""
-  if best.epsilon <= likely * (1 + _pld.WIDE) or math.isinf(best.epsilon):
+  if best.epsilon <= likely * (1 + pld.WIDE) or math.isinf(best.epsilon):
     return []
   name = best.accountant.upper()
   if math.isfinite(likely) and likely > 0:
@@ -247,11 +248,11 @@ def _wide(best: Evaluation, likely: float) -> list[_warnings.AccountingWarning]:
 
 
 def _by_rdp(mechanism: Mechanism, *, delta: float) -> Evaluation:
-  values, orders = _rdp.epsilons(
+  values, orders = rdp.epsilons(
       mechanism, steps=[mechanism.num_steps], delta=delta
   )
   notes = []
-  if 0 < values[0] < math.inf and _rdp.at_grid_edge(mechanism, orders[0]):
+  if 0 < values[0] < math.inf and rdp.at_grid_edge(mechanism, orders[0]):
     notes.append(
         _warnings.OrderGridWarning(
             f"The best Renyi order, {orders[0]:g}, is an end of the grid of "
@@ -263,7 +264,7 @@ def _by_rdp(mechanism: Mechanism, *, delta: float) -> Evaluation:
 
 def _by_rdp_for_pld(mechanism: Mechanism, *, delta: float) -> Evaluation:
   """Answers for PLD where its arithmetic ends."""
-  least = _pld.min_delta(mechanism)
+  least = pld.min_delta(mechanism)
   if not _supports(mechanism, "rdp"):
     rule = f"at least {least:g} for pld with {_pair(mechanism)}"
     _validate.fail("delta", rule, delta)

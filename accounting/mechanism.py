@@ -20,7 +20,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from accounting import _schedule, _validate
+from accounting import _validate
+from accounting.numerics import schedule as schedule_lib
 
 if TYPE_CHECKING:
   import dp_accounting
@@ -103,7 +104,7 @@ class Mechanism:
     }
     for name, value in checked.items():
       object.__setattr__(self, name, value)  # The first write of two.
-    schedule = _schedule.check(
+    schedule = schedule_lib.check(
         self.batch_size_schedule,
         sampling_prob=self.sampling_prob,
         num_steps=self.num_steps,
@@ -185,7 +186,7 @@ class Mechanism:
             sampling_prob=self.sampling_prob * factor,
             batch_size_schedule=(),
         )
-        for num_steps, factor in _schedule.phases(
+        for num_steps, factor in schedule_lib.phases(
             self.batch_size_schedule, num_steps=self.num_steps
         )
     )
@@ -202,7 +203,7 @@ class Mechanism:
     step = _validate.integer("step", step, low=0)
     if step >= self.num_steps:
       _validate.fail("step", f"below num_steps ({self.num_steps})", step)
-    begun = _schedule.until(self.batch_size_schedule, num_steps=step + 1)
+    begun = schedule_lib.until(self.batch_size_schedule, num_steps=step + 1)
     return self.sampling_prob * (begun[-1][1] if begun else 1.0)
 
   def with_num_steps(self, num_steps: int) -> "Mechanism":
@@ -216,7 +217,7 @@ class Mechanism:
       ValueError: If it is no integer of at least 1.
     """
     num_steps = _validate.integer("num_steps", num_steps)
-    schedule = _schedule.until(self.batch_size_schedule, num_steps=num_steps)
+    schedule = schedule_lib.until(self.batch_size_schedule, num_steps=num_steps)
     return dataclasses.replace(
         self, num_steps=num_steps, batch_size_schedule=schedule
     )

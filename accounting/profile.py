@@ -19,9 +19,10 @@ import math
 
 import numpy as np
 
-from accounting import _pld, _validate, claims
+from accounting import _validate, claims
 from accounting.epsilon import check_supported
 from accounting.mechanism import Mechanism
+from accounting.numerics import pld
 
 NUM_POINTS = 100
 FALSE_POSITIVE_RATES = (0.001, 0.01, 0.1)
@@ -94,7 +95,7 @@ def privacy_profile(
       "reconstruction_prior", reconstruction_prior, low=0, high=1
   )
   check_supported(mechanism, accountant="pld")
-  loss = _pld.composed(mechanism, deltas=_pld.PROFILE_DELTAS)
+  loss = pld.composed(mechanism, deltas=pld.PROFILE_DELTAS)
   rates = np.array([*FALSE_POSITIVE_RATES, prior])
   *tprs, reconstruction = true_positive_rates(loss, rates).tolist()
   last = loss.epsilon(_LAST_DELTA)
@@ -131,7 +132,7 @@ def _grid(last: float) -> np.ndarray:
 
 
 def true_positive_rates(
-    loss: _pld.LossDistribution, false_positive_rates: np.ndarray
+    loss: pld.LossDistribution, false_positive_rates: np.ndarray
 ) -> np.ndarray:
   """Returns the largest true positive rate at each false positive rate.
 
@@ -170,7 +171,7 @@ def true_positive_rates(
   )
 
 
-def _roc(direction: _pld.Direction) -> tuple[np.ndarray, np.ndarray]:
+def _roc(direction: pld.Direction) -> tuple[np.ndarray, np.ndarray]:
   """Corners of the likelihood-ratio test's curve, losses of at least 0.
 
   Below a loss of 0 the false positive rate multiplies rounding errors by
@@ -186,7 +187,7 @@ def _roc(direction: _pld.Direction) -> tuple[np.ndarray, np.ndarray]:
   return np.minimum(fpr, 1.0), np.minimum(tpr, 1.0)
 
 
-def _gdp_mu(loss: _pld.LossDistribution) -> float:
+def _gdp_mu(loss: pld.LossDistribution) -> float:
   """The largest mu that any corner of the curve asks for."""
   from scipy import special
 
@@ -202,7 +203,7 @@ def _gdp_mu(loss: _pld.LossDistribution) -> float:
   return mu
 
 
-def _regret(loss: _pld.LossDistribution, mu: float) -> float:
+def _regret(loss: pld.LossDistribution, mu: float) -> float:
   """Least k with f(a + k) - k <= f_mu(a) for all a, f the run's trade-off.
 
   Such a shift leaves the sum of the two rates as it is, and changes their

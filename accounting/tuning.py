@@ -20,9 +20,10 @@ import math
 
 import numpy as np
 
-from accounting import _rdp, _validate
+from accounting import _validate
 from accounting.epsilon import check_delta, check_supported, evaluate
 from accounting.mechanism import Mechanism
+from accounting.numerics import rdp as rdp_lib
 
 # The shape of the truncated negative binomial that each name stands for.
 _SHAPES = {"logarithmic": 0.0, "geometric": 1.0, "poisson": math.inf}
@@ -89,7 +90,7 @@ def tuning_cost(
   )
   if mean == 1 and distribution != "poisson":
     _validate.fail("num_trials_mean", f"above 1 for {distribution}", mean)
-  orders, divergences = _rdp.divergences(mechanism)
+  orders, divergences = rdp_lib.divergences(mechanism)
   # dp-accounting's event of this name would start from divergences that were
   # not repaired (see `_rdp`), and read one below 0 as a delta of 0.
   finite = np.isfinite(divergences)
@@ -98,7 +99,7 @@ def tuning_cost(
     repeated = rdp._compute_rdp_repeat_and_select(  # pylint: disable=protected-access
         orders[finite], divergences[finite], mean, _SHAPES[distribution]
     )
-    values, _ = _rdp.to_epsilon(orders[finite], repeated[None], delta=delta)
+    values, _ = rdp_lib.to_epsilon(orders[finite], repeated[None], delta=delta)
     tuned = float(values[0])
   single, naive = (
       evaluate(run, delta=delta, accountant=accountant).epsilon

@@ -15,10 +15,12 @@ Invariant: the bound holds whatever the k examples are, also k equal ones.
 
 import dataclasses
 
-from accounting import _pld, _terms, _validate
+from accounting import _validate
 from accounting.epsilon import check_delta, evaluate, vacuous
 from accounting.epsilon import warn as _warn
 from accounting.mechanism import Mechanism
+from accounting.numerics import pld
+from accounting.numerics import terms as terms_lib
 
 MAX_EXAMPLES_PER_USER = 100
 _RELATIONS = ("add_or_remove_one", "replace_special")
@@ -51,8 +53,8 @@ def user_epsilon(
   Source: Ganesh 2024 (2310.15526), by a mixture of Gaussians.
   """
   delta = check_delta(mechanism, delta)
-  if delta < _pld.MIN_DELTA:
-    _validate.fail("delta", f"at least {_pld.MIN_DELTA:g} for users", delta)
+  if delta < pld.MIN_DELTA:
+    _validate.fail("delta", f"at least {pld.MIN_DELTA:g} for users", delta)
   count = _validate.integer("examples_per_user", examples_per_user)
   if count > MAX_EXAMPLES_PER_USER:
     rule = f"at most {MAX_EXAMPLES_PER_USER}"
@@ -76,5 +78,5 @@ def _epsilon(mechanism: Mechanism, count: int, delta: float) -> float:
     noise = mechanism.noise_multiplier / count
     merged = dataclasses.replace(mechanism, noise_multiplier=noise)
     return evaluate(merged, delta=delta, accountant="pld").epsilon
-  terms = _terms.user_terms_of(mechanism, examples_per_user=count)
-  return _pld.compose(terms, deltas=(delta,)).epsilon(delta)
+  terms = terms_lib.user_terms_of(mechanism, examples_per_user=count)
+  return pld.compose(terms, deltas=(delta,)).epsilon(delta)

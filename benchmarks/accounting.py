@@ -21,7 +21,9 @@ import dp_accounting as dp
 from dp_accounting import pld
 
 import accounting
-from accounting import _pld, _rdp, claims
+from accounting import claims
+from accounting.numerics import pld as pld_lib
+from accounting.numerics import rdp
 from benchmarks import contour
 
 # (name, sampling probability, steps, epsilon, delta)
@@ -107,9 +109,9 @@ def _rare() -> None:
 
 
 def _forget() -> None:
-  _pld.compose.cache_clear()
-  _pld._steps.cache_clear()
-  _rdp.step_divergences.cache_clear()
+  pld_lib.compose.cache_clear()
+  pld_lib._steps.cache_clear()
+  rdp.step_divergences.cache_clear()
 
 
 def _others(repeats: int) -> None:

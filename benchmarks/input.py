@@ -27,7 +27,7 @@ import numpy as np
 import PIL.Image
 
 from benchmarks import footprint, models
-from experiments import _input
+from experiments.run import input as input_lib
 from jax_privacy import batch_selection, data
 from jax_privacy.data import encoded, reading
 
@@ -150,7 +150,7 @@ def _draw(args, num_examples: int) -> list[np.ndarray]:
 
 def _gathered(source, indices) -> Iterator[data.Batch]:
   rows = np.append(np.arange(len(source)), -1)
-  gather = _input.gather_fn(None, source[rows])
+  gather = input_lib.gather_fn(None, source[rows])
   for i in indices:
     yield gather(i)
 

@@ -97,7 +97,7 @@ def base() -> ml_collections.ConfigDict:
       (one class an example) or sigmoid (several labels), the label smoothing of
       softmax, and the weight of what makes predictions for the views alike
       (Botev et al. 2022), which needs two views.
-    dp: See `experiments._mechanism`. With epsilon alone, noise is
+    dp: See `experiments.plan.mechanism`. With epsilon alone, noise is
       calibrated; with noise_multiplier alone, epsilon is whatever it is; with
       both, the run is cut to the steps that fit. auto_tune names the one
       quantity that is found from the budget instead: "noise_multiplier",
@@ -109,12 +109,12 @@ def base() -> ml_collections.ConfigDict:
       batch_size_schedule is pairs (fraction of the run, factor), such as
       ((0.0, 1.0), (0.5, 2.0)): from there on, batches are expected to be so
       many times as large, and the accountant sees it. For
-      optimizer, weight_decay and agc_clipping see `experiments._optimizer`;
-      for schedules `experiments._schedules`; train_only is a regular
+      optimizer, weight_decay and agc_clipping see `experiments.plan.optimizer`;
+      for schedules `experiments.plan.schedules`; train_only is a regular
       expression for the paths of the parameters to train, None for all (see
-      `experiments._trainable`). Averages of
-      parameters are "ema", with the first of ema_decays, "ema_DECAY" with each
-      other, and "polyak", from this fraction of the run on (None for none).
+      `experiments.plan.trainable`). Averages of parameters are "ema", with the
+      first of ema_decays, "ema_DECAY" with each other, and "polyak", from this
+      fraction of the run on (None for none).
     eval: Images at a time; how many of the split, evenly spaced (None for all);
       which parameters the result is told of, chosen beforehand: "last" or
       an average; and, where an example has many labels, those that are reported
@@ -122,7 +122,8 @@ def base() -> ml_collections.ConfigDict:
     physical_batch_size: A batch is computed in pieces of so many examples: less
       memory, the same numbers, noise once. None for whole batches.
     train_metrics: Writes into metrics.jsonl, marked private, what De et al.
-      read while they train: see `experiments._train_metrics`. On one device.
+      read while they train: see `experiments.run.train_metrics`. On one
+      device.
     log_every, save_every: In steps; None for about 20 lines and 10 saves a run.
     mesh: Over how many devices batches are split: data x fsdp of them, along
       fsdp of which parameters are split too (docs/meshes.md). With

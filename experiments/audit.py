@@ -29,28 +29,23 @@ from typing import Any
 import ml_collections
 from absl import flags
 
-from experiments import (
-    _audit,
-    _build,
-    _canaries,
-    _cli,
-    _devices,
-    _log,
-    _replay,
-    _signals,
-    _workdir,
-    train,
-)
+from experiments import train
+from experiments.audits import audit as audit_lib
+from experiments.audits import canaries, replay
+from experiments.plan import experiment as experiment_lib
+from experiments.run import cli, devices, signals
+from experiments.run import log as log_lib
+from experiments.run import workdir as workdir_lib
 from jax_privacy import checkpoint, data, testing
 
 # --config and --workdir.
 flags.adopt_module_key_flags(train)
 
 _CANARY = flags.DEFINE_enum(
-    "canary", "dirac", _canaries.KINDS, "What the attacker looks for."
+    "canary", "dirac", canaries.KINDS, "What the attacker looks for."
 )
 _NUM_CANARIES = flags.DEFINE_integer(
-    "num_canaries", 1000, "How many.", lower_bound=_canaries.MIN_CANARIES
+    "num_canaries", 1000, "How many.", lower_bound=canaries.MIN_CANARIES
 )
 _CONFIDENCE = flags.DEFINE_float(
     "confidence", 0.95, "Of each bound, and of the verdict: in (0, 1)."
@@ -66,10 +61,10 @@ _MAX_EXAMPLES = flags.DEFINE_integer(
 def main() -> None:
   """Runs the command line."""
   config = flags.FLAGS.config
-  with _cli.exit_on(
+  with cli.exit_on(
       ValueError, OSError, data.ImageError, checkpoint.CheckpointError
   ):
-    _devices.check_one_device(config)
+    devices.check_one_device(config)
     if _REPLAY.value:
       _run_replay(config)
       return
@@ -77,13 +72,13 @@ def main() -> None:
       raise ValueError(
           "--workdir must be given for an audit, or --replay, got neither."
       )
-    _log.say(
+    log_lib.say(
         f"reading data and building the model, with {_CANARY.value} canaries"
     )
-    with _signals.StopSignals() as stop:
+    with signals.StopSignals() as stop:
       audit = run(
           config,
-          _workdir.Workdir(pathlib.Path(flags.FLAGS.workdir)),
+          workdir_lib.Workdir(pathlib.Path(flags.FLAGS.workdir)),
           canary=_CANARY.value,
           num_canaries=_NUM_CANARIES.value,
           confidence=_CONFIDENCE.value,
@@ -95,42 +90,43 @@ def main() -> None:
 
 def run(
     config: ml_collections.ConfigDict,
-    workdir: _workdir.Workdir,
+    workdir: workdir_lib.Workdir,
     *,
     canary: str,
     num_canaries: int,
     confidence: float,
-    stop: _signals.StopSignals | None = None,
+    stop: signals.StopSignals | None = None,
 ) -> dict[str, Any] | None:
   """Trains with canaries, from the last checkpoint or the start.
 
   Args:
     config: Of the run to be audited.
     workdir: A folder of the audit's own.
-    canary: A kind; see `_canary_kinds.py`.
+    canary: A kind; see `audits/canary_kinds.py`.
     num_canaries: How many.
     confidence: In (0, 1).
     stop: See `train.run`.
 
   Returns:
-    What audit.json holds; see `_audit.summarise`. None if a signal stopped it.
+    What audit.json holds; see `audits.audit.summarise`. None if a signal
+    stopped it.
 
   Raises:
     ValueError: If the run is not one that canaries can audit, an argument
       breaks its rule, or the folder holds another run.
   """
-  confidence = _audit.check_confidence(confidence)
-  config = _canaries.add_to_config(
+  confidence = audit_lib.check_confidence(confidence)
+  config = canaries.add_to_config(
       config, canary=canary, num_canaries=num_canaries
   )
   workdir.check(config)
-  experiment = _canaries.build(config)
+  experiment = canaries.build(config)
   experiment, state, train_seconds = train.fit(
-      experiment, workdir, stop=stop, build_fn=_canaries.build
+      experiment, workdir, stop=stop, build_fn=canaries.build
   )
   if int(state.step) < experiment.mechanism.num_steps:
     return None
-  audit = _audit.summarise(
+  audit = audit_lib.summarise(
       experiment, state, confidence=confidence, train_seconds=train_seconds
   )
   workdir.write_audit(audit)
@@ -139,23 +135,23 @@ def run(
 
 def conclude(audit: Mapping[str, Any]) -> None:
   """Prints an audit; exits with code 1 if it contradicts the claim."""
-  _audit.show(audit)
+  audit_lib.show(audit)
   if audit["contradicts_claim"]:
-    print(f"FAILED: {_audit.verdict(audit)}", file=sys.stderr)
+    print(f"FAILED: {audit_lib.verdict(audit)}", file=sys.stderr)
     sys.exit(1)
-  print(_audit.verdict(audit))
+  print(audit_lib.verdict(audit))
 
 
 def _run_replay(config: ml_collections.ConfigDict) -> None:
-  experiment = _build.build(config)
+  experiment = experiment_lib.build(config)
   try:
-    report = _replay.replay(experiment, max_examples=_MAX_EXAMPLES.value)
+    report = replay.replay(experiment, max_examples=_MAX_EXAMPLES.value)
   except (testing.SensitivityError, testing.NoiseError) as error:
     print(f"FAILED: {error}", file=sys.stderr)
     sys.exit(1)
-  _replay.show(report)
+  replay.show(report)
 
 
 if __name__ == "__main__":
   flags.mark_flag_as_required("config")
-  _cli.run(main)
+  cli.run(main)

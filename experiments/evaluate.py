@@ -7,7 +7,7 @@
 Overall numbers are of all parameters that the run kept; the rest of those that
 the config chose beforehand (eval.params), of the named ones, or of all of them.
 A twin is evaluated on the same examples, and shown beside it with differences;
-see `_twin.py`.
+see `evaluation/twin.py`.
 
 Needs the split's data and the run's folder; not the training data, unless that
 is the split asked for.
@@ -17,7 +17,8 @@ import pathlib
 
 from absl import flags
 
-from experiments import _cli, _evaluate_run, _saved
+from experiments.evaluation import evaluate_run, saved
+from experiments.run import cli
 from jax_privacy import checkpoint, data
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
@@ -47,11 +48,11 @@ _JSON = flags.DEFINE_string("json", None, "File to write all numbers to.")
 
 def main() -> None:
   """Runs the command line."""
-  with _cli.exit_on(
+  with cli.exit_on(
       ValueError, OSError, data.ImageError, checkpoint.CheckpointError
   ):
-    run = _saved.load(pathlib.Path(_WORKDIR.value), split=_SPLIT.value)
-    _evaluate_run.evaluate(
+    run = saved.load(pathlib.Path(_WORKDIR.value), split=_SPLIT.value)
+    evaluate_run.evaluate(
         run,
         which=_PARAMS.value,
         labels=_LABELS.value or run.config.eval.labels,
@@ -62,4 +63,4 @@ def main() -> None:
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["workdir"])
-  _cli.run(main)
+  cli.run(main)

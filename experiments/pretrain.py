@@ -11,20 +11,22 @@ and there is no workdir and no summary.json for `dp-budget` to report on.
 
 from absl import flags
 
-from experiments import _cli, _log, _pretrain
+from experiments.evaluation import final
+from experiments.run import cli, plain
+from experiments.run import log as log_lib
 
-_CONFIG = _cli.define_config("A recipe that states no epsilon and no noise.")
+_CONFIG = cli.define_config("A recipe that states no epsilon and no noise.")
 _OUTPUT = flags.DEFINE_string("output", None, "The .npz file to write.")
 
 
 def main() -> None:
   """Runs the command line."""
-  with _cli.exit_on(ValueError, OSError):
-    path = _pretrain.check_output(_OUTPUT.value)
-    _log.say("reading data, building the model, training WITHOUT privacy")
-    params = _pretrain.pretrain(_CONFIG.value)
-    _pretrain.save(path, params)  # Before anything else can go wrong.
-    found = _pretrain.test(_CONFIG.value, params)
+  with cli.exit_on(ValueError, OSError):
+    path = plain.check_output(_OUTPUT.value)
+    log_lib.say("reading data, building the model, training WITHOUT privacy")
+    params = plain.pretrain(_CONFIG.value)
+    plain.save(path, params)  # Before anything else can go wrong.
+    found = final.of_params(_CONFIG.value, params)
   for name, value in found.items():
     print(f"test {name} {value:.4f} (last parameters)")
   print(
@@ -35,4 +37,4 @@ def main() -> None:
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["config", "output"])
-  _cli.run(main)
+  cli.run(main)

@@ -21,62 +21,57 @@ from typing import Any
 from absl import flags
 
 from accounting import claims
-from experiments import (
-    _build,
-    _cli,
-    _devices,
-    _features,
-    _log,
-    _loop,
-    _resume,
-    _signals,
-    _summary,
-    _workdir,
-)
-from jax_privacy import checkpoint, data
+from experiments.evaluation import final
+from experiments.plan import averages, features
+from experiments.plan import experiment as experiment_lib
+from experiments.run import cli, devices, loop, resume, signals
+from experiments.run import log as log_lib
+from experiments.run import summary as summary_lib
+from experiments.run import workdir as workdir_lib
+from jax_privacy import checkpoint, data, sharding
 
 _SAVES_A_RUN = 10
 _SECONDS_BETWEEN_SAVES = 600.0
 
-_CONFIG = _cli.define_config("A recipe: configs/NAME.py[:key=value,...].")
+_CONFIG = cli.define_config("A recipe: configs/NAME.py[:key=value,...].")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
-_devices.define_flags()
+devices.define_flags()
 
 
 def main() -> None:
   """Runs the command line."""
   with contextlib.ExitStack() as stack:
-    with _cli.exit_on(ValueError, OSError, RuntimeError):
+    with cli.exit_on(ValueError, OSError, RuntimeError):
       config = _CONFIG.value
-      _devices.start(config)
+      devices.start(config)
     # After JAX has put its own handler of SIGTERM in place.
-    stop = stack.enter_context(_signals.StopSignals())
-    stack.enter_context(_devices.only_primary_speaks())
-    with _cli.exit_on(ValueError, OSError):
-      workdir = _devices.workdir(_WORKDIR.value)
+    stop = stack.enter_context(signals.StopSignals())
+    stack.enter_context(devices.only_primary_speaks())
+    with cli.exit_on(ValueError, OSError):
+      workdir = devices.workdir(_WORKDIR.value)
       workdir.check(config)
       summary = workdir.read_summary()
       if summary is None:
-        experiment = _build.build(config, say=_log.say)
+        experiment = experiment_lib.build(config, say=log_lib.say)
     if summary is None:
       # An image is decoded when it is drawn; a disk fills up when it does.
-      with _cli.exit_on(
+      with cli.exit_on(
           data.ImageError,
           OSError,
           checkpoint.CheckpointError,
-          _workdir.WorkdirError,
+          workdir_lib.WorkdirError,
       ):
         summary = run(experiment, workdir, stop=stop)
     if summary is not None:
-      with _cli.exit_on(ValueError):  # One that was read from the folder.
-        _summary.show(summary)
+      with cli.exit_on(ValueError):  # One that was read from the folder.
+        summary_lib.show(summary)
 
 
 def run(
-    experiment: _build.Experiment,
-    workdir: _workdir.Workdir,
+    experiment: experiment_lib.Experiment,
+    workdir: workdir_lib.Workdir,
     *,
-    stop: _signals.StopSignals | None = None,
+    stop: signals.StopSignals | None = None,
 ) -> dict[str, Any] | None:
   """Trains from the last checkpoint, or from the start.
 
@@ -91,19 +86,27 @@ def run(
   experiment, state, train_seconds = fit(experiment, workdir, stop=stop)
   if int(state.step) < experiment.mechanism.num_steps:
     return None
-  _log.say(f"testing on split {experiment.config.data.test_split!r}")
-  summary = _summary.summarise(experiment, state, train_seconds=train_seconds)
+  log_lib.say(f"testing on split {experiment.config.data.test_split!r}")
+  # Whole, on one device: a mesh is for training.
+  params = averages.by_name(*sharding.to_host((state.params, state.averages)))
+  summary = summary_lib.summarise(
+      experiment,
+      params,
+      num_steps=int(state.step),
+      test_numbers=final.of_run(experiment, params),
+      train_seconds=train_seconds,
+  )
   workdir.write_summary(summary)
   return summary
 
 
 def fit(
-    experiment: _build.Experiment,
-    workdir: _workdir.Workdir,
+    experiment: experiment_lib.Experiment,
+    workdir: workdir_lib.Workdir,
     *,
-    stop: _signals.StopSignals | None = None,
-    build_fn: Callable[..., _build.Experiment] = _build.build,
-) -> tuple[_build.Experiment, _loop.TrainState, float]:
+    stop: signals.StopSignals | None = None,
+    build_fn: Callable[..., experiment_lib.Experiment] = experiment_lib.build,
+) -> tuple[experiment_lib.Experiment, loop.TrainState, float]:
   """Does the training of `run`, and sums nothing up.
 
   Args:
@@ -121,22 +124,22 @@ def fit(
       workdir.claimed(experiment.config),
       checkpoint.Checkpoints(workdir.checkpoints) as checkpoints,
   ):
-    experiment, state = _resume.start(
+    experiment, state = resume.start(
         experiment, workdir, checkpoints, build_fn=build_fn
     )
     step, num_steps = int(state.step), experiment.mechanism.num_steps
     begun_before = workdir.read_steps_begun()
     workdir.keep_metrics_until(step)
-    _features.compute(experiment.train_source)
-    facts, is_due = _resume.facts(experiment), _save_times(experiment)
-    with _log.RunLog(experiment, workdir, initial_step=step) as log:
+    features.compute(experiment.train_source)
+    facts, is_due = resume.facts(experiment), _save_times(experiment)
+    with log_lib.RunLog(experiment, workdir, initial_step=step) as log:
       steps = _steps(experiment, state, workdir, on_new_size=log.compiling)
       for new_state, private in steps:
         state, step = new_state, step + 1
         log.record(step, private)
         # Agreed on: processes that do not save or stop together wait forever.
-        stopping = _devices.any_process(stop is not None and stop.requested)
-        due = _devices.any_process(is_due(step))
+        stopping = devices.any_process(stop is not None and stop.requested)
+        due = devices.any_process(is_due(step))
         if stopping or step == num_steps or due:
           checkpoints.save(step, state._asdict(), facts=facts)
         if stopping:
@@ -149,21 +152,21 @@ def fit(
 
 
 def _steps(
-    experiment: _build.Experiment,
-    state: _loop.TrainState,
-    workdir: _workdir.Workdir,
+    experiment: experiment_lib.Experiment,
+    state: loop.TrainState,
+    workdir: workdir_lib.Workdir,
     *,
     on_new_size: Callable[[int], None],
-) -> Iterator[tuple[_loop.TrainState, dict[str, Any]]]:
+) -> Iterator[tuple[loop.TrainState, dict[str, Any]]]:
   """Yields from the loop; steps are written down before they are taken.
 
   In blocks, so that it costs one small file a line of the log: after a kill,
   up to a block too many count as taken.
   """
   num_steps = experiment.mechanism.num_steps
-  block = _log.steps_between_lines(experiment)
+  block = log_lib.steps_between_lines(experiment)
   begun = workdir.read_steps_begun()
-  updates = _loop.train(experiment, state, on_new_size=on_new_size)
+  updates = loop.train(experiment, state, on_new_size=on_new_size)
   for step in range(int(state.step), num_steps):
     if step >= begun:
       begun = min(num_steps, (step // block + 1) * block)
@@ -190,7 +193,7 @@ def _save_times(experiment):
 
 def _say_to_be_continued(experiment, workdir, step) -> None:
   begun = workdir.read_steps_begun()
-  epsilon = _resume.epsilon_spent(experiment, begun)
+  epsilon = resume.epsilon_spent(experiment, begun)
   print(
       f"to be continued: saved after step {step} of"
       f" {experiment.mechanism.num_steps}. Spent so far, by {begun} steps:"
@@ -202,4 +205,4 @@ def _say_to_be_continued(experiment, workdir, step) -> None:
 
 if __name__ == "__main__":
   flags.mark_flags_as_required(["config", "workdir"])
-  _cli.run(main)
+  cli.run(main)

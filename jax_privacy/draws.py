@@ -8,7 +8,7 @@ Whoever changes a draw adds one to `VERSION`, and pins the new draws in
 `tests/jax_privacy/test_draws.py`, which fails until then. Draws are independent
 from step to step today, so a run that lost no step may go on under another
 version. A draw that spans steps (groups of a cycle, correlated noise) may not:
-with it comes a rule that refuses this in `experiments/_resume.py`.
+with it comes a rule that refuses this in `experiments/run/resume.py`.
 
 Example:
   >>> from jax_privacy import draws

@@ -13,11 +13,17 @@ import pytest
 _ROOT = pathlib.Path(__file__).parents[1]
 _OURS = ("accounting", "jax_privacy", "experiments", "configs", "tests")
 
+# What any part of experiments may import.
+_OUTSIDE = ("accounting", "jax_privacy", "configs")
+
 # Folder -> prefixes of our own modules that it may import; the longest prefix
 # of a file's module name that stands here decides. A name with "-" before it
 # is forbidden though a shorter one allows it.
 _TABLE = {
-    "accounting": ("accounting",),
+    # numerics <- public files <- budget.
+    "accounting": ("accounting", "-accounting.budget"),
+    "accounting.numerics": ("accounting.numerics", "accounting._validate"),
+    "accounting.budget": ("accounting", "-accounting.numerics"),
     "jax_privacy": (
         "jax_privacy",
         "-jax_privacy.models",
@@ -36,11 +42,21 @@ _TABLE = {
         "-jax_privacy.data",
     ),
     "configs": ("configs.common", "configs.families"),
-    "experiments": ("accounting", "jax_privacy", "experiments", "configs"),
+    # Commands -> audits, evaluation -> run -> plan.
+    "experiments": _OUTSIDE + ("experiments",),
+    "experiments.plan": _OUTSIDE + ("experiments.plan",),
+    "experiments.run": _OUTSIDE + ("experiments.plan", "experiments.run"),
+    "experiments.evaluation": _OUTSIDE
+    + ("experiments.plan", "experiments.run", "experiments.evaluation"),
+    "experiments.audits": _OUTSIDE
+    + ("experiments.plan", "experiments.run", "experiments.audits"),
 }
 # Packages of others that a folder must not touch.
+_JAX = ("jax", "flax", "optax", "chex")
 _FOREIGN = {
-    "accounting": ("jax", "flax", "optax", "chex"),
+    "accounting": _JAX,
+    "accounting.numerics": _JAX,
+    "accounting.budget": _JAX,
     "configs": ("jax", "flax", "optax", "numpy"),
     "jax_privacy": ("dp_accounting",),
     "jax_privacy.models": ("dp_accounting",),
@@ -99,6 +115,12 @@ def test_imports_follow_the_table(path):
     [
         ("accounting.x", "import jax.numpy as jnp"),
         ("accounting.x", "def f():\n  from jax_privacy import clipping"),
+        ("accounting.numerics.x", "import jax.numpy as jnp"),
+        ("accounting.budget.x", "from flax import nnx"),
+        ("accounting.x", "from accounting import budget"),
+        ("accounting.numerics.x", "from accounting import claims"),
+        ("accounting.numerics.x", "from accounting.mechanism import Mechanism"),
+        ("accounting.budget.x", "from accounting.numerics import pld"),
         ("jax_privacy.dp_sgd", "import accounting"),
         ("jax_privacy.dp_sgd", "from jax_privacy import models"),
         ("jax_privacy.dp_sgd", "from jax_privacy.data import augment"),
@@ -108,6 +130,12 @@ def test_imports_follow_the_table(path):
         ("configs.x", "import jax"),
         ("configs.x", "from configs import digits_cnn"),
         ("experiments.train", "from tests import conftest"),
+        ("experiments.plan.x", "from experiments.run import loop"),
+        ("experiments.plan.x", "from experiments import train"),
+        ("experiments.run.x", "from experiments.evaluation import final"),
+        ("experiments.evaluation.x", "from experiments.audits import replay"),
+        ("experiments.audits.x", "from experiments.evaluation import final"),
+        ("experiments.audits.x", "from experiments import audit"),
     ],
 )
 def test_a_forbidden_import_is_caught(module, source):

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import accounting
-from accounting import Mechanism, _schedule, budget
+from accounting import Mechanism, budget
+from accounting.numerics import schedule as schedule_lib
 
 _DELTA = 1e-5
 _SCHEDULE = ((0, 1.0), (30, 4.0), (70, 0.5), (80, 4.0))
@@ -330,7 +331,7 @@ def test_replacing_an_example_has_no_rdp_unless_all_are_in_every_batch():
 
 
 def test_phases_that_would_begin_later_are_left_out():
-  assert _schedule.phases(_SCHEDULE, num_steps=31) == [(30, 1.0), (1, 4.0)]
+  assert schedule_lib.phases(_SCHEDULE, num_steps=31) == [(30, 1.0), (1, 4.0)]
   assert _run().with_num_steps(30).batch_size_schedule == ((0, 1.0),)
   longer = _run().with_num_steps(1000)
   assert longer.phases[-1].num_steps == 920

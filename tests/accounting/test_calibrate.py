@@ -10,7 +10,8 @@ import pytest
 from hypothesis import strategies as st
 
 import accounting
-from accounting import Mechanism, _search
+from accounting import Mechanism
+from accounting.numerics import search
 
 _ROWS = json.loads(
     (pathlib.Path(__file__).parent / "reference_epsilon.json").read_text()
@@ -178,15 +179,15 @@ def test_search_returns_only_points_that_were_tried_and_fit():
     tried[x] = math.ceil(10 / x)
     return tried[x]
 
-  found = _search.smallest(stairs, target=3.5, guess=1.0, low=0.1, high=100.0)
+  found = search.smallest(stairs, target=3.5, guess=1.0, low=0.1, high=100.0)
   assert tried[found] <= 3.5
   assert found == pytest.approx(10 / 3, rel=1e-6)
-  assert _search.smallest(stairs, target=0.5, guess=1, low=0.1, high=9) is None
+  assert search.smallest(stairs, target=0.5, guess=1, low=0.1, high=9) is None
 
 
 @hypothesis.given(st.integers(1, 10**6), st.integers(1, 10**6))
 def test_integer_search_finds_the_last_that_fits(last, guess):
-  found = _search.largest_integer(
+  found = search.largest_integer(
       lambda n: math.sqrt(n), target=math.sqrt(last), guess=guess, high=10**7
   )
   assert found == last

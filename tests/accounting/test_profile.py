@@ -7,7 +7,8 @@ import pytest
 from scipy import special, stats
 
 import accounting
-from accounting import Mechanism, _pld
+from accounting import Mechanism
+from accounting.numerics import pld
 from accounting.profile import true_positive_rates
 
 
@@ -57,7 +58,7 @@ def test_rates_of_one_sampled_step_match_the_likelihood_ratio_test():
   member = np.interp(rates, fpr[::-1], tpr[::-1])
   # And the hypotheses exchanged: falsely calling a member absent.
   absent = np.interp(rates, 1 - tpr, 1 - fpr)
-  loss = _pld.composed(_run(noise, prob=q), deltas=_pld.PROFILE_DELTAS)
+  loss = pld.composed(_run(noise, prob=q), deltas=pld.PROFILE_DELTAS)
   np.testing.assert_allclose(
       true_positive_rates(loss, rates), np.maximum(member, absent), rtol=1e-3
   )
@@ -68,7 +69,7 @@ def test_no_rate_exceeds_the_gaussian_of_mu():
   found = accounting.privacy_profile(run)
   rates = np.geomspace(1.01e-10, 0.9, 50)
   actual = true_positive_rates(
-      _pld.composed(run, deltas=_pld.PROFILE_DELTAS), rates
+      pld.composed(run, deltas=pld.PROFILE_DELTAS), rates
   )
   bound = special.ndtr(special.ndtri(rates) + found.gdp_mu)
   assert np.all(actual <= bound * (1 + 1e-6))

@@ -9,7 +9,8 @@ import pytest
 
 import accounting
 from configs import common
-from experiments import _mechanism, _workdir
+from experiments.plan import mechanism as mechanism_lib
+from experiments.run import workdir as workdir_lib
 from jax_privacy.data import radiograph_columns
 
 # recipes.md, CIFAR-10 from scratch: epsilon by RDP and PLD of each row, as
@@ -93,7 +94,7 @@ def test_paper_rows_cost_what_they_state(
   assert config.dp.noise_multiplier == noise_multiplier
   assert config.train.num_steps == num_steps
   assert config.dp.epsilon == stated
-  plan = _mechanism.build_plan(config, num_examples)
+  plan = mechanism_lib.build_plan(config, num_examples)
   assert plan.mechanism.num_steps == num_steps  # By PLD, nothing is cut off.
   got = accounting.epsilon(
       plan.mechanism, delta=config.dp.delta, accountant="rdp"
@@ -143,10 +144,10 @@ def test_unknown_fields_are_refused():
 
 
 def test_config_survives_json(tmp_path):
-  workdir = _workdir.Workdir(tmp_path / "run")
+  workdir = workdir_lib.Workdir(tmp_path / "run")
   for name in launch.CONFIGS:
     config = launch.config(name)
     path = tmp_path / name
-    workdir = _workdir.Workdir(path)
+    workdir = workdir_lib.Workdir(path)
     workdir.claim(config)
     workdir.check(config)  # The same config is known again.

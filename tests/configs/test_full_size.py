@@ -6,7 +6,7 @@ import launch
 import numpy as np
 import pytest
 
-from experiments import _build
+from experiments.plan import experiment as experiment_lib
 from jax_privacy import data, models
 from jax_privacy.data import radiograph_columns as radiographs
 from jax_privacy.data import source as source_lib
@@ -68,7 +68,7 @@ def _build_shapes(name, monkeypatch):
   kept = []
 
   def build():
-    kept.append(_build.build(config))
+    kept.append(experiment_lib.build(config))
     return kept[0].model.params
 
   return jax.eval_shape(build), kept[0]

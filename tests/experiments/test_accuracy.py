@@ -4,7 +4,7 @@ import launch
 import numpy as np
 import pytest
 
-from experiments import _pretrain
+from experiments.run import plain
 
 # Least mean test accuracy of the EMA parameters over five seeds. The recipe's
 # docstring has the means that were measured: 91.3, 95.3 and 95.9.
@@ -34,8 +34,8 @@ def test_fine_tuning_beats_training_from_scratch(tmp_path):
   for seed in range(3):
     path = tmp_path / f"{seed}.npz"
     config = launch.config("digits_finetune", "stage=pretrain", seed=seed)
-    params = _pretrain.pretrain(config)
-    _pretrain.save(path, params)
+    params = plain.pretrain(config)
+    plain.save(path, params)
     fine, scratch = (
         launch.run(
             launch.config(

@@ -13,12 +13,13 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import _build, _schedules
+from experiments.plan import experiment as experiment_lib
+from experiments.plan import schedules
 
 _PAGE = (launch.ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 _COMMANDS = re.findall(r"```\n(python -m experiments.train.*?)```", _PAGE, re.S)
 _EXAMPLES = re.findall(r"```python\n(>>> .*?)```", _PAGE, re.S)
-_MODULES = ("_averages", "_fields", "_schedules", "_trainable")
+_MODULES = ("averages", "fields", "schedules", "trainable")
 
 
 @pytest.mark.parametrize("command", _COMMANDS)
@@ -40,7 +41,7 @@ def test_a_command_s_flags_build_a_run(command):
         given = given.to_dict()
       is_text = isinstance(given, str)
       assert given == (value if is_text else ast.literal_eval(value))
-  _build.build(config.value)
+  experiment_lib.build(config.value)
 
 
 @pytest.mark.parametrize("text", _EXAMPLES)
@@ -51,7 +52,7 @@ def test_an_example_gives_what_it_says(text):
 
 @pytest.mark.parametrize("name", _MODULES)
 def test_a_module_s_example_gives_what_it_says(name):
-  module = importlib.import_module(f"experiments.{name}")
+  module = importlib.import_module(f"experiments.plan.{name}")
   result = doctest.testmod(module)
   assert result.attempted and not result.failed
 
@@ -62,7 +63,7 @@ def test_there_is_something_to_test():
 
 def test_the_table_of_schedules_is_whole():
   rows = re.findall(r"^\| `(\w+)` \|", _PAGE, flags=re.M)
-  names = [name for name in _schedules.names() if "warmup" not in name]
+  names = [name for name in schedules.names() if "warmup" not in name]
   assert set(names) <= set(rows)
 
 

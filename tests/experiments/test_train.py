@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import accounting
-from experiments import _build, _loop, _summary
+from experiments.plan import experiment as experiment_lib
+from experiments.run import loop
+from experiments.run import summary as summary_lib
 from jax_privacy import checkpoint, root_key
 
 
@@ -78,7 +80,7 @@ def test_the_root_is_in_the_checkpoint_and_nowhere_else(
   caplog.set_level(0)
   config = launch.config(seed=None, log_every=1, dp__secure_random=secure)
   summary = launch.run(config, tmp_path / "run")
-  _summary.show(summary)
+  summary_lib.show(summary)
   printed = "".join(capfd.readouterr()) + caplog.text
   assert "(private, not for release)" in printed
   root = root_key.RootKey(secret)
@@ -121,7 +123,7 @@ def test_a_run_stops_at_the_last_step_that_fits(tmp_path):
   config = launch.config(
       dp__noise_multiplier=0.6, dp__epsilon=1.0, train__num_steps=500
   )
-  experiment = _build.build(config)
+  experiment = experiment_lib.build(config)
   mechanism = experiment.mechanism
   assert 0 < mechanism.num_steps < 500
   budget = {"delta": 1e-4, "accountant": "pld"}
@@ -137,7 +139,7 @@ def test_a_run_stops_at_the_last_step_that_fits(tmp_path):
 
 def test_sampler_noise_and_summary_are_one_mechanism(tmp_path):
   config = launch.config(dp__epsilon=2.0)
-  experiment = _build.build(config)
+  experiment = experiment_lib.build(config)
   sampler = experiment.private.sampler
   assert len(sampler) == experiment.mechanism.num_steps
   strategy_rate = np.mean(
@@ -183,10 +185,10 @@ def test_noise_of_a_training_step(physical_batch_size, rescale, grid_scale):
       train__learning_rate=0.5,
       physical_batch_size=physical_batch_size,
   )
-  experiment = _build.build(config)
-  state = _loop.init_state(experiment)
+  experiment = experiment_lib.build(config)
+  state = loop.init_state(experiment)
   before = [np.asarray(x) for x in jax.tree.leaves(state.params)]
-  state, _ = next(_loop.train(experiment, state))
+  state, _ = next(loop.train(experiment, state))
   after = [np.asarray(x) for x in jax.tree.leaves(state.params)]
   change = np.concatenate(
       [(a - b).ravel() for a, b in zip(after, before, strict=True)]
@@ -201,7 +203,7 @@ def test_physical_batches_change_memory_only(tmp_path):
   # Same examples, views, noise, steps and epsilon; sums differ by rounding.
   summaries, params = [], []
   for size in (None, 5, 64):
-    experiment = _build.build(
+    experiment = experiment_lib.build(
         launch.config(
             physical_batch_size=size,
             # Noise once a piece would stay in the momentum as well.
@@ -211,9 +213,11 @@ def test_physical_batches_change_memory_only(tmp_path):
             augment__num_views=2,
         )
     )
-    start = _loop.init_state(experiment)
-    *_, (state, _) = _loop.train(experiment, start)
-    summaries.append(_summary.privacy(experiment.config, experiment.mechanism))
+    start = loop.init_state(experiment)
+    *_, (state, _) = loop.train(experiment, start)
+    summaries.append(
+        summary_lib.privacy(experiment.config, experiment.mechanism)
+    )
     params.append(state.params)
     assert int(state.step) == 3
   assert summaries[0] == summaries[1] == summaries[2]
@@ -231,10 +235,10 @@ def test_an_empty_batch_is_a_step_like_any_other():
   )
   for size in (None, 4):
     config.physical_batch_size = size
-    experiment = _build.build(config)
-    state = _loop.init_state(experiment)
+    experiment = experiment_lib.build(config)
+    state = loop.init_state(experiment)
     before = np.asarray(state.params["linear"]["kernel"])
-    state, told = next(_loop.train(experiment, state))
+    state, told = next(loop.train(experiment, state))
     assert told["loss"] == 0 and int(state.step) == 1
     # Noise of 1.0 x 1.0 / 0.001, learning rate 1: about a thousand.
     moved = np.asarray(state.params["linear"]["kernel"]) - before
@@ -313,9 +317,9 @@ def test_an_empty_batch_is_a_step_like_any_other():
 @pytest.mark.filterwarnings("ignore:epsilon .* is above 50")
 def test_bad_fields_are_named(fields, message):
   with pytest.raises(ValueError, match=message):
-    _build.build(launch.config(**fields))
+    experiment_lib.build(launch.config(**fields))
 
 
 def test_delta_of_one_over_n_is_warned_of():
   with pytest.warns(UserWarning, match="delta"):
-    _build.build(launch.config(dp__delta=0.01))
+    experiment_lib.build(launch.config(dp__delta=0.01))

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from experiments import _build, _workdir, train
+from experiments import train
+from experiments.plan import experiment as experiment_lib
+from experiments.run import workdir as workdir_lib
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIGS = sorted(
@@ -41,8 +43,8 @@ def config(name="digits_cnn", arg="smoke=True", **fields):
 
 def run(value, path):
   """Trains in this process; returns the summary."""
-  workdir = _workdir.Workdir(pathlib.Path(path))
-  experiment = _build.build(value)
+  workdir = workdir_lib.Workdir(pathlib.Path(path))
+  experiment = experiment_lib.build(value)
   workdir.claim(value)
   return train.run(experiment, workdir)
 

@@ -12,7 +12,9 @@ import sys
 
 from absl import flags
 
-from experiments import _build, _devices, _loop, train
+from experiments import train
+from experiments.plan import experiment as experiment_lib
+from experiments.run import devices, loop
 from jax_privacy import checkpoint
 
 _STOP_AFTER = flags.DEFINE_integer(
@@ -56,15 +58,15 @@ def main():
   config = flags.FLAGS.config
   if _NO_SEED.value:
     config.seed = None
-  _devices.start(config)
-  workdir = _devices.workdir(flags.FLAGS.workdir)
-  experiment = _build.build(config)
+  devices.start(config)
+  workdir = devices.workdir(flags.FLAGS.workdir)
+  experiment = experiment_lib.build(config)
   workdir.claim(config)
   recorder = Recorder(experiment.train_source)
   experiment = dataclasses.replace(experiment, train_source=recorder)
   last = []
-  real_train = _loop.train
-  _loop.train = lambda *args, **options: _remember(
+  real_train = loop.train
+  loop.train = lambda *args, **options: _remember(
       real_train(*args, **options), last
   )
   stop = Stop(recorder, _STOP_AFTER.value)

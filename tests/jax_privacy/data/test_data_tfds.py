@@ -16,7 +16,7 @@ import tensorflow_datasets
 import tfds_sets
 
 from configs import common
-from experiments import _build, _fields
+from experiments.plan import fields, splits
 from jax_privacy import data
 from jax_privacy.data import published
 
@@ -238,11 +238,11 @@ def test_a_config_names_it(load, small):
   config.data.source = "tfds:fashion_mnist"
   config.data.options = {"data_dir": str(small[0])}
   with pytest.raises(ValueError, match="^model.name must be"):
-    _fields.check(config)  # The source is accepted; there is no model yet.
-  source = _build.build_source(config, "train_valid", num_examples=40)
+    fields.check(config)  # The source is accepted; there is no model yet.
+  source = splits.build_source(config, "train_valid", num_examples=40)
   assert source.num_examples == 40
   with pytest.raises(ValueError, match="num_examples must be .* 30, got 40"):
-    _build.build_source(config, "train", num_examples=40)
+    splits.build_source(config, "train", num_examples=40)
 
 
 @pytest.mark.slow

@@ -1,0 +1,4 @@
+"""The `dp-budget` command: plan a private training run, or defend one."""
+
+from accounting.budget.command_line import COMMANDS as COMMANDS
+from accounting.budget.command_line import main as main

@@ -1,0 +1,68 @@
+"""What a command of `dp-budget` answers, and how numbers are written.
+
+Invariant: bounds are rounded to the safe side wherever a person reads them;
+the data beside them hold every digit.
+
+>>> print(table(("steps", "epsilon"), [("1", "0.142"), ("1000", "3.883")]))
+steps  epsilon
+1      0.142
+1000   3.883
+"""
+
+import argparse
+import dataclasses
+from typing import Any
+
+from accounting import claims
+from accounting.budget.arguments import Plan
+from accounting.mechanism import Mechanism
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answer:
+  """What a command found.
+
+  Attributes:
+    fields: The data, for --json.
+    text: The same for a person.
+    mechanism: The run that the answer is about, or None if the answer itself
+      says all there is to say about how it draws batches.
+    warnings: What needs to be said beside the numbers.
+    notes: What was derived from the arguments.
+    pure: Whether the text is a document of a format of its own, to which
+      nothing can be added.
+  """
+
+  fields: dict[str, Any]
+  text: str
+  mechanism: Mechanism | None = None
+  warnings: tuple[str, ...] = ()
+  notes: tuple[str, ...] = ()
+  pure: bool = False
+
+
+def fields(plan: Plan, arguments: argparse.Namespace) -> dict[str, Any]:
+  """Returns the data that describe the run and how it is accounted for."""
+  return {
+      "delta": plan.delta,
+      "accountant": arguments.accountant,
+      **plan.mechanism.to_dict(),
+  }
+
+
+def sentence(found: dict[str, Any]) -> str:
+  """Says an epsilon in one line."""
+  return (
+      f"epsilon {claims.at_most(found['epsilon'])} at delta "
+      f"{claims.at_most_short(found['delta'])} "
+      f"({found['accountant']}, {found['neighboring_relation']})"
+  )
+
+
+def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+  """Sets rows of text in aligned columns."""
+  widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+  return "\n".join(
+      "  ".join(f"{v:<{w}}" for v, w in zip(row, widths, strict=True)).rstrip()
+      for row in (header, *rows)
+  )

@@ -1,0 +1,246 @@
+"""What every `dp-budget` command understands, and the run it describes.
+
+Invariant: nothing is assumed in silence. What was derived (steps from epochs)
+is said in a note, and what cannot be derived is asked for.
+
+>>> arguments = parser_of("epsilon").parse_args(
+...     ["--noise-multiplier=3", "--num-examples=50000", "--batch-size=4096",
+...      "--epochs=10", "--delta=1e-5"])
+>>> plan = read(arguments)
+>>> plan.mechanism.num_steps, plan.delta
+(123, 1e-05)
+"""
+
+import argparse
+import dataclasses
+import math
+
+from accounting import _validate, _warnings
+from accounting.budget import whole
+from accounting.mechanism import SAMPLINGS, Mechanism, steps_for_epochs
+from accounting.statement import BATCHES
+
+# Stands in for a number that a command looks for and so does not read.
+_UNKNOWN = {"noise_multiplier": 1.0, "sampling_prob": 1.0}
+# What each command finds out, and so cannot be told.
+_SOUGHT = {
+    "noise": "noise_multiplier",
+    "steps": "num_steps",
+    "batch-size": "sampling_prob",
+}
+_NO_DELTA = ("delta", "profile")
+
+
+class Parser(argparse.ArgumentParser):
+  """A parser whose complaints are one line."""
+
+  def error(self, message: str):
+    """Exits with code 2."""
+    self.exit(2, f"dp-budget: {' '.join(message.split())}\n")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+  """A run as described on the command line.
+
+  Attributes:
+    mechanism: The run. A number that the command looks for is a stand-in.
+    delta: The delta, or None for a command that needs none.
+    notes: What was derived, in words.
+  """
+
+  mechanism: Mechanism
+  delta: float | None
+  notes: tuple[str, ...]
+
+
+def parser_of(command: str) -> Parser:
+  """Returns a parser of just the arguments that all commands share."""
+  parser = Parser(prog=f"dp-budget {command}", allow_abbrev=False)
+  parser.set_defaults(command=command)
+  add(parser, command=command)
+  return parser
+
+
+def add(parser: argparse.ArgumentParser, *, command: str) -> None:
+  """Adds the arguments that describe a run to a command's parser."""
+  run = parser.add_argument_group("the run")
+  sought = _SOUGHT.get(command)
+  if sought != "noise_multiplier":
+    run.add_argument(
+        "--noise-multiplier",
+        type=float,
+        metavar="S",
+        required=True,
+        help="noise on the sum of clipped gradients, over the clip norm",
+    )
+  if sought != "sampling_prob":
+    run.add_argument("--sampling-prob", type=float, metavar="Q")
+    run.add_argument("--batch-size", type=float, metavar="B", help="expected")
+  run.add_argument(
+      "--num-examples", type=whole.argument, metavar="N", help="stated"
+  )
+  if sought != "num_steps":
+    run.add_argument(
+        "--num-steps", type=whole.argument, metavar="T", help="updates"
+    )
+  if sought is None or sought == "noise_multiplier":
+    run.add_argument("--epochs", type=float, metavar="E")
+  run.add_argument(
+      "--batch-size-schedule",
+      metavar="STEP:FACTOR,...",
+      help="from which steps on batches are how many times as large",
+  )
+  _add_accounting(parser.add_argument_group("the accounting"), command)
+
+
+def _add_accounting(group, command: str) -> None:
+  if command not in _NO_DELTA:
+    group.add_argument("--delta", type=float, metavar="D")
+  if command in ("delta", "noise", "steps", "batch-size"):
+    group.add_argument("--epsilon", type=float, metavar="E", required=True)
+  group.add_argument(
+      "--accountant", default="pld", metavar="pld|rdp", help="default pld"
+  )
+  group.add_argument(
+      "--neighboring",
+      default="add_or_remove",
+      metavar="RELATION",
+      help="add_or_remove (default), replace or replace_special",
+  )
+  group.add_argument(
+      "--sampling",
+      default="poisson",
+      choices=SAMPLINGS,
+      help="what the accounting may count on; default poisson",
+  )
+  group.add_argument("--max-batch-size", type=whole.argument, metavar="B")
+  group.add_argument(
+      "--batches",
+      choices=BATCHES,
+      help="how the program really draws batches, if you know",
+  )
+  group.add_argument("--json", action="store_true", help="print one object")
+
+
+def read(arguments: argparse.Namespace) -> Plan:
+  """Makes the run that the arguments describe.
+
+  Args:
+    arguments: Parsed arguments, with `command`.
+
+  Returns:
+    The plan.
+
+  Raises:
+    ValueError: If something is missing, contradictory or out of range.
+  """
+  sought = _SOUGHT.get(arguments.command)
+  prob = _UNKNOWN["sampling_prob"]
+  if sought != "sampling_prob":
+    prob = _sampling_prob(arguments)
+  schedule = _pairs(arguments.batch_size_schedule)
+  # A run's last phase begins before its end.
+  steps, notes = max((t + 1 for t, _ in schedule), default=1), []
+  if sought != "num_steps":
+    steps, notes = _num_steps(arguments, prob)
+  mechanism = Mechanism(
+      noise_multiplier=getattr(
+          arguments, "noise_multiplier", _UNKNOWN["noise_multiplier"]
+      ),
+      num_steps=steps,
+      sampling_prob=prob,
+      num_examples=arguments.num_examples,
+      sampling=arguments.sampling,
+      max_batch_size=arguments.max_batch_size,
+      neighboring_relation=arguments.neighboring,
+      batch_size_schedule=schedule,
+  )
+  return Plan(mechanism=mechanism, delta=_delta(arguments), notes=tuple(notes))
+
+
+def _pairs(text: str | None) -> tuple[tuple[int, float], ...]:
+  """Reads "0:1,500:2"; the mechanism checks the numbers."""
+  try:
+    pairs = [pair.split(":") for pair in (text or "").split(",") if text]
+    return tuple((whole.parse(step), float(factor)) for step, factor in pairs)
+  except ValueError:
+    rule = "pairs such as 0:1,500:2"
+    _validate.fail("--batch-size-schedule", rule, text)
+
+
+def _sampling_prob(arguments) -> float:
+  prob, size = arguments.sampling_prob, arguments.batch_size
+  total = arguments.num_examples
+  if (prob is None) == (size is None):
+    raise ValueError(
+        "give either --sampling-prob, or --num-examples and --batch-size."
+    )
+  if prob is not None:
+    return prob
+  if total is None:
+    raise ValueError("--num-examples must be given with --batch-size.")
+  return Mechanism.for_batch_size(
+      expected_batch_size=size,
+      num_examples=total,
+      noise_multiplier=1.0,
+      num_steps=1,
+  ).sampling_prob
+
+
+def _num_steps(arguments, prob: float) -> tuple[int, list[str]]:
+  steps = arguments.num_steps
+  epochs = getattr(arguments, "epochs", None)
+  if (steps is None) == (epochs is None):
+    either = (
+        "either --num-steps or --epochs"
+        if hasattr(arguments, "epochs")
+        else "--num-steps"
+    )
+    raise ValueError(f"give {either}.")
+  if steps is not None:
+    return steps, []
+  if arguments.batch_size_schedule:
+    raise ValueError("--num-steps must be given with --batch-size-schedule.")
+  epochs = _validate.real("epochs", epochs, low=0, high=1e9)
+  sampled = steps_for_epochs(num_epochs=epochs, sampling_prob=prob)
+  per_epoch = min(1 / prob, 2.0**53)
+  # Ten epochs of a tenth each are a hundred steps, whatever 1 / 0.1 rounds to.
+  low = math.floor(per_epoch * (1 + 1e-12))
+  high = math.ceil(per_epoch * (1 - 1e-12))
+  choices = [math.ceil(epochs * k * (1 - 1e-12)) for k in (low, high)]
+  if arguments.sampling == "deterministic":
+    steps, how = choices[0], "epochs of floor(1 / sampling_prob) steps"
+  else:
+    steps, how = sampled, "epochs / sampling_prob, rounded up"
+  return steps, [
+      f"{epochs:g} epochs are taken as {steps} steps ({how}); dropping each "
+      f"epoch's short last batch makes {choices[0]}, keeping it {choices[1]}."
+  ]
+
+
+def _delta(arguments) -> float | None:
+  if arguments.command in _NO_DELTA:
+    return None
+  if arguments.delta is not None:
+    return arguments.delta
+  total = arguments.num_examples
+  if total is None:
+    raise ValueError("--delta must be given.")
+  _validate.integer("num_examples", total)
+  # The power of ten next below 1 / N.
+  suggestion = 10.0 ** -(math.floor(math.log10(total)) + 1)
+  raise ValueError(
+      f"--delta must be given; below 1 / {total} = {1 / total:.2g}, for "
+      f"instance --delta {suggestion:.0e}."
+  )
+
+
+def said(found: list) -> list[str]:
+  """Returns the texts of caught warnings of this package, once each."""
+  ours = [
+      str(w.message)
+      for w in found
+      if issubclass(w.category, _warnings.AccountingWarning)
+  ]
+  return list(dict.fromkeys(ours))

@@ -1,0 +1,160 @@
+"""`dp-budget`: plan a private training run, or defend one.
+
+  dp-budget epsilon --noise-multiplier 3 --num-examples 50000
+    --batch-size 4096 --num-steps 1000 --delta 1e-5
+
+Invariant: standard output holds the answer and nothing else, one JSON object
+with --json; the exit code is 0, or 2 after one line on standard error.
+
+>>> main(["epsilon", "--noise-multiplier=4", "--sampling-prob=0.01",
+...       "--num-steps=10000", "--delta=1e-5"])
+epsilon 0.947 at delta 1e-05 (pld, add_or_remove_one)
+0
+"""
+
+import json
+import math
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from accounting.budget import arguments as arguments_lib
+from accounting.budget import whole
+
+# Each command, in the order of the help text, and what it answers.
+COMMANDS = {
+    "epsilon": "epsilon of a run",
+    "delta": "delta of a run at an epsilon",
+    "noise": "smallest noise multiplier for an epsilon",
+    "steps": "most steps that fit an epsilon",
+    "batch-size": "largest expected batch that fits an epsilon",
+    "curve": "epsilon after each step",
+    "compare": "the run under every accountant, relation and sampling",
+    "profile": "the whole guarantee, and what an attacker gains",
+    "tuning": "cost of picking the best of several runs",
+    "users": "epsilon for a user with several examples",
+    "statement": "what may be claimed, in words",
+    "report": "the statement of a finished run, every number recomputed",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command line.
+
+  Args:
+    argv: Arguments without the program's name; those of the process if None.
+
+  Returns:
+    The exit code, 0 or 2.
+  """
+  try:
+    arguments = _parser().parse_args(argv)
+  except SystemExit as stopped:  # After --help, or a complaint.
+    return int(stopped.code or 0)
+  from accounting.budget import commands as commands_lib
+
+  try:
+    with warnings.catch_warnings(record=True) as caught:
+      warnings.simplefilter("always")
+      answer = commands_lib.run(arguments)
+    said = [*answer.warnings, *arguments_lib.said(caught)]
+    output = _output(answer, list(dict.fromkeys(said)), arguments.json)
+  except (ValueError, OSError) as error:
+    print(f"dp-budget: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+  if not arguments.json:
+    for warning in dict.fromkeys(said):
+      print(f"warning: {warning}", file=sys.stderr)
+  try:
+    print(output, flush=True)
+  except BrokenPipeError:  # Read by `head`, say. Leave nothing to flush.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  return 0
+
+
+def _output(answer, said: list[str], as_json: bool) -> str:
+  if as_json:
+    fields = answer.fields | {"warnings": said, "notes": list(answer.notes)}
+    return json.dumps(_finite(fields), allow_nan=False)
+  if answer.pure:
+    return answer.text
+  return "\n".join([*answer.notes, answer.text])
+
+
+def _finite(value: Any) -> Any:
+  """Replaces infinities, which JSON cannot hold, by null."""
+  if isinstance(value, dict):
+    return {k: _finite(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [_finite(v) for v in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
+
+
+def _parser() -> arguments_lib.Parser:
+  parser = arguments_lib.Parser(
+      prog="dp-budget",
+      description="The privacy budget of DP-SGD: plan a run, or defend one.",
+      allow_abbrev=False,
+  )
+  commands = parser.add_subparsers(
+      dest="command", required=True, metavar="COMMAND"
+  )
+  for name, answers in COMMANDS.items():
+    command = commands.add_parser(
+        name, help=answers, description=answers, allow_abbrev=False
+    )
+    if name == "report":
+      _add_report(command)
+    else:
+      arguments_lib.add(command, command=name)
+      _add_own(command, name)
+  return parser
+
+
+def _add_report(command) -> None:
+  command.add_argument("workdir", metavar="WORKDIR")
+  command.add_argument(
+      "--audit", metavar="DIR", help="an audit of the run, to show beside it"
+  )
+  command.add_argument("--json", action="store_true", help="print one object")
+  _add_format(command)
+
+
+def _add_format(command) -> None:
+  command.add_argument(
+      "--format", choices=("text", "markdown", "html", "json"), default="text"
+  )
+  command.add_argument("--output", metavar="FILE", help="write it there")
+  command.add_argument(
+      "--unit", default="example", help="what an example is: image, patient"
+  )
+
+
+def _add_own(command, name: str) -> None:
+  """Adds what one command alone understands."""
+  if name in ("curve", "profile"):
+    command.add_argument("--plot", metavar="FILE.png|svg")
+  if name == "curve":
+    command.add_argument(
+        "--points", type=whole.argument, default=20, metavar="N"
+    )
+    command.add_argument("--csv", action="store_true")
+  elif name == "profile":
+    command.add_argument("--prior", type=float, default=1e-4, metavar="P")
+  elif name == "tuning":
+    command.add_argument(
+        "--num-trials-mean", type=float, required=True, metavar="M"
+    )
+    command.add_argument(
+        "--distribution", required=True, help="logarithmic, geometric, poisson"
+    )
+  elif name == "users":
+    command.add_argument(
+        "--examples-per-user", type=whole.argument, required=True, metavar="K"
+    )
+  elif name == "statement":
+    _add_format(command)

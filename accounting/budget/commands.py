@@ -1,0 +1,217 @@
+"""The commands of `dp-budget` that calculate, and the way to all of them.
+
+Invariant: a command returns its answer twice, as data and as text, both from
+the same numbers, and writes no file but the one it was asked to.
+"""
+
+import argparse
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from accounting import _validate, calibrate, claims, statement
+from accounting.budget import arguments as arguments_lib
+from accounting.budget import explain, plots
+from accounting.budget.answer import Answer, sentence, table
+from accounting.budget.answer import fields as fields_of
+from accounting.budget.arguments import Plan
+from accounting.epsilon import (
+    ACCOUNTANTS,
+    check_supported,
+    delta,
+    epsilon,
+    epsilon_curve,
+)
+from accounting.mechanism import NEIGHBORING_RELATIONS, Mechanism
+
+_PLOT_POINTS = 200
+
+
+def run(arguments: argparse.Namespace) -> Answer:
+  """Runs a command.
+
+  Args:
+    arguments: Parsed arguments, with `command`.
+
+  Returns:
+    The answer.
+
+  Raises:
+    ValueError: If the input is bad.
+    OSError: If a file cannot be read or written.
+  """
+  if arguments.command == "report":
+    return explain.report(arguments)
+  plan = arguments_lib.read(arguments)
+  answer = _COMMANDS[arguments.command](plan, arguments)
+  return dataclasses.replace(
+      answer,
+      notes=(*plan.notes, *answer.notes),
+      warnings=(*answer.warnings, *_batch_warnings(answer, arguments)),
+  )
+
+
+def _batch_warnings(answer: Answer, arguments) -> list[str]:
+  """Compares how batches are drawn with what the accounting counts on."""
+  mechanism, bound = answer.mechanism, None
+  if mechanism is None:
+    return []
+  used = answer.fields.get("delta")
+  if arguments.batches in ("shuffled", "fixed") and used:
+    bound = statement.deterministic_epsilon(mechanism, delta=used)
+  return statement.batch_warnings(
+      mechanism.to_dict()
+      | {"batches": arguments.batches, "epsilon_deterministic": bound}
+  )
+
+
+def _epsilon(plan: Plan, arguments) -> Answer:
+  value = epsilon(
+      plan.mechanism, delta=plan.delta, accountant=arguments.accountant
+  )
+  fields = fields_of(plan, arguments) | {"epsilon": value}
+  return Answer(fields=fields, text=sentence(fields), mechanism=plan.mechanism)
+
+
+def _delta(plan: Plan, arguments) -> Answer:
+  value = delta(
+      plan.mechanism,
+      epsilon=arguments.epsilon,
+      accountant=arguments.accountant,
+  )
+  fields = fields_of(plan, arguments)
+  fields |= {"delta": value, "epsilon": arguments.epsilon}
+  text = (
+      f"delta {claims.at_most_scientific(value)} at epsilon "
+      f"{claims.at_most_short(arguments.epsilon)} "
+      f"({arguments.accountant}, {plan.mechanism.neighboring_relation})"
+  )
+  return Answer(fields=fields, text=text, mechanism=plan.mechanism)
+
+
+def _calibrated(find, name: str, label: str):
+  """Makes the command that finds one number of a run."""
+
+  def command(plan: Plan, arguments) -> Answer:
+    found = find(
+        plan.mechanism,
+        epsilon=arguments.epsilon,
+        delta=plan.delta,
+        accountant=arguments.accountant,
+    )
+    value = epsilon(found, delta=plan.delta, accountant=arguments.accountant)
+    fields = fields_of(dataclasses.replace(plan, mechanism=found), arguments)
+    fields |= {"epsilon": value, "epsilon_target": arguments.epsilon}
+    number = fields[name] if name in fields else found.expected_batch_size
+    fields[name] = int(number) if name == "batch_size" else number
+    text = f"{label} {fields[name]}: {sentence(fields)}"
+    return Answer(fields=fields, text=text, mechanism=found)
+
+  return command
+
+
+def _curve(plan: Plan, arguments) -> Answer:
+  count = _validate.integer("points", arguments.points)
+  path = arguments.plot and plots.check_path(arguments.plot)
+  steps, values = _points(plan, arguments, count)
+  fields = fields_of(plan, arguments) | {"steps": steps, "epsilon": values}
+  if path:
+    label = f"delta {claims.at_most_short(plan.delta)}, {arguments.accountant}"
+    fine = _points(plan, arguments, max(count, _PLOT_POINTS))
+    plots.save(plots.curve(*fine, label=label), path)
+  pairs = list(zip(steps, values, strict=True))
+  if arguments.csv:
+    lines = ["steps,epsilon", *(f"{t},{e!r}" for t, e in pairs)]
+    text = "\n".join(lines)
+  else:
+    rows = [(str(t), claims.at_most(e)) for t, e in pairs]
+    text = table(("steps", "epsilon"), rows)
+  return Answer(
+      fields=fields, text=text, mechanism=plan.mechanism, pure=arguments.csv
+  )
+
+
+def _points(plan: Plan, arguments, count: int) -> tuple[list[int], list[float]]:
+  """Epsilon at evenly spaced numbers of steps, the last one included."""
+  total = plan.mechanism.num_steps
+  spaced = np.linspace(1, total, min(count, total))
+  steps = np.unique(np.rint(spaced).astype(int)).tolist()
+  values = epsilon_curve(
+      plan.mechanism,
+      steps=steps,
+      delta=plan.delta,
+      accountant=arguments.accountant,
+  )
+  return steps, values.tolist()
+
+
+def _compare(plan: Plan, arguments) -> Answer:
+  rows, runs = [], _variants(plan.mechanism, arguments.max_batch_size)
+  for run_ in runs:
+    for accountant in ACCOUNTANTS:
+      try:
+        check_supported(run_, accountant=accountant)
+        value = epsilon(run_, delta=plan.delta, accountant=accountant)
+      except ValueError:
+        continue  # No analysis is known: no row.
+      rows.append(
+          {
+              "sampling": run_.sampling,
+              "neighboring_relation": run_.neighboring_relation,
+              "accountant": accountant,
+              "epsilon": value,
+          }
+      )
+  header = ("sampling", "neighboring_relation", "accountant", "epsilon")
+  cells = [
+      (
+          r["sampling"],
+          r["neighboring_relation"],
+          r["accountant"],
+          claims.at_most(r["epsilon"]),
+      )
+      for r in rows
+  ]
+  fields = {"rows": rows, "delta": plan.delta}
+  return Answer(fields=fields, text=table(header, cells))
+
+
+def _variants(run_: Mechanism, cap: int | None) -> list[Mechanism]:
+  """The same run under every sampling that its numbers allow."""
+  samplings: list[dict[str, Any]] = [{"sampling": "poisson"}]
+  if cap is not None and run_.num_examples is not None:
+    samplings.append({"sampling": "truncated_poisson", "max_batch_size": cap})
+  if run_.num_examples and run_.expected_batch_size.is_integer():
+    samplings.append({"sampling": "fixed_without_replacement"})
+  samplings.append({"sampling": "deterministic"})
+  if run_.batch_size_schedule:
+    del samplings[1:]  # No other sampler has an analysis of schedules.
+  return [
+      dataclasses.replace(
+          run_,
+          **({"max_batch_size": None} | sampling),
+          neighboring_relation=relation,
+      )
+      for sampling in samplings
+      for relation in NEIGHBORING_RELATIONS
+  ]
+
+
+_COMMANDS = {
+    "epsilon": _epsilon,
+    "delta": _delta,
+    "noise": _calibrated(
+        calibrate.calibrate_noise, "noise_multiplier", "noise multiplier"
+    ),
+    "steps": _calibrated(calibrate.calibrate_num_steps, "num_steps", "steps"),
+    "batch-size": _calibrated(
+        calibrate.calibrate_batch_size, "batch_size", "expected batch size"
+    ),
+    "curve": _curve,
+    "compare": _compare,
+    "profile": explain.profile_of,
+    "tuning": explain.tuning_of,
+    "users": explain.users_of,
+    "statement": explain.statement_of,
+}

@@ -1,0 +1,176 @@
+"""The commands of `dp-budget` that explain: what a guarantee means and covers.
+
+Invariant: a command returns its answer twice, as data and as text, both from
+the same numbers, and writes no file but the one it was asked to.
+"""
+
+import dataclasses
+import math
+import pathlib
+
+from accounting import (
+    _validate,
+    _words,
+    claims,
+    profile,
+    statement,
+    tuning,
+    users,
+)
+from accounting.budget import audit as audit_lib
+from accounting.budget import plots, render
+from accounting.budget import report as report_lib
+from accounting.budget.answer import Answer, sentence, table
+from accounting.budget.answer import fields as fields_of
+from accounting.budget.arguments import Plan
+
+# Rounding errors of sums and Fourier transforms show in smaller ones, and they
+# differ between processors.
+_SHOWN_DELTA = 1e-10
+
+
+def profile_of(plan: Plan, arguments) -> Answer:
+  """The whole guarantee, and what the best attack reaches."""
+  path = arguments.plot and plots.check_path(arguments.plot)
+  found = profile.privacy_profile(
+      plan.mechanism, reconstruction_prior=arguments.prior
+  )
+  if path:
+    plots.save(plots.guarantee(found), path)
+  points = [
+      {"epsilon": e, "delta": d}
+      for e, d in zip(
+          found.epsilons.tolist(), found.deltas.tolist(), strict=True
+      )
+  ]
+  facts = statement.profile_facts(found)
+  fields = plan.mechanism.to_dict() | {"profile": points} | facts
+  rows = [
+      (
+          "mu of the Gaussian guarantee",
+          claims.at_most_short(found.gdp_mu, digits=4),
+      ),
+      ("its regret", claims.at_most_short(found.gdp_regret, digits=2)),
+      (
+          "Bayes success (a coin: 50%)",
+          claims.at_most_percent(found.bayes_success),
+      ),
+      *_words.attack_rows(facts),
+  ]
+  curve = [_point(**point) for point in points[:: len(points) // 9]]
+  text = "\n\n".join(
+      [
+          table(("the best attack", "at most"), rows),
+          table(("epsilon", "delta"), curve),
+      ]
+  )
+  return Answer(fields=fields, text=text, mechanism=plan.mechanism)
+
+
+def _point(*, epsilon: float, delta: float) -> tuple[str, str]:
+  """Writes a point of the profile, to digits that no rounding error reaches."""
+  if delta <= _SHOWN_DELTA:
+    return claims.exact(epsilon), f"below {claims.exact(_SHOWN_DELTA)}"
+  return claims.exact(epsilon), claims.at_most_scientific(delta, digits=3)
+
+
+def tuning_of(plan: Plan, arguments) -> Answer:
+  """What picking the best of several runs costs."""
+  cost = tuning.tuning_cost(
+      plan.mechanism,
+      num_trials_mean=arguments.num_trials_mean,
+      distribution=arguments.distribution,
+      delta=plan.delta,
+      accountant=arguments.accountant,
+  )
+  mean, count = arguments.num_trials_mean, math.ceil(arguments.num_trials_mean)
+  fields = fields_of(plan, arguments) | dataclasses.asdict(cost)
+  fields |= {
+      "accountant_tuned": "rdp",
+      "num_trials_mean": mean,
+      "num_trials_naive": count,
+      "distribution": arguments.distribution,
+  }
+  own = arguments.accountant
+  rows = [
+      ("one run", own, claims.at_most(cost.epsilon_single)),
+      (
+          f"the best of a random number of runs, {arguments.distribution}, "
+          f"mean {claims.exact(mean)}",
+          "rdp",
+          claims.at_most(cost.epsilon_tuned),
+      ),
+      (f"all of {count} runs", own, claims.at_most(cost.epsilon_naive)),
+  ]
+  text = table(("released", "accountant", "epsilon"), rows)
+  return Answer(fields=fields, text=text, mechanism=plan.mechanism)
+
+
+def users_of(plan: Plan, arguments) -> Answer:
+  """Epsilon for a user with several examples."""
+  if arguments.accountant != "pld":
+    _validate.fail("accountant", "pld for users", arguments.accountant)
+  value = users.user_epsilon(
+      plan.mechanism,
+      examples_per_user=arguments.examples_per_user,
+      delta=plan.delta,
+  )
+  fields = fields_of(plan, arguments)
+  fields |= {
+      "epsilon": value,
+      "examples_per_user": arguments.examples_per_user,
+  }
+  text = f"{sentence(fields)}, users of {arguments.examples_per_user} examples"
+  return Answer(fields=fields, text=text, mechanism=plan.mechanism)
+
+
+def statement_of(plan: Plan, arguments) -> Answer:
+  """What the run may claim, in words."""
+  made = statement.make_statement(
+      plan.mechanism,
+      delta=plan.delta,
+      accountant=arguments.accountant,
+      batches=arguments.batches,
+      unit=arguments.unit,
+  )
+  return _stated(made, arguments, {})
+
+
+def report(arguments) -> Answer:
+  """Verifies a finished run, and states what it may claim."""
+  workdir, audit = pathlib.Path(arguments.workdir), None
+  checked = report_lib.verify(workdir)
+  if arguments.audit is not None:
+    audit = audit_lib.verify(
+        pathlib.Path(arguments.audit),
+        workdir=workdir,
+        mechanism=checked.mechanism,
+        summary=checked.summary,
+    )
+  made = report_lib.state(checked, unit=arguments.unit, audit=audit)
+  return _stated(made, arguments, {"verified": True})
+
+
+def _stated(made: statement.Statement, arguments, more: dict) -> Answer:
+  """Renders a statement in the format asked for."""
+  if arguments.format == "json":
+    arguments.json = True
+  # The statement says its warnings itself, in every format but JSON.
+  warnings = tuple(made.facts["warnings"]) if arguments.json else ()
+  fields = made.facts | more
+  text = _FORMATS.get(arguments.format, render.text)(made)
+  if not arguments.output:
+    return Answer(fields=fields, text=text, warnings=warnings, pure=True)
+  pathlib.Path(arguments.output).write_text(text, encoding="utf-8")
+  text = f"wrote {arguments.output}"
+  return Answer(fields=fields, text=text, warnings=warnings, pure=True)
+
+
+def _html(made: statement.Statement) -> str:
+  drawn = []
+  if made.profile is not None:
+    drawn.append(plots.svg(plots.guarantee(made.profile)))
+  return render.html(made, plots=drawn)
+
+
+_FORMATS = {"html": _html, "markdown": render.markdown}

@@ -1,0 +1,93 @@
+"""Reads the JSON records of runs, which anyone can have written.
+
+Invariant: whatever a file holds, the outcome is a dictionary, or a ValueError
+of one line; nothing in it is run, imported or trusted.
+
+>>> read("workdir", pathlib.Path("nowhere"), "summary.json")
+Traceback (most recent call last):
+ValueError: workdir must be a folder with summary.json in it, got 'nowhere'.
+"""
+
+import math
+import pathlib
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from accounting import _validate, json_object
+from accounting.epsilon import epsilon
+from accounting.mechanism import Mechanism
+
+# Epsilon of the same run on another machine, or from an older version.
+_TOLERANCE = 1e-3
+_MAX_SEED = 2**128 - 1
+
+
+def read(name: str, folder: pathlib.Path, file_name: str) -> dict[str, Any]:
+  """Returns the JSON object in a folder's file.
+
+  Args:
+    name: What the caller calls the folder, for the message.
+    folder: The folder.
+    file_name: The file in it.
+
+  Raises:
+    ValueError: If there is no such file, or `json_object.read` refuses it.
+  """
+  path = folder / file_name
+  if not path.is_file():
+    _validate.fail(name, f"a folder with {file_name} in it", str(folder))
+  return json_object.read(path, what=file_name)
+
+
+def check_origin(record: Mapping[str, Any]) -> None:
+  """Checks "seed" and "versions"."""
+  if record["seed"] is not None:
+    _check_seed(record["seed"])
+  versions = record["versions"]
+  if not isinstance(versions, dict) or not all(
+      isinstance(v, str) and len(v) < 100 for v in versions.values()
+  ):
+    _validate.fail("versions", "an object of short strings", short(versions))
+
+
+def _check_seed(seed: Any) -> None:
+  # Not `_validate.integer`, which ends at 2**53: nothing is computed from it.
+  is_integer = isinstance(seed, int) and not isinstance(seed, bool)
+  if not is_integer or not 0 <= seed <= _MAX_SEED:
+    _validate.fail("seed", "an integer in [0, 2**128), or null", seed)
+
+
+def check_epsilon(record: Mapping[str, Any], mechanism: Mechanism) -> None:
+  """Computes "epsilon" again, and compares it, and "epsilon_target" to it."""
+  stated = _validate.real("epsilon", record["epsilon"], low=0, low_ok=True)
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # The statement repeats them.
+    recomputed = epsilon(
+        mechanism, delta=record["delta"], accountant=record["accountant"]
+    )
+  check_agree("epsilon", stated, recomputed, _TOLERANCE)
+  target = record.get("epsilon_target")
+  if target is not None:
+    target = _validate.real("epsilon_target", target, low=0)
+    if recomputed > target * (1 + 1e-9):
+      raise ValueError(
+          f"epsilon must be at most epsilon_target, stated as {target!r}, "
+          f"recomputed {recomputed!r}."
+      )
+
+
+def check_agree(
+    name: str, stated: float, recomputed: float, tolerance: float
+) -> None:
+  """Raises a ValueError if two numbers differ by more than the tolerance."""
+  if not math.isclose(stated, recomputed, rel_tol=tolerance, abs_tol=1e-12):
+    raise ValueError(
+        f"{name} must agree with the run's other numbers: stated {stated!r}, "
+        f"recomputed {recomputed!r}."
+    )
+
+
+def short(value: Any) -> str:
+  """Returns at most 80 characters of a value, for a message."""
+  return _validate.shown(value)[:80]

@@ -1,0 +1,267 @@
+"""Checks the summary of a finished run: every number recomputed.
+
+A summary.json is a file that anyone can have written. Invariant: whatever it
+holds, the outcome is a run whose numbers agree with each other, or a
+ValueError of one line; nothing in it is run, imported or trusted.
+
+>>> verify(pathlib.Path("nowhere"))
+Traceback (most recent call last):
+ValueError: workdir must be a folder with summary.json in it, got 'nowhere'.
+"""
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from accounting import _validate, statement
+from accounting.budget import audit as audit_lib
+from accounting.budget import compare, records
+from accounting.mechanism import Mechanism
+
+_MECHANISM_KEYS = tuple(f.name for f in dataclasses.fields(Mechanism))
+_OPTIONAL = ("sampling", "max_batch_size", "epsilon_target", "status")
+_OPTIONAL += ("batch_size_schedule",)  # Not in older ones.
+_POSITIVE = ("l2_clip_norm", "train_seconds", "examples_per_second")
+_COUNTS = ("num_views", "num_parameters")
+_SEED = (
+    "the seed was fixed, and is written in the run's summary: whoever knows it "
+    "can recompute the noise, and against them nothing is protected. Such a "
+    "run is for research, not for a release.",
+)
+_RESTORED = (
+    "training began with parameters from elsewhere ({path}, sha256 {sha256}): "
+    "the guarantee is for the training data of this run alone. What those "
+    "parameters were trained on must be public or have a guarantee of its own; "
+    "for data that are in both, the two runs compose."
+)
+_SHA256 = re.compile("[0-9a-f]{64}")
+_ACCURACIES = ("test_accuracy", "test_accuracy_ema")
+# By name of the parameters; the last stands in for an accuracy of None, where
+# an example has many labels.
+_BY_PARAMS = (
+    *("test_accuracies", "test_top5_accuracy"),
+    *("test_micro_auc", "test_macro_auc"),
+)
+_PARAMS_NAME = re.compile(r"[a-z0-9_.+-]{1,60}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checked:
+  """A summary whose numbers were recomputed.
+
+  Attributes:
+    mechanism: The run.
+    delta: Its delta.
+    accountant: Its accountant.
+    summary: All keys of the file, as read.
+    comparison: How it compares with the folder's other files.
+  """
+
+  mechanism: Mechanism
+  delta: float
+  accountant: str
+  summary: Mapping[str, Any]
+  comparison: compare.Comparison
+
+
+def verify(workdir: pathlib.Path) -> Checked:
+  """Reads and checks the summary of a finished run.
+
+  Args:
+    workdir: The run's folder.
+
+  Returns:
+    The run, with its numbers.
+
+  Raises:
+    ValueError: If the file is missing, malformed, or disagrees with itself or
+      with another file of the run; the message shows both values.
+  """
+  summary = _read(workdir)
+  if (status := summary.get("status", "finished")) != "finished":
+    _validate.fail("status", "'finished'", status)
+  fields = {k: summary[k] for k in _MECHANISM_KEYS if k in summary}
+  mechanism = Mechanism.from_dict(fields)
+  _check_values(summary)
+  records.check_epsilon(summary, mechanism)
+  records.check_agree(
+      "expected_batch_size",
+      summary["expected_batch_size"],
+      mechanism.expected_batch_size,
+      1e-9,
+  )
+  speed = mechanism.expected_epochs * mechanism.num_examples
+  records.check_agree(
+      "examples_per_second",
+      summary["examples_per_second"],
+      speed / summary["train_seconds"],
+      0.01,
+  )
+  return Checked(
+      mechanism=mechanism,
+      delta=float(summary["delta"]),
+      accountant=summary["accountant"],
+      summary=summary,
+      comparison=compare.compare(workdir, summary),
+  )
+
+
+def state(
+    checked: Checked, *, unit: str, audit: audit_lib.Audit | None = None
+) -> statement.Statement:
+  """Makes the statement of a verified run.
+
+  Args:
+    checked: The run.
+    unit: What an example is.
+    audit: What was measured of it, or None.
+
+  Returns:
+    The statement, with the summary's other facts under "summary".
+  """
+  made = statement.make_statement(
+      checked.mechanism,
+      delta=checked.delta,
+      accountant=checked.accountant,
+      # This project's launcher derives its sampler from the same record.
+      batches=_batches(checked.mechanism),
+      unit=unit,
+      generator=checked.summary.get("generator"),
+      grid_scale=checked.summary.get("grid_scale"),
+      more_warnings=(
+          *(_SEED if checked.summary["seed"] is not None else ()),
+          *_restored(checked.summary),
+          *(audit.warnings if audit else ()),
+      ),
+  )
+  others = (*_COUNTS, *_POSITIVE, "params_sha256", "seed")
+  facts = _results(checked.summary)
+  facts |= {key: checked.summary[key] for key in others}
+  rows = tuple(
+      (key.replace("_", " "), _shown(value)) for key, value in facts.items()
+  )
+  text = "Read from the run's summary. The next section says what was checked."
+  sections = [
+      statement.Section(title="The run", paragraphs=(text,), rows=rows),
+      _checks(checked.comparison),
+  ]
+  facts = made.facts | {
+      "summary": dict(checked.summary),
+      "compared": dict(checked.comparison.same),
+      "not_compared": dict(checked.comparison.unchecked),
+  }
+  if audit:
+    sections.append(audit.section())
+    facts["audit"] = audit.facts()
+  return dataclasses.replace(
+      made,
+      facts=facts,
+      sections=(made.sections[0], *sections, *made.sections[1:]),
+  )
+
+
+def _checks(comparison: compare.Comparison) -> statement.Section:
+  """Says what was recomputed, what was compared, and what was not."""
+  texts = [
+      "Epsilon, batch size and speed were recomputed from the summary's other "
+      "numbers, and agree."
+  ]
+  texts += [
+      f"The same in {name}: {', '.join(facts).replace('_', ' ')}."
+      for name, facts in comparison.same.items()
+  ]
+  texts.append("Not checked, and as stated:")
+  rows = [
+      *comparison.unchecked.items(),
+      ("results, parameters, time", "nothing to compare them with"),
+  ]
+  return statement.Section(
+      title="What was checked",
+      paragraphs=tuple(texts),
+      rows=tuple((name.replace("_", " "), why) for name, why in rows),
+  )
+
+
+def _results(summary: Mapping[str, Any]) -> dict[str, float]:
+  """Returns what the run reached on its test split, checked.
+
+  Raises:
+    ValueError: If a number is outside [0, 1], or none stands for the accuracy
+      of a run that has none.
+  """
+  results = {key: summary[key] for key in _ACCURACIES}
+  has_auc = "test_macro_auc" in summary
+  for key in _BY_PARAMS:
+    by_params = summary.get(key)
+    if key not in summary or (by_params is None and has_auc):
+      continue
+    if not isinstance(by_params, Mapping) or not by_params:
+      _validate.fail(key, "numbers by name of the parameters", by_params)
+    for name, value in by_params.items():
+      if not _PARAMS_NAME.fullmatch(name):
+        _validate.fail(key, "by names of parameters", records.short(name))
+      results[f"{key} {name}"] = value
+  for key, value in results.items():
+    # An area that the examples do not define is None, and so is an accuracy
+    # where an example has many labels.
+    if value is not None or not has_auc:
+      _validate.real(key, value, low=0, high=1, low_ok=True, high_ok=True)
+  return {key: value for key, value in results.items() if value is not None}
+
+
+def _batches(mechanism: Mechanism) -> str | None:
+  return "poisson" if "poisson" in mechanism.sampling else None
+
+
+def _restored(summary: Mapping[str, Any]) -> tuple[str, ...]:
+  """Returns the warning of a run that did not begin with fresh parameters."""
+  origin = summary.get("restored_from")
+  if origin is None:
+    return ()
+  path = records.short(origin["path"])
+  return (_RESTORED.format(path=path, sha256=origin["sha256"]),)
+
+
+def _shown(value: Any) -> str:
+  return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _read(workdir: pathlib.Path) -> dict[str, Any]:
+  parsed = records.read("workdir", workdir, "summary.json")
+  required = [
+      *(k for k in _MECHANISM_KEYS if k not in _OPTIONAL),
+      *("epsilon", "delta", "accountant", "expected_batch_size"),
+      *(*_POSITIVE, *_COUNTS, *_ACCURACIES),
+      *("params_sha256", "seed", "versions"),
+  ]
+  for key in required:
+    if key not in parsed:
+      raise ValueError(f"summary.json must have the key {key!r}.")
+  return parsed
+
+
+def _check_values(summary: Mapping[str, Any]) -> None:
+  """Checks every value by its own rule."""
+  for key in _POSITIVE:
+    _validate.real(key, summary[key], low=0)
+  for key in _COUNTS:
+    _validate.integer(key, summary[key])
+  _results(summary)
+  _validate.integer("num_examples", summary["num_examples"])
+  _validate.real("expected_batch_size", summary["expected_batch_size"], low=0)
+  digest = summary["params_sha256"]
+  _check_digest("params_sha256", digest)
+  if (origin := summary.get("restored_from")) is not None:
+    if not isinstance(origin, dict) or not isinstance(origin.get("path"), str):
+      _validate.fail(
+          "restored_from", "null, or have a path", records.short(origin)
+      )
+    _check_digest("restored_from.sha256", origin.get("sha256"))
+  records.check_origin(summary)
+
+
+def _check_digest(name: str, digest: Any) -> None:
+  if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
+    _validate.fail(name, "64 hexadecimal digits", records.short(digest))

@@ -1,0 +1,1 @@
+"""How it is computed: loss distributions, Renyi divergences, searches."""

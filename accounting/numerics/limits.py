@@ -1,0 +1,42 @@
+"""Where arithmetic ends, and the safe side of it.
+
+Doubles cannot square 1e-300. Invariant: a run outside these limits is
+accounted for as one that is less private, and never refused or overflowing.
+
+>>> from accounting.mechanism import Mechanism
+>>> wild = Mechanism(noise_multiplier=1e300, sampling_prob=0.1, num_steps=1)
+>>> tame(wild).noise_multiplier
+1000000000.0
+"""
+
+import dataclasses
+
+from accounting.numerics.mechanism_like import MechanismLike
+
+# Below this noise no finite bound is worth computing: epsilon is 1e5 or more.
+MIN_NOISE = 1e-3
+_MAX_NOISE = 1e9
+_MIN_SAMPLING_PROB = 1e-12
+
+
+def hopeless(mechanism: MechanismLike) -> bool:
+  """Tells whether there is so little noise that nothing is protected."""
+  return mechanism.noise_multiplier < MIN_NOISE
+
+
+def tame(mechanism: MechanismLike) -> MechanismLike:
+  """Returns a run within the limits, and no more private than this one.
+
+  Args:
+    mechanism: A run that is not `hopeless`.
+
+  Returns:
+    The same run, or one with less noise or a higher sampling probability.
+  """
+  noise = min(mechanism.noise_multiplier, _MAX_NOISE)
+  prob = mechanism.sampling_prob
+  if mechanism.sampling == "poisson":
+    prob = max(prob, _MIN_SAMPLING_PROB)
+  return dataclasses.replace(
+      mechanism, noise_multiplier=noise, sampling_prob=prob
+  )

@@ -1,0 +1,57 @@
+"""What the arithmetic reads of a run; `accounting.Mechanism` has all of it.
+
+Invariant: this folder imports none of the public files, which import it.
+"""
+
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+if TYPE_CHECKING:
+  import dp_accounting
+
+
+class MechanismLike(Protocol):
+  """A frozen dataclass, of which `dataclasses.replace` makes changed copies."""
+
+  __dataclass_fields__: ClassVar[dict[str, Any]]
+
+  @property
+  def noise_multiplier(self) -> float:
+    """Standard deviation of the noise over the clip norm."""
+
+  @property
+  def num_steps(self) -> int:
+    """Number of updates."""
+
+  @property
+  def sampling_prob(self) -> float:
+    """Probability that an example takes part in a step."""
+
+  @property
+  def num_examples(self) -> int | None:
+    """Stated number of examples."""
+
+  @property
+  def sampling(self) -> str:
+    """How batches are drawn."""
+
+  @property
+  def max_batch_size(self) -> int | None:
+    """Where Poisson batches are truncated."""
+
+  @property
+  def neighboring_relation(self) -> str:
+    """Which data sets are neighbours."""
+
+  @property
+  def phases(self) -> tuple[Self, ...]:
+    """The run as runs of one sampling probability each."""
+
+  @property
+  def max_participations(self) -> int:
+    """Most steps of one example when no chance is counted on."""
+
+  def with_num_steps(self, num_steps: int) -> Self:
+    """Returns the run with so many steps."""
+
+  def event(self, *, accountant: str) -> "dp_accounting.DpEvent":
+    """Describes the run to dp-accounting's accountant of that name."""

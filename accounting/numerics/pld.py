@@ -1,0 +1,357 @@
+"""Privacy loss distributions: one pass, any question.
+
+A step's loss is put on a grid (`discretise.py`) and composed (`convolve.py`).
+This file chooses the grid, keeps what was built, and answers from cumulative
+sums. The grid is refined until its width does not matter at the deltas that are
+asked for, or memory ends; then the answer says how far above the truth it may
+be.
+
+Invariant: every answer is an upper bound, rounding included, and a coarser grid
+only makes it larger.
+
+>>> from accounting import mechanism
+>>> run = mechanism.Mechanism(
+...     noise_multiplier=4.0, sampling_prob=0.01, num_steps=10_000)
+>>> round(composed(run, deltas=(1e-5,)).epsilon(1e-5), 4)
+0.947
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from accounting.numerics import convolve, limits
+from accounting.numerics import terms as terms_lib
+from accounting.numerics.mechanism_like import MechanismLike
+
+# Below this no answer is computed: what is left out of the grid is about this.
+MIN_DELTA = 1e-30
+# dp-accounting's rounding errors in the step of a truncated batch.
+MIN_DELTA_TRUNCATED = 1e-13
+# An answer that may be this much above the truth, relatively, is compared with
+# others; and one that is said to be wide.
+CLOSE, WIDE = 2.5e-3, 0.01
+# The deltas at which a whole profile is exact.
+PROFILE_DELTAS = (1e-12, 1e-9, 1e-7, 1e-5, 1e-3, 1e-1)
+# Widths of a bin.
+_LADDER = tuple(10.0 ** (k / 10) for k in range(-120, 1))
+# Bins to begin with, and at most, unless a term allows fewer for itself.
+_FIRST_BINS, _MAX_BINS = 2**20, 2**22
+# How much of an answer may come of the grid: above the first it is refined, and
+# then to the second.
+_BLURRED, _SHARP = 2e-3, 1e-3
+_MAX_ROUNDS = 6
+# How much of delta may be left out of the grid, by all steps together.
+_LEFT_OUT = 1e-6
+
+
+class Direction(NamedTuple):
+  """Distribution of the loss in one direction, removing or adding.
+
+  Attributes:
+    losses: Ascending losses, one bin apart: logarithms of likelihood ratios.
+    infinity_mass: Probability of an infinite loss.
+    upper: Sums of probabilities under the first data set, from each bin
+      upwards, and a zero at the end.
+    lower: The same of `probs * exp(loss of the first bin - loss)`: the second
+      data set's, scaled by a factor of each bin's own so as not to overflow.
+  """
+
+  losses: np.ndarray
+  infinity_mass: float
+  upper: np.ndarray
+  lower: np.ndarray
+
+  def deltas(self, epsilons: np.ndarray) -> np.ndarray:
+    """Hockey-stick divergences at any epsilons, of either sign."""
+    first = np.searchsorted(self.losses, epsilons, side="right")
+    # Above the last bin both sums are 0, whatever the exponent.
+    nearest = self.losses[np.minimum(first, len(self.losses) - 1)]
+    factor = np.exp(np.minimum(epsilons - nearest, 0.0))
+    value = self.upper[first] - factor * self.lower[first]
+    return np.clip(self.infinity_mass + value, 0.0, 1.0)
+
+  def epsilon(self, delta: float) -> float:
+    """The least epsilon, of at least 0, whose divergence is within delta."""
+    if self.infinity_mass > delta:
+      return math.inf
+    if self.deltas(np.zeros(1))[0] <= delta:
+      return 0.0
+    # Divergence falls with epsilon: it passes delta between the last bin that
+    # exceeds it and the next, and only mass from that next bin on counts.
+    decay = math.exp(self.losses[0] - self.losses[1])
+    here = self.infinity_mass + self.upper[1:] - decay * self.lower[1:]
+    exceeding = np.flatnonzero(here > delta)
+    first = int(exceeding[-1]) + 1 if exceeding.size else 0
+    mass = self.infinity_mass + self.upper[first] - delta
+    return max(
+        0.0, float(self.losses[first]) + math.log(mass / self.lower[first])
+    )
+
+
+class LossDistribution(NamedTuple):
+  """What a whole run can leak: the loss in each direction.
+
+  Attributes:
+    directions: Two of them, or one where both are the same.
+    interval: Width of a bin of the losses.
+    excess: How far above the truth an epsilon may be, relatively, by estimate.
+  """
+
+  directions: tuple[Direction, ...]
+  interval: float
+  excess: float
+
+  def epsilon(self, delta: float) -> float:
+    """The least epsilon that holds at `delta`, or infinity."""
+    return max(d.epsilon(delta) for d in self.directions)
+
+  def deltas(self, epsilons: np.ndarray) -> np.ndarray:
+    """The least delta that holds at each of `epsilons`."""
+    return np.max([d.deltas(epsilons) for d in self.directions], axis=0)
+
+
+_UNBOUNDED = Direction(np.zeros(1), 1.0, upper=np.zeros(2), lower=np.zeros(2))
+_HOPELESS = LossDistribution((_UNBOUNDED,), math.inf, math.inf)
+
+
+def min_delta(mechanism: MechanismLike) -> float:
+  """The least delta that can be asked about."""
+  truncated = mechanism.sampling == "truncated_poisson"
+  return MIN_DELTA_TRUNCATED if truncated else MIN_DELTA
+
+
+def composed(
+    mechanism: MechanismLike,
+    *,
+    deltas: tuple[float, ...],
+    coarsening: float = 1.0,
+) -> LossDistribution:
+  """Returns the loss distribution of the whole run.
+
+  Args:
+    mechanism: The run.
+    deltas: Those at which it shall be close, each of at least `MIN_DELTA`.
+      It is an upper bound at all.
+    coarsening: Makes bins wider by this factor, for a quick upper bound.
+
+  Returns:
+    The distribution; all its mass is at infinity where the noise is so small
+    that nothing is protected.
+  """
+  if limits.hopeless(mechanism):
+    return _HOPELESS
+  return compose(
+      terms_lib.terms_of(mechanism), deltas=deltas, coarsening=coarsening
+  )
+
+
+def epsilons(
+    mechanism: MechanismLike, *, steps: Sequence[int], delta: float
+) -> list[float]:
+  """Returns epsilon after some numbers of steps, by one grid an octave.
+
+  Args:
+    mechanism: The run; its own `num_steps` is not used.
+    steps: Numbers of steps, ascending.
+    delta: See `composed`.
+
+  Returns:
+    An epsilon for each; that of the last is the same as by `composed`.
+  """
+  found: list[float] = []
+  remaining = list(steps)
+  while remaining:
+    last = remaining[-1]
+    block = [t for t in remaining if 2 * t > last]
+    remaining = remaining[: len(remaining) - len(block)]
+    found = _block(mechanism, block, delta) + found
+  return found
+
+
+def _block(mechanism, steps: list[int], delta: float) -> list[float]:
+  """Epsilon after some numbers of steps, on the grid of the last."""
+  whole = composed(mechanism.with_num_steps(steps[-1]), deltas=(delta,))
+  last = whole.epsilon(delta)
+  if math.isinf(last) or len(steps) == 1:
+    return [last] * len(steps)
+  terms = dict(terms_lib.terms_of(mechanism.with_num_steps(steps[-1])))
+  tail = _tail(terms.items(), delta)
+  sums = _sums(tuple(terms.items()), whole.interval, tail)
+  layouts = [
+      convolve.layout(run, points=[(delta, direction.epsilon(delta))])
+      for run, direction in zip(sums, whole.directions, strict=True)
+  ]
+  found = []
+  for count in steps[:-1]:
+    own = dict(terms_lib.terms_of(mechanism.with_num_steps(count)))
+    times = [own.get(term, 0) for term in terms]
+    found.append(
+        max(
+            _direction(convolve.convolve(run.repeated(times), where)).epsilon(
+                delta
+            )
+            for run, where in zip(sums, layouts, strict=True)
+        )
+    )
+  return [*found, last]
+
+
+def delta_at(mechanism: MechanismLike, epsilon: float) -> float:
+  """Returns the least delta that holds at `epsilon`, from `MIN_DELTA` to 1."""
+  best, least = 1.0, min_delta(mechanism)
+  asked = 1e-5
+  for _ in range(2 * _MAX_ROUNDS):
+    found = composed(mechanism, deltas=(asked,))
+    best = min(best, float(found.deltas(np.array([epsilon]))[0]))
+    # Close only about the delta that was asked for.
+    if asked / 10 <= best <= asked * 10 or asked == least:
+      break
+    asked = max(min(best, 0.5), least)
+  return max(best, least)
+
+
+@functools.lru_cache(maxsize=8)
+def compose(
+    terms: tuple[tuple[terms_lib.Term, int], ...],
+    *,
+    deltas: tuple[float, ...],
+    coarsening: float = 1.0,
+) -> LossDistribution:
+  """Returns the loss distribution of some steps.
+
+  Args:
+    terms: Kinds of steps, and how often each is composed.
+    deltas: See `composed`.
+    coarsening: See `composed`.
+
+  Returns:
+    The distribution.
+  """
+  tail = _tail(terms, min(deltas))
+  spans = [term.span(tail) for term, _ in terms]
+  if not np.all(np.isfinite(spans)):
+    return _HOPELESS
+  least = max(
+      (high - low) / min(term.max_bins, _MAX_BINS)
+      for (low, high), (term, _) in zip(spans, terms, strict=True)
+  )
+  interval = coarsening * min(term.interval(tail) for term, _ in terms)
+  interval = _on_ladder(max(least, np.ptp(spans) / _FIRST_BINS, interval))
+  best = guesses = None
+  for round_ in range(_MAX_ROUNDS):
+    bins = _MAX_BINS if round_ else _FIRST_BINS
+    sums = _fitting_sums(terms, interval, tail, min(deltas), bins)
+    if sums is None:
+      return best or _HOPELESS
+    interval = sums[0].interval
+    found, guesses = _solve(sums, deltas, guesses)
+    if best is None or found.excess < best.excess:
+      best = found
+    if found.excess <= (_BLURRED if best is found else _SHARP) * coarsening:
+      break
+    finer = _refined(interval, found.excess, sums, least, min(deltas))
+    if finer >= interval:
+      break
+    interval = finer
+  return best
+
+
+def _tail(terms, least: float) -> float:
+  """The probability that a step may leave out, a power of 10."""
+  steps = sum(times for _, times in terms)
+  return 10.0 ** math.floor(math.log10(_LEFT_OUT * least / (4 * steps)))
+
+
+def _on_ladder(width: float) -> float:
+  return next((h for h in _LADDER if h >= width), math.inf)
+
+
+def _fitting_sums(terms, interval, tail, delta: float, bins: int):
+  """Returns the sums, one a direction, on a grid that memory has room for."""
+  while interval <= _LADDER[-1]:
+    sums = _sums(terms, interval, tail)
+    width = max(np.ptp(convolve.window(s, delta=delta)) for s in sums)
+    if width <= bins * interval:
+      return sums
+    interval = _on_ladder(max(width / bins, 1.5 * interval))
+  return None
+
+
+def _sums(terms, interval: float, tail: float) -> list[convolve.Sum]:
+  steps = [(_steps(term, interval, tail), times) for term, times in terms]
+  count = max(len(directions) for directions, _ in steps)
+  return [
+      convolve.Sum(
+          tuple((both[min(i, len(both) - 1)], times) for both, times in steps),
+          interval,
+      )
+      for i in range(count)
+  ]
+
+
+@functools.lru_cache(maxsize=32)
+def _steps(term: terms_lib.Term, interval: float, tail: float):
+  return term.steps(interval, tail=tail)
+
+
+def _refined(interval, excess, sums, least, delta) -> float:
+  """A finer width, as fine as memory allows."""
+  width = max(np.ptp(convolve.window(s, delta=delta)) for s in sums)
+  # The excess falls at least in proportion to the width.
+  wanted = interval * max((_SHARP / excess) ** 0.8, 1 / 64)
+  return _on_ladder(max(wanted, least, 1.1 * width / _MAX_BINS))
+
+
+def _solve(sums, deltas, guesses):
+  """Composes; returns the distribution, and where each delta is reached."""
+  guesses = guesses or [
+      [0.7 * max(s.quantile(math.log(delta)), 0.0) for delta in deltas]
+      for s in sums
+  ]
+  directions, reached, unbounded = [], [], False
+  for run, losses in zip(sums, guesses, strict=True):
+    points = list(zip(deltas, losses, strict=True))
+    where = convolve.layout(run, points=points)
+    direction = _direction(convolve.convolve(run, where))
+    epsilons = np.array([direction.epsilon(delta) for delta in deltas])
+    directions.append(direction)
+    unbounded |= bool(np.any(np.isinf(epsilons)))
+    reached.append(np.where(np.isinf(epsilons), losses, epsilons).tolist())
+  excess = max(
+      _excess(sums[which], epsilons[which])
+      for epsilons in zip(*reached, strict=True)
+      for which in [int(np.argmax(epsilons))]
+  )
+  if unbounded:
+    excess = math.inf
+  found = LossDistribution(tuple(directions), sums[0].interval, excess)
+  return found, reached
+
+
+def _excess(run: convolve.Sum, epsilon: float) -> float:
+  """Estimates how much of an epsilon comes of the grid, relatively."""
+  tilt = run.slope(epsilon) if epsilon > 0 else 0.0
+  return run.blur(tilt) / (tilt * epsilon) if tilt else 0.0
+
+
+def _direction(found: convolve.Composed) -> Direction:
+  from scipy import signal
+
+  # An upper bound of all probabilities cannot be less than 1; NaN, or mass that
+  # arithmetic lost, must not read as privacy.
+  if not np.sum(found.probs) + found.infinite > 0.999:
+    return _UNBOUNDED
+  interval = found.losses[1] - found.losses[0]
+  decay = math.exp(-interval)
+  from_above = found.probs[::-1]
+  return Direction(
+      losses=found.losses,
+      infinity_mass=found.infinite,
+      upper=np.append(np.cumsum(from_above)[::-1], 0.0),
+      # lower[i] = probs[i] + decay * lower[i + 1]
+      lower=np.append(signal.lfilter([1], [1, -decay], from_above)[::-1], 0.0),
+  )

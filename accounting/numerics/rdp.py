@@ -1,0 +1,297 @@
+"""Renyi differential privacy, through dp-accounting and around its faults.
+
+Invariant: the values used here are upper bounds on the Renyi divergence that
+never decrease with the order, as the divergence itself never does.
+dp-accounting 0.6.0 leaves out fractional orders whose series does not
+converge, and rounding can make its values fall with the order or go below
+zero, which it then reads as an epsilon of 0.
+
+>>> from accounting import mechanism
+>>> run = mechanism.Mechanism(
+...     noise_multiplier=4.0, sampling_prob=0.01, num_steps=10_000)
+>>> epsilon, order = epsilons(run, steps=[10_000], delta=1e-5)
+>>> round(float(epsilon[0]), 4)
+1.0355
+"""
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from accounting.numerics import limits
+from accounting.numerics.mechanism_like import MechanismLike
+
+# Rounding in the logarithm of a sum near 1, over as many terms as the order.
+_RESOLUTION = 1e-13
+# From this order on the grid's orders are whole.
+_WHOLE = 11
+# Steps in one block of the curve, so that a million of them need 10 MB.
+_BLOCK = 8192
+
+
+def epsilons(
+    mechanism: MechanismLike, *, steps: Sequence[int], delta: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Converts Renyi divergences to epsilon after each number of steps.
+
+  Args:
+    mechanism: The run; its own `num_steps` is not used.
+    steps: Numbers of steps.
+    delta: The delta of the guarantee.
+
+  Returns:
+    Epsilon and the order that gave it, one of each for each number of steps:
+    the best of a grid and, above 11, of the orders between its neighbours.
+
+  Source: Canonne, Kamath and Steinke 2020 (2004.00010), Proposition 12; and
+    where the divergence is below delta**2, Bretagnolle and Huber's bound of
+    the total variation distance, both as dp-accounting does it.
+  """
+  counts = np.asarray(steps)
+  values, best = _on_grid(mechanism, counts, delta, between=None)
+  grid = _grid(mechanism)
+  for index in np.unique(np.searchsorted(grid, best)):
+    if grid[index] <= _WHOLE:  # A tenth apart, which leaves no holes.
+      continue
+    here = best == grid[index]
+    finer, orders = _on_grid(mechanism, counts[here], delta, between=int(index))
+    better = finer < values[here]
+    values[here] = np.where(better, finer, values[here])
+    best[here] = np.where(better, orders, best[here])
+  return values, best
+
+
+def _on_grid(mechanism, steps, delta, *, between):
+  """Returns epsilons and orders, of the grid or of one place between."""
+  blocks = []
+  for i in range(0, len(steps), _BLOCK):
+    orders, total = _totals(mechanism, steps[i : i + _BLOCK], between=between)
+    blocks.append(to_epsilon(orders, total, delta=delta))
+  values, best = zip(*blocks, strict=True)
+  return np.concatenate(values), np.concatenate(best)
+
+
+def to_epsilon(
+    orders: np.ndarray, rdp: np.ndarray, *, delta: float
+) -> tuple[np.ndarray, np.ndarray]:
+  """Converts rows of Renyi divergences to epsilon.
+
+  Args:
+    orders: Orders, all above 1, shape [num_orders].
+    rdp: Divergences, shape [num_rows, num_orders].
+    delta: The delta of the guarantee.
+
+  Returns:
+    Epsilon and the order that gave it, each of shape [num_rows].
+  """
+  offset = np.log1p(-1 / orders) - np.log(delta * orders) / (orders - 1)
+  eps = np.where(delta**2 + np.expm1(-rdp) > 0, 0.0, rdp + offset)
+  index = np.argmin(eps, axis=1)
+  return np.maximum(np.min(eps, axis=1), 0.0), orders[index]
+
+
+def divergences(
+    mechanism: MechanismLike,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the grid of orders and the whole run's divergence at each."""
+  orders, totals = _totals(mechanism, [mechanism.num_steps], between=None)
+  return orders, totals[0]
+
+
+def delta(mechanism: MechanismLike, *, epsilon: float) -> float:
+  """Returns the least delta that RDP can show for `epsilon`."""
+  value, order = _delta(mechanism, epsilon, between=None)
+  if order is None or order <= _WHOLE:
+    return value
+  index = int(np.searchsorted(_grid(mechanism), order))
+  finer, _ = _delta(mechanism, epsilon, between=index)
+  return min(value, finer)
+
+
+def _delta(mechanism, epsilon: float, *, between: int | None):
+  from dp_accounting.rdp import rdp_privacy_accountant
+
+  orders, totals = _totals(mechanism, [mechanism.num_steps], between=between)
+  # An infinite divergence says nothing, and the library's formula chokes on it.
+  finite = np.isfinite(totals[0])
+  if not finite.any():
+    return 1.0, None
+  value, order = rdp_privacy_accountant.compute_delta(
+      orders[finite], totals[0][finite], epsilon
+  )
+  return float(value), float(order)
+
+
+def at_grid_edge(mechanism: MechanismLike, order: float) -> bool:
+  """Tells whether the order is the grid's first or last."""
+  grid = _grid(mechanism)
+  return order in (grid[0], grid[-1])
+
+
+def _grid(mechanism: MechanismLike) -> np.ndarray:
+  """Orders that are tried first, ascending: those from 11 on are whole."""
+  fixed = mechanism.sampling == "fixed_without_replacement"
+  ends = np.geomspace(64, 1024 if fixed else 2**14, 16 if fixed else 70)
+  return np.concatenate(
+      [
+          1 + np.arange(1, 100) / 10,
+          np.arange(11, 64),
+          np.unique(np.rint(ends)),
+      ]
+  )
+
+
+def _orders(mechanism: MechanismLike, between: int | None):
+  """The grid, or up to 41 orders between the neighbours of one point of it."""
+  grid = _grid(mechanism)
+  if between is None:
+    return grid
+  low, high = grid[between - 1], grid[min(between + 1, len(grid) - 1)]
+  count = int(min(high - low, 40)) + 1
+  return np.unique(np.rint(np.linspace(low, high, count)))
+
+
+@functools.lru_cache(maxsize=256)
+def step_divergences(
+    step: MechanismLike, between: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns orders and the divergence of one step at each.
+
+  Args:
+    step: A mechanism of one step.
+    between: Index into the grid of orders, for those between its neighbours;
+      None for the grid.
+
+  Returns:
+    Orders, ascending, and Renyi divergences, non-decreasing; both read-only.
+  """
+  orders = _orders(step, between)
+  if limits.hopeless(step):
+    return orders, np.full(len(orders), np.inf)
+  step = limits.tame(step)
+  floor = 0.0
+  if step.sampling == "fixed_without_replacement":
+    # The bound is log(1 + x) with x rounded to 0 below the resolution.
+    floor = _RESOLUTION
+  elif step.sampling == "poisson":
+    # At order 2 the sum has two terms, and is exact; no higher order is lower.
+    floor = math.log1p(_chi_square(step))
+  rdp = np.empty(len(orders))
+  summed = np.full(len(orders), step.sampling == "poisson")
+  summed &= (orders == np.rint(orders)) & (step.sampling_prob < 1)
+  rdp[summed] = [_sampled(step, order) for order in orders[summed]]
+  rdp[~summed] = _by_dp_accounting(step, orders[~summed])
+  rdp = _repair(orders, rdp, floor=floor)
+  for array in (orders, rdp):
+    array.setflags(write=False)
+  return orders, rdp
+
+
+def _by_dp_accounting(step: MechanismLike, orders: np.ndarray):
+  import dp_accounting as dp
+
+  if not orders.size:
+    return orders
+  relation = dp.NeighboringRelation[step.neighboring_relation.upper()]
+  accountant = dp.rdp.RdpAccountant(
+      orders=orders.tolist(), neighboring_relation=relation
+  )
+  with _quiet():
+    accountant.compose(step.event(accountant="rdp"))
+  return accountant.rdp
+
+
+def _sampled(step: MechanismLike, order: float) -> float:
+  """The divergence of a Poisson step at a whole order, to its last digits.
+
+  With A the moment, A - 1 is a sum of positive terms: the sum of the binomial
+  weights is 1, and is taken off before anything is rounded.
+
+  Source: Mironov, Talwar and Zhang 2019 (1908.10530), equation 9.
+  """
+  from scipy import special
+
+  q, noise = step.sampling_prob, step.noise_multiplier
+  k = np.arange(2, order + 1)
+  x = (k * k - k) / (2 * noise**2)
+  logs = special.gammaln(order + 1) - special.gammaln(k + 1)
+  logs += k * math.log(q) - special.gammaln(order - k + 1)
+  logs += (order - k) * math.log1p(-q) + x + np.log(-np.expm1(-x))
+  return float(np.logaddexp(0.0, special.logsumexp(logs))) / (order - 1)
+
+
+def _repair(orders: np.ndarray, rdp: np.ndarray, *, floor: float) -> np.ndarray:
+  """Replaces what cannot be right by a bound that is.
+
+  Args:
+    orders: The grid of orders, ascending.
+    rdp: Computed divergences, some lost to rounding or not a number.
+    floor: A lower bound of the divergence at order 2, hence above it.
+
+  Returns:
+    Upper bounds that never fall with the order.
+  """
+  lost = ~np.isfinite(rdp) | ((orders < 2) & (rdp < _RESOLUTION))
+  raised = np.where(orders >= 2, np.maximum(rdp, floor), rdp)
+  raised = np.where(lost, np.inf, raised)
+  return np.minimum.accumulate(raised[::-1])[::-1]
+
+
+def _chi_square(step: MechanismLike) -> float:
+  """Chi-square divergence of one Poisson step: q^2 (exp(1/s^2) - 1)."""
+  noise = step.noise_multiplier
+  if step.sampling_prob == 1 and step.neighboring_relation == "replace_one":
+    noise /= 2
+  exponent = noise**-2
+  return step.sampling_prob**2 * math.expm1(exponent) if exponent < 700 else 0.0
+
+
+def _totals(
+    mechanism: MechanismLike,
+    steps: Sequence[int],
+    *,
+    between: int | None,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Adds up divergences: orders, and [len(steps), orders] after each number."""
+  total, begun = 0.0, 0
+  phases = mechanism.phases
+  for phase in phases:
+    orders, rdp = step_divergences(_single(phase), between)
+    counts = np.array([[_compositions(phase, t - begun)] for t in steps], float)
+    if phase is not phases[-1]:  # The last one goes on.
+      counts = np.minimum(counts, phase.num_steps)
+    # An infinite divergence of steps not taken would add NaN.
+    total += np.multiply(
+        counts, rdp, out=np.zeros((len(steps), len(rdp))), where=counts > 0
+    )
+    begun += phase.num_steps
+  return orders, total
+
+
+def _single(mechanism: MechanismLike) -> MechanismLike:
+  return dataclasses.replace(mechanism, num_steps=1)
+
+
+def _compositions(mechanism: MechanismLike, num_steps: int) -> int:
+  """How often the divergence of one step adds up in `num_steps` steps."""
+  num_steps = max(num_steps, 0)
+  if mechanism.sampling != "deterministic":
+    return num_steps
+  return dataclasses.replace(mechanism, num_steps=num_steps).max_participations
+
+
+@contextlib.contextmanager
+def _quiet():
+  """Silences dp-accounting's notes on orders that it leaves out."""
+  logger = logging.getLogger("absl")
+  before = logger.level
+  logger.setLevel(logging.ERROR)
+  try:
+    yield
+  finally:
+    logger.setLevel(before)

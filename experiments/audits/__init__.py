@@ -1,0 +1,1 @@
+"""Whether a run keeps its claim: canaries, and replays of its steps."""

@@ -1,0 +1,102 @@
+"""Builds a run with canaries, for an audit: the run as built, but for them.
+
+A run with m canaries has m examples more, at indices num_examples and up. Each
+is in or out by a fair coin; the run's own sampler draws them, and one that is
+out is then dropped. Noise multiplier, sampling probability and steps stay, so
+epsilon is the config's own; the expected batch size grows with the examples.
+
+Invariant: an audit shares no random number with a run of the same seed, for its
+scores tell of the noise.
+"""
+
+import dataclasses
+
+import ml_collections
+
+import accounting
+from experiments.audits import canary_kinds
+from experiments.plan import experiment as experiment_lib
+from jax_privacy import auditing, root_key
+
+KINDS = tuple(canary_kinds.PLANT_FNS)
+# Fewer would all be in, or all out, more often than once in 500,000 audits.
+MIN_CANARIES = 20
+
+
+def add_to_config(
+    config: ml_collections.ConfigDict, *, canary: str, num_canaries: int
+) -> ml_collections.ConfigDict:
+  """Returns the config of an audit: a copy with a section "audit".
+
+  Its folder is told from a run's by that section. It is not in
+  `configs.common.base`, so that no run has canaries by a flag.
+  """
+  config = config.copy_and_resolve_references()
+  with config.unlocked():
+    config.audit = {"canary": canary, "num_canaries": num_canaries}
+  return config.lock()
+
+
+def build(
+    config: ml_collections.ConfigDict,
+    *,
+    run_key: root_key.RootKey | None = None,
+) -> experiment_lib.Experiment:
+  """Builds a run with canaries.
+
+  Args:
+    config: Of `add_to_config`.
+    run_key: To go on with an audit's randomness; None to make it of the seed.
+
+  Raises:
+    ValueError: If a field breaks its rule, or the run is one that canaries
+      cannot audit.
+  """
+  if config.dp.grid_scale is not None:
+    raise ValueError(
+        "dp.grid_scale must be None to be audited (canaries are floats, which"
+        f" cannot join a sum of whole steps), got {config.dp.grid_scale}."
+    )
+  if run_key is None:
+    run_key = experiment_lib.make_run_key(config).child("audit")
+  base = experiment_lib.build(config, run_key=run_key)
+  audit = config.audit
+  _check(base.mechanism, audit)
+  membership = auditing.throw_coins(
+      audit.num_canaries,
+      num_examples=base.mechanism.num_examples,
+      seed=run_key.seed("coins"),
+  )
+  mechanism = dataclasses.replace(
+      base.mechanism, num_examples=membership.total_examples
+  )
+  base = dataclasses.replace(base, mechanism=mechanism)
+  return canary_kinds.PLANT_FNS[audit.canary](base, membership)
+
+
+def _check(mechanism: accounting.Mechanism, audit) -> None:
+  if audit.canary not in KINDS:
+    raise ValueError(f"canary must be one of {KINDS}, got {audit.canary!r}.")
+  if audit.num_canaries < MIN_CANARIES:
+    raise ValueError(
+        f"num_canaries must be at least {MIN_CANARIES}, got"
+        f" {audit.num_canaries}."
+    )
+  if mechanism.sampling != "poisson":
+    raise ValueError(
+        "dp.sampling must be 'poisson' to be audited (where a batch has a size"
+        " to keep, a canary that is out still takes a place), got"
+        f" {mechanism.sampling!r}."
+    )
+  if mechanism.batch_size_schedule:
+    raise ValueError(
+        "train.batch_size_schedule must be () to be audited (a score is the"
+        " ratio of two likelihoods at one sampling probability), got"
+        f" {mechanism.batch_size_schedule}."
+    )
+  if mechanism.neighboring_relation == "replace_one":
+    raise ValueError(
+        "dp.neighboring_relation must be 'add_or_remove_one' or"
+        " 'replace_special' to be audited (a canary is in or out), got"
+        " 'replace_one'."
+    )

@@ -1,0 +1,346 @@
+"""The kinds of canaries, and how each is planted in a run.
+
+  dirac             one coordinate of the gradient each, added behind clipping
+  random_direction  a random direction each, likewise
+  clipped           an example whose gradient is 10 clip norms long, along a
+                    parameter of its own: loss and clipping are audited too
+  input             test images with wrong labels: odd examples like any others
+
+Invariant: a plant function changes a run by its canaries alone; what trains it
+is `_build`'s own gradient function, noise and optimiser. The attacker behind
+the scores never sees who is in.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.plan import experiment as experiment_lib
+from experiments.plan import loss as loss_lib
+from experiments.plan import optimizer as optimizer_lib
+from experiments.run import loop
+from jax_privacy import auditing, batch_selection, data
+from jax_privacy.auditing import input_canaries
+
+# Of a "clipped" canary's gradient, in clip norms.
+_GRADIENT_NORM = 10.0
+# The parameter that is their own.
+_OWN = "canaries"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Planted:
+  """The canaries of an audited run.
+
+  Attributes:
+    membership: Who is in.
+    score_fn: `score_fn(state)` of the last state, one per canary.
+    independent: Whether scores of different canaries are independent.
+    gradients: What joins the sum behind the clipping; None where canaries are
+      rows of the data set.
+    batches: Indices by step, canaries that are out included.
+  """
+
+  membership: auditing.Membership
+  score_fn: Callable[[loop.TrainState], np.ndarray]
+  independent: bool
+  gradients: auditing.GradientCanaries | None
+  batches: batch_selection.Batches
+
+  def selected(self, step: int) -> np.ndarray | None:
+    """See `experiment.Canaries`."""
+    if self.gradients is None:
+      return None
+    return self.membership.split_batch(self.batches.batch(step))[1]
+
+  def insert(self, clipped_sum: Any, selected: jax.Array) -> Any:
+    """See `experiment.Canaries`."""
+    return self.gradients.insert(clipped_sum, selected)
+
+
+def _plant_dirac(base, membership):
+  canaries = auditing.dirac_canaries(
+      _trained(base),
+      num_canaries=membership.num_canaries,
+      l2_norm=_share(base),
+      seed=base.run_key.seed("canaries"),
+  )
+  return _plant_gradients(base, membership, canaries, independent=True)
+
+
+def _plant_random_direction(base, membership):
+  canaries = auditing.random_direction_canaries(
+      _trained(base),
+      num_canaries=membership.num_canaries,
+      l2_norm=_share(base),
+      key=base.run_key.prng_key("canaries"),
+  )
+  # Not quite orthogonal: a canary is noise to the others.
+  return _plant_gradients(base, membership, canaries, independent=False)
+
+
+def _plant_gradients(base, membership, canaries, *, independent):
+  """Canaries that join the sum behind the clipping."""
+  loss_fn = loss_lib.build_loss(base.config, base.model)
+  private = _private(base, loss_fn, _recorder(canaries, base.mechanism))
+
+  def without_canaries(indices):
+    return membership.split_batch(indices)[0]
+
+  return dataclasses.replace(
+      base,
+      private=_map_batches(private, without_canaries),
+      canaries=Planted(
+          membership=membership,
+          score_fn=_recorded,
+          independent=independent,
+          gradients=canaries,
+          batches=private.sampler.batches,
+      ),
+  )
+
+
+def _plant_clipped(base, membership):
+  """Rows whose loss moves a parameter of their own, too far.
+
+  No real example moves these parameters, and no such row any other, so that
+  what is seen there is noise and canary alone.
+  """
+  _check_one_label(base)
+  num_canaries = membership.num_canaries
+  num_classes = base.train_source.num_classes
+  own = auditing.dirac_canaries(
+      jnp.zeros(num_canaries),
+      num_canaries=num_canaries,
+      l2_norm=_share(base),
+      seed=0,  # All coordinates there are.
+  )
+  apply_fn = base.model.apply_fn
+  model = dataclasses.replace(
+      base.model,
+      apply_fn=lambda params, *args: apply_fn(
+          {k: v for k, v in params.items() if k != _OWN}, *args
+      ),
+      # Beside the model's, whose paths the config may name.
+      params={**base.model.params, _OWN: jnp.zeros(num_canaries)},
+  )
+  base = dataclasses.replace(
+      base, model=model, partition=base.partition.also(_OWN)
+  )
+  real_loss_fn = loss_lib.build_loss(base.config, model)
+  gradient_norm = _GRADIENT_NORM * base.config.dp.l2_clip_norm
+
+  def loss_fn(params, image, label, key):
+    index = label - num_classes
+    real = real_loss_fn(params, image, jnp.minimum(label, num_classes - 1), key)
+    row = own.linear_loss(params[_OWN], index, gradient_norm=gradient_norm)
+    return jnp.where(index >= 0, row, real)
+
+  blank = base.train_source[np.full(num_canaries, -1)]
+  rows = {
+      "image": blank["image"],
+      "label": num_classes + np.arange(num_canaries, dtype=np.int32),
+  }
+  recorder = _recorder(_Within(own, _OWN), base.mechanism)
+  private = _private(base, loss_fn, recorder)
+  return _plant_rows(
+      base, membership, rows, private, score_fn=_recorded, independent=True
+  )
+
+
+def _plant_input(base, membership):
+  """Test images with wrong labels, scored by how well they are learned."""
+  _check_one_label(base)
+  model, images = base.test_model, base.test_source
+  if images.image_shape != base.train_source.image_shape:
+    raise ValueError(
+        "data.test_options must leave images of the training split's shape for"
+        f" 'input' canaries, got {images.image_shape} for"
+        f" {base.train_source.image_shape}."
+    )
+  if membership.num_canaries > len(images):
+    raise ValueError(
+        "num_canaries must be at most the number of test images for 'input'"
+        f" canaries, {len(images)}, got {membership.num_canaries}."
+    )
+  chosen = np.arange(membership.num_canaries) * len(images)
+  rows = input_canaries.mislabelled(
+      images[chosen // membership.num_canaries],
+      num_classes=images.num_classes,
+      seed=base.run_key.seed("canaries"),
+  )
+  # A copy: training gives the buffers of the first parameters away.
+  reference = jax.device_get(model.params)
+
+  @jax.jit
+  def losses_fn(params, batch):
+    logits = model.apply_fn(params, model.standardise_fn(batch["image"]))
+    return optax.softmax_cross_entropy_with_integer_labels(
+        logits, batch["label"]
+    )
+
+  def score_fn(state):
+    return auditing.loss_scores(
+        losses_fn, state.params, rows, reference_params=reference
+    )
+
+  private = _private(base, loss_lib.build_loss(base.config, base.model))
+  return _plant_rows(
+      base, membership, rows, private, score_fn=score_fn, independent=False
+  )
+
+
+def _check_one_label(base) -> None:
+  if base.train_source.is_multi_label:
+    raise ValueError(
+        "canary must be 'dirac' or 'random_direction' for several labels an"
+        f" example, got {base.config.audit.canary!r}: the others have one."
+    )
+
+
+def _plant_rows(base, membership, rows, private, **planted):
+  """Canaries that are examples like any other, once they are drawn."""
+  return dataclasses.replace(
+      base,
+      train_source=_WithRows(base.train_source, rows),
+      private=_map_batches(private, membership.drop_excluded),
+      canaries=Planted(
+          membership=membership,
+          gradients=None,
+          batches=private.sampler.batches,
+          **planted,
+      ),
+  )
+
+
+def _private(base, loss_fn, *first):
+  """Makes sampler, gradient and optimiser, which starts with `first`."""
+  optimizer = optimizer_lib.build_optimizer(
+      base.config, base.schedule_steps, _trained(base)
+  )
+  return experiment_lib.build_private(
+      base.config,
+      loss_fn,
+      optax.chain(*first, optimizer),
+      base.mechanism,
+      key=base.private_key,
+  )
+
+
+def _trained(base):
+  """The parameters that have a gradient."""
+  return base.partition.split(base.model.params)[0]
+
+
+def _share(base) -> float:
+  """The most that one example may add to the sum."""
+  private = _private(base, loss_lib.build_loss(base.config, base.model))
+  return private.grad_fn.sensitivity("add_or_remove_one")
+
+
+def _recorder(canaries, mechanism):
+  return auditing.record_scores(
+      canaries,
+      noise_stddev=mechanism.noise_multiplier * canaries.l2_norm,
+      sampling_prob=mechanism.sampling_prob,
+  )
+
+
+def _recorded(state: loop.TrainState) -> np.ndarray:
+  scores = auditing.recorded_scores(state.opt_state)
+  return np.asarray(scores.log_ratios, np.float64)
+
+
+def _map_batches(private, map_fn):
+  """Changes the indices of each batch, before they are padded."""
+  batches = private.sampler.batches
+
+  def draw(generator, step):
+    return map_fn(batches.draw_fn(generator, step))
+
+  changed = dataclasses.replace(batches, draw_fn=draw)
+  sampler = dataclasses.replace(private.sampler, batches=changed)
+  return private._replace(sampler=sampler)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Within:
+  """Canaries within one part of the parameters."""
+
+  canaries: auditing.DiracCanaries
+  name: str
+
+  @property
+  def l2_norm(self) -> float:
+    return self.canaries.l2_norm
+
+  @property
+  def num_canaries(self) -> int:
+    return self.canaries.num_canaries
+
+  def project(self, tree: Any) -> jax.Array:
+    return self.canaries.project(tree[self.name])
+
+
+@dataclasses.dataclass(frozen=True)
+class _WithRows:
+  """A source with canaries behind its examples."""
+
+  source: data.Source
+  rows: data.Batch
+
+  @property
+  def num_examples(self) -> int:
+    return self.source.num_examples + len(self.rows["label"])
+
+  @property
+  def label_names(self) -> tuple[str, ...]:
+    return self.source.label_names
+
+  @property
+  def image_dtype(self) -> np.dtype:
+    return self.source.image_dtype
+
+  @property
+  def in_memory(self) -> bool:
+    return self.source.in_memory
+
+  @property
+  def num_classes(self) -> int:
+    return self.source.num_classes
+
+  @property
+  def image_shape(self) -> tuple[int, int, int]:
+    return self.source.image_shape
+
+  @property
+  def is_multi_label(self) -> bool:
+    return self.source.is_multi_label
+
+  @property
+  def groups(self) -> dict[str, data.Group]:
+    return {}  # Canaries belong to none, and training reads none.
+
+  def __len__(self) -> int:
+    return len(self.source) + len(self.rows["label"])
+
+  def __getitem__(self, indices: np.ndarray) -> data.Batch:
+    return input_canaries.read(
+        self.source,
+        self.rows,
+        num_examples=self.source.num_examples,
+        indices=indices,
+    )
+
+
+PLANT_FNS = {
+    "dirac": _plant_dirac,
+    "random_direction": _plant_random_direction,
+    "clipped": _plant_clipped,
+    "input": _plant_input,
+}

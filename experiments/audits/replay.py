@@ -1,0 +1,66 @@
+"""Replays a run's gradient and noise on neighbouring batches.
+
+The invariant: what is checked is what `run/loop.py` runs, on inputs of its
+kind; nothing is trained and nothing written.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from accounting import claims
+from experiments.plan import experiment as experiment_lib
+from jax_privacy import augmult, testing
+
+
+def replay(
+    experiment: experiment_lib.Experiment, *, max_examples: int
+) -> testing.PrivateReport:
+  """Checks a run's gradient function and optimiser on its first examples.
+
+  Args:
+    experiment: The run.
+    max_examples: How many examples.
+
+  Raises:
+    SensitivityError: See `testing.check_sensitivity`.
+    NoiseError: See `testing.check_noise`.
+  """
+  source = experiment.train_source
+  indices = np.arange(min(max_examples, len(source)), dtype=np.int32)
+  batch = source[indices]
+  keys = augmult.example_keys(
+      experiment.augment_key, step=0, indices=jnp.asarray(indices)
+  )
+  trained, frozen = experiment.partition.split(experiment.model.params)
+  return testing.check_private(
+      experiment.private,
+      trained,
+      batch["image"],
+      batch["label"],
+      keys,
+      frozen,
+      unbatched=(3,),
+      mechanism=experiment.mechanism,
+      max_examples=max_examples,
+  )
+
+
+def show(report: testing.PrivateReport) -> None:
+  """Prints what was seen."""
+  sensitivity, noise = report.sensitivity, report.noise
+  print(f"Passed, on {sensitivity.num_batches} neighbouring batches.")
+  for relation, bound in sensitivity.bounds.items():
+    moved = sensitivity.movements[relation]
+    print(
+        f"  {relation}: moved by at most {claims.at_most_short(moved)} of"
+        f" {claims.at_most_short(bound)} (private,"
+        " not for release)"
+    )
+  for path in sensitivity.padding_branches:
+    print(f"  control flow depends on the realised batch size: {path}")
+  low, high = noise.stddev_interval
+  print(
+      f"  noise: standard deviation {noise.measured_stddev:.6g}, claimed"
+      f" {noise.stddev:.6g}, in [{low:.6g}, {high:.6g}], from"
+      f" {noise.num_draws:,} draws"
+  )

@@ -1,0 +1,1 @@
+"""What a trained model reaches: overall, per class, per group."""

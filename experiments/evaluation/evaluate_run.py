@@ -1,0 +1,150 @@
+"""Evaluates a saved run, alone or beside a twin, and tells what was found.
+
+Invariant: numbers of examples that the run, or its twin, is known to be trained
+on are marked private, on screen and in the file.
+"""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import ml_collections
+import rich.console
+
+from experiments.evaluation import outcomes, results, saved, tables
+from experiments.evaluation import twin as twin_lib
+from experiments.plan import averages, splits
+from experiments.run import workdir as workdir_lib
+
+_STANDARD_ERRORS = (
+    "binomial for accuracies, DeLong's for areas under the curve; of"
+    " differences, paired"
+)
+
+
+def evaluate(
+    run: saved.SavedRun,
+    *,
+    which: str | None = None,
+    labels: Sequence[str] = (),
+    twin: str | None = None,
+    json_file: str | None = None,
+) -> None:
+  """Evaluates what a run saved, and prints it.
+
+  Args:
+    run: See `saved.load`.
+    which: Name of the parameters, or "all"; None for those of eval.params, and
+      the others in short.
+    labels: Where an example has many, those to report; all if empty.
+    twin: See `twin.collect`; None for none.
+    json_file: Where to write all numbers; None for nowhere.
+
+  Raises:
+    ValueError: If there are no such parameters or labels, or the twin is not
+      one of the same examples.
+    OSError: If a file cannot be read or written.
+  """
+  names, detailed = _names(run.config, which)
+  splits.reported(run.source, labels)
+  if json_file and not pathlib.Path(json_file).absolute().parent.is_dir():
+    raise ValueError(
+        f"json must be in a folder that there is, got {json_file}."
+    )
+  rows = outcomes.chosen_rows(run.source, run.config.eval.num_examples)
+  found = {name: run.collect(name, rows) for name in names}
+  told = {
+      name: results.sections(found[name], run.source, rows, labels=labels)
+      if name in detailed
+      else _in_short(found[name], run.source, labels)
+      for name in names
+  }
+  beside = None
+  if twin is not None:
+    beside = twin_lib.collect(twin, run, rows, found[names[0]].labels)
+    twins = results.sections(beside.found, run.source, rows, labels=labels)
+    beside = _Beside(beside.name, twins, beside.is_private)
+  is_private = run.is_private or (beside is not None and beside.is_private)
+  _print(run, told, beside, num_examples=len(rows), is_private=is_private)
+  if json_file:
+    record = _record(run, told, beside, is_private=is_private)
+    record = {"num_examples": len(rows), **record}
+    text = json.dumps(record, indent=2, allow_nan=False)
+    pathlib.Path(json_file).write_text(text + "\n", encoding="utf-8")
+
+
+class _Beside(NamedTuple):
+  """A twin, with what was found of it."""
+
+  name: str
+  sections: list[results.Section]
+  is_private: bool
+
+
+def _names(
+    config: ml_collections.ConfigDict, which: str | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+  """Returns names of parameters to evaluate, and to tell everything of.
+
+  The last of them is the one that a reader should see last.
+  """
+  names = averages.names(config)
+  if which == "all":
+    return names, names
+  if which is not None and which not in names:
+    raise ValueError(
+        f"params must be one of {', '.join(names)} or all, got {which!r}."
+    )
+  if which is not None:
+    return (which,), (which,)
+  chosen = config.eval.params
+  others = tuple(name for name in names if name != chosen)
+  return (*others, chosen), (chosen,)
+
+
+def _in_short(found, source, labels) -> list[results.Section]:
+  overall = outcomes.overall(found, source, labels=labels)
+  return [results.Section(results.OVERALL, overall, {})]
+
+
+def _print(run, told, beside, *, num_examples, is_private) -> None:
+  console = rich.console.Console(highlight=False, soft_wrap=True)
+  if is_private:
+    console.print("These are training examples: the numbers are PRIVATE.")
+  console.print(
+      f"on {num_examples} examples of {run.split}; +- is a standard error:"
+      f" {_STANDARD_ERRORS}",
+      markup=False,
+  )
+  if beside is not None:
+    console.print(f"twin: {beside.name}", markup=False)
+  for name, sections in told.items():
+    title = f"{name} parameters of step {run.step}"
+    if len(sections) == 1:
+      line = tables.one_line(sections[0].rows)
+      console.print(f"{title}: {line}", markup=False)
+    else:
+      console.print(title)
+      tables.show(console, sections, beside and beside.sections)
+
+
+def _record(run, told, beside, *, is_private) -> dict[str, Any]:
+  """Returns what --json writes; of training examples, marked private."""
+  numbers = {"params": {k: results.as_json(v) for k, v in told.items()}}
+  if beside is not None:
+    numbers["twin"] = results.as_json(beside.sections)
+    numbers["difference"] = {
+        name: results.differences_as_json(
+            sections, beside.sections[: len(sections)]
+        )
+        for name, sections in told.items()
+    }
+  return {
+      "step": run.step,
+      "split": run.split,
+      "eval_params": run.config.eval.params,
+      "standard_errors": _STANDARD_ERRORS,
+      "twin_name": None if beside is None else beside.name,
+      **({workdir_lib.PRIVATE: numbers} if is_private else numbers),
+  }

@@ -1,0 +1,129 @@
+"""Evaluations on screen: tables on a terminal, plain lines elsewhere.
+
+Invariant: a number is never shown without its error and its examples, nor left
+out: one that is not defined has the reason in its place.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import rich.console
+import rich.markup
+import rich.table
+
+from experiments.evaluation import disparity, results
+
+_NAMES = {
+    "accuracy": "accuracy",
+    "top5_accuracy": "top-5 accuracy",
+    "macro_auc": "macro AUC",
+    "micro_auc": "micro AUC",
+}
+
+
+class _Table(NamedTuple):
+  """Rows of text: a name and the cells of the header."""
+
+  title: str
+  header: tuple[str, ...]
+  rows: list[tuple[str, ...]]
+  below: list[str]
+
+
+def show(
+    console: rich.console.Console,
+    ours: Sequence[results.Section],
+    twins: Sequence[results.Section] | None = None,
+) -> None:
+  """Prints sections, beside a twin's if there is one.
+
+  Args:
+    console: Where.
+    ours: What was found.
+    twins: The same sections of another model, or None.
+  """
+  for i, section in enumerate(ours):
+    table = _table(section, None if twins is None else twins[i])
+    if console.is_terminal:
+      _show_rich(console, table)
+    else:
+      _show_plain(console, table, is_first=i == 0)
+
+
+def one_line(overall: Mapping[str, disparity.Estimate]) -> str:
+  """Returns the numbers of a whole split on one line."""
+  return ", ".join(f"{_NAMES[k]} {_shown(v)}" for k, v in overall.items())
+
+
+def _table(section, twin) -> _Table:
+  header = ("value",)
+  if twin is not None:
+    header += ("twin", "difference")
+    differences = results.difference(section, twin)
+  header += ("of",)
+  rows = []
+  for name, estimate in section.rows.items():
+    cells = [_NAMES.get(name, name), _shown(estimate)]
+    if twin is not None:
+      cells += [_shown(twin.rows[name]), _shown(differences[name], sign="+")]
+    rows.append((*cells, _count(estimate)))
+  below = [*_facts(section.facts, "")]
+  if twin is not None:
+    below += _facts(twin.facts, "the twin's ")
+  return _Table(section.title, header, rows, [*below, *section.notes])
+
+
+def _shown(estimate: disparity.Estimate, *, sign: str = "") -> str:
+  if math.isnan(estimate.value):
+    return f"undefined ({estimate.why_undefined})"
+  return f"{estimate.value:{sign}.2%} +- {estimate.standard_error:.2%}"
+
+
+def _count(estimate: disparity.Estimate) -> str:
+  if estimate.num_positive is None:
+    return str(estimate.num_examples)
+  return f"{estimate.num_examples}, {estimate.num_positive} with it"
+
+
+def _facts(facts, whose) -> list[str]:
+  lines = []
+  if "absolute_disparity" in facts:
+    lines.append(
+        f"{whose}disparity: absolute {facts['absolute_disparity']:.2%},"
+        f" relative {facts['relative_disparity']:.3f}"
+        f" (worst: {facts['worst']})"
+    )
+  if "largest_gap" in facts:
+    lines.append(
+        f"{whose}largest gap: {facts['largest_gap']:.2%} +-"
+        f" {facts['largest_gap_standard_error']:.2%}"
+        f" ({facts['highest']} above {facts['lowest']})"
+    )
+  return lines
+
+
+def _show_rich(console, table) -> None:
+  title = rich.markup.escape(table.title)
+  drawn = rich.table.Table(title=title, title_justify="left")
+  for column in ("", *table.header):
+    drawn.add_column(column, justify="left" if not column else "right")
+  for row in table.rows:
+    drawn.add_row(*map(rich.markup.escape, row))
+  console.print(drawn)
+  for line in table.below:
+    console.print(line, markup=False)
+
+
+def _show_plain(console, table, *, is_first) -> None:
+  """Overall numbers stand at the margin, others below their title."""
+  indent = "" if is_first else "  "
+  if not is_first:
+    console.print(f"by {table.title}", markup=False)
+  for name, value, *others in table.rows:
+    told = zip(table.header[1:], others, strict=True)
+    cells = "".join(f", {column} {cell}" for column, cell in told)
+    colon = "" if is_first else ":"
+    console.print(f"{indent}{name}{colon} {value}{cells}", markup=False)
+  for line in table.below:
+    console.print(f"{indent}{line}", markup=False)

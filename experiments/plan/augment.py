@@ -1,0 +1,81 @@
+"""Builds a config's augmentation, and says what size of image comes out of it.
+
+The invariant: a model is built for what comes out, and evaluation sees the
+centre of that size, unless `data.test_options` say otherwise.
+"""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from experiments.plan import fields
+from jax_privacy.data import augment, source
+
+_CROP = "random_crop"
+# Options of sources that say a size: test images are then meant as they come.
+_SIZE_OPTIONS = ("image_size", "image_shape")
+
+
+def build(config: ml_collections.ConfigDict) -> augment.AugmentFn | None:
+  """Returns the augmentation of one image, or None for none.
+
+  Raises:
+    ValueError: If a field breaks its rule.
+  """
+  names = tuple(config.augment.names)
+  options = fields.options(
+      "augment.options", config.augment.options, taken=("names",)
+  )
+  with fields.named("augment"):  # Options without a name are refused too.
+    augment_fn = augment.build(names, **options)
+  return augment_fn if names else None
+
+
+def output_shape(
+    config: ml_collections.ConfigDict, image_shape: tuple[int, int, int]
+) -> tuple[int, int, int]:
+  """Returns the shape of an image's views.
+
+  Args:
+    config: Of a run.
+    image_shape: Of the training images.
+
+  Raises:
+    ValueError: If the images are too small for the augmentation.
+  """
+  augment_fn = build(config)
+  if augment_fn is None:
+    return image_shape
+  image = jax.ShapeDtypeStruct(image_shape, jnp.float32)
+  with fields.named("augment"):
+    return jax.eval_shape(augment_fn, jax.random.key(0), image).shape
+
+
+def train_crop_size(
+    config: ml_collections.ConfigDict,
+) -> tuple[int, int] | None:
+  """Returns (height, width) of training's random crops, or None for none."""
+  if _CROP not in config.augment.names:
+    return None
+  build(config)
+  return tuple(config.augment.options.crop_size)
+
+
+def test_crop_size(
+    config: ml_collections.ConfigDict,
+) -> tuple[int, int] | None:
+  """Returns (height, width) of the centre that evaluation sees, None for all.
+
+  It is `crop_size` of `data.test_options`; without that, and where these say no
+  size of images either, training's.
+
+  Raises:
+    ValueError: If a field breaks its rule.
+  """
+  options = config.data.test_options
+  if "crop_size" in options:
+    with fields.named("data.test_options"):
+      return source.check_image_size(options.crop_size, name="crop_size")
+  if any(name in options for name in _SIZE_OPTIONS):
+    return None
+  return train_crop_size(config)

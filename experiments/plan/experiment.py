@@ -1,0 +1,204 @@
+"""Turns a config into the objects of a run: the only place that reads it.
+
+The invariant: sampler, noise and accountant come from one `Mechanism`, and
+nothing is computed from the training data but what goes through it; shapes and
+label names come from the source's description, sizes from the stated number.
+
+Every mistake in a config is a ValueError here, before any training.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import ml_collections
+import numpy as np
+import optax
+
+import accounting
+from experiments.plan import (
+    averages,
+    fields,
+    mesh,
+    placement,
+    restore,
+    splits,
+    trainable,
+)
+from experiments.plan import loss as loss_lib
+from experiments.plan import mechanism as mechanism_lib
+from experiments.plan import model as model_lib
+from experiments.plan import optimizer as optimizer_lib
+from jax_privacy import averaging, data, dp_sgd, root_key
+
+
+class Canaries(Protocol):
+  """What the loop asks of an audit's canaries; see `audits/canaries.py`."""
+
+  def selected(self, step: int) -> np.ndarray | None:
+    """Returns which take part behind the clipping, bool, or None for none."""
+
+  def insert(self, clipped_sum: Any, selected: jax.Array) -> Any:
+    """Adds those to a clipped sum."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment:
+  """All that the training loop needs.
+
+  Attributes:
+    config: As given.
+    mechanism: What the run releases.
+    schedule_steps: What learning-rate schedules span; see `mechanism.Plan`.
+    train_source: Private examples.
+    test_source: Examples that are not part of the guarantee.
+    model: See `model.Model`.
+    test_model: The same parameters, for what evaluation sees of test images.
+    partition: Which parameters are trained.
+    private: Sampler, gradient function and optimiser, of trained parameters;
+      the gradient function's last argument is the frozen ones.
+    averagings: Of parameters, by name; see `averages.py`.
+    run_key: What all randomness of the run is derived from.
+    private_key: Derived from it; keys batches and noise.
+    augment_key: Derived from it; keys the views of each example.
+    mesh: What batches and state are split over; None for one device.
+    restored_from: What the first parameters are, as `restore.restore` says
+      it; None if they are fresh.
+    canaries: What an audit adds to each clipped sum; None in any other run.
+  """
+
+  config: ml_collections.ConfigDict
+  mechanism: accounting.Mechanism
+  schedule_steps: int
+  train_source: data.Source
+  test_source: data.Source
+  model: model_lib.Model
+  test_model: model_lib.Model
+  partition: trainable.Partition
+  private: dp_sgd.PrivateTraining
+  averagings: Mapping[str, averaging.Averaging]
+  run_key: root_key.RootKey
+  private_key: root_key.RootKey
+  augment_key: jax.Array
+  mesh: jax.sharding.Mesh | None = None
+  restored_from: Mapping[str, Any] | None = None
+  canaries: Canaries | None = None
+
+
+def build(
+    config: ml_collections.ConfigDict,
+    *,
+    run_key: root_key.RootKey | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Experiment:
+  """Builds a run.
+
+  Args:
+    config: As `configs.common.base` describes.
+    run_key: To go on with a run's randomness; None to make it from the seed.
+    say: Is called with what is done next, in words; by default nobody is.
+
+  Raises:
+    ValueError: If a field breaks its rule; the text names it.
+  """
+  fields.check(config)
+  say(f"reading data: {config.data.source}")
+  train_source, test_source = splits.load(config)
+  loss_lib.check_labels(config, train_source)
+  say("finding noise and steps for the privacy budget")
+  mechanism, schedule_steps = mechanism_lib.build_plan(
+      config, train_source.num_examples
+  )
+  _check_physical_batch_size(config, mechanism)
+  if run_key is None:
+    run_key = make_run_key(config)
+  private_key = run_key.child("private")
+  say(f"building the model: {config.model.name}")
+  model = model_lib.build_model(
+      config, train_source, run_key.prng_key("parameters")
+  )
+  with fields.named("model.restore"):
+    params, restored_from = restore.restore(config, model.params)
+  model = dataclasses.replace(model, params=params)
+  test_model = model_lib.for_evaluation(
+      config, model, train_source=train_source, test_source=test_source
+  )
+  placement.on_device(config, train_source)  # Refuses what cannot be.
+  loss_fn = loss_lib.build_loss(config, model)
+  partition = trainable.build(config, model.params)
+  trained, _ = partition.split(model.params)
+  optimizer = optimizer_lib.build_optimizer(config, schedule_steps, trained)
+  return Experiment(
+      config=config,
+      mechanism=mechanism,
+      schedule_steps=schedule_steps,
+      train_source=train_source,
+      test_source=test_source,
+      model=model,
+      test_model=test_model,
+      partition=partition,
+      private=build_private(
+          config, loss_fn, optimizer, mechanism, key=private_key
+      ),
+      averagings=averages.build(config, num_steps=mechanism.num_steps),
+      run_key=run_key,
+      private_key=private_key,
+      augment_key=run_key.prng_key("augmentation"),
+      mesh=mesh.make_mesh(config),
+      restored_from=restored_from,
+  )
+
+
+def build_private(
+    config: ml_collections.ConfigDict,
+    loss_fn: Callable[..., jax.Array],
+    optimizer: optax.GradientTransformation,
+    mechanism: accounting.Mechanism,
+    *,
+    key: root_key.RootKey,
+) -> dp_sgd.PrivateTraining:
+  """Returns sampler, gradient function and optimiser of one mechanism.
+
+  The gradient function is called with what is trained, a batch's images, labels
+  and keys, and what is frozen, if anything is: that is no part of what it
+  differentiates.
+  """
+
+  def split_loss_fn(trained, image, label, key, frozen=None):
+    return loss_fn(trainable.merge(trained, frozen), image, label, key)
+
+  if config.train_metrics:
+    optimizer = optimizer_lib.showing(optimizer)
+  return dp_sgd.make_private(
+      split_loss_fn,
+      optimizer,
+      mechanism,
+      l2_clip_norm=config.dp.l2_clip_norm,
+      key=key,
+      secure_random=config.dp.secure_random,
+      grid_scale=config.dp.grid_scale,
+      mesh=mesh.make_mesh(config),
+      rescale_to_unit_norm=config.dp.rescale_to_unit_norm,
+      batch_argnums=(1, 2, 3),
+      keep_batch_dim=False,
+      return_values=True,
+      return_grad_norms=config.train_metrics,
+  )
+
+
+def make_run_key(config: ml_collections.ConfigDict) -> root_key.RootKey:
+  """Returns the root of config.seed, or a fresh one for None."""
+  if config.seed is None:
+    words = root_key.RootKey.fresh().words()
+    return root_key.RootKey.from_words(mesh.from_primary(words))
+  return root_key.RootKey.from_seed(config.seed)
+
+
+def _check_physical_batch_size(config, mechanism) -> None:
+  size = config.physical_batch_size
+  if size is not None and size > mechanism.num_examples:
+    raise ValueError(
+        "physical_batch_size must be at most the number of examples,"
+        f" {mechanism.num_examples}, got {size}."
+    )

@@ -1,0 +1,224 @@
+"""Checks a config field by field, before anything is built from it.
+
+The invariant: after `check` every field of `configs.common.base` is there, with
+a value of its kind and no number that float32 does not hold; whatever rule is
+broken further on is then a ValueError, and never a TypeError or a NaN.
+
+>>> from configs import common
+>>> config = common.base()
+>>> config.train.learning_rate = float("nan")
+>>> check_kinds(config)
+Traceback (most recent call last):
+ValueError: train.learning_rate must be a number that float32 holds, got nan.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import ml_collections
+
+from configs import common
+from experiments.plan import averages
+from jax_privacy import data, losses, models
+
+# Of `model.restore`; "auto" tells the others apart.
+FORMATS = ("auto", "run", "npz", "haiku")
+_MAX_FLOAT32 = 2.0**128 - 2.0**104
+_MAX_SHOWN = 100
+_MAX_AHEAD = 1024  # Processes, or batches in memory.
+
+_KINDS = {
+    bool: "true or false",
+    float: "a number that float32 holds",
+    int: "an integer",
+    str: "a string",
+    tuple: "a sequence of strings or of numbers that float32 holds",
+    ml_collections.ConfigDict: "named options",
+}
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Checks what can be checked of a config without building anything.
+
+  Args:
+    config: As `configs.common.base` describes.
+
+  Raises:
+    ValueError: If a field is missing or breaks its rule; the text names it.
+  """
+  check_kinds(config)
+  _choice("data.source", config.data.source, data.names())
+  if features := config.data.features.name:
+    _choice("data.features.name", features, data.feature_names())
+  _choice("model.name", config.model.name, models.names())
+  _choice("loss.name", config.loss.name, losses.NAMES)
+  _choice("eval.params", config.eval.params, averages.names(config))
+  _choice("model.restore.format", config.model.restore.format, FORMATS)
+  counts = {
+      "physical_batch_size": config.physical_batch_size,
+      "eval.batch_size": config.eval.batch_size,
+      "eval.num_examples": config.eval.num_examples,
+      "log_every": config.log_every,
+      "save_every": config.save_every,
+      "mesh.data": config.mesh.data,
+      "mesh.fsdp": config.mesh.fsdp,
+  }
+  for name, value in counts.items():
+    if value is not None and value < 1:
+      raise ValueError(f"{name} must be at least 1, got {value}.")
+  for name in ("num_workers", "prefetch"):
+    if not 0 <= config.data[name] <= _MAX_AHEAD:
+      raise ValueError(
+          f"data.{name} must be in [0, {_MAX_AHEAD}], got {config.data[name]}."
+      )
+  num_devices = config.mesh.data * config.mesh.fsdp
+  if config.train_metrics and num_devices > 1:
+    raise ValueError(
+        "train_metrics must be False where mesh.data x mesh.fsdp is above 1"
+        f" (norms are read on one device), got True with {num_devices}."
+    )
+
+
+def check_kinds(config: ml_collections.ConfigDict) -> None:
+  """Checks that every field is there, with a value of its kind.
+
+  Args:
+    config: As `configs.common.base` describes.
+
+  Raises:
+    ValueError: If a field is missing or of another kind; the text names it.
+  """
+  for name, kind, optional in leaves(common.base()):
+    try:
+      value = _get(config, name)
+    except (AttributeError, KeyError, TypeError):
+      raise ValueError(f"{name} must be given, got no such field.") from None
+    if not (_is(kind, value) or (optional and value is None)):
+      rule = _KINDS[kind] + (" or None" if optional else "")
+      raise ValueError(f"{name} must be {rule}, got {_shown(value)}.")
+
+
+def leaves(
+    config: ml_collections.ConfigDict, prefix: str = ""
+) -> Iterator[tuple[str, type, bool]]:
+  """Yields (dotted name, kind, whether None will do) of every field."""
+  for key in config:
+    value = config[key]
+    if isinstance(value, ml_collections.ConfigDict) and len(value):
+      yield from leaves(value, f"{prefix}{key}.")
+    else:
+      yield f"{prefix}{key}", config.get_type(key), value is None
+
+
+def from_json(stored: Mapping[str, Any]) -> ml_collections.ConfigDict:
+  """Returns the config that config.json holds, checked.
+
+  Args:
+    stored: The parsed file, which anyone may have written. A field that it
+      does not have, as of an older version, is taken from `base`.
+
+  Raises:
+    ValueError: If a field breaks its rule; the text names it.
+  """
+  _refuse_older(stored)
+  try:
+    config = ml_collections.ConfigDict(_over(common.base().to_dict(), stored))
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise ValueError(f"config.json must hold a config: {error}.") from error
+  check(config)
+  return config
+
+
+def _refuse_older(stored: Any) -> None:
+  """Refuses the config of a version whose checkpoints have another layout."""
+  train = stored.get("train") if isinstance(stored, Mapping) else None
+  if isinstance(train, Mapping) and "ema_decay" in train:
+    raise ValueError(
+        "config.json must have train.ema_decays, got train.ema_decay: the run"
+        " is of an older version, which saved other averages. Train again."
+    )
+
+
+def options(
+    name: str, given: ml_collections.ConfigDict, *, taken: Sequence[str]
+) -> dict[str, Any]:
+  """Returns options as keyword arguments.
+
+  Args:
+    name: The field's.
+    given: Its value.
+    taken: Arguments that are set from elsewhere.
+
+  Raises:
+    ValueError: If one of these is among the options.
+  """
+  if wrong := sorted(set(taken) & set(given)):
+    raise ValueError(
+        f"{name} must be options that no other field decides, got {wrong[0]}."
+    )
+  return given.to_dict()
+
+
+@contextlib.contextmanager
+def named(name: str) -> Iterator[None]:
+  """Puts the field's name before a ValueError that another package raises."""
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(f"{name}: {error}") from error
+
+
+def _choice(name: str, value: str, options: Sequence[str]) -> None:
+  if value not in options:
+    rule = f"one of {', '.join(options)}"
+    raise ValueError(f"{name} must be {rule}, got {_shown(value)}.")
+
+
+def _get(config, name: str) -> Any:
+  for key in name.split("."):
+    config = config[key]
+  return config
+
+
+def _is(kind: type, value: Any) -> bool:
+  if kind is float:
+    return _is_number(value)
+  if kind is int:
+    return isinstance(value, int) and not isinstance(value, bool)
+  if kind is tuple:
+    return isinstance(value, list | tuple) and all(map(_is_plain, value))
+  if kind is ml_collections.ConfigDict:
+    return isinstance(value, kind) and _is_plain(value)
+  return isinstance(value, kind)
+
+
+def _is_number(value: Any) -> bool:
+  is_real = isinstance(value, float | int) and not isinstance(value, bool)
+  # Compared as it is: an integer may be too large for a float.
+  return is_real and -_MAX_FLOAT32 <= value <= _MAX_FLOAT32
+
+
+def _is_plain(value: Any) -> bool:
+  """Tells whether this can be part of options: no NaN, nothing unknown."""
+  if isinstance(value, ml_collections.ConfigDict):
+    return all(_is_plain(value[key]) for key in value)
+  if isinstance(value, list | tuple):
+    return all(map(_is_plain, value))
+  return value is None or isinstance(value, bool | str) or _is_number(value)
+
+
+def _over(base: Any, stored: Any) -> Any:
+  """Returns what is stored, with missing fields from the base."""
+  if not (isinstance(base, dict) and isinstance(stored, Mapping) and base):
+    return stored
+  return base | {k: _over(base.get(k), v) for k, v in stored.items()}
+
+
+def _shown(value: Any) -> str:
+  """Returns repr(value) on one line, cut where it is long."""
+  try:
+    text = " ".join(repr(value).split())
+  except ValueError:  # An integer of more digits than Python prints.
+    return f"a {type(value).__name__} too long to show"
+  return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."

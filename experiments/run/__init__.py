@@ -1,0 +1,1 @@
+"""The training loop, and what keeps a run: its folder, log and summary."""

@@ -1,0 +1,197 @@
+"""Goes on with a run, as the same run or not at all.
+
+The invariant: no noise is drawn before what it is derived from is on disk, and
+a step is taken again only with the same draws on the same config, mechanism
+and data set. It then has the same result, to the bit, and costs no privacy
+beyond what it cost the first time.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import accounting
+from experiments.plan import experiment as experiment_lib
+from experiments.run import loop
+from experiments.run import summary as summary_lib
+from experiments.run import workdir as workdir_lib
+from jax_privacy import checkpoint, draws, root_key
+
+
+def facts(experiment: experiment_lib.Experiment) -> dict[str, Any]:
+  """Returns what makes a run this run; saved with every checkpoint.
+
+  Nothing is computed from the examples: a data set's identity is its stated
+  description.
+  """
+  config, source = experiment.config, experiment.train_source
+  data_set = {
+      "source": config.data.source,
+      "options": workdir_lib.plain(config.data.options),
+      "train_split": config.data.train_split,
+      "num_examples": source.num_examples,
+      "label_names": list(source.label_names),
+      "image_shape": list(source.image_shape),
+  }
+  return {
+      "config_sha256": workdir_lib.json_sha256(
+          workdir_lib.identity(workdir_lib.plain(config))
+      ),
+      "mesh": workdir_lib.plain(config.mesh),
+      "data_sha256": workdir_lib.json_sha256(data_set),
+      "mechanism": experiment.mechanism.to_dict(),
+      "restored_from": experiment.restored_from,
+      "versions": summary_lib.versions(),
+  }
+
+
+def start(
+    experiment: experiment_lib.Experiment,
+    workdir: workdir_lib.Workdir,
+    checkpoints: checkpoint.Checkpoints,
+    *,
+    build_fn: Callable[..., experiment_lib.Experiment] = experiment_lib.build,
+) -> tuple[experiment_lib.Experiment, loop.TrainState]:
+  """Returns the experiment and the state to go on with, and says which.
+
+  Args:
+    experiment: The run; with `seed=None`, of a key that may be replaced.
+    workdir: Its folder.
+    checkpoints: Its checkpoints. If there are none, the first is saved.
+    build_fn: `build_fn(config, run_key=...)` makes the experiment again.
+
+  Raises:
+    WorkdirError: If the checkpoint is of another run, or steps would be taken
+      again with other noise.
+    CheckpointError: If there are checkpoints, and none can be read.
+  """
+  state, mine = loop.init_state(experiment), facts(experiment)
+  begun = workdir.read_steps_begun()
+  restored = checkpoints.restore_latest(state._asdict())
+  if restored is None:
+    if begun and experiment.config.seed is None:
+      raise workdir_lib.WorkdirError(
+          f"workdir must hold the checkpoint with the run's key, got"
+          f" {workdir.path} without, after {begun} steps were begun: with"
+          " another key they would cost their privacy twice."
+      )
+    if begun and experiment.restored_from is not None:
+      raise workdir_lib.WorkdirError(
+          "workdir must hold the checkpoint with the parameters that the run"
+          f" began with, got {workdir.path} without, after {begun} steps were"
+          " begun: from others they would cost their privacy twice."
+      )
+    _check_draws({}, workdir, step=0)
+    _say(0, begun, experiment)
+    print("saving what the run begins with", flush=True)
+    checkpoints.save(0, state._asdict(), facts=mine)
+    checkpoints.wait()
+    return experiment, state
+  for line in restored.damaged:
+    print(f"warning: a damaged checkpoint was set aside: {line}", flush=True)
+  _check_same_run(restored.facts, mine, workdir)
+  saved_with = restored.facts.get("versions", {})
+  _check_draws(saved_with, workdir, step=restored.step)
+  _say(restored.step, begun, experiment)
+  if begun > restored.step and restored.facts.get("mesh") != mine["mesh"]:
+    print(
+        "warning: on another mesh the steps taken again have the same noise,"
+        " but sums that round otherwise: release nothing of the lost ones.",
+        flush=True,
+    )
+  state = loop.TrainState(**restored.state)
+  if experiment.config.seed is None:
+    # What it began with, known to the checkpoint alone.
+    run_key = root_key.RootKey.from_words(state.run_key)
+    experiment = build_fn(experiment.config, run_key=run_key)
+  return experiment, state
+
+
+def epsilon_spent(
+    experiment: experiment_lib.Experiment, num_steps: int
+) -> float:
+  """Returns the epsilon of so many steps of the run."""
+  if not num_steps:
+    return 0.0
+  return accounting.epsilon(
+      experiment.mechanism.with_num_steps(num_steps),
+      delta=experiment.config.dp.delta,
+      accountant=experiment.config.dp.accountant,
+  )
+
+
+def _check_same_run(saved, mine, workdir) -> None:
+  for key, name in (("config_sha256", "config"), ("data_sha256", "data set")):
+    if saved.get(key) != mine[key]:
+      raise workdir_lib.WorkdirError(
+          f"workdir must hold checkpoints of this {name}, got those of another"
+          f" in {workdir.path}: {key} {saved.get(key)}, not {mine[key]}."
+      )
+  _check_same_start(saved, mine, workdir)
+  theirs = saved.get("mechanism")
+  names = sorted(workdir_lib.differing_fields(theirs, mine["mechanism"]))
+  if names:
+    raise workdir_lib.WorkdirError(
+        f"workdir must hold checkpoints of this mechanism, got {workdir.path},"
+        f" which differs in {', '.join(names)}: {theirs}, not"
+        f" {mine['mechanism']}."
+    )
+
+
+def _check_same_start(saved, mine, workdir) -> None:
+  theirs, ours = (f.get("restored_from") or {} for f in (saved, mine))
+  if theirs.get("sha256") != ours.get("sha256"):
+    raise workdir_lib.WorkdirError(
+        "workdir must hold checkpoints of a run that began with the parameters"
+        f" at model.restore.path, got {workdir.path}, which began with others:"
+        f" sha256 {theirs.get('sha256')}, not {ours.get('sha256')}."
+    )
+
+
+def _check_draws(saved_with, workdir, *, step) -> None:
+  """Refuses to redraw a lost step's noise by what may draw otherwise.
+
+  Args:
+    saved_with: Versions that saved the checkpoint.
+    workdir: Knows the steps that were begun, and by which versions.
+    step: The checkpoint's.
+  """
+  changed = _changed(saved_with)
+  begun = workdir.read_steps_begun()
+  if begun > step:
+    # Not the checkpoint's versions: others may have gone on from it.
+    taken_with = workdir.read_versions(after_step=step)
+    changed = [
+        text
+        for versions in taken_with
+        for text in _changed(saved_with if versions is None else versions)
+    ]
+    if changed:
+      raise workdir_lib.WorkdirError(
+          f"Steps {step + 1} to {begun} were begun and lost, and must be taken"
+          f" again with the versions that took them, got"
+          f" {', '.join(dict.fromkeys(changed))}: other noise would cost their"
+          " privacy twice. Install those versions, or begin anew in another"
+          " folder, and add both runs' epsilons."
+      )
+  elif changed and step:
+    print(f"warning: saved with {', '.join(changed)}.", flush=True)
+
+
+def _changed(theirs) -> list[str]:
+  mine = draws.versions()
+  return [
+      f"{name} {theirs.get(name, draws.UNKNOWN)} (now {mine[name]})"
+      for name in mine
+      if theirs.get(name) != mine[name]
+  ]
+
+
+def _say(step, begun, experiment) -> None:
+  if not begun:
+    return
+  lost = f"; {begun - step} are taken again, with the same noise"
+  print(
+      f"going on after step {step} of {experiment.mechanism.num_steps}"
+      f" ({begun} begun{lost if begun > step else ''})",
+      flush=True,
+  )

@@ -1,0 +1,175 @@
+"""What a finished run says of itself: summary.json, and the same on screen."""
+
+import platform
+import resource
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+import accounting
+from accounting import claims
+from experiments.plan import averages
+from experiments.plan import experiment as experiment_lib
+from jax_privacy import checkpoint, draws, models
+
+# What reading a file that is no summary ends with.
+_NOT_A_SUMMARY = (
+    AttributeError,
+    LookupError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
+_PACKAGES = ("flax", "optax", "dp-accounting")
+
+
+def summarise(
+    experiment: experiment_lib.Experiment,
+    params: Mapping[str, Any],
+    *,
+    num_steps: int,
+    test_numbers: Mapping[str, Any],
+    train_seconds: float,
+) -> dict[str, Any]:
+  """Returns what summary.json holds.
+
+  Everything in it is public: derived from the mechanism, from the released
+  parameters, or from the test split, which the guarantee does not cover.
+
+  Args:
+    experiment: The run.
+    params: Its last parameters by name; see `averages.by_name`.
+    num_steps: Updates done.
+    test_numbers: See `evaluation/final.py`.
+    train_seconds: Spent in the training loop, compilation included.
+  """
+  config, mechanism = experiment.config, experiment.mechanism
+  return {
+      "status": "finished",
+      "name": config.name,
+      **privacy(config, mechanism),
+      "num_steps": num_steps,
+      "num_views": config.augment.num_views,
+      "num_parameters": models.num_parameters(params[averages.LAST]),
+      "num_trained_parameters": models.num_parameters(
+          experiment.partition.split(params[averages.LAST])[0]
+      ),
+      **test_numbers,
+      "eval_params": config.eval.params,
+      "train_seconds": train_seconds,
+      "examples_per_second": mechanism.expected_epochs
+      * mechanism.num_examples
+      / train_seconds,
+      "peak_memory_bytes": _peak_memory_bytes(),
+      "device": jax.devices()[0].device_kind,
+      "mesh": config.mesh.to_dict(),
+      "params_sha256": checkpoint.tree_sha256(params[averages.LAST]),
+      "restored_from": experiment.restored_from,
+      "seed": config.seed,
+      "versions": versions(),
+  }
+
+
+def privacy(config: Any, mechanism: accounting.Mechanism) -> dict[str, Any]:
+  """Returns the part of the summary that states and explains epsilon."""
+  dp = config.dp
+  return {
+      "epsilon": accounting.epsilon(
+          mechanism, delta=dp.delta, accountant=dp.accountant
+      ),
+      "epsilon_target": dp.epsilon,
+      "delta": dp.delta,
+      "accountant": dp.accountant,
+      "neighboring_relation": mechanism.neighboring_relation,
+      "noise_multiplier": mechanism.noise_multiplier,
+      "sampling": mechanism.sampling,
+      "sampling_prob": mechanism.sampling_prob,
+      "max_batch_size": mechanism.max_batch_size,
+      "num_examples": mechanism.num_examples,
+      "expected_batch_size": mechanism.expected_batch_size,
+      "batch_size_schedule": mechanism.to_dict()["batch_size_schedule"],
+      "l2_clip_norm": dp.l2_clip_norm,
+      "generator": "chacha20" if dp.secure_random else "threefry",
+      "grid_scale": dp.grid_scale,
+  }
+
+
+def show(summary: Mapping[str, Any]) -> None:
+  """Prints the result: accuracy, and the guarantee it was reached under.
+
+  Raises:
+    ValueError: If the summary was read from a file and is not of a run.
+  """
+  try:
+    text = _text(summary)
+  except _NOT_A_SUMMARY as error:
+    raise ValueError(
+        f"summary.json must be that of a finished run, got {error!r:.200}."
+    ) from error
+  print(text)
+
+
+def _text(summary: Mapping[str, Any]) -> str:
+  metric, found = "accuracy", summary["test_accuracies"]
+  if found is None:
+    metric, found = "macro AUC", summary["test_macro_auc"]
+  chosen = summary["eval_params"]
+  # JSON has put the names in order of the alphabet.
+  names = sorted(found, key=lambda name: name != averages.LAST)
+  each = ", ".join(f"{name} {_share(found[name])}" for name in names)
+  text = (
+      f"test {metric} {_share(found[chosen])} ({chosen} parameters; {each})\n"
+      f"({claims.at_most(summary['epsilon'])},"
+      f" {claims.at_most_short(summary['delta'])})-DP for"
+      f" {summary['neighboring_relation'].replace('_', ' ')} example, by"
+      f" {summary['accountant'].upper()}: {summary['num_steps']} steps, noise"
+      f" multiplier {claims.exact(summary['noise_multiplier'])}, sampling"
+      f" probability {claims.at_most_short(summary['sampling_prob'], digits=4)}"
+      f"{_phases(summary)}\n"
+      f"{summary['num_parameters']:,} parameters,"
+      f" {summary['train_seconds']:.1f} s of training,"
+      f" {summary['examples_per_second']:.0f} examples/s"
+  )
+  if summary["generator"] == "chacha20":
+    print("Noise and batches were drawn by a cipher (ChaCha20).")
+  if summary["grid_scale"] is not None:
+    print(
+        f"Sums and noise were exact, on a grid of {summary['grid_scale']} steps"
+        " to the clip norm."
+    )
+  if (origin := summary.get("restored_from")) is not None:
+    text += (
+        f"\nTraining began with the parameters of {origin['path']}"
+        f" (sha256 {origin['sha256'][:12]}...): the guarantee says nothing of"
+        " what THEY were trained on."
+    )
+  if summary["seed"] is not None:
+    text += (
+        f"\nThe seed was fixed ({summary['seed']}): fine for research; a"
+        " release of a private model needs --config.seed=None."
+    )
+  return text
+
+
+def _share(value: float | None) -> str:
+  return "undefined" if value is None else f"{value:.2%}"
+
+
+def _phases(summary: Mapping[str, Any]) -> str:
+  """Says from which steps on the probability is how many times as large."""
+  return "".join(
+      f", times {factor:g} from step {first + 1} on"
+      for first, factor in summary.get("batch_size_schedule", ())
+  )
+
+
+def _peak_memory_bytes() -> int:
+  usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return usage if platform.system() == "Darwin" else usage * 1024
+
+
+def versions() -> dict[str, str]:
+  """Returns the versions of Python and of what a run's bits depend on."""
+  packages = {name: draws.package_version(name) for name in _PACKAGES}
+  return {"python": platform.python_version(), **packages, **draws.versions()}

@@ -1,0 +1,315 @@
+"""The files of a run: config.json, metrics.jsonl, checkpoints, summary.json.
+
+The invariant: a file is whole or absent (written beside its place and renamed),
+a folder holds one config's run only, and nobody but its owner can read it:
+checkpoints hold the run's key. Numbers that are private, because they are
+computed from the training data without noise, stand in metrics.jsonl under
+`private_not_for_release` and nowhere else.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from accounting import json_object
+from experiments.plan import restore
+from experiments.run import metrics as metrics_lib
+from jax_privacy import _owner_only, draws
+
+PRIVATE = "private_not_for_release"
+_LOCK = ".lock"
+_STEPS_BEGUN = "steps_begun.json"
+_INPUT_FIELDS = ("on_device", "num_workers", "prefetch")
+
+
+class WorkdirError(ValueError):
+  """A file of the run is not as the run would have written it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+  """A run's folder.
+
+  Attributes:
+    path: The folder; made by `claimed`.
+  """
+
+  path: pathlib.Path
+
+  @property
+  def checkpoints(self) -> pathlib.Path:
+    """The folder of checkpoints."""
+    return self.path / restore.CHECKPOINTS
+
+  def check(self, config: ml_collections.ConfigDict) -> None:
+    """Refuses a folder that holds anything but this config's run.
+
+    Raises:
+      WorkdirError: If it does; the text names the fields that differ.
+    """
+    held = self.read_config()
+    if held is None:
+      if self.path.exists() and self._foreign_files():
+        raise WorkdirError(
+            f"workdir must be empty or hold a run, got {self.path}, which holds"
+            " other files and no config.json."
+        )
+      return
+    names = sorted(differing_fields(identity(held), identity(plain(config))))
+    if names:
+      raise WorkdirError(
+          f"workdir must hold a run of this config, got {self.path}, which"
+          f" differs in {', '.join(names)}."
+      )
+
+  @contextlib.contextmanager
+  def claimed(self, config: ml_collections.ConfigDict):
+    """A context in which the folder is this config's, and this process's.
+
+    It is locked before anything in it is written.
+
+    Raises:
+      WorkdirError: If it holds another run, or another process is at it.
+    """
+    self.check(config)  # Nothing is made in a folder of other things.
+    with self.lock():
+      self.claim(config)
+      yield
+
+  def claim(self, config: ml_collections.ConfigDict) -> None:
+    """Makes the folder this config's, and its owner's alone; see `check`."""
+    self.check(config)
+    _owner_only.make_folder(self.path)
+    _owner_only.restrict(self.path)
+    if why := _owner_only.others_may_read(self.path):
+      print(
+          f"note: workdir {self.path} {why}: it will hold the run's key and"
+          " private losses. Use a folder of your own, of mode 700.",
+          flush=True,
+      )
+    _write_json(self.path / "config.json", plain(config))
+
+  @contextlib.contextmanager
+  def lock(self):
+    """A context in which no other process may train in this folder.
+
+    The system lets go of the lock however the process ends.
+
+    Raises:
+      WorkdirError: If another process is at it.
+    """
+    _owner_only.make_folder(self.path)
+    with _owner_only.open_text(self.path / _LOCK, "w") as file:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        raise WorkdirError(
+            f"workdir must be used by one process at a time, got {self.path},"
+            " in which another is training."
+        ) from None
+      yield
+
+  def _foreign_files(self) -> bool:
+    # A kill between locking and claiming leaves these, and no run.
+    ours = {_LOCK, "config.json.partial"}
+    return any(entry.name not in ours for entry in self.path.iterdir())
+
+  def read_config(self) -> dict[str, Any] | None:
+    """Returns config.json as a dict, or None if there is none."""
+    return _read_json(self.path / "config.json")
+
+  def read_summary(self) -> dict[str, Any] | None:
+    """Returns summary.json as a dict, or None for a run that is not over."""
+    return _read_json(self.path / "summary.json")
+
+  def write_summary(self, summary: Mapping[str, Any]) -> None:
+    """Writes summary.json in one go: it says that the run is over."""
+    _write_json(self.path / "summary.json", summary)
+
+  def write_audit(self, audit: Mapping[str, Any]) -> None:
+    """Writes audit.json: what an audited run has in place of a summary."""
+    _write_json(self.path / "audit.json", audit)
+
+  def keep_metrics_until(self, step: int) -> None:
+    """Drops lines beyond `step`: a resumed run writes these again."""
+    kept = [m for m in self.read_metrics() if m["step"] <= step]
+    text = "".join(json.dumps(metrics) + "\n" for metrics in kept)
+    _write_text(self.path / "metrics.jsonl", text)
+
+  def read_metrics(self) -> list[dict[str, Any]]:
+    """Returns the lines of metrics.jsonl; one cut short by a kill is left."""
+    path = self.path / "metrics.jsonl"
+    if not path.exists():
+      return []
+    with _faults_of_files():
+      return metrics_lib.read(path)
+
+  def append_metrics(self, metrics: Mapping[str, Any]) -> None:
+    """Appends one line to metrics.jsonl; it is on disk on return."""
+    _write_durably(
+        self.path / "metrics.jsonl", json.dumps(metrics) + "\n", mode="a"
+    )
+
+  def read_steps_begun(self) -> int:
+    """Returns how many steps were ever taken, their block's rest included."""
+    return self._read_begun()[0]
+
+  def read_versions(self, *, after_step: int) -> list[dict[str, str] | None]:
+    """Returns what steps above `after_step` were begun with.
+
+    Each is `draws.versions()` of then; None for steps of which it is not known.
+    """
+    steps, taken_with = self._read_begun()
+    starts = [first for first, _ in taken_with]
+    ends = [*starts, steps][1:]
+    found = [
+        versions
+        for (_, versions), end in zip(taken_with, ends, strict=True)
+        if end > after_step
+    ]
+    unknown_until = starts[0] if starts else steps
+    return [None, *found] if unknown_until > after_step else found
+
+  def write_steps_begun(self, steps: int, *, after_step: int = 0) -> None:
+    """Writes it down for good, before the steps are taken.
+
+    Args:
+      steps: How many were ever begun, these included.
+      after_step: How many were done before those that are begun now, by this
+        version's draws.
+    """
+    _, taken_with = self._read_begun()
+    mine = draws.versions()
+    if not taken_with or taken_with[-1][1] != mine:
+      taken_with = [*taken_with, (after_step, mine)]
+    record = {
+        "steps_begun": steps,
+        "taken_with": [
+            {"after_step": first, "versions": versions}
+            for first, versions in taken_with
+        ],
+    }
+    _write_json(self.path / _STEPS_BEGUN, record)
+
+  def _read_begun(self) -> tuple[int, list[tuple[int, dict[str, str]]]]:
+    path = self.path / _STEPS_BEGUN
+    held = _read_json(path)
+    if held is None:
+      return 0, []
+    steps = held.get("steps_begun")
+    if type(steps) is not int or steps < 0:
+      raise WorkdirError(
+          f"{path} must hold a number of steps, at least 0, got {steps!r}."
+      )
+    taken_with = held.get("taken_with", [])  # A version before had none.
+    try:
+      return steps, [
+          (int(entry["after_step"]), dict(entry["versions"]))
+          for entry in taken_with
+      ]
+    except (KeyError, TypeError, ValueError) as error:
+      raise WorkdirError(
+          f"{path} must hold a list of after_step and versions as taken_with,"
+          f" got {taken_with!r:.200}."
+      ) from error
+
+
+class Onlooker(Workdir):
+  """The folder as other processes of the run see it: they write nothing."""
+
+  def claim(self, config: ml_collections.ConfigDict) -> None:
+    """Only checks."""
+    self.check(config)
+
+  def lock(self):
+    """Leaves that to the primary."""
+    return contextlib.nullcontext()
+
+  def _write_nothing(self, *unused, **unused_options) -> None:
+    pass
+
+  write_summary = write_audit = write_steps_begun = _write_nothing
+  keep_metrics_until = append_metrics = _write_nothing
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the fields that make a run this run.
+
+  The mesh changes no more than how sums round, and how examples are brought to
+  the devices changes nothing: these may differ on a resume.
+  """
+  fields = {name: value for name, value in config.items() if name != "mesh"}
+  if isinstance(fields.get("data"), dict):
+    fields["data"] = {
+        k: v for k, v in fields["data"].items() if k not in _INPUT_FIELDS
+    }
+  return fields
+
+
+def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Returns the config as JSON would give it back."""
+  return json.loads(config.to_json())
+
+
+def json_sha256(value: Any) -> str:
+  """Returns a digest of what JSON can hold, whatever its order of keys."""
+  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def differing_fields(a: Any, b: Any, prefix: str = ""):
+  """Yields the dotted names of fields in which two configs differ."""
+  if not (isinstance(a, dict) and isinstance(b, dict)):
+    if a != b:
+      yield prefix
+    return
+  for key in a.keys() | b.keys():
+    name = f"{prefix}.{key}" if prefix else key
+    yield from differing_fields(a.get(key), b.get(key), name)
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any] | None:
+  if not path.exists():
+    return None
+  with _faults_of_files():
+    return json_object.read(path, what=str(path))
+
+
+@contextlib.contextmanager
+def _faults_of_files():
+  """Says of a reader's ValueError that it is the workdir's fault."""
+  try:
+    yield
+  except ValueError as error:
+    raise WorkdirError(str(error)) from error
+
+
+def _write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
+  _write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def _write_text(path: pathlib.Path, text: str) -> None:
+  partial = path.with_name(path.name + ".partial")
+  _write_durably(partial, text, mode="w")
+  os.replace(partial, path)
+
+
+def _write_durably(path: pathlib.Path, text: str, *, mode: str) -> None:
+  try:
+    with _owner_only.open_text(path, mode) as file:
+      file.write(text)
+      file.flush()
+      os.fsync(file.fileno())  # Else a power cut may leave the name, no bytes.
+  except OSError as error:
+    # A full disk is met here, and its error does not name the file.
+    raise WorkdirError(
+        f"{path} must be written whole, got {error}. The run stands as last"
+        " saved: the same command goes on."
+    ) from error
