@@ -24,7 +24,7 @@ from jax_privacy import _owner_only
 # ml_collections has no way to say that a number is None.
 _NONE = re.compile(r"--?config\.([\w.]+)=None")
 _DID_YOU_MEAN = re.compile(r'Did you mean "([^"]+)"')
-_RECIPES = pathlib.Path(__file__).parents[1] / "configs"
+_RECIPES = pathlib.Path(__file__).parents[2] / "configs"
 _NOT_RECIPES = ("__init__", "common", "families")
 _MAX_LISTED = 3
 
