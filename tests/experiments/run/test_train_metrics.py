@@ -13,6 +13,7 @@ import optax
 import pytest
 
 from experiments.plan import experiment as experiment_lib
+from experiments.plan import loss as loss_lib
 from experiments.plan import optimizer as optimizer_lib
 from experiments.run import loop, train_metrics
 from experiments.run import summary as summary_lib
@@ -123,7 +124,7 @@ def _oracle(config, step):
   keys = augmult.example_keys(
       experiment.augment_key, step=jnp.int32(step - 1), indices=indices
   )
-  loss_fn = experiment_lib._loss.build_loss(config, experiment.model)
+  loss_fn = loss_lib.build_loss(config, experiment.model)
   grad_fn = jax.jit(jax.grad(loss_fn))
   grads = [
       _flat(grad_fn(before, image, label, key))
