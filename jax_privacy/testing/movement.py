@@ -175,7 +175,7 @@ class _Replay:
   def _sum(self, batch, is_padding):
     """The sums as one float64 vector."""
     self.num_batches += 1
-    total = self._jitted(self._params, batch, jnp.asarray(is_padding))
+    total = self._jitted(self._params, batch, is_padding)
     leaves = [np.asarray(x, np.float64).ravel() for x in jax.tree.leaves(total)]
     return np.concatenate(leaves)
 
@@ -195,9 +195,11 @@ class _Replay:
     variants = [("the batch", self._batch, self._nobody)]
     variants.append(("the batch with example 0 padded", self._batch, first))
     for value in (0.0, np.nan, _HUGE):
-      filled = neighbours.fill(self._batch, jnp.asarray(first), value)
+      filled = neighbours.fill(self._batch, first, value)
       name = f"the batch with example 0 at {value:g}"
       variants.append((name, filled, self._nobody))
+    # As a function that is not jitted meets them: JAX's arrays.
+    variants = [(n, jax.tree.map(jnp.asarray, b), m) for n, b, m in variants]
     control_flow.check_same_program(self._traceable, self._params, variants)
     a, b = (self._sum(self._batch, self._nobody) for _ in range(2))
     if not _distance(a, b) <= self.tolerance:
@@ -210,7 +212,7 @@ class _Replay:
   def _check_shapes(self):
     shapes = [
         jax.eval_shape(
-            self._traceable,
+            self._jitted,  # Which keeps the trace.
             self._params,
             neighbours.take(self._batch, range(size)),
             jax.ShapeDtypeStruct((size,), bool),
@@ -238,7 +240,7 @@ class _Replay:
       others = ~self._mask([row])
       copies = neighbours.take(self._batch, [row] * self.size)
       alone = self._sum(copies, others)
-      among_nan = neighbours.fill(copies, jnp.asarray(others), np.nan)
+      among_nan = neighbours.fill(copies, others, np.nan)
       for name, batch in (("NaN", among_nan), ("the batch's", self._batch)):
         moved = _distance(alone, self._sum(batch, others))
         if not moved <= self.tolerance:
@@ -291,7 +293,7 @@ class _Replay:
         ),
         "all huge": neighbours.scale(self._batch, _HUGE),
         "all but the first NaN": neighbours.fill(
-            self._batch, jnp.asarray(~self._mask([0])), np.nan
+            self._batch, ~self._mask([0]), np.nan
         ),
     }
     for name, batch in batches.items():

@@ -1,6 +1,8 @@
 """Makes batches that differ from a batch in one example.
 
 The invariant: shapes and dtypes never change, and no row but the one named.
+Arrays are NumPy's: a check makes hundreds of batches, and JAX's own updates of
+a row take longer than the gradient of a small model.
 
 Example:
   >>> import jax.numpy as jnp
@@ -8,8 +10,8 @@ Example:
   >>> batch = (jnp.array([1.0, 2.0]),)
   >>> variants = list(neighbours.replacements(batch, 0))
   >>> print(*variants[:2])
-  ('replaced by example 1', (Array([2., 2.], dtype=float32),))
-  ('with [0] times 0', (Array([0., 2.], dtype=float32),))
+  ('replaced by example 1', (array([2., 2.], dtype=float32),))
+  ('with [0] times 0', (array([0., 2.], dtype=float32),))
 """
 
 import math
@@ -18,6 +20,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # From where squares vanish to where they overflow, past float16's range on the
 # way; 1e30 times a value of 1e9 is an infinity.
@@ -43,11 +46,12 @@ def replacements(batch: Any, row: int) -> Iterator[tuple[str, Any]]:
   size = len(jax.tree.leaves(batch)[0])
   for other in range(size):
     if other != row:
-      indices = jnp.arange(size).at[row].set(other)
+      indices = np.arange(size)
+      indices[row] = other
       yield f"replaced by example {other}", take(batch, indices)
   flat, treedef = jax.tree_util.tree_flatten_with_path(batch)
   names = [jax.tree_util.keystr(path) for path, _ in flat]
-  leaves = [jnp.asarray(leaf) for _, leaf in flat]
+  leaves = [_host(leaf) for _, leaf in flat]
   floats = [i for i, x in enumerate(leaves) if _is(x, jnp.floating)]
   groups = [[i] for i in floats]
   groups += [floats] if len(floats) > 1 else []
@@ -56,23 +60,23 @@ def replacements(batch: Any, row: int) -> Iterator[tuple[str, Any]]:
     for what, edit in _edits():
       changed = list(leaves)
       for i in group:
-        changed[i] = leaves[i].at[row].set(edit(leaves[i][row]))
+        changed[i] = _with_row(leaves[i], row, edit(leaves[i][row]))
       yield f"with {name} {what}", treedef.unflatten(changed)
   for i, x in enumerate(leaves):
-    for what, pick in (("least", jnp.min), ("largest", jnp.max)):
+    for what, pick in (("least", np.min), ("largest", np.max)):
       if _is(x, jnp.integer) and x.size:
         changed = list(leaves)
-        changed[i] = x.at[row].set(pick(x))
+        changed[i] = _with_row(x, row, pick(x))
         yield f"with {names[i]} at its {what}", treedef.unflatten(changed)
 
 
-def take(batch: Any, indices: Sequence[int] | jax.Array) -> Any:
+def take(batch: Any, indices: Sequence[int] | np.ndarray) -> Any:
   """Returns the rows of a batch at `indices`, in that order."""
-  indices = jnp.asarray(indices, dtype=jnp.int32)
-  return jax.tree.map(lambda x: jnp.asarray(x)[indices], batch)
+  indices = np.asarray(indices, dtype=np.int32)
+  return jax.tree.map(lambda x: _host(x)[indices], batch)
 
 
-def fill(batch: Any, rows: jax.Array, value: float) -> Any:
+def fill(batch: Any, rows: np.ndarray, value: float) -> Any:
   """Returns the batch with `value` in the floating-point arrays at `rows`.
 
   Args:
@@ -82,31 +86,45 @@ def fill(batch: Any, rows: jax.Array, value: float) -> Any:
   """
 
   def put(x):
-    x = jnp.asarray(x)
-    if not _is(x, jnp.floating):
-      return x
-    where = rows.reshape(-1, *[1] * (x.ndim - 1))
-    return jnp.where(where, jnp.asarray(value, x.dtype), x)
+    x = _host(x)
+    return _with_row(x, rows, value) if _is(x, jnp.floating) else x
 
   return jax.tree.map(put, batch)
 
 
 def scale(batch: Any, factor: float) -> Any:
   """Returns the batch with its floating-point arrays times `factor`."""
-  return jax.tree.map(lambda x: _times(jnp.asarray(x), factor), batch)
+  return jax.tree.map(lambda x: _times(_host(x), factor), batch)
+
+
+def _host(leaf):
+  """The leaf as NumPy's array, of a dtype JAX has; keys stay as they are."""
+  if hasattr(leaf, "dtype") and _is(leaf, jax.dtypes.prng_key):
+    return leaf
+  x = np.asarray(leaf)
+  return x.astype(jax.dtypes.canonicalize_dtype(x.dtype), copy=False)
+
+
+def _with_row(x, row, value):
+  """A copy of `x` with the given row, or the rows of a mask, replaced."""
+  x = x.copy()
+  with np.errstate(over="ignore"):  # 1e30 is infinite in float16.
+    x[row] = value
+  return x
 
 
 def _edits():
   for s in _SCALES:
     yield f"times {s:g}", lambda x, s=s: _times(x, s)
   for v in _VALUES:
-    yield f"at {v}", lambda x, v=v: jnp.full_like(x, v)
+    yield f"at {v}", lambda x, v=v: np.full_like(x, v)
 
 
 def _times(x, factor):
   if not _is(x, jnp.floating):
     return x
-  return x * jnp.asarray(factor).astype(x.dtype)
+  with np.errstate(all="ignore"):
+    return x * np.asarray(factor).astype(x.dtype)
 
 
 def _is(x, kind):
