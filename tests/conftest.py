@@ -10,11 +10,13 @@ compile the same ones. What is kept is the machine code, so no number differs.
 Compiling was three quarters of the time, most of it in LLVM. The tests are of
 the algebra, the bits of a run, and rounding's bounds, not of LLVM, so its
 costly passes are left out here; XLA's own (fusion, the partitioner) are not.
-`FULL_XLA=1` leaves them in: `make test-slow` does so, and `make test-portable`
-in its configuration "sse42".
+Nor is a program split into parts that are compiled at the same time: most are
+so small that this takes twice as long. `FULL_XLA=1` does neither: `make
+test-slow` has it so, and `make test-portable` in its configuration "sse42".
 """
 
 import atexit
+import gc
 import importlib.metadata
 import os
 import shutil
@@ -22,6 +24,7 @@ import tempfile
 
 _FAST = "--xla_backend_optimization_level=0"
 _FAST += " --xla_llvm_disable_expensive_passes=true"
+_FAST += " --xla_cpu_parallel_codegen_split_count=1"
 if importlib.metadata.version("jaxlib").startswith("0.10."):
   # Its older way to write loops, which 0.12 no longer has, takes half as long.
   _FAST += " --xla_cpu_use_fusion_emitters=false"
@@ -50,3 +53,14 @@ hypothesis.settings.load_profile("fixed")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def pytest_collection_finish():
+  """Has Python look for garbage less often, and not in what was imported.
+
+  JAX makes millions of small objects when it traces, and there are as many in
+  the modules: a sixth of the time was spent on going through them.
+  """
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(50_000, 10, 10)
