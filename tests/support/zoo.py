@@ -55,6 +55,10 @@ class Case:
     cancels: The norms of the terms of a gradient, added, over that of their
       sum: rounding is relative to the terms.
     reference_dtype: "float32" for code that does not run in float64.
+    twins: Where cases of the same gradients keep these; None for a lone case.
+    programs: Where cases of one loss and the same options keep what is
+      compiled, for each clip norm; it must be given, and be between the
+      examples' norms. None for a lone case.
   """
 
   name: str
@@ -67,6 +71,8 @@ class Case:
   runs: tuple[tuple[str, bool], ...] = RUNS
   cancels: float = 1.0
   reference_dtype: str = "float64"
+  twins: dict[str, Any] | None = None
+  programs: dict[Any, Any] | None = None
 
   def __str__(self):  # The test's id.
     return self.name
@@ -82,13 +88,18 @@ class Case:
 
 
 def both(**fields):
-  """The case with an example's leading axis of 1 kept, and without."""
+  """The case with an example's leading axis of 1 kept, and without.
+
+  Either has the other's gradients: the reference is the same.
+  """
   options = fields.pop("options", {})
   name = fields.pop("name")
+  twins = {}
   return [
       Case(
           name=f"{name}-{'kept' if keep else 'dropped'}",
           options={**options, "keep_batch_dim": keep},
+          twins=twins,
           **fields,
       )
       for keep in (True, False)
@@ -140,8 +151,21 @@ def cast(tree, dtype):
   return jax.tree.map(one, tree)
 
 
+def _made_once(kept, key, make):
+  """What `make()` returns, kept under that key if there is where to."""
+  if kept is None:
+    return make()
+  if key not in kept:
+    kept[key] = make()
+  return kept[key]
+
+
 def reference(case):
   """Losses, aux and gradients per example, each with a batch axis."""
+  return _made_once(case.twins, "reference", lambda: _reference(case))
+
+
+def _reference(case):
   options = case.options
   argnums = options.get("argnums", 0)
   prng_argnum = options.get("prng_argnum")
@@ -166,8 +190,10 @@ def reference(case):
     if prng_argnum is not None:
       args[prng_argnum] = jax.random.split(args[prng_argnum], size)
     axes = [0 if i in mapped else None for i in range(len(args))]
-    per_example = jax.vmap(one_example, axes)
-    per_example = jax.jit(per_example, compiler_options=UNOPTIMISED)
+    per_example = lambda: jax.jit(
+        jax.vmap(one_example, axes), compiler_options=UNOPTIMISED
+    )
+    per_example = _made_once(case.programs, "reference", per_example)
     (losses, aux), grads = per_example(*args)
   grads = jax.tree.map(lambda g: np.asarray(g, np.float64), grads)
   return np.asarray(losses), aux, grads
@@ -188,8 +214,12 @@ def between(norms):
   middle = len(ordered) // 2
   assert ordered[-1] > ordered[0], "All norms are equal: give a clip norm."
   clip_norm = float(ordered[middle - 1] + ordered[middle]) / 2
-  assert (norms < clip_norm).any() and (norms > clip_norm).any()
+  assert _is_between(clip_norm, norms)
   return clip_norm
+
+
+def _is_between(clip_norm, norms):
+  return (norms < clip_norm).any() and (norms > clip_norm).any()
 
 
 def expected(case, grads):
@@ -197,6 +227,9 @@ def expected(case, grads):
   clip_norm = case.clip_norm
   if clip_norm is None:
     clip_norm = between(example_norms(grads))
+  elif case.programs is not None:
+    norms = example_norms(grads)
+    assert _is_between(clip_norm, norms), f"{clip_norm} is not between {norms}"
   treedef = jax.tree.structure(clip_norm)
   parts = treedef.flatten_up_to(grads)
   norms = [example_norms(part) for part in parts]
@@ -261,7 +294,8 @@ def without_padding(case, outputs):
 
 def clipped(case, clip_norm, *, dtype, jitted, method=None):
   """`clipped_grad` of the case, asked for everything."""
-  with jax.enable_x64(dtype == "float64"):
+
+  def make():
     grad_fn = jax_privacy.clipped_grad(
         case.loss,
         l2_clip_norm=clip_norm,
@@ -270,8 +304,13 @@ def clipped(case, clip_norm, *, dtype, jitted, method=None):
         method=method or METHOD,
         **{"batch_argnums": case.batch_argnums, **case.options},
     )
-    if jitted:
-      grad_fn = jax.jit(grad_fn, compiler_options=UNOPTIMISED)
+    if not jitted:
+      return grad_fn
+    return jax.jit(grad_fn, compiler_options=UNOPTIMISED)
+
+  with jax.enable_x64(dtype == "float64"):
+    key = (str(clip_norm), dtype, jitted, method)
+    grad_fn = _made_once(case.programs, key, make)
     args = cast(case.args, dtype)
     got = grad_fn(*args, is_padding_example=case.padding)
     return jax.block_until_ready(got)

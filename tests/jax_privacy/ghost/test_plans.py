@@ -101,9 +101,9 @@ def _recorded(loss, leaves, x, loops, plan):
   )
 
 
-def _run(name, plan, loops, x, keep):
+def _program(name, plan, loops):
   """Squared norms and clipped sums, per parameter, by one plan."""
-  loss, leaves, _ = _CASES[name]
+  loss = _CASES[name][0]
 
   @jax.jit
   def run(leaves, x, factor, keep):
@@ -111,26 +111,33 @@ def _run(name, plan, loops, x, keep):
     squares = [jnp.square(n) for n in made.norms()]
     return squares, made.clipped_sums(factor, keep)
 
-  leaves = [jnp.asarray(leaf) for leaf in leaves]
-  return run(leaves, jnp.asarray(x), jnp.asarray(_FACTOR), keep)
+  return run
 
 
-def _oracle(name, x):
-  """Gradients per parameter, each [batch_size, ...]."""
+_kept_program = functools.cache(_program)
+
+
+@functools.cache
+def _oracle(name):
+  """Gradients per parameter, each [batch_size, ...], of `_x()` in float64."""
   loss, leaves, _ = _CASES[name]
   grad_fn = jax.grad(loss, tuple(range(len(leaves))))
   axes = (*(None for _ in leaves), 0)
-  grads = jax.jit(jax.vmap(grad_fn, axes))(*map(jnp.asarray, leaves), x)
+  with jax.enable_x64(True):
+    grads = jax.jit(jax.vmap(grad_fn, axes))(*leaves, _x())
   return [np.asarray(g) for g in grads]
 
 
-def _check(name, plan, loops, *, poison=None):
-  x = zoo.Arrays(27).batch(5, 3)
+def _x():
+  return zoo.Arrays(27).batch(5, 3)
+
+
+def _check(name, plan, loops, *, poison=None, program=_kept_program):
+  x, leaves, grads = _x(), _CASES[name][1], _oracle(name)
+  if poison is not None:
+    x[2, 1, 1] = poison  # Of the example that is not kept.
   with jax.enable_x64(True):
-    grads = _oracle(name, x)
-    if poison is not None:
-      x[2, 1, 1] = poison  # Of the example that is not kept.
-    squares, sums = _run(name, plan, loops, x, _KEEP)
+    squares, sums = program(name, plan, loops)(leaves, x, _FACTOR, _KEEP)
   assert len(squares) == len(sums) == len(grads)
   for square, total, grad in zip(squares, sums, grads, strict=True):
     wanted = np.sum(grad**2, axis=tuple(range(1, grad.ndim)))
@@ -178,7 +185,7 @@ def test_redo_accumulates_only_without_a_path(monkeypatch):
       lambda *args: called.append(1) or accumulated(*args),
   )
   for name, count in (("dense", 0), ("transformed", 1), ("no_rule", 2)):
-    _check(name, "redo", None)
+    _check(name, "redo", None, program=_program)
     assert len(called) == count
 
 
@@ -188,9 +195,10 @@ def test_a_sum_that_scales_by_multiplication_alone_is_seen(monkeypatch):
     return x * jnp.expand_dims(jnp.where(keep, factor, 0), range(1, x.ndim))
 
   monkeypatch.setattr(sums, "scaled", scaled)
-  _check("dense", "ghost", None)
+  program = functools.cache(_program)
+  _check("dense", "ghost", None, program=program)
   with pytest.raises(AssertionError):
-    _check("dense", "ghost", None, poison=np.nan)
+    _check("dense", "ghost", None, poison=np.nan, program=program)
 
 
 def _while_loops(fun, *args):
@@ -220,10 +228,8 @@ def test_the_form_for_a_gpu_is_batched(plan):
 def test_the_form_for_a_gpu_can_be_had_anywhere(plan):
   # As `clipped_grad` runs it there, with padding, on whatever runs here.
   loss, (w,), _ = _CASES["dense"]
-  w, x = jnp.asarray(w, "float32"), zoo.Arrays(28).batch(5, 3)
-  x, is_padding = jnp.asarray(x, "float32"), jnp.array(
-      [False, True, False, False]
-  )
+  w, x = jnp.asarray(w, "float32"), jnp.asarray(_x(), "float32")
+  is_padding = jnp.array([False, True, False, False])
 
   def clipped(loops):
     clipped_sum = clip.ClippedSum(
@@ -248,7 +254,7 @@ def test_the_form_for_a_gpu_can_be_had_anywhere(plan):
       clipped(True)(w, x), (total, losses, norms), strict=True
   ):
     np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
-  grads = _oracle("dense", x)[0].astype(np.float64)
+  grads = _oracle("dense")[0]
   wanted = np.linalg.norm(grads.reshape(4, -1), axis=1)
   np.testing.assert_allclose(norms, wanted, rtol=1e-5)
   scale = np.minimum(1.0, 1.0 / wanted) * ~np.asarray(is_padding)

@@ -35,7 +35,20 @@ def _tied_loss(params, x, y):
   return _loss(params, x, y) + jnp.sum((x @ params["w"] @ params["w"].T) * x)
 
 
-_LOSSES = pytest.mark.parametrize("loss", [_loss, _conv_loss, _tied_loss])
+# Each with what was compiled for it.
+_PROGRAMS = {_loss: {}, _conv_loss: {}, _tied_loss: {}}
+_LOSSES = pytest.mark.parametrize("loss", list(_PROGRAMS))
+
+
+def _lone(loss, *batch):
+  """A case of one example."""
+  return zoo.Case(
+      name="lone",
+      loss=loss,
+      params=_PARAMS,
+      batch=batch,
+      programs=_PROGRAMS[loss],
+  )
 
 
 @_LOSSES
@@ -43,7 +56,7 @@ _LOSSES = pytest.mark.parametrize("loss", [_loss, _conv_loss, _tied_loss])
 def test_gradients_of_any_size(loss, size):
   """Sizes whose squares leave float32; clip norms of the same size and not."""
   x, y = (a[:1] for a in _BATCH)
-  case = zoo.Case(name="sized", loss=loss, params=_PARAMS, batch=(x, y * size))
+  case = _lone(loss, x, y * size)
   zoo.check_bound(case, clip_norms=(1e-3 * size, 10 * size, 1.0))
 
 
@@ -64,8 +77,7 @@ def test_positions_that_nearly_cancel(loss, seed):
   v = np.repeat(arrays.normal(8, 4), 2, axis=0)[None] * 1e3
   signs = np.tile([1.0, -1.0 + 1e-6], 8)
   y = signs[None, :, None] * np.ones((1, 16, 3))
-  case = zoo.Case(name="cancel", loss=loss, params=_PARAMS, batch=(v, y))
-  zoo.check_bound(case, clip_norms=(1e-6, 1e-3, 1.0))
+  zoo.check_bound(_lone(loss, v, y), clip_norms=(1e-6, 1e-3, 1.0))
 
 
 def _closed_over(w, x):

@@ -37,6 +37,12 @@ def _randomised(params):
   return jax.tree.map(lambda x: 0.3 * arrays.normal(*x.shape), params)
 
 
+def _shapes(init, data):
+  """Of the parameters alone: their values are drawn here."""
+  first = zoo.cast(data[:1], "float32")
+  return jax.eval_shape(init, jax.random.key(0), first)
+
+
 def _check(name, loss, params, data):
   for case in zoo.both(
       name=name,
@@ -81,7 +87,9 @@ class _NnxTransformer(nnx.Module):
     "build, data, rank", [(_NnxCNN, _IMAGES, 4), (_NnxTransformer, _TOKENS, 2)]
 )
 def test_flax_nnx(build, data, rank):
-  graphdef, params, rest = nnx.split(build(nnx.Rngs(0)), nnx.Param, ...)
+  graphdef, params, rest = nnx.split(
+      nnx.eval_shape(lambda: build(nnx.Rngs(0))), nnx.Param, ...
+  )
 
   def loss(params, x, label):
     model = nnx.merge(graphdef, params, rest)
@@ -118,7 +126,7 @@ class _LinenRNN(nn.Module):
 )
 def test_flax_linen(build, data, rank):
   model = build()
-  params = model.init(jax.random.key(0), zoo.cast(data[:1], "float32"))
+  params = _shapes(model.init, data)
 
   def loss(params, x, label):
     logits = model.apply(params, x if x.ndim == rank else x[None])
@@ -201,7 +209,7 @@ def _haiku_rnn(ids):
 )
 def test_haiku(forward, data, rank):
   model = hk.without_apply_rng(hk.transform(forward))
-  params = model.init(jax.random.key(0), zoo.cast(data[:1], "float32"))
+  params = _shapes(model.init, data)
 
   def loss(params, x, label):
     logits = model.apply(params, x if x.ndim == rank else x[None])

@@ -5,6 +5,8 @@ gain that is used elsewhere too, a kernel too small to be divided by its norm, a
 standardisation that is only like the known one.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,27 +103,36 @@ _GAINS = {
 }
 
 
-def _with_gains(case, values):
-  size = case.params["gain"].size
-  case.params["gain"] = np.resize(values, size)
-  return case
+def _for_all_gains(*args, clip_norm, **options):
+  """A case whose programs are those of all gains."""
+  case = _case("gains", *args, **options)
+  return dataclasses.replace(case, clip_norm=clip_norm, programs={})
+
+
+_SITES = {
+    # Ghost's closed form.
+    "few_pixels": _for_all_gains((2, 2, 24), (3, 3, 24, 20), clip_norm=5.0),
+    "one_pixel": _for_all_gains(
+        (1, 1, 16), (1, 1, 16, 10), keep=False, clip_norm=2.4
+    ),
+    # Gradients are made.
+    "many_pixels": _for_all_gains((10, 10, 2), (3, 3, 2, 10), clip_norm=12.0),
+}
+
+
+def _with_gains(case, gain, of="gain", **fields):
+  gains = np.resize(_GAINS[gain], case.params[of].size)
+  params = {**case.params, of: gains}
+  return dataclasses.replace(case, params=params, **fields)
 
 
 @pytest.mark.parametrize("gain", list(_GAINS))
-@pytest.mark.parametrize(
-    "x, w, options",
-    [
-        ((2, 2, 24), (3, 3, 24, 20), {}),  # Ghost's closed form.
-        ((1, 1, 16), (1, 1, 16, 10), {"keep": False}),
-        ((10, 10, 2), (3, 3, 2, 10), {}),  # Gradients are made.
-    ],
-    ids=["few_pixels", "one_pixel", "many_pixels"],
-)
-def test_gains(gain, x, w, options):
+@pytest.mark.parametrize("site", list(_SITES))
+def test_gains(gain, site):
   # A closed form that divides by a gain of 0 gives NaN; one that takes the
   # gain's gradient from an output that is 0 gives 0; and a weight that is used
   # with a gain of its own in place of 0 changes losses and other gradients.
-  zoo.check(_with_gains(_case(gain, x, w, **options), _GAINS[gain]))
+  zoo.check(_with_gains(_SITES[site], gain, name=gain))
 
 
 def _two_layers(params, x):
@@ -132,28 +143,38 @@ def _two_layers(params, x):
   return zoo.readout(y)
 
 
-@pytest.mark.parametrize("gain", list(_GAINS))
-def test_gains_below_others(gain):
+def _below_others():
   arrays = zoo.Arrays(5)
   params = {
       "w": arrays.normal(3, 3, 20, 20),
       "v": arrays.normal(3, 3, 20, 20),
       "gain": 1 + 0.3 * arrays.normal(20),
-      "scale": np.resize(_GAINS[gain], 20),
+      "scale": np.ones(20),
   }
-  batch = (arrays.batch(2, 2, 20),)
-  zoo.check(zoo.Case(name=gain, loss=_two_layers, params=params, batch=batch))
+  return zoo.Case(
+      name="below_others",
+      loss=_two_layers,
+      params=params,
+      batch=(arrays.batch(2, 2, 20),),
+      clip_norm=5.5,
+      programs={},
+  )
 
 
-def _few_pixels(gain):
-  return _with_gains(_case("gains", (2, 2, 24), (3, 3, 24, 20)), _GAINS[gain])
+_BELOW_OTHERS = _below_others()
+
+
+@pytest.mark.parametrize("gain", list(_GAINS))
+def test_gains_below_others(gain):
+  zoo.check(_with_gains(_BELOW_OTHERS, gain, of="scale", name=gain))
 
 
 def test_a_gain_that_is_divided_by_unseen_is_seen(monkeypatch):
   monkeypatch.setattr(transforms, "divisor", lambda gain: gain)
-  zoo.check(_few_pixels("negative"))
+  case = dataclasses.replace(_SITES["few_pixels"], programs={})
+  zoo.check(_with_gains(case, "negative"))
   with pytest.raises(AssertionError):
-    zoo.check(_few_pixels("mixed"))
+    zoo.check(_with_gains(case, "mixed"))
 
 
 def test_a_factor_that_is_left_out_is_seen(monkeypatch):
@@ -164,9 +185,10 @@ def test_a_factor_that_is_left_out_is_seen(monkeypatch):
     return graph.Rescaled(way.weight, jnp.ones_like(way.factor))
 
   monkeypatch.setattr(paths, "rescaled", without)
-  zoo.check(_few_pixels("negative"))
+  case = dataclasses.replace(_SITES["few_pixels"], programs={})
+  zoo.check(_with_gains(case, "negative"))
   with pytest.raises(AssertionError, match="norms of"):
-    zoo.check(_few_pixels("mixed"))
+    zoo.check(_with_gains(case, "mixed"))
 
 
 def _without_gain(params, x):
