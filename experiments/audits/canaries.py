@@ -58,7 +58,7 @@ def build(
         f" cannot join a sum of whole steps), got {config.dp.grid_scale}."
     )
   if run_key is None:
-    run_key = experiment_lib.make_run_key(config).child("audit")
+    run_key = experiment_lib.make_run_key(config.seed).child("audit")
   base = experiment_lib.build(config, run_key=run_key)
   audit = config.audit
   _check(base.mechanism, audit)

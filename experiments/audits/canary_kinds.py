@@ -86,7 +86,7 @@ def _plant_random_direction(base, membership):
 
 def _plant_gradients(base, membership, canaries, *, independent):
   """Canaries that join the sum behind the clipping."""
-  loss_fn = loss_lib.build_loss(base.config, base.model)
+  loss_fn = _loss_fn(base, base.model)
   private = _private(base, loss_fn, _recorder(canaries, base.mechanism))
 
   def without_canaries(indices):
@@ -132,7 +132,7 @@ def _plant_clipped(base, membership):
   base = dataclasses.replace(
       base, model=model, partition=base.partition.also(_OWN)
   )
-  real_loss_fn = loss_lib.build_loss(base.config, model)
+  real_loss_fn = _loss_fn(base, model)
   gradient_norm = _GRADIENT_NORM * base.config.dp.l2_clip_norm
 
   def loss_fn(params, image, label, key):
@@ -189,7 +189,7 @@ def _plant_input(base, membership):
         losses_fn, state.params, rows, reference_params=reference
     )
 
-  private = _private(base, loss_lib.build_loss(base.config, base.model))
+  private = _private(base, _loss_fn(base, base.model))
   return _plant_rows(
       base, membership, rows, private, score_fn=score_fn, independent=False
   )
@@ -218,17 +218,25 @@ def _plant_rows(base, membership, rows, private, **planted):
   )
 
 
+def _loss_fn(base, model):
+  return loss_lib.build_loss(
+      base.config.loss, model, augment_config=base.config.augment
+  )
+
+
 def _private(base, loss_fn, *first):
   """Makes sampler, gradient and optimiser, which starts with `first`."""
   optimizer = optimizer_lib.build_optimizer(
-      base.config, base.schedule_steps, _trained(base)
+      base.config.train, base.schedule_steps, _trained(base)
   )
   return experiment_lib.build_private(
-      base.config,
+      base.config.dp,
       loss_fn,
       optax.chain(*first, optimizer),
       base.mechanism,
       key=base.private_key,
+      mesh=base.mesh,
+      with_norms=base.config.train_metrics,
   )
 
 
@@ -239,7 +247,7 @@ def _trained(base):
 
 def _share(base) -> float:
   """The most that one example may add to the sum."""
-  private = _private(base, loss_lib.build_loss(base.config, base.model))
+  private = _private(base, _loss_fn(base, base.model))
   return private.grad_fn.sensitivity("add_or_remove_one")
 
 

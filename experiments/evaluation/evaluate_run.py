@@ -89,7 +89,7 @@ def _names(
 
   The last of them is the one that a reader should see last.
   """
-  names = averages.names(config)
+  names = averages.names(config.train)
   if which == "all":
     return names, names
   if which is not None and which not in names:

@@ -57,10 +57,19 @@ def of_params(
   """Returns the numbers of a config's model with these parameters, by name."""
   with fields.named("data.test_split"):
     source = splits.build_source(
-        config, config.data.test_split, for_evaluation=True
+        config.data,
+        config.data.test_split,
+        augment_config=config.augment,
+        for_evaluation=True,
     )
   found = outcomes_lib.collect(
-      model_lib.build_for_evaluation(config, source, jax.random.key(0)),
+      model_lib.build_for_evaluation(
+          config.model,
+          source,
+          jax.random.key(0),
+          data_config=config.data,
+          augment_config=config.augment,
+      ),
       params,
       source,
       outcomes_lib.chosen_rows(source, config.eval.num_examples),

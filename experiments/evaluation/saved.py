@@ -79,7 +79,17 @@ def load(
     )
   config = fields.from_json(stored)
   split = split or config.data.test_split
-  source = splits.build_source(config, split, for_evaluation=True)
-  model = model_lib.build_for_evaluation(config, source, jax.random.key(0))
-  step, params = averages.restore(workdir.checkpoints, config, model.params)
+  source = splits.build_source(
+      config.data, split, augment_config=config.augment, for_evaluation=True
+  )
+  model = model_lib.build_for_evaluation(
+      config.model,
+      source,
+      jax.random.key(0),
+      data_config=config.data,
+      augment_config=config.augment,
+  )
+  step, params = averages.restore(
+      workdir.checkpoints, config.train, model.params
+  )
   return SavedRun(config, split, source, model, step, params)

@@ -16,15 +16,20 @@ _CROP = "random_crop"
 _SIZE_OPTIONS = ("image_size", "image_shape")
 
 
-def build(config: ml_collections.ConfigDict) -> augment.AugmentFn | None:
+def build(
+    augment_config: ml_collections.ConfigDict,
+) -> augment.AugmentFn | None:
   """Returns the augmentation of one image, or None for none.
+
+  Args:
+    augment_config: A config's section.
 
   Raises:
     ValueError: If a field breaks its rule.
   """
-  names = tuple(config.augment.names)
+  names = tuple(augment_config.names)
   options = fields.options(
-      "augment.options", config.augment.options, taken=("names",)
+      "augment.options", augment_config.options, taken=("names",)
   )
   with fields.named("augment"):  # Options without a name are refused too.
     augment_fn = augment.build(names, **options)
@@ -32,18 +37,19 @@ def build(config: ml_collections.ConfigDict) -> augment.AugmentFn | None:
 
 
 def output_shape(
-    config: ml_collections.ConfigDict, image_shape: tuple[int, int, int]
+    augment_config: ml_collections.ConfigDict,
+    image_shape: tuple[int, int, int],
 ) -> tuple[int, int, int]:
   """Returns the shape of an image's views.
 
   Args:
-    config: Of a run.
+    augment_config: A config's section.
     image_shape: Of the training images.
 
   Raises:
     ValueError: If the images are too small for the augmentation.
   """
-  augment_fn = build(config)
+  augment_fn = build(augment_config)
   if augment_fn is None:
     return image_shape
   image = jax.ShapeDtypeStruct(image_shape, jnp.float32)
@@ -52,17 +58,18 @@ def output_shape(
 
 
 def train_crop_size(
-    config: ml_collections.ConfigDict,
+    augment_config: ml_collections.ConfigDict,
 ) -> tuple[int, int] | None:
   """Returns (height, width) of training's random crops, or None for none."""
-  if _CROP not in config.augment.names:
+  if _CROP not in augment_config.names:
     return None
-  build(config)
-  return tuple(config.augment.options.crop_size)
+  build(augment_config)
+  return tuple(augment_config.options.crop_size)
 
 
 def test_crop_size(
-    config: ml_collections.ConfigDict,
+    augment_config: ml_collections.ConfigDict,
+    data_config: ml_collections.ConfigDict,
 ) -> tuple[int, int] | None:
   """Returns (height, width) of the centre that evaluation sees, None for all.
 
@@ -72,10 +79,10 @@ def test_crop_size(
   Raises:
     ValueError: If a field breaks its rule.
   """
-  options = config.data.test_options
+  options = data_config.test_options
   if "crop_size" in options:
     with fields.named("data.test_options"):
       return source.check_image_size(options.crop_size, name="crop_size")
   if any(name in options for name in _SIZE_OPTIONS):
     return None
-  return train_crop_size(config)
+  return train_crop_size(augment_config)

@@ -8,9 +8,9 @@ The invariant: the names of a config are the names in its checkpoints and in its
 summary, and each gives parameters of the whole model.
 
 >>> from configs import common
->>> config = common.base()
->>> config.train.ema_decays = (0.999, 0.9999)
->>> config.train.polyak_start = 0.5
+>>> config = common.base().train
+>>> config.ema_decays = (0.999, 0.9999)
+>>> config.polyak_start = 0.5
 >>> names(config)
 ('last', 'ema', 'ema_0.9999', 'polyak')
 """
@@ -30,18 +30,18 @@ LAST = "last"
 EMA = "ema"
 
 
-def names(config: ml_collections.ConfigDict) -> tuple[str, ...]:
+def names(train_config: ml_collections.ConfigDict) -> tuple[str, ...]:
   """Returns what parameters there are at the end of a run.
 
   Raises:
     ValueError: If train.ema_decays breaks its rule.
   """
-  polyak = () if config.train.polyak_start is None else ("polyak",)
-  return (LAST, *_decays(config), *polyak)
+  polyak = () if train_config.polyak_start is None else ("polyak",)
+  return (LAST, *_decays(train_config), *polyak)
 
 
 def build(
-    config: ml_collections.ConfigDict, *, num_steps: int
+    train_config: ml_collections.ConfigDict, *, num_steps: int
 ) -> dict[str, averaging.Averaging]:
   """Returns the averagings of a run of so many updates, by name.
 
@@ -49,9 +49,10 @@ def build(
     ValueError: If a field breaks its rule; the text names it.
   """
   averagings = {
-      name: averaging.ema(decay) for name, decay in _decays(config).items()
+      name: averaging.ema(decay)
+      for name, decay in _decays(train_config).items()
   }
-  start = config.train.polyak_start
+  start = train_config.polyak_start
   if start is not None:
     if not 0 <= start < 1:
       raise ValueError(f"train.polyak_start must be in [0, 1), got {start}.")
@@ -78,13 +79,13 @@ def by_name(
 
 
 def restore(
-    path: pathlib.Path, config: ml_collections.ConfigDict, params: Any
+    path: pathlib.Path, train_config: ml_collections.ConfigDict, params: Any
 ) -> tuple[int, dict[str, Any]]:
   """Reads parameters from the newest checkpoint of a run.
 
   Args:
     path: The folder of its checkpoints; nothing in it is touched.
-    config: The run's.
+    train_config: The section of the run's config.
     params: Parameters of its model, of which structure and shapes are read.
 
   Returns:
@@ -98,10 +99,10 @@ def restore(
   if not path.exists():
     raise ValueError(f"workdir must hold a checkpoint, got {path} without.")
   # How many steps there were changes no structure.
-  averagings = build(config, num_steps=1)
+  averagings = build(train_config, num_steps=1)
   # On one device, whatever mesh it was saved from.
   params = jax.tree.map(_on_first_device, params)
-  trained, _ = trainable.build(config, params).split(params)
+  trained, _ = trainable.build(train_config, params).split(params)
   like = {
       "params": params,
       "averages": {
@@ -123,9 +124,9 @@ def _on_first_device(x) -> jax.ShapeDtypeStruct:
   return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 
-def _decays(config) -> dict[str, float]:
+def _decays(train_config) -> dict[str, float]:
   """Returns the decays of moving averages, by name."""
-  decays = tuple(config.train.ema_decays)
+  decays = tuple(train_config.ema_decays)
   for decay in decays:
     is_number = isinstance(decay, float | int) and not isinstance(decay, bool)
     if not (is_number and math.isfinite(decay) and 0 <= decay < 1):

@@ -20,7 +20,6 @@ import accounting
 from experiments.plan import (
     averages,
     fields,
-    mesh,
     placement,
     restore,
     splits,
@@ -28,6 +27,7 @@ from experiments.plan import (
 )
 from experiments.plan import loss as loss_lib
 from experiments.plan import mechanism as mechanism_lib
+from experiments.plan import mesh as mesh_lib
 from experiments.plan import model as model_lib
 from experiments.plan import optimizer as optimizer_lib
 from jax_privacy import averaging, data, dp_sgd, root_key
@@ -104,31 +104,49 @@ def build(
   """
   fields.check(config)
   say(f"reading data: {config.data.source}")
-  train_source, test_source = splits.load(config)
-  loss_lib.check_labels(config, train_source)
+  train_source, test_source = splits.load(
+      config.data, augment_config=config.augment, eval_config=config.eval
+  )
+  loss_lib.check_labels(config.loss, train_source)
   say("finding noise and steps for the privacy budget")
   mechanism, schedule_steps = mechanism_lib.build_plan(
-      config, train_source.num_examples
+      config.dp, config.train, train_source.num_examples
   )
-  _check_physical_batch_size(config, mechanism)
+  _check_physical_batch_size(config.physical_batch_size, mechanism)
   if run_key is None:
-    run_key = make_run_key(config)
+    run_key = make_run_key(config.seed)
   private_key = run_key.child("private")
   say(f"building the model: {config.model.name}")
   model = model_lib.build_model(
-      config, train_source, run_key.prng_key("parameters")
+      config.model,
+      train_source,
+      run_key.prng_key("parameters"),
+      data_config=config.data,
+      augment_config=config.augment,
   )
   with fields.named("model.restore"):
-    params, restored_from = restore.restore(config, model.params)
+    params, restored_from = restore.restore(config.model, model.params)
   model = dataclasses.replace(model, params=params)
   test_model = model_lib.for_evaluation(
-      config, model, train_source=train_source, test_source=test_source
+      model,
+      model_config=config.model,
+      data_config=config.data,
+      augment_config=config.augment,
+      train_source=train_source,
+      test_source=test_source,
   )
-  placement.on_device(config, train_source)  # Refuses what cannot be.
-  loss_fn = loss_lib.build_loss(config, model)
-  partition = trainable.build(config, model.params)
+  placement.on_device(config.data, train_source)  # Refuses what cannot be.
+  loss_fn = loss_lib.build_loss(
+      config.loss, model, augment_config=config.augment
+  )
+  partition = trainable.build(config.train, model.params)
   trained, _ = partition.split(model.params)
-  optimizer = optimizer_lib.build_optimizer(config, schedule_steps, trained)
+  optimizer = optimizer_lib.build_optimizer(
+      config.train, schedule_steps, trained
+  )
+  mesh = mesh_lib.make_mesh(
+      config.mesh, physical_batch_size=config.physical_batch_size
+  )
   return Experiment(
       config=config,
       mechanism=mechanism,
@@ -139,64 +157,83 @@ def build(
       test_model=test_model,
       partition=partition,
       private=build_private(
-          config, loss_fn, optimizer, mechanism, key=private_key
+          config.dp,
+          loss_fn,
+          optimizer,
+          mechanism,
+          key=private_key,
+          mesh=mesh,
+          with_norms=config.train_metrics,
       ),
-      averagings=averages.build(config, num_steps=mechanism.num_steps),
+      averagings=averages.build(config.train, num_steps=mechanism.num_steps),
       run_key=run_key,
       private_key=private_key,
       augment_key=run_key.prng_key("augmentation"),
-      mesh=mesh.make_mesh(config),
+      mesh=mesh,
       restored_from=restored_from,
   )
 
 
 def build_private(
-    config: ml_collections.ConfigDict,
+    dp_config: ml_collections.ConfigDict,
     loss_fn: Callable[..., jax.Array],
     optimizer: optax.GradientTransformation,
     mechanism: accounting.Mechanism,
     *,
     key: root_key.RootKey,
+    mesh: jax.sharding.Mesh | None,
+    with_norms: bool,
 ) -> dp_sgd.PrivateTraining:
   """Returns sampler, gradient function and optimiser of one mechanism.
 
   The gradient function is called with what is trained, a batch's images, labels
   and keys, and what is frozen, if anything is: that is no part of what it
   differentiates.
+
+  Args:
+    dp_config: A config's section.
+    loss_fn: Of one example; see `loss.build_loss`.
+    optimizer: Of trained parameters.
+    mechanism: What the run releases.
+    key: Of batches and noise.
+    mesh: What batches are split over; None for one device.
+    with_norms: Whether to give gradients' norms, and what the optimiser sees.
+
+  Raises:
+    ValueError: If a field breaks its rule; the text names it.
   """
 
   def split_loss_fn(trained, image, label, key, frozen=None):
     return loss_fn(trainable.merge(trained, frozen), image, label, key)
 
-  if config.train_metrics:
+  if with_norms:
     optimizer = optimizer_lib.showing(optimizer)
   return dp_sgd.make_private(
       split_loss_fn,
       optimizer,
       mechanism,
-      l2_clip_norm=config.dp.l2_clip_norm,
+      l2_clip_norm=dp_config.l2_clip_norm,
       key=key,
-      secure_random=config.dp.secure_random,
-      grid_scale=config.dp.grid_scale,
-      mesh=mesh.make_mesh(config),
-      rescale_to_unit_norm=config.dp.rescale_to_unit_norm,
+      secure_random=dp_config.secure_random,
+      grid_scale=dp_config.grid_scale,
+      mesh=mesh,
+      rescale_to_unit_norm=dp_config.rescale_to_unit_norm,
       batch_argnums=(1, 2, 3),
       keep_batch_dim=False,
       return_values=True,
-      return_grad_norms=config.train_metrics,
+      return_grad_norms=with_norms,
   )
 
 
-def make_run_key(config: ml_collections.ConfigDict) -> root_key.RootKey:
-  """Returns the root of config.seed, or a fresh one for None."""
-  if config.seed is None:
+def make_run_key(seed: int | None) -> root_key.RootKey:
+  """Returns the root of a seed, or a fresh one for None."""
+  if seed is None:
     words = root_key.RootKey.fresh().words()
-    return root_key.RootKey.from_words(mesh.from_primary(words))
-  return root_key.RootKey.from_seed(config.seed)
+    return root_key.RootKey.from_words(mesh_lib.from_primary(words))
+  return root_key.RootKey.from_seed(seed)
 
 
-def _check_physical_batch_size(config, mechanism) -> None:
-  size = config.physical_batch_size
+def _check_physical_batch_size(size: int | None, mechanism) -> None:
   if size is not None and size > mechanism.num_examples:
     raise ValueError(
         "physical_batch_size must be at most the number of examples,"

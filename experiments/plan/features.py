@@ -17,17 +17,25 @@ from jax_privacy.data import augment
 
 
 def extract(
-    config: ml_collections.ConfigDict, source: data.Source
+    data_config: ml_collections.ConfigDict,
+    source: data.Source,
+    *,
+    augment_config: ml_collections.ConfigDict,
 ) -> data.Source:
   """Puts a config's features in place of a source's images, if it has any.
+
+  Args:
+    data_config: A config's section.
+    source: Its images.
+    augment_config: The section whose names must be none beside features.
 
   Raises:
     ValueError: If a field breaks its rule, or could have no effect.
   """
-  name = config.data.features.name
+  name = data_config.features.name
   options = fields.options(
       "data.features.options",
-      config.data.features.options,
+      data_config.features.options,
       taken=("image_shape",),
   )
   if not name:
@@ -38,19 +46,19 @@ def extract(
       )
     return source
   for field, value, unused in (
-      ("data.mean", tuple(config.data.mean), (0.0,)),
-      ("data.std", tuple(config.data.std), (1.0,)),
-      ("augment.names", tuple(config.augment.names), ()),
+      ("data.mean", tuple(data_config.mean), (0.0,)),
+      ("data.std", tuple(data_config.std), (1.0,)),
+      ("augment.names", tuple(augment_config.names), ()),
   ):
     if value != unused:
       raise ValueError(
           f"{field} must be {unused} with data.features, which are of images"
           f" as they are, got {value}."
       )
-  if "crop_size" in config.data.test_options:
+  if "crop_size" in data_config.test_options:
     raise ValueError(
         "data.test_options must have no crop_size with data.features, which are"
-        f" of whole images, got {config.data.test_options.crop_size}."
+        f" of whole images, got {data_config.test_options.crop_size}."
     )
   with fields.named("data.features"):
     return data.with_features(source, name, **options)
@@ -75,19 +83,19 @@ def compute(source: data.Source) -> None:
 
 
 def make_standardise_fn(
-    config: ml_collections.ConfigDict, image_shape: tuple[int, int, int]
+    data_config: ml_collections.ConfigDict, image_shape: tuple[int, int, int]
 ) -> Callable[[jax.Array], jax.Array]:
   """Returns the function of a source's images that the model's input is.
 
   Raises:
     ValueError: If a constant breaks its rule.
   """
-  if config.data.features.name:
+  if data_config.features.name:
     return lambda features: features
 
   def standardise_fn(images):
     return augment.standardise(
-        images, mean=config.data.mean, std=config.data.std
+        images, mean=data_config.mean, std=data_config.std
     )
 
   # Wrong constants are found now, not in the middle of a traced step.

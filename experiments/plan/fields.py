@@ -53,7 +53,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     _choice("data.features.name", features, data.feature_names())
   _choice("model.name", config.model.name, models.names())
   _choice("loss.name", config.loss.name, losses.NAMES)
-  _choice("eval.params", config.eval.params, averages.names(config))
+  _choice("eval.params", config.eval.params, averages.names(config.train))
   _choice("model.restore.format", config.model.restore.format, FORMATS)
   counts = {
       "physical_batch_size": config.physical_batch_size,

@@ -15,14 +15,26 @@ from jax_privacy import augmult, data, losses
 
 
 def build_loss(
-    config: ml_collections.ConfigDict, model: model_lib.Model
+    loss_config: ml_collections.ConfigDict,
+    model: model_lib.Model,
+    *,
+    augment_config: ml_collections.ConfigDict,
 ) -> Callable[..., jax.Array]:
-  """Returns `loss_fn(params, image, label, key)` of one uint8 image."""
+  """Returns `loss_fn(params, image, label, key)` of one uint8 image.
+
+  Args:
+    loss_config: A config's section.
+    model: What predicts.
+    augment_config: The section of its views.
+
+  Raises:
+    ValueError: If a field breaks its rule; the text names it.
+  """
   views_loss_fn = augmult.augmult(
       model.apply_fn,
-      _over_views(config),
-      augment_fn=augment.build(config),
-      num_views=config.augment.num_views,
+      _over_views(loss_config, augment_config.num_views),
+      augment_fn=augment.build(augment_config),
+      num_views=augment_config.num_views,
       forward_takes_keys=True,
   )
 
@@ -34,12 +46,12 @@ def build_loss(
 
 
 def check_labels(
-    config: ml_collections.ConfigDict, source: data.Source
+    loss_config: ml_collections.ConfigDict, source: data.Source
 ) -> None:
   """Checks that the loss is one of labels such as the source's.
 
   Args:
-    config: As `configs.common.base` describes.
+    loss_config: A config's section.
     source: Of the examples that the loss will see.
 
   Raises:
@@ -48,15 +60,15 @@ def check_labels(
   several, wanted = "one class", "softmax"
   if source.is_multi_label:
     several, wanted = "several labels", "sigmoid"
-  if config.loss.name != wanted:
+  if loss_config.name != wanted:
     raise ValueError(
         f"loss.name must be {wanted!r} for a source of {several} an example,"
-        f" got {config.loss.name!r}."
+        f" got {loss_config.name!r}."
     )
 
 
-def _over_views(config) -> losses.LossFn:
-  weight, num_views = config.loss.invariance_weight, config.augment.num_views
+def _over_views(loss_config, num_views: int) -> losses.LossFn:
+  weight = loss_config.invariance_weight
   if weight and num_views < 2:
     raise ValueError(
         "loss.invariance_weight must be 0 where augment.num_views is less than"
@@ -64,7 +76,7 @@ def _over_views(config) -> losses.LossFn:
     )
   with fields.named("loss"):
     return losses.over_views(
-        config.loss.name,
-        label_smoothing=config.loss.label_smoothing,
+        loss_config.name,
+        label_smoothing=loss_config.label_smoothing,
         invariance_weight=weight,
     )

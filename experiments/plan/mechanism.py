@@ -55,11 +55,16 @@ class Plan(NamedTuple):
   schedule_steps: int
 
 
-def build_plan(config: ml_collections.ConfigDict, num_examples: int) -> Plan:
+def build_plan(
+    dp_config: ml_collections.ConfigDict,
+    train_config: ml_collections.ConfigDict,
+    num_examples: int,
+) -> Plan:
   """Returns the mechanism, with what is to be found from a target epsilon.
 
   Args:
-    config: See the table above.
+    dp_config: A config's section; see the table above.
+    train_config: The section of the batch size and the steps.
     num_examples: The stated size of the training data.
 
   Raises:
@@ -71,26 +76,28 @@ def build_plan(config: ml_collections.ConfigDict, num_examples: int) -> Plan:
     step or one expected example more would exceed it, where these are found;
     the noise multiplier is the least to one part in a thousand of epsilon.
   """
-  tuned = config.dp.auto_tune
+  tuned = dp_config.auto_tune
   if tuned is not None and tuned not in AUTO_TUNE:
     rule = f"None or one of {', '.join(AUTO_TUNE)}"
     raise ValueError(f"dp.auto_tune must be {rule}, got {tuned!r}.")
-  if config.dp.delta is None:
+  if dp_config.delta is None:
     raise ValueError("dp.delta must be given, got None.")
   if tuned is None:
-    mechanism = _within_budget(config, _as_given(config, num_examples))
+    mechanism = _within_budget(
+        dp_config, _as_given(dp_config, train_config, num_examples)
+    )
     return Plan(mechanism, mechanism.num_steps)
-  _check_given(config, tuned)
-  mechanism = _as_given(config, num_examples)
+  _check_given(dp_config, train_config)
+  mechanism = _as_given(dp_config, train_config, num_examples)
   if tuned != "stopping_step":
-    found = _CALIBRATE[tuned](mechanism, **_target(config))
+    found = _CALIBRATE[tuned](mechanism, **_target(dp_config))
     return Plan(found, found.num_steps)
-  return Plan(_cut(config, mechanism), mechanism.num_steps)
+  return Plan(_cut(dp_config, mechanism), mechanism.num_steps)
 
 
-def _check_given(config, tuned: str) -> None:
+def _check_given(dp_config, train_config) -> None:
   """Checks that everything is given but for what is to be found."""
-  dp, train = config.dp, config.train
+  dp, train, tuned = dp_config, train_config, dp_config.auto_tune
   beside = f"with dp.auto_tune {tuned!r}"
   values = {
       "noise_multiplier": {"dp.noise_multiplier": dp.noise_multiplier},
@@ -117,10 +124,12 @@ def _check_given(config, tuned: str) -> None:
     raise ValueError(f"dp.noise_multiplier must be given {beside}, got None.")
 
 
-def _as_given(config, num_examples: int) -> accounting.Mechanism:
+def _as_given(
+    dp_config, train_config, num_examples: int
+) -> accounting.Mechanism:
   """Returns the run, with stand-ins for what is not given."""
-  dp, tuned = config.dp, config.dp.auto_tune
-  size = config.train.expected_batch_size
+  dp, tuned = dp_config, dp_config.auto_tune
+  size = train_config.expected_batch_size
   mechanism = accounting.Mechanism.for_batch_size(
       expected_batch_size=_BATCH_SIZE if tuned == "batch_size" else size,
       num_examples=num_examples,
@@ -134,13 +143,13 @@ def _as_given(config, num_examples: int) -> accounting.Mechanism:
   )
   if tuned == "num_steps":
     return mechanism
-  schedule = _fractions(config, num_examples)
+  schedule = _fractions(train_config, num_examples)
   # Expected batches are so many times as large, over the whole run.
   mean = sum(
       factor * (end - begin)
       for (begin, factor), (end, _) in itertools.pairwise([*schedule, (1.0, 0)])
   )
-  steps = num_steps(config, mechanism.sampling_prob * (mean or 1.0))
+  steps = num_steps(train_config, mechanism.sampling_prob * (mean or 1.0))
   return dataclasses.replace(
       mechanism,
       num_steps=steps,
@@ -148,9 +157,9 @@ def _as_given(config, num_examples: int) -> accounting.Mechanism:
   )
 
 
-def _fractions(config, num_examples: int) -> list[tuple[float, float]]:
+def _fractions(train_config, num_examples: int) -> list[tuple[float, float]]:
   """Returns `train.batch_size_schedule`: (fraction of the run, factor)."""
-  given, name = config.train.batch_size_schedule, "train.batch_size_schedule"
+  given, name = train_config.batch_size_schedule, "train.batch_size_schedule"
   pairs = []
   for pair in given:
     if not isinstance(pair, list | tuple) or len(pair) != 2:
@@ -163,7 +172,7 @@ def _fractions(config, num_examples: int) -> list[tuple[float, float]]:
     _fail(name, "pairs of ascending fractions from 0 on", given)
   if not all(begin < 1 and factor > 0 for begin, factor in pairs):
     _fail(name, "fractions below 1 and factors above 0", given)
-  largest = config.train.expected_batch_size * max(
+  largest = train_config.expected_batch_size * max(
       (factor for _, factor in pairs), default=0.0
   )
   if largest > num_examples:
@@ -191,17 +200,20 @@ def _fail(name: str, rule: str, got: Any) -> NoReturn:
   raise ValueError(f"{name} must be {rule}, got {got}.")
 
 
-def num_steps(config: ml_collections.ConfigDict, sampling_prob: float) -> int:
+def num_steps(
+    train_config: ml_collections.ConfigDict, sampling_prob: float
+) -> int:
   """Returns a config's number of updates.
 
   Args:
-    config: Of its train.num_steps and train.num_epochs, one is given.
+    train_config: A config's section; one of its num_steps and num_epochs is
+      given.
     sampling_prob: The share of the examples that a batch has on average.
 
   Raises:
     ValueError: If a field breaks its rule.
   """
-  train = config.train
+  train = train_config
   if (train.num_steps is None) == (train.num_epochs is None):
     raise ValueError(
         "Exactly one of train.num_steps and train.num_epochs must be given,"
@@ -214,18 +226,18 @@ def num_steps(config: ml_collections.ConfigDict, sampling_prob: float) -> int:
   )
 
 
-def _within_budget(config, mechanism) -> accounting.Mechanism:
+def _within_budget(dp_config, mechanism) -> accounting.Mechanism:
   """Does what `dp.auto_tune` None stands for."""
-  dp = config.dp
+  dp = dp_config
   if dp.noise_multiplier is None and dp.epsilon is None:
     raise ValueError(
         "dp.epsilon or dp.noise_multiplier must be given, got None for both."
     )
   if dp.noise_multiplier is None:
-    return accounting.calibrate_noise(mechanism, **_target(config))
+    return accounting.calibrate_noise(mechanism, **_target(dp_config))
   if dp.epsilon is not None:
-    return _cut(config, mechanism)
-  if not math.isfinite(accounting.epsilon(mechanism, **_account(config))):
+    return _cut(dp_config, mechanism)
+  if not math.isfinite(accounting.epsilon(mechanism, **_account(dp_config))):
     raise ValueError(
         "dp.noise_multiplier must be large enough for a finite epsilon, got"
         f" {dp.noise_multiplier}."
@@ -233,22 +245,22 @@ def _within_budget(config, mechanism) -> accounting.Mechanism:
   return mechanism
 
 
-def _cut(config, mechanism) -> accounting.Mechanism:
+def _cut(dp_config, mechanism) -> accounting.Mechanism:
   """Returns the run, or as many of its first steps as fit the budget."""
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Of a run that may not be run.
-    epsilon = accounting.epsilon(mechanism, **_account(config))
-  if epsilon <= config.dp.epsilon:
+    epsilon = accounting.epsilon(mechanism, **_account(dp_config))
+  if epsilon <= dp_config.epsilon:
     return mechanism
-  return accounting.calibrate_num_steps(mechanism, **_target(config))
+  return accounting.calibrate_num_steps(mechanism, **_target(dp_config))
 
 
-def _account(config) -> dict[str, Any]:
-  return {"delta": config.dp.delta, "accountant": config.dp.accountant}
+def _account(dp_config) -> dict[str, Any]:
+  return {"delta": dp_config.delta, "accountant": dp_config.accountant}
 
 
-def _target(config) -> dict[str, Any]:
-  return {"epsilon": config.dp.epsilon, **_account(config)}
+def _target(dp_config) -> dict[str, Any]:
+  return {"epsilon": dp_config.epsilon, **_account(dp_config)}
 
 
 _CALIBRATE = {

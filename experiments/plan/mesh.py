@@ -11,22 +11,27 @@ from jax.experimental import multihost_utils
 from jax_privacy import sharding
 
 
-def make_mesh(config: ml_collections.ConfigDict) -> jax.sharding.Mesh | None:
+def make_mesh(
+    mesh_config: ml_collections.ConfigDict, *, physical_batch_size: int | None
+) -> jax.sharding.Mesh | None:
   """Returns the mesh of a checked config, or None for one device.
+
+  Args:
+    mesh_config: A config's section.
+    physical_batch_size: The config's.
 
   Raises:
     ValueError: If there are too few devices, or batches cannot be split evenly.
   """
-  size = config.mesh.data * config.mesh.fsdp
-  physical = config.physical_batch_size
-  if physical is not None and physical % size:
+  size = mesh_config.data * mesh_config.fsdp
+  if physical_batch_size is not None and physical_batch_size % size:
     raise ValueError(
         "physical_batch_size must be a multiple of mesh.data x mesh.fsdp"
-        f" = {size}, got {physical}."
+        f" = {size}, got {physical_batch_size}."
     )
   if size == 1:
     return None
-  return sharding.make_mesh(data=config.mesh.data, fsdp=config.mesh.fsdp)
+  return sharding.make_mesh(data=mesh_config.data, fsdp=mesh_config.fsdp)
 
 
 def from_primary(array: np.ndarray) -> np.ndarray:

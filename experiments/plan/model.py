@@ -32,48 +32,81 @@ class Model:
 
 
 def build_model(
-    config: ml_collections.ConfigDict, source: data.Source, key: jax.Array
+    model_config: ml_collections.ConfigDict,
+    source: data.Source,
+    key: jax.Array,
+    *,
+    data_config: ml_collections.ConfigDict,
+    augment_config: ml_collections.ConfigDict,
 ) -> Model:
-  """Builds the model for views of a source's images, initialised by key."""
-  shape = augment_lib.output_shape(config, source.image_shape)
-  apply_fn, params = models.functional(_module(config, source, shape, key))
+  """Builds the model for views of a source's images, initialised by key.
+
+  Args:
+    model_config: A config's section.
+    source: Whose images.
+    key: Of the parameters.
+    data_config: The section of the constants that standardise images.
+    augment_config: The section of the views.
+
+  Raises:
+    ValueError: If a field breaks its rule; the text names it.
+  """
+  shape = augment_lib.output_shape(augment_config, source.image_shape)
+  apply_fn, params = models.functional(
+      _module(model_config, source, shape, key)
+  )
   return Model(
       apply_fn=apply_fn,
-      standardise_fn=features.make_standardise_fn(config, source.image_shape),
+      standardise_fn=features.make_standardise_fn(
+          data_config, source.image_shape
+      ),
       params=params,
   )
 
 
 def build_for_evaluation(
-    config: ml_collections.ConfigDict, source: data.Source, key: jax.Array
+    model_config: ml_collections.ConfigDict,
+    source: data.Source,
+    key: jax.Array,
+    *,
+    data_config: ml_collections.ConfigDict,
+    augment_config: ml_collections.ConfigDict,
 ) -> Model:
   """Builds the model for what evaluation sees of a source's images.
 
   Args:
-    config: Of the run.
+    model_config: As for `build_model`.
     source: Read with `data.test_options`.
     key: As for `build_model`.
+    data_config: As for `build_model`.
+    augment_config: As for `build_model`.
 
   Raises:
     ValueError: If a field breaks its rule.
   """
-  shape, standardise_fn = _seen(config, source)
-  apply_fn, params = models.functional(_module(config, source, shape, key))
+  shape, standardise_fn = _seen(source, data_config, augment_config)
+  apply_fn, params = models.functional(
+      _module(model_config, source, shape, key)
+  )
   return Model(apply_fn=apply_fn, standardise_fn=standardise_fn, params=params)
 
 
 def for_evaluation(
-    config: ml_collections.ConfigDict,
     model: Model,
     *,
+    model_config: ml_collections.ConfigDict,
+    data_config: ml_collections.ConfigDict,
+    augment_config: ml_collections.ConfigDict,
     train_source: data.Source,
     test_source: data.Source,
 ) -> Model:
   """Returns a model with the same parameters, for what evaluation sees.
 
   Args:
-    config: Of the run.
     model: Of `build_model`.
+    model_config: As for `build_model`.
+    data_config: As for `build_model`.
+    augment_config: As for `build_model`.
     train_source: What it was built for.
     test_source: Read with `data.test_options`.
 
@@ -81,27 +114,31 @@ def for_evaluation(
     ValueError: If a field breaks its rule, or images of this size need other
       parameters.
   """
-  shape, standardise_fn = _seen(config, test_source)
+  shape, standardise_fn = _seen(test_source, data_config, augment_config)
   apply_fn = model.apply_fn
-  if shape != augment_lib.output_shape(config, train_source.image_shape):
+  if shape != augment_lib.output_shape(
+      augment_config, train_source.image_shape
+  ):
     # Nothing is computed: of these parameters only shapes are looked at.
-    module = nnx.eval_shape(lambda: _module(config, test_source, shape, key=0))
+    module = nnx.eval_shape(
+        lambda: _module(model_config, test_source, shape, key=0)
+    )
     apply_fn, params = models.functional(module)
     if _shapes(params) != _shapes(model.params):
       raise ValueError(
           "data.test_options must leave the model's parameters as they are, got"
           f" test images of shape {shape}, for which those of"
-          f" {config.model.name!r} have other shapes."
+          f" {model_config.name!r} have other shapes."
       )
   return dataclasses.replace(
       model, apply_fn=apply_fn, standardise_fn=standardise_fn
   )
 
 
-def _seen(config, source):
+def _seen(source, data_config, augment_config):
   """Returns the shape that evaluation sees, and what makes it of images."""
-  crop_size = augment_lib.test_crop_size(config)
-  standardise_fn = features.make_standardise_fn(config, source.image_shape)
+  crop_size = augment_lib.test_crop_size(augment_config, data_config)
+  standardise_fn = features.make_standardise_fn(data_config, source.image_shape)
   if crop_size is None:
     return source.image_shape, standardise_fn
   crop = functools.partial(augment.centre_crop, crop_size=crop_size)
@@ -111,12 +148,12 @@ def _seen(config, source):
   return shape, lambda images: standardise_fn(jax.vmap(crop)(images))
 
 
-def _module(config, source, shape, key) -> nnx.Module:
+def _module(model_config, source, shape, key) -> nnx.Module:
   taken = ("name", "rngs", "num_classes", "image_shape")
-  options = fields.options("model.options", config.model.options, taken=taken)
+  options = fields.options("model.options", model_config.options, taken=taken)
   with fields.named("model.options"):
     return models.build(
-        config.model.name,
+        model_config.name,
         rngs=nnx.Rngs(key),
         num_classes=source.num_classes,
         image_shape=shape,

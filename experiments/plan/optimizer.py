@@ -36,32 +36,31 @@ _OWN_DECAY = ("weight_decay", "weight_decay_rate")
 
 
 def build_optimizer(
-    config: ml_collections.ConfigDict, num_steps: int, trained: Any
+    train_config: ml_collections.ConfigDict, num_steps: int, trained: Any
 ) -> optax.GradientTransformation:
   """Returns the optimiser of a run of so many updates.
 
   Args:
-    config: The run's.
+    train_config: A config's section.
     num_steps: Number of updates.
     trained: The parameters that it will be given: arrays or shapes.
 
   Raises:
     ValueError: If a field breaks its rule; the text names it.
   """
-  train = config.train
-  if not 0 < train.learning_rate < math.inf:
+  if not 0 < train_config.learning_rate < math.inf:
     raise ValueError(
         "train.learning_rate must be positive and finite, got"
-        f" {train.learning_rate}."
+        f" {train_config.learning_rate}."
     )
   schedule = schedules.build(
-      train.schedule,
-      train.schedule_options.to_dict(),
-      learning_rate=train.learning_rate,
+      train_config.schedule,
+      train_config.schedule_options.to_dict(),
+      learning_rate=train_config.learning_rate,
       num_steps=num_steps,
   )
-  steps = [_agc(train, trained), _named(train, schedule)]
-  steps.append(_weight_decay(train, schedule))
+  steps = [_agc(train_config, trained), _named(train_config, schedule)]
+  steps.append(_weight_decay(train_config, schedule))
   return _as_optax_runs(optax.chain(*[s for s in steps if s is not None]))
 
 
@@ -83,8 +82,8 @@ def showing(
   return optax.GradientTransformationExtraArgs(optimizer.init, update)
 
 
-def _agc(train, trained) -> optax.GradientTransformation | None:
-  clipping, exclude = train.agc_clipping, agc.FINAL_LAYER
+def _agc(train_config, trained) -> optax.GradientTransformation | None:
+  clipping, exclude = train_config.agc_clipping, agc.FINAL_LAYER
   if clipping is None:
     return None
   if not 0 < clipping < math.inf:
@@ -99,7 +98,7 @@ def _agc(train, trained) -> optax.GradientTransformation | None:
         "train.agc_clipping must be None where only the final layer is trained,"
         f" which it leaves out, got {clipping}."
     )
-  if train.train_only is not None and not any(is_final):
+  if train_config.train_only is not None and not any(is_final):
     exclude = None  # The final layer is frozen.
   with fields.named("train.agc_clipping"):
     optimizer = agc.adaptive_grad_clip(clipping=clipping, exclude=exclude)
@@ -107,29 +106,31 @@ def _agc(train, trained) -> optax.GradientTransformation | None:
   return optimizer
 
 
-def _named(train, schedule: optax.Schedule) -> optax.GradientTransformation:
+def _named(
+    train_config, schedule: optax.Schedule
+) -> optax.GradientTransformation:
   """Returns the optax optimiser of that name."""
-  make = _find(train.optimizer)
+  make = _find(train_config.optimizer)
   if make is None:
     raise ValueError(
         "train.optimizer must be the name of an optax optimiser, got"
-        f" {train.optimizer!r:.100}."
+        f" {train_config.optimizer!r:.100}."
     )
-  options = train.optimizer_options.to_dict()
+  options = train_config.optimizer_options.to_dict()
   # A number where it is one: some optimisers take no schedule.
-  is_constant = train.schedule == "constant"
-  rate = train.learning_rate if is_constant else schedule
+  is_constant = train_config.schedule == "constant"
+  rate = train_config.learning_rate if is_constant else schedule
   try:
     optimizer = make(learning_rate=rate, **options)
   except (TypeError, ValueError) as error:
     raise ValueError(
-        f"train.optimizer_options must fit optax.{train.optimizer}, got"
+        f"train.optimizer_options must fit optax.{train_config.optimizer}, got"
         f" {options} ({error})."
     ) from error
   post_processing.check(
       optimizer,
       {"kernel": jnp.zeros((2, 3)), "bias": jnp.zeros(3)},
-      name=f"train.optimizer, {train.optimizer} with {options},",
+      name=f"train.optimizer, {train_config.optimizer} with {options},",
   )
   return optimizer
 
@@ -162,19 +163,21 @@ def _as_optax_runs(optimizer):
   return optax.GradientTransformation(init, update)
 
 
-def _weight_decay(train, schedule) -> optax.GradientTransformation | None:
-  if train.weight_decay_on not in WEIGHT_DECAY_ON:
+def _weight_decay(
+    train_config, schedule
+) -> optax.GradientTransformation | None:
+  if train_config.weight_decay_on not in WEIGHT_DECAY_ON:
     raise ValueError(
         f"train.weight_decay_on must be one of {', '.join(WEIGHT_DECAY_ON)},"
-        f" got {train.weight_decay_on!r:.100}."
+        f" got {train_config.weight_decay_on!r:.100}."
     )
-  rate = train.weight_decay
+  rate = train_config.weight_decay
   if not 0 <= rate < math.inf:
     raise ValueError(f"train.weight_decay must be at least 0, got {rate}.")
   if not rate:
     return None
-  _check_one_decay(train)
-  mask = _matrices if train.weight_decay_on == "matrices" else None
+  _check_one_decay(train_config)
+  mask = _matrices if train_config.weight_decay_on == "matrices" else None
   return optax.add_decayed_weights(lambda t: -rate * schedule(t), mask)
 
 
@@ -182,15 +185,18 @@ def _matrices(params):
   return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def _check_one_decay(train) -> None:
+def _check_one_decay(train_config) -> None:
   """Refuses two weight decays, one of which would be a default unseen."""
-  parameters = inspect.signature(getattr(optax, train.optimizer)).parameters
+  parameters = inspect.signature(
+      getattr(optax, train_config.optimizer)
+  ).parameters
   for name in _OWN_DECAY:
     if name in parameters:
-      own = train.optimizer_options.get(name, parameters[name].default)
+      own = train_config.optimizer_options.get(name, parameters[name].default)
       if own:
         raise ValueError(
             "train.weight_decay must be 0.0 beside another weight decay, got"
-            f" {train.weight_decay} beside {name} = {own} of"
-            f" optax.{train.optimizer} (train.optimizer_options sets it)."
+            f" {train_config.weight_decay} beside {name} = {own} of"
+            f" optax.{train_config.optimizer} (train.optimizer_options sets"
+            " it)."
         )

@@ -18,13 +18,15 @@ _UNKNOWN_LIMIT = 2**31
 _SHARE = 4
 
 
-def on_device(config: ml_collections.ConfigDict, source: data.Source) -> bool:
+def on_device(
+    data_config: ml_collections.ConfigDict, source: data.Source
+) -> bool:
   """Returns whether the training examples are gathered on the devices.
 
   Each device of a mesh has a copy of all of them.
 
   Args:
-    config: `data.on_device` is True, False, or None: where the source holds
+    data_config: Its `on_device` is True, False, or None: where the source holds
       decoded images, which fit, and there is one process. Not on a CPU, which
       shares the source's memory, and gathers with NumPy as fast or faster.
     source: The training examples.
@@ -33,7 +35,7 @@ def on_device(config: ml_collections.ConfigDict, source: data.Source) -> bool:
     ValueError: If they are to be there, and do not fit or are not to leave
       the process that reads them.
   """
-  asked, is_cpu = config.data.on_device, jax.devices()[0].platform == "cpu"
+  asked, is_cpu = data_config.on_device, jax.devices()[0].platform == "cpu"
   size = source.num_examples * math.prod(source.image_shape)
   size *= source.image_dtype.itemsize
   fits, alone = size <= limit_bytes(), jax.process_count() == 1

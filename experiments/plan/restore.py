@@ -23,12 +23,13 @@ CHECKPOINTS = "checkpoints"
 
 
 def restore(
-    config: ml_collections.ConfigDict, params: Any
+    model_config: ml_collections.ConfigDict, params: Any
 ) -> tuple[Any, dict[str, Any] | None]:
   """Returns a run's initial parameters, and where they come from.
 
   Args:
-    config: Its model.restore says what to read; see `configs.common.base`.
+    model_config: A config's section. Its `restore` says what to read; see
+      `configs.common.base`.
     params: The model's fresh parameters, for whatever is reset.
 
   Returns:
@@ -41,7 +42,7 @@ def restore(
     ValueError: If a field breaks its rule, or the file cannot be read or does
       not fit the model.
   """
-  field = config.model.restore
+  field = model_config.restore
   saved.matching(params, field.reset)
   if field.path is None:
     return params, None
@@ -50,7 +51,7 @@ def restore(
   if kind == "run":
     arrays = _from_run(path, field.params, params, field.reset)
   else:
-    table = haiku.names(config.model.name, params) if kind == "haiku" else None
+    table = haiku.names(model_config.name, params) if kind == "haiku" else None
     arrays = _from_file(path, params, field.reset, table)
   filled = saved.fill(params, arrays)
   taken = {name: saved.flatten(filled)[name] for name in sorted(arrays)}

@@ -14,36 +14,50 @@ from jax_privacy.data import source as source_lib
 
 
 def load(
-    config: ml_collections.ConfigDict,
+    data_config: ml_collections.ConfigDict,
+    *,
+    augment_config: ml_collections.ConfigDict,
+    eval_config: ml_collections.ConfigDict,
 ) -> tuple[data.Source, data.Source]:
   """Loads the training and the test split, and checks that they are a pair.
+
+  Args:
+    data_config: A config's section.
+    augment_config: The section that some kinds of data restrict.
+    eval_config: The section that names the labels to report.
 
   Raises:
     ValueError: If a field breaks its rule; the text names it.
   """
-  if share_examples(config.data.test_split, config.data.train_split):
+  if share_examples(data_config.test_split, data_config.train_split):
     raise ValueError(
         "data.test_split must share no example with data.train_split,"
-        f" {config.data.train_split!r} (what it gives is released), got"
-        f" {config.data.test_split!r}."
+        f" {data_config.train_split!r} (what it gives is released), got"
+        f" {data_config.test_split!r}."
     )
   with fields.named("data.train_split"):
     train_source = build_source(
-        config, config.data.train_split, num_examples=config.data.num_examples
+        data_config,
+        data_config.train_split,
+        augment_config=augment_config,
+        num_examples=data_config.num_examples,
     )
   with fields.named("data.test_split"):
     test_source = build_source(
-        config, config.data.test_split, for_evaluation=True
+        data_config,
+        data_config.test_split,
+        augment_config=augment_config,
+        for_evaluation=True,
     )
   with fields.named("eval.labels"):
-    reported(test_source, config.eval.labels)
+    reported(test_source, eval_config.labels)
   if train_source.label_names != test_source.label_names:
     raise ValueError(
         "data.test_split must have the training split's labels, got"
         f" {test_source.label_names} for {train_source.label_names}."
     )
   same_shape = train_source.image_shape == test_source.image_shape
-  if not same_shape and not config.data.test_options:
+  if not same_shape and not data_config.test_options:
     raise ValueError(
         "data.test_split must have images of the training split's shape where"
         f" no data.test_options say theirs, got {test_source.image_shape} for"
@@ -58,17 +72,19 @@ def load(
 
 
 def build_source(
-    config: ml_collections.ConfigDict,
+    data_config: ml_collections.ConfigDict,
     split: str,
     *,
+    augment_config: ml_collections.ConfigDict,
     num_examples: int | None = None,
     for_evaluation: bool = False,
 ) -> data.Source:
   """Loads a split.
 
   Args:
-    config: Of the run.
+    data_config: A config's section.
     split: Its name.
+    augment_config: The section that some kinds of data restrict.
     num_examples: Stated, for one that is accounted with.
     for_evaluation: Whether to read it with `data.test_options`.
 
@@ -76,16 +92,16 @@ def build_source(
     ValueError: If a field breaks its rule.
   """
   taken = ("name", "split", "num_examples")
-  options = fields.options("data.options", config.data.options, taken=taken)
+  options = fields.options("data.options", data_config.options, taken=taken)
   if for_evaluation:
     options |= fields.options(
-        "data.test_options", config.data.test_options, taken=taken
+        "data.test_options", data_config.test_options, taken=taken
     )
     options.pop("crop_size", None)  # For `_augment`.
   source = data.load(
-      config.data.source, split=split, num_examples=num_examples, **options
+      data_config.source, split=split, num_examples=num_examples, **options
   )
-  return features.extract(config, source)
+  return features.extract(data_config, source, augment_config=augment_config)
 
 
 def share_examples(split: str, other: str) -> bool:

@@ -78,17 +78,17 @@ def merge(trained: Any, others: Any) -> Any:
   return traverse_util.unflatten_dict(others | trained)
 
 
-def build(config: ml_collections.ConfigDict, params: Any) -> Partition:
+def build(train_config: ml_collections.ConfigDict, params: Any) -> Partition:
   """Returns the partition of train.train_only.
 
   Args:
-    config: The run's.
+    train_config: A config's section.
     params: Parameters of its model.
 
   Raises:
     ValueError: If it is no regular expression, or no parameter's path matches.
   """
-  pattern = config.train.train_only
+  pattern = train_config.train_only
   try:
     trained, _ = Partition(pattern).split(params)
   except re.error as error:

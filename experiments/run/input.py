@@ -45,7 +45,7 @@ def physical_batches(
     ImageError: If an example cannot be used; its text says it is private.
   """
   draws = _draws(experiment, first_step)
-  if placement.on_device(experiment.config, experiment.train_source):
+  if placement.on_device(experiment.config.data, experiment.train_source):
     return _gathered(experiment, draws)
   return _read(experiment, draws)
 

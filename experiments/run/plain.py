@@ -59,17 +59,29 @@ def pretrain(config: ml_collections.ConfigDict) -> Any:
         "train.batch_size_schedule must be () for training without privacy,"
         f" got {schedule}."
     )
-  source = splits.build_source(config, config.data.train_split)
-  loss_lib.check_labels(config, source)
-  run_key = experiment_lib.make_run_key(config)
-  model = model_lib.build_model(config, source, run_key.prng_key("parameters"))
-  size = _batch_size(config, source)
-  num_steps = mechanism_lib.num_steps(config, size / len(source))
+  source = splits.build_source(
+      config.data, config.data.train_split, augment_config=config.augment
+  )
+  loss_lib.check_labels(config.loss, source)
+  run_key = experiment_lib.make_run_key(config.seed)
+  model = model_lib.build_model(
+      config.model,
+      source,
+      run_key.prng_key("parameters"),
+      data_config=config.data,
+      augment_config=config.augment,
+  )
+  size = _batch_size(config.train, source)
+  num_steps = mechanism_lib.num_steps(config.train, size / len(source))
   if num_steps < 1:
     raise ValueError(f"train.num_steps must be at least 1, got {num_steps}.")
   batches = _batches(len(source), run_key, batch_size=size, num_steps=num_steps)
-  loss_fn = loss_lib.build_loss(config, model)
-  optimizer = optimizer_lib.build_optimizer(config, num_steps, model.params)
+  loss_fn = loss_lib.build_loss(
+      config.loss, model, augment_config=config.augment
+  )
+  optimizer = optimizer_lib.build_optimizer(
+      config.train, num_steps, model.params
+  )
   augment_key = run_key.prng_key("augmentation")
 
   def mean_loss(params, batch, keys):
@@ -121,8 +133,8 @@ def save(path: pathlib.Path, params: Any) -> None:
   os.replace(partial, path)
 
 
-def _batch_size(config, source) -> int:
-  size = config.train.expected_batch_size
+def _batch_size(train_config, source) -> int:
+  size = train_config.expected_batch_size
   if not 1 <= size <= len(source) or size != int(size):
     raise ValueError(
         "train.expected_batch_size must be an integer from 1 to the number of"

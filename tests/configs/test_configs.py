@@ -94,7 +94,7 @@ def test_paper_rows_cost_what_they_state(
   assert config.dp.noise_multiplier == noise_multiplier
   assert config.train.num_steps == num_steps
   assert config.dp.epsilon == stated
-  plan = mechanism_lib.build_plan(config, num_examples)
+  plan = mechanism_lib.build_plan(config.dp, config.train, num_examples)
   assert plan.mechanism.num_steps == num_steps  # By PLD, nothing is cut off.
   got = accounting.epsilon(
       plan.mechanism, delta=config.dp.delta, accountant="rdp"

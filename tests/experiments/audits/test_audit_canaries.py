@@ -35,8 +35,8 @@ def _linear_model(monkeypatch):
     del keys
     return images.reshape(images.shape[0], -1) @ params["w"] + params["b"][None]
 
-  def build_model(config, source, key):
-    del config, key
+  def build_model(model_config, source, key, **sections):
+    del model_config, key, sections
     return model_lib.Model(
         apply_fn=apply_fn,
         standardise_fn=lambda images: images.astype(jnp.float32) / 255,
@@ -174,7 +174,7 @@ def _check_record(found, config, *, num_canaries):
 def test_a_stopped_audit_goes_on_with_the_same_canaries(tmp_path, monkeypatch):
   config = _config(seed=None, train__num_steps=6, save_every=2)
   root = root_key.RootKey.from_seed(99)
-  monkeypatch.setattr(experiment_lib, "make_run_key", lambda config: root)
+  monkeypatch.setattr(experiment_lib, "make_run_key", lambda seed: root)
   arguments = {"canary": "dirac", "num_canaries": 40, "confidence": 0.9}
   whole = audit.run(
       config, workdir_lib.Workdir(tmp_path / "whole"), **arguments
@@ -194,7 +194,7 @@ def test_a_stopped_audit_goes_on_with_the_same_canaries(tmp_path, monkeypatch):
   assert not (workdir.path / "audit.json").exists()
   # From here on, only the checkpoint knows the root: coins, canaries, noise.
   monkeypatch.setattr(
-      experiment_lib, "make_run_key", lambda config: root_key.RootKey.fresh()
+      experiment_lib, "make_run_key", lambda seed: root_key.RootKey.fresh()
   )
   resumed = audit.run(config, workdir, **arguments)
   assert resumed["bounds"] == whole["bounds"]

@@ -40,7 +40,8 @@ def _config(tuned, **fields):
 
 
 def _plan(tuned, **fields):
-  return mechanism_lib.build_plan(_config(tuned, **fields), _NUM_EXAMPLES)
+  config = _config(tuned, **fields)
+  return mechanism_lib.build_plan(config.dp, config.train, _NUM_EXAMPLES)
 
 
 def _epsilon(mechanism, accountant="pld", **changes):

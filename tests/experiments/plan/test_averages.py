@@ -55,7 +55,7 @@ def _by_hand(values):
 def test_a_checkpoint_holds_each_average_by_its_name(finished):
   config, _, path, iterates = finished
   params = experiment_lib.build(config).model.params
-  step, by_name = averages.restore(path / "checkpoints", config, params)
+  step, by_name = averages.restore(path / "checkpoints", config.train, params)
   assert step == 4 and tuple(by_name) == _NAMES
   kernels = [np.float64(p["linear"]["kernel"]) for p in iterates]
   want = _by_hand(kernels)
@@ -85,7 +85,7 @@ def test_other_averages_than_were_saved_are_refused(finished):
   config = config.copy_and_resolve_references()
   config.train.ema_decays = (0.15, 0.8)
   with pytest.raises(ValueError, match=r"must hold averages\['ema_0.8'\].*got"):
-    averages.restore(path / "checkpoints", config, params)
+    averages.restore(path / "checkpoints", config.train, params)
 
 
 @pytest.mark.slow
@@ -107,7 +107,7 @@ def test_evaluation_reads_parameters_by_name(finished):
 
 def test_the_last_update_is_in_a_polyak_mean_however_late_it_starts():
   config = launch.config(train__polyak_start=0.99)
-  polyak = averages.build(config, num_steps=3)["polyak"]
+  polyak = averages.build(config.train, num_steps=3)["polyak"]
   state = polyak.init(np.float32(5.0))
   for value in (1.0, 2.0, 4.0):
     state = polyak.update(np.float32(value), state)

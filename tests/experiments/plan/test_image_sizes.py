@@ -109,11 +109,11 @@ def test_sizes_that_do_not_fit_are_refused(fields, message):
 def test_other_sizes_are_said_and_not_found(monkeypatch):
   real = splits.build_source
 
-  def build_source(config, split, **options):
-    config = config.copy_and_resolve_references()
+  def build_source(data_config, split, **options):
+    data_config = data_config.copy_and_resolve_references()
     if split == "test":
-      config.data.options = {"image_shape": (9, 9, 1)}
-    return real(config, split, **options)
+      data_config.options = {"image_shape": (9, 9, 1)}
+    return real(data_config, split, **options)
 
   monkeypatch.setattr(splits, "build_source", build_source)
   with pytest.raises(ValueError, match="shape where no data.test_options say"):

@@ -98,7 +98,9 @@ def test_views_that_differ_cost_more_under_the_invariance_weight():
   for weight in (0.0, 1.0, 2.0):
     config = launch.config(loss__invariance_weight=weight, **fields)
     experiment = experiment_lib.build(config)
-    loss_fn = loss_lib.build_loss(config, experiment.model)
+    loss_fn = loss_lib.build_loss(
+        config.loss, experiment.model, augment_config=config.augment
+    )
     batch = experiment.train_source[np.array([0])]
     losses.append(
         jax.jit(loss_fn)(
@@ -136,7 +138,14 @@ def test_a_sigmoid_loss_of_one_class_an_example_is_refused():
 
 
 def test_splits_of_different_kinds_of_labels_are_refused(folder, monkeypatch):
-  def one_label(config, split, *, num_examples=None, for_evaluation=False):
+  def one_label(
+      data_config,
+      split,
+      *,
+      augment_config,
+      num_examples=None,
+      for_evaluation=False,
+  ):
     source = data.load(
         "chexpert", path=folder, split="train+valid", num_examples=num_examples
     )

@@ -32,7 +32,7 @@ _GRADS = [
 def _build_optimizer(params=_PARAMS, **fields):
   fields = {"learning_rate": 0.5} | fields
   config = launch.config(**{f"train__{k}": v for k, v in fields.items()})
-  return optimizer_lib.build_optimizer(config, _STEPS, params)
+  return optimizer_lib.build_optimizer(config.train, _STEPS, params)
 
 
 def _run(optimizer):

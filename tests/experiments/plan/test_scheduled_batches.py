@@ -28,7 +28,9 @@ _FIELDS = {
 
 def _plan(**fields):
   config = launch.config(**_FIELDS | fields)
-  return mechanism_lib.build_plan(config, _NUM_EXAMPLES).mechanism
+  return mechanism_lib.build_plan(
+      config.dp, config.train, _NUM_EXAMPLES
+  ).mechanism
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_the_config_s_schedule_reaches_the_update():
   # As a config that was read from a file has it.
   assert json.loads(config.to_json())["train"]["schedule_options"]
   params = {"linear": np.float32(0.0)}
-  optimizer = optimizer_lib.build_optimizer(config, 4, params)
+  optimizer = optimizer_lib.build_optimizer(config.train, 4, params)
   state, got = optimizer.init(params), []
   for _ in range(4):
     update, state = optimizer.update({"linear": np.float32(1.0)}, state, params)

@@ -184,7 +184,7 @@ def test_a_mesh_changes_no_more_than_rounding(mesh, tmp_path):
     config = launch.config(train__train_only=_HEAD)
     initial = experiment_lib.build(config).model.params
     _, params[name] = averages.restore(
-        tmp_path / name / "checkpoints", config, initial
+        tmp_path / name / "checkpoints", config.train, initial
     )
   one, many = (
       traverse_util.flatten_dict(params[name]["ema"]) for name in paths

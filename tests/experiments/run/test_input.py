@@ -198,15 +198,15 @@ def test_a_run_goes_on_with_another_input(archive, tmp_path, plain):
 def test_what_does_not_fit_is_left_where_it_is(monkeypatch):
   config = launch.config(data__on_device=True)
   source = data.load("digits", split="train")
-  assert placement.on_device(config, source)
+  assert placement.on_device(config.data, source)
   monkeypatch.setattr(placement, "limit_bytes", lambda: 1437 * 64)
-  assert placement.on_device(config, source)
+  assert placement.on_device(config.data, source)
   monkeypatch.setattr(placement, "limit_bytes", lambda: 1437 * 64 - 1)
   with pytest.raises(
       ValueError, match="data.on_device must be None or False .* True for 91968"
   ):
     experiment_lib.build(config)
-  assert not placement.on_device(launch.config(), source)
+  assert not placement.on_device(launch.config().data, source)
 
 
 def test_by_itself_an_accelerator_gets_what_fits(monkeypatch):
@@ -219,12 +219,14 @@ def test_by_itself_an_accelerator_gets_what_fits(monkeypatch):
   monkeypatch.setattr(jax, "devices", lambda: [Device()])
   monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
   source = data.load("digits", split="train")
-  assert placement.on_device(launch.config(), source)
-  assert not placement.on_device(launch.config(data__on_device=False), source)
+  assert placement.on_device(launch.config().data, source)
+  assert not placement.on_device(
+      launch.config(data__on_device=False).data, source
+  )
   monkeypatch.setattr(Device, "memory_stats", lambda self: {"bytes_limit": 9})
-  assert not placement.on_device(launch.config(), source)
+  assert not placement.on_device(launch.config().data, source)
   monkeypatch.undo()
-  assert not placement.on_device(launch.config(), source)  # A CPU.
+  assert not placement.on_device(launch.config().data, source)  # A CPU.
 
 
 def test_an_example_that_cannot_be_read_is_called_private(archive):

@@ -66,14 +66,14 @@ def on_one_device(tmp_path_factory):
 
 def test_more_devices_than_there_are_is_said():
   with pytest.raises(ValueError, match="got 64 x 1.*JAX_NUM_CPU_DEVICES=64"):
-    mesh.make_mesh(launch.config(mesh__data=64))
+    mesh.make_mesh(launch.config(mesh__data=64).mesh, physical_batch_size=None)
   with pytest.raises(ValueError, match="mesh.fsdp must be at least 1, got 0"):
     fields.check(launch.config(mesh__fsdp=0))
   with pytest.raises(
       ValueError, match="multiple of mesh.data x mesh.fsdp = 4, got 6"
   ):
     config = launch.config(mesh__data=4, physical_batch_size=6)
-    mesh.make_mesh(config)
+    mesh.make_mesh(config.mesh, physical_batch_size=config.physical_batch_size)
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,9 @@ def _oracle(config, step):
   keys = augmult.example_keys(
       experiment.augment_key, step=jnp.int32(step - 1), indices=indices
   )
-  loss_fn = loss_lib.build_loss(config, experiment.model)
+  loss_fn = loss_lib.build_loss(
+      config.loss, experiment.model, augment_config=config.augment
+  )
   grad_fn = jax.jit(jax.grad(loss_fn))
   grads = [
       _flat(grad_fn(before, image, label, key))

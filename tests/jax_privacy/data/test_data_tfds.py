@@ -239,10 +239,20 @@ def test_a_config_names_it(load, small):
   config.data.options = {"data_dir": str(small[0])}
   with pytest.raises(ValueError, match="^model.name must be"):
     fields.check(config)  # The source is accepted; there is no model yet.
-  source = splits.build_source(config, "train_valid", num_examples=40)
+  source = splits.build_source(
+      config.data,
+      "train_valid",
+      augment_config=config.augment,
+      num_examples=40,
+  )
   assert source.num_examples == 40
   with pytest.raises(ValueError, match="num_examples must be .* 30, got 40"):
-    splits.build_source(config, "train", num_examples=40)
+    splits.build_source(
+        config.data,
+        "train",
+        augment_config=config.augment,
+        num_examples=40,
+    )
 
 
 @pytest.mark.slow
