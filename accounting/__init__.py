@@ -1,4 +1,8 @@
-"""Privacy arithmetic: NumPy, SciPy and dp-accounting, never JAX."""
+"""Privacy arithmetic: NumPy, SciPy and dp-accounting, never JAX.
+
+`numerics` computes, the files here ask and answer, `budget` is the command
+`dp-budget`. Imports go one way: budget -> files here -> numerics.
+"""
 
 from accounting._warnings import AccountingWarning as AccountingWarning
 from accounting._warnings import LargeDeltaWarning as LargeDeltaWarning
