@@ -60,7 +60,13 @@ def test_the_same_parameters_are_applied_at_another_size(options, size):
   got = _predict(experiment.test_model, params, images)
   # A model that is built for that size, as `evaluate` does, and its input.
   source = experiment.test_source
-  other = model_lib.build_for_evaluation(config, source, jax.random.key(1))
+  other = model_lib.build_for_evaluation(
+      config.model,
+      source,
+      jax.random.key(1),
+      data_config=config.data,
+      augment_config=config.augment,
+  )
   np.testing.assert_array_equal(got, _predict(other, params, images))
   seen = jax.vmap(lambda x: augment.centre_crop(x, crop_size=size))(images)
   standardised = experiment.model.standardise_fn(seen)
