@@ -131,7 +131,7 @@ def test_in_make_private_it_clips_the_noised_gradient():
       loss_fn, optimizer, mechanism, l2_clip_norm=1.0, key=key
   )
   nobody = jnp.zeros(4, bool)
-  grads = grad_fn(params, jnp.ones((4, 6)), is_padding_example=nobody)
+  grads = jax.jit(grad_fn)(params, jnp.ones((4, 6)), is_padding_example=nobody)
   state = optimizer.init(params)
   updates, _ = optimizer.update(grads, state, params)
   # The noise alone, from the same key and position.

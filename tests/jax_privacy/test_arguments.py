@@ -153,8 +153,8 @@ def test_none_and_several_arguments():
 
 @pytest.mark.parametrize("method", ["ghost", "vmap"])
 def test_state_that_a_loss_closes_over(method):
-  run = lambda loss, params, *args, **options: jax_privacy.clipped_grad(
-      loss, l2_clip_norm=9.0, method=method, **options
+  run = lambda loss, params, *args, **options: jax.jit(
+      jax_privacy.clipped_grad(loss, l2_clip_norm=9.0, method=method, **options)
   )(params, _X, *args)
   graphdef, params, rest = nnx.split(_NNX, nnx.Param, ...)
 

@@ -125,9 +125,11 @@ def test_the_update_is_the_mean_over_the_phase_s_expected_batch():
   private, params = _private(quiet), jnp.zeros(4)
   state = private.optimizer.init(params)
   batch = jnp.tile(jnp.eye(4), (12, 1))  # 12 examples have each coordinate.
-  grads = private.grad_fn(params, batch, is_padding_example=jnp.zeros(48, bool))
+  nobody = jnp.zeros(48, bool)
+  grads = jax.jit(private.grad_fn)(params, batch, is_padding_example=nobody)
+  step = jax.jit(private.optimizer.update)
   for factor in _factors(8):
-    update, state = private.optimizer.update(grads, state, params)
+    update, state = step(grads, state, params)
     np.testing.assert_allclose(
         update, -12 * 0.5 / (16 * factor) * jnp.ones(4), rtol=1e-4
     )

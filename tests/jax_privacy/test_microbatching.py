@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,15 @@ def _sum_fn(args, is_padding):
   return total, x + 1, {"none": None, "twice": 2 * x}
 
 
+@functools.cache
+def _compiled(microbatch_size):
+  return jax.jit(
+      lambda args, is_padding: microbatching.sum_over_microbatches(
+          _sum_fn, args, (1,), is_padding, microbatch_size
+      )
+  )
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     batch_size=st.integers(0, 13),
@@ -21,16 +32,13 @@ def _sum_fn(args, is_padding):
     num_real=st.integers(0, 13),
 )
 def test_is_the_whole_batch_at_once(batch_size, microbatch_size, num_real):
-  x = jnp.arange(1.0, batch_size + 1)
-  is_padding = jnp.arange(batch_size) >= num_real
-  args = (3.0, x)
-  total, plus, rest = microbatching.sum_over_microbatches(
-      _sum_fn, args, (1,), is_padding, microbatch_size
-  )
-  real = np.asarray(x)[:num_real]
+  x = np.arange(1, batch_size + 1, dtype=np.float32)
+  is_padding = np.arange(batch_size) >= num_real
+  total, plus, rest = _compiled(microbatch_size)((3.0, x), is_padding)
+  real = x[:num_real]
   np.testing.assert_allclose(total["sum"], 3 * real.sum(), rtol=1e-6)
-  is_real = ~np.asarray(is_padding)
-  np.testing.assert_allclose(plus, np.where(is_real, np.asarray(x) + 1, 0))
+  is_real = ~is_padding
+  np.testing.assert_allclose(plus, np.where(is_real, x + 1, 0))
   np.testing.assert_allclose(rest["twice"], np.where(is_real, 2 * x, 0))
   assert plus.shape == (batch_size,) and rest["none"] is None
 

@@ -110,7 +110,7 @@ def test_one_key_for_all_is_refused_where_keys_are_by_example(key):
 def test_raw_keys_are_keys():
   keys = _keys(_INDICES)
   args = jnp.zeros(_WIDTH), jnp.ones(_SIZE)
-  grad_fn = _grad_fn(keys_by_example=True)
+  grad_fn = jax.jit(_grad_fn(keys_by_example=True))
   np.testing.assert_array_equal(
       grad_fn(*args, jax.random.key_data(keys)), grad_fn(*args, keys)
   )
@@ -157,7 +157,8 @@ def test_make_private_takes_keys_by_example_alone():
   mask = batch.is_padding_example
   with pytest.raises(ValueError, match="one for each row"):
     private.grad_fn(w, x, jax.random.key(1), is_padding_example=mask)
-  grads = private.grad_fn(w, x, _keys(batch.indices), is_padding_example=mask)
+  keys = _keys(batch.indices)
+  grads = jax.jit(private.grad_fn)(w, x, keys, is_padding_example=mask)
   assert np.isfinite(grads).all() and np.any(grads)
   make(keys_by_example=True)
   with pytest.raises(ValueError, match="keys_by_example must be True"):

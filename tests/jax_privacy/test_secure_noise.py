@@ -215,32 +215,6 @@ def test_a_saved_state_goes_on_with_the_same_bits(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, resumed, state)
 
 
-def test_bits_do_not_depend_on_sharding():
-  # Four devices need a process of their own: JAX fixes their number at start.
-  program = textwrap.dedent("""
-      import jax, jax.numpy as jnp, numpy as np
-      jax.config.update("jax_num_cpu_devices", 4)
-      from jax_privacy import secure_noise
-      noise = secure_noise.secure_gaussian_privatizer(
-          stddev=1.0, key=bytes(32))
-      zeros = jnp.zeros((8, 6))
-      one, _ = jax.jit(noise.update)(zeros, noise.init(zeros))
-      mesh = jax.make_mesh((4,), ("d",))
-      for spec in (jax.P("d"), jax.P(), jax.P(None)):
-        sharding = jax.NamedSharding(mesh, spec)
-        put = jax.device_put(zeros, sharding)
-        update = jax.jit(noise.update, out_shardings=(sharding, None))
-        many, _ = update(put, noise.init(put))
-        assert len(many.sharding.device_set) == 4
-        np.testing.assert_array_equal(one, many)
-      print("same")
-      """)
-  result = subprocess.run(
-      [sys.executable, "-c", program], capture_output=True, text=True
-  )
-  assert result.stdout.strip() == "same", result.stderr
-
-
 @pytest.mark.slow
 def test_two_processes_draw_the_same_bits():
   program = textwrap.dedent("""

@@ -62,6 +62,29 @@ def check_noise_has_the_same_bits_everywhere():
   _check_noise_bits(short, meshes.MESHES)
 
 
+def _check_noise_bits_by_placement(noise, ask):
+  """Also as XLA places it by itself, where `ask` is false."""
+  zeros = jnp.zeros((8, 6))
+  one, _ = jax.jit(noise.update)(zeros, noise.init(zeros))
+  mesh = jax.make_mesh((4,), ("d",), devices=jax.devices()[:4])
+  for spec in (PartitionSpec("d"), PartitionSpec(), PartitionSpec(None)):
+    placement = NamedSharding(mesh, spec)
+    put = jax.device_put(zeros, placement)
+    options = {"out_shardings": (placement, None)} if ask else {}
+    many, _ = jax.jit(noise.update, **options)(put, noise.init(put))
+    assert len(many.sharding.device_set) == 4
+    meshes.assert_same_bits(many, one)
+
+
+def check_noise_bits_do_not_depend_on_placement():
+  _check_noise_bits_by_placement(_noise(), ask=False)
+
+
+def check_secure_noise_bits_do_not_depend_on_placement():
+  noise = secure_noise.secure_gaussian_privatizer(stddev=1.0, key=bytes(32))
+  _check_noise_bits_by_placement(noise, ask=True)
+
+
 def check_secure_noise_has_the_same_bits():
   noise = secure_noise.secure_gaussian_privatizer(stddev=2.0, key=bytes(32))
   updates = _updates({"a": (64, 33), "b": (17,), "c": ()})
@@ -91,7 +114,7 @@ def check_noise_is_added_once():
     mesh = meshes.mesh_of(data, fsdp)
     private = dp_sgd.make_private(
         lambda w, x: jnp.sum(jnp.sin(x @ w)), optax.sgd(1.0), mechanism,
-        l2_clip_norm=0.5, key=7, mesh=mesh,
+        l2_clip_norm=0.5, key=7, mesh=mesh, check_loss=False,
     )  # fmt: skip
     w = sharding.put(mesh, jnp.zeros((200, 200)))
     state = sharding.put(mesh, private.optimizer.init(w))

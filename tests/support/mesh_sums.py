@@ -75,6 +75,7 @@ def check_padding_and_empty_batches():
   x, padding = sharding.put_batch(
       mesh, (meshes.normal(1, 8, 16), np.ones(8, dtype=bool))
   )
+  grad_fn = meshes.compiled(grad_fn)
   assert not np.any(grad_fn(w, x, is_padding_example=padding))
   assert np.any(grad_fn(w, x))
   none = grad_fn(w, jnp.zeros((0, 16)))
