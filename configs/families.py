@@ -90,7 +90,7 @@ def wide_resnet(
 
 def make_wide_resnet_smoke(config: ml_collections.ConfigDict) -> None:
   """Cuts a recipe of `wide_resnet` down to seconds."""
-  common.make_smoke(config, image_shape=(32, 32, 3))
+  common.make_smoke(config, image_shape=(8, 8, 3))
   config.model.options = {"depth": 10, "width": 1}
   config.augment.num_views = 2
 

@@ -123,7 +123,7 @@ def test_another_config_is_refused(finished):
 def test_a_number_can_be_set_to_none(tmp_path):
   process = launch.command(
       "experiments.train",
-      _CONFIG,
+      launch.linear_recipe(tmp_path),
       f"--workdir={tmp_path}/run",
       "--config.seed=None",
       "--config.dp.epsilon=None",

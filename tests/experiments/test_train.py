@@ -23,7 +23,7 @@ def _metrics(path):
 
 def test_the_same_run_twice_gives_the_same_parameters(tmp_path):
   digests = [
-      launch.run(launch.config(seed=seed), tmp_path / name)["params_sha256"]
+      launch.run(launch.linear(seed=seed), tmp_path / name)["params_sha256"]
       for name, seed in (("a", 0), ("b", 0), ("c", 1))
   ]
   assert digests[0] == digests[1] != digests[2]
@@ -31,7 +31,7 @@ def test_the_same_run_twice_gives_the_same_parameters(tmp_path):
 
 def test_without_a_seed_no_two_runs_are_alike(tmp_path):
   summaries = [
-      launch.run(launch.config(seed=None), tmp_path / name) for name in "ab"
+      launch.run(launch.linear(seed=None), tmp_path / name) for name in "ab"
   ]
   assert summaries[0]["seed"] is None
   assert summaries[0]["params_sha256"] != summaries[1]["params_sha256"]
@@ -78,7 +78,7 @@ def test_the_root_is_in_the_checkpoint_and_nowhere_else(
   secret = bytes(range(0xA1, 0xB1))  # No four bytes of it occur by chance.
   monkeypatch.setattr(root_key.secrets, "token_bytes", lambda n: secret[:n])
   caplog.set_level(0)
-  config = launch.config(seed=None, log_every=1, dp__secure_random=secure)
+  config = launch.linear(seed=None, log_every=1, dp__secure_random=secure)
   summary = launch.run(config, tmp_path / "run")
   summary_lib.show(summary)
   printed = "".join(capfd.readouterr()) + caplog.text
@@ -101,7 +101,7 @@ def test_the_root_is_in_the_checkpoint_and_nowhere_else(
 
 
 def test_metrics_mark_what_is_private(tmp_path):
-  config = launch.config(log_every=1)
+  config = launch.linear(log_every=1)
   launch.run(config, tmp_path)
   metrics = _metrics(tmp_path)
   assert [m["step"] for m in metrics] == [1, 2, 3]
@@ -120,7 +120,7 @@ def test_metrics_mark_what_is_private(tmp_path):
 
 
 def test_a_run_stops_at_the_last_step_that_fits(tmp_path):
-  config = launch.config(
+  config = launch.linear(
       dp__noise_multiplier=0.6, dp__epsilon=1.0, train__num_steps=500
   )
   experiment = experiment_lib.build(config)
@@ -138,7 +138,7 @@ def test_a_run_stops_at_the_last_step_that_fits(tmp_path):
 
 
 def test_sampler_noise_and_summary_are_one_mechanism(tmp_path):
-  config = launch.config(dp__epsilon=2.0)
+  config = launch.linear(dp__epsilon=2.0)
   experiment = experiment_lib.build(config)
   sampler = experiment.private.sampler
   assert len(sampler) == experiment.mechanism.num_steps
@@ -174,9 +174,10 @@ def test_sampler_noise_and_summary_are_one_mechanism(tmp_path):
 )
 def test_noise_of_a_training_step(physical_batch_size, rescale, grid_scale):
   # With noise multiplier 50 the clipped sum, of norm at most C x realised batch
-  # size (some 16), adds less than (30 / (50 sqrt(10,026)))^2 = 4e-5 to the
-  # variance of an update: what is left is the noise.
-  config = launch.config(
+  # size (some 16), adds less than (30 / (50 sqrt(650)))^2 = 6e-4 to an update's
+  # variance: what is left is the noise. Of 650 normals the interval is +-14% in
+  # standard deviation.
+  config = launch.linear(
       dp__noise_multiplier=50.0,
       dp__l2_clip_norm=0.1,
       dp__rescale_to_unit_norm=rescale,
@@ -204,7 +205,7 @@ def test_physical_batches_change_memory_only(tmp_path):
   summaries, params = [], []
   for size in (None, 5, 64):
     experiment = experiment_lib.build(
-        launch.config(
+        launch.linear(
             physical_batch_size=size,
             # Noise once a piece would stay in the momentum as well.
             train__optimizer_options={"momentum": 0.9},
@@ -230,7 +231,7 @@ def test_physical_batches_change_memory_only(tmp_path):
 
 
 def test_an_empty_batch_is_a_step_like_any_other():
-  config = launch.config(
+  config = launch.linear(
       train__expected_batch_size=0.001, dp__noise_multiplier=1.0
   )
   for size in (None, 4):

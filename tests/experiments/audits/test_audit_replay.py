@@ -9,10 +9,10 @@ from experiments.plan import experiment as experiment_lib
 from jax_privacy import testing
 
 
-def test_the_command_passes_and_says_what_was_seen():
-  process = launch.command(
+def test_the_command_passes_and_says_what_was_seen(tmp_path):
+  process = launch.process(
       "experiments.audit",
-      "--config=configs/digits_cnn.py:smoke=True",
+      launch.linear_recipe(tmp_path),
       "--replay",
       "--max_examples=2",
   )
@@ -24,7 +24,7 @@ def test_the_command_passes_and_says_what_was_seen():
 
 
 def test_a_run_that_clips_too_little_fails():
-  experiment = experiment_lib.build(launch.config())
+  experiment = experiment_lib.build(launch.linear())
   private = experiment.private
 
   class Doubled:

@@ -37,7 +37,7 @@ def run(tmp_path_factory):
       y_test=labels[80:],
       label_names=np.array(_NAMES),
   )
-  config = launch.config(
+  config = launch.linear(
       data__source="npz",
       data__options={"path": str(path / "set.npz")},
       data__num_examples=80,

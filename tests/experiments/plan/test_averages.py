@@ -17,7 +17,7 @@ _NAMES = ("last", "ema", "ema_0.9", "polyak")
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
   """A run's config, summary and folder, and its parameters at each step."""
-  config = launch.config(
+  config = launch.linear(
       train__num_steps=4,
       train__ema_decays=_DECAYS,
       train__polyak_start=0.5,

@@ -117,7 +117,7 @@ def test_audits_refuse_a_schedule():
 def run(tmp_path_factory):
   """A run of six steps, its folder, experiment and summary."""
   folder = tmp_path_factory.mktemp("scheduled")
-  config = launch.config(**_FIELDS)
+  config = launch.linear(**_FIELDS)
   summary = launch.run(config, folder)
   return folder, experiment_lib.build(config), summary
 

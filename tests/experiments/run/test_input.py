@@ -45,7 +45,7 @@ def archive(tmp_path_factory):
 
 def _config(archive, **fields):
   """A config on it, with fields set by dotted name."""
-  return launch.config(
+  return launch.linear(
       **{
           "data__source": "npz",
           "data__options": {"path": str(archive), "channels": 1},
@@ -113,14 +113,14 @@ def test_every_batch_is_the_sources_own(size):
   """Digits on the device, padding and empty batches included."""
   fields = {"train__num_steps": 20, "train__expected_batch_size": 2.0}
   fields |= {"physical_batch_size": size}
-  host = _batches(launch.config(data__on_device=False, **fields))
+  host = _batches(launch.linear(data__on_device=False, **fields))
   assert sum(is_last for *_, is_last in host) == 20
   # Each step is empty with probability 13.5%: some of 20 is, but for 5.5%, in
   # which this seed is not.
   assert any(not (indices >= 0).any() for _, indices, _ in host)
   assert size is None or any(not len(indices) for _, indices, _ in host)
   # A few sizes, and so a few programs, to which gathering adds none.
-  sizes = {6, 0} if size else set(_sizes(launch.config(**fields)))
+  sizes = {6, 0} if size else set(_sizes(launch.linear(**fields)))
   assert {len(indices) for _, indices, _ in host} <= sizes
   source = data.load("digits", split="train")
   for examples, indices, _ in host:
@@ -128,8 +128,8 @@ def test_every_batch_is_the_sources_own(size):
       jax.tree.map(
           np.testing.assert_array_equal, examples, source[np.array(indices)]
       )
-  _assert_same(_batches(launch.config(data__on_device=True, **fields)), host)
-  ahead = launch.config(data__on_device=False, data__prefetch=3, **fields)
+  _assert_same(_batches(launch.linear(data__on_device=True, **fields)), host)
+  ahead = launch.linear(data__on_device=False, data__prefetch=3, **fields)
   _assert_same(_batches(ahead), host)
   # From any step on, it is the rest.
   last = [i for i, (*_, is_last) in enumerate(host) if is_last]
@@ -139,7 +139,7 @@ def test_every_batch_is_the_sources_own(size):
 @pytest.mark.parametrize("canary", ["clipped", "input"])
 def test_canaries_are_gathered_too(canary):
   def batches(on_device):
-    config = launch.config(
+    config = launch.linear(
         data__on_device=on_device, train__expected_batch_size=600
     )
     config = canaries.add_to_config(config, canary=canary, num_canaries=100)
@@ -151,7 +151,7 @@ def test_canaries_are_gathered_too(canary):
 
 
 def test_reading_ahead_begins_no_step(tmp_path, monkeypatch):
-  config = launch.config(
+  config = launch.linear(
       data__on_device=False, data__prefetch=3, train__num_steps=9, log_every=1
   )
   workdir = workdir_lib.Workdir(tmp_path / "run")

@@ -11,7 +11,6 @@ import launch
 import pytest
 
 _FLAGS = (
-    "--config=configs/digits_cnn.py:smoke=True",
     "--config.train.num_steps=24",
     "--config.log_every=4",
     "--config.save_every=1",
@@ -21,8 +20,8 @@ _FLAGS = (
 def _start(path):
   return subprocess.Popen(
       [
-          sys.executable, "-m", "experiments.train", *_FLAGS,
-          f"--workdir={path}",
+          sys.executable, "-m", "experiments.train",
+          launch.linear_recipe(path.parent), *_FLAGS, f"--workdir={path}",
       ],
       cwd=launch.ROOT,
       stdout=subprocess.PIPE,
@@ -64,7 +63,7 @@ def _kill_while_it_saves(path):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
   """The summary of the run that nothing stopped."""
-  config = launch.config(train__num_steps=24)
+  config = launch.linear(train__num_steps=24)
   return launch.run(config, tmp_path_factory.mktemp("whole"))
 
 

@@ -26,7 +26,7 @@ class KilledError(Exception):
 
 def _config(**fields):
   fields = {"train__num_steps": 8, "save_every": 2, "log_every": 1} | fields
-  return launch.config(**fields)
+  return launch.linear(**fields)
 
 
 def _stop_after(monkeypatch, num_steps, act):
