@@ -1,7 +1,7 @@
 """Differentially private training for JAX.
 
-Clip (`clipped_grad`), add noise (`noise_addition`), select batches
-(`batch_selection`), or have all three made to fit (`dp_sgd.make_private`).
+`clipped_grad` clips, `noise_addition` adds noise, `batch_selection` selects
+batches. `dp_sgd.make_private` makes all three so that they fit together.
 """
 
 from jax_privacy import agc as agc

@@ -1,7 +1,7 @@
 """Keeps files to the user who owns them: modes 0600 and 0700.
 
-The invariant: whatever the umask, what is made here can be read and written by
-its owner and by nobody else.
+The invariant: whatever the umask, only the owner can read and write what this
+module creates.
 
 Example:
   >>> import pathlib, tempfile

@@ -1,13 +1,15 @@
 """Adaptive gradient clipping (AGC) of a gradient that is already private.
 
-Each unit of a parameter (an output channel of a convolution, a column of a
-linear layer, a whole vector) keeps a gradient of at most `clipping` times its
-own norm. It reads the noised gradient and the parameters, both private already:
-post-processing, which costs no privacy and changes no sensitivity. The
-invariant: it stands after the noise. It is no replacement of the clipping of
-examples, since it says nothing of any one of them.
+AGC scales the gradient of each unit of a parameter to at most `clipping` times
+the unit's own norm. A unit is an output channel of a convolution, a column of a
+linear layer, or a whole vector. AGC reads the noised gradient and the
+parameters, which are private already. So it is post-processing: it costs no
+privacy and changes no sensitivity.
 
-Given to `dp_sgd.make_private`, an optimiser stands after the noise:
+The invariant: AGC comes after the noise. It does not replace the clipping of
+examples, because it bounds no single example.
+
+An optimiser given to `dp_sgd.make_private` comes after the noise:
 
 Example:
   >>> import jax.numpy as jnp, optax

@@ -1,9 +1,9 @@
-"""Errors for what cannot be trained on: they name the leaf and the remedy.
+"""Errors for leaves that cannot be trained: they name the leaf and the remedy.
 
-A model of Equinox or of Flax's NNX is a pytree that holds functions, counters
-and keys beside its parameters, and JAX's own errors name none of them. These
-do, and say how that library takes its parameters out. No library is imported:
-a type is known by its module's name.
+A model of Equinox or of Flax's NNX is a pytree that holds parameters, but also
+functions, counters and keys. JAX's own errors name none of them. These errors
+do, and say how the library takes its parameters out. No library is imported: a
+type is recognised by its module's name.
 
 The invariant: what passes is a pytree of real floating-point numbers (the
 parameters), or of arrays with one leading size (a batch).

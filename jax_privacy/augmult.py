@@ -1,10 +1,11 @@
 """Augmentation multiplicity: K views of an example, clipped as one.
 
-The loss of an example is that of its K views together, so the gradient that is
-clipped is the mean view's: K views cost K times the work, and no privacy. The
-invariant: views never mix examples, and view k of example i at step t is keyed
-by (run key, t, i, k), so that batch layout, padding, microbatches and devices
-cannot change it.
+The loss of an example is the loss of its K views together, so the mean view's
+gradient is clipped. K views cost K times the work, and no privacy.
+
+The invariant: views never mix examples. The key of view k of example i at step
+t depends on (run key, t, i, k) alone. So batch layout, padding, microbatches
+and devices cannot change it.
 
 Source: De et al. 2022 (arXiv 2204.13650), section 3; Fort et al. 2021
 (2105.13343); Hoffer et al. 2019 (1901.09335).

@@ -1,4 +1,4 @@
-"""Averages of parameters over training: free of privacy cost, worth points.
+"""Averages of parameters over training: no privacy cost, better accuracy.
 
 The iterates are already private, so averaging them is post-processing. An
 averaging has `init(params)` and `update(params, state)`; the average itself is

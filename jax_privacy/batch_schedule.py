@@ -1,10 +1,11 @@
-"""Schedules of the batch size: from which step on, how many times as large.
+"""Schedules of the batch size: from each first step on, a factor.
 
-A schedule is pairs (first step, factor), steps counted from 0; () is a constant
-size. Sums are divided by the expected batch size of the whole run's base, noise
-is added to them, and only then is the update of a phase divided by its factor.
-The invariant: what depends on the step comes after the noise, which so has the
-same standard deviation on the SUM at every step.
+A schedule is pairs (first step, factor), with steps counted from 0; () is a
+constant size. Sums are divided by the run's base expected batch size, and noise
+is added to them. Only then is the update of a phase divided by its factor.
+
+The invariant: what depends on the step comes after the noise. So the noise on
+the SUM has the same standard deviation at every step.
 
 Example:
   >>> import jax.numpy as jnp

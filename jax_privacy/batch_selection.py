@@ -1,8 +1,8 @@
 """Which examples make up the batch of each step.
 
 The invariant: batch t is a pure function of (seed, t). A run resumed at step t
-needs no replay, and `batch(t)` equals the t-th item of iterating. Sampling is
-what amplifies privacy, so the sampler must be the one the accountant assumed:
+needs no replay, and `batch(t)` equals the t-th item of iterating. Sampling
+amplifies privacy, so the sampler must be the one that the accountant assumed:
 `CyclicPoissonSampling` is for Poisson accounting, `FixedBatchSampling` for
 sampling without replacement. Batches of indices, and their sizes, are private.
 

@@ -1,12 +1,12 @@
 """Finds batch normalisation in a traced loss, and its statistics in a pytree.
 
-Batch norm in training mode mixes examples; given one example it normalises by
+Batch norm in training mode mixes examples. Given one example, it normalises by
 that example alone, which gives zeros, or another network than the one meant. An
 equation knows which Python function made it, so the layer is found in the
-program itself: with fixed statistics it takes no mean, and is not found.
+program itself. With fixed statistics it takes no mean, and is not found.
 
-The invariant: nothing is named but a layer that takes means, or statistics by
-the names that Flax, Haiku and Equinox give them.
+The invariant: it names only layers that take means, and statistics by the names
+that Flax, Haiku and Equinox give them.
 
 Example:
   >>> import jax, jax.numpy as jnp

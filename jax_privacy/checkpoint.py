@@ -1,9 +1,9 @@
 """Saves everything a run needs to go on, as one, and reads it back.
 
 The invariant: a checkpoint that is read back is, to the bit, one that was
-saved. Orbax writes it beside its final place and renames it last, so a run
-killed while saving still has the one before; a digest of every array is saved
-with it, since Orbax alone gives back flipped bits as if they were right. What
+saved. Orbax writes it under another name and renames it last, so a run killed
+while saving still has the one before. A digest of every array is saved with it,
+since Orbax alone returns flipped bits as if they were right. A checkpoint that
 cannot be read as it was saved is set aside, and the one before it is used.
 
 PRNG keys are saved with the rest: a checkpoint holds the noise key and is as

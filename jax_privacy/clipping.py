@@ -3,9 +3,9 @@
 The invariant of this file: whatever the data hold (NaN, infinities, huge or
 tiny gradients, padding, nothing at all), adding or removing one example moves
 the returned sum by at most `.sensitivity("add_or_remove_one")` in L2 norm, up
-to the rounding of the float32 sum itself. Everything private flows through
-that sum; per-example values, norms and aux are returned only when asked for,
-and are not protected.
+to the rounding of the float32 sum itself. Everything private flows through that
+sum. Per-example values, norms and aux are returned only on request, and are not
+protected.
 
 `clipped_grad` checks its arguments, picks a method (`per_example.py` is the
 plain one, `ghost/` the fast one), and runs it over microbatches if asked.

@@ -1,10 +1,10 @@
 """Adds privacy to an existing optax loop: sampler, gradient and optimiser.
 
-`make_private` derives the three from one mechanism, so that what is run is what
-the accountant is told: the sampler draws the batches that it assumes, gradients
-are clipped and divided by the expected batch size, and noise is added once per
-update, scaled to that sum. This file imports no accountant: any object with the
-mechanism's fields will do.
+`make_private` derives the three from one mechanism, so the run is the one that
+the accountant assumes. The sampler draws the batches that the mechanism
+describes. Gradients are clipped, summed and divided by the expected batch size.
+Noise is added once per update, scaled to that sum. This file imports no
+accountant: any object with the mechanism's fields works.
 
 Example:
   >>> import types

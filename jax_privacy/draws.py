@@ -1,14 +1,15 @@
 """The version of what a key draws: batches, noise and random views.
 
 The invariant: two versions of this project with the same `VERSION` draw the
-same numbers from the same key. A step that was lost may be taken again only
-then: with other noise it would cost its privacy a second time.
+same numbers from the same key. Only then may a lost step be taken again: with
+other noise it would cost its privacy a second time.
 
-Whoever changes a draw adds one to `VERSION`, and pins the new draws in
+If you change a draw, add one to `VERSION` and pin the new draws in
 `tests/jax_privacy/test_draws.py`, which fails until then. Draws are independent
 from step to step today, so a run that lost no step may go on under another
-version. A draw that spans steps (groups of a cycle, correlated noise) may not:
-with it comes a rule that refuses this in `experiments/run/resume.py`.
+version. A draw that spans steps (groups of a cycle, correlated noise) may not.
+If you add one, also add a rule that refuses this in
+`experiments/run/resume.py`.
 
 Example:
   >>> from jax_privacy import draws

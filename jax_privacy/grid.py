@@ -1,31 +1,33 @@
 """Clipped gradients in whole steps of a grid, whose sums are exact.
 
-A float32 sum rounds: by an amount that depends on the data and on the order of
-examples, so that one example moves it by more than the clip norm, and float
-noise on a float sum shows the sum in its last digits. Whole numbers do neither.
-With a `grid_scale` of K, the clip norm is K steps; each example's clipped
-gradient is rounded to whole steps, and from there to the noise all arithmetic
-is of int32.
+A float32 sum rounds, by an amount that depends on the data and on the order of
+examples. One example can then move it by more than the clip norm. Float noise
+on a float sum reveals the sum in its last digits. Whole numbers do neither.
+With a `grid_scale` of K, the clip norm is K steps. Each example's clipped
+gradient is rounded to whole steps; from there to the noise all arithmetic is
+int32.
 
-The invariant: what an example adds is a vector of integers of L2 norm at most
-K. Rounding moves each of d entries by at most half a step, hence the gradient
-by at most sqrt(d) / 2 steps; so it is clipped to K - sqrt(d) / 2 before.
+The invariant: an example adds a vector of integers of L2 norm at most K.
+Rounding moves each of d entries by at most half a step, hence the gradient by
+at most sqrt(d) / 2 steps. So the gradient is first clipped to K - sqrt(d) / 2.
 
 Why privacy holds, with no allowance for rounding of sums: the released value is
 (v + round(z)) mod 2^32, where v is the exact sum, an integer vector that one
 example moves by at most K, and z is N(0, (noise_multiplier K)^2). Since v is
-whole, v + round(z) = round(v + z): a function of the Gaussian mechanism's
-output, and post-processing is free. (Where z lies half way, rounding to even
-may say otherwise; such z have probability 0.) int32 wraps modulo 2^32, which is
-a function of the exact value too: a sum too large costs accuracy, not privacy,
-and no order of additions, split into microbatches, or device changes a bit.
+whole, v + round(z) = round(v + z). This is a function of the Gaussian
+mechanism's output, and post-processing is free. (If z lies half way, rounding
+to even may differ; such z have probability 0.) int32 wraps modulo 2^32, which
+is a function of the exact value too. A sum too large costs accuracy, not
+privacy. No order of additions, split into microbatches, or device changes a
+bit.
 
-What it rests on: that z is drawn exactly (`secure_noise` says how nearly); that
-the norm of d float32 entries is computed to 2^-20; and that an example's
-gradient has the same bits wherever it stands in a batch. XLA does not promise
-that: the last bit of a norm was seen to differ with the batch's layout, which
-moves entries that lie half way by a step. With `microbatch_size=1` each example
-goes through the same instructions, one at a time, at the price of speed.
+It assumes that z is drawn exactly (`secure_noise` says how nearly). It assumes
+that the norm of d float32 entries is computed to 2^-20. And it assumes that an
+example's gradient has the same bits at any place in a batch. XLA does not
+promise that: the last bit of a norm was seen to differ with the batch's layout,
+which moves entries that lie half way by a step. With `microbatch_size=1` each
+example goes through the same instructions, one at a time, at the price of
+speed.
 
 Source: Kairouz et al. 2021 (arXiv 2102.06387), for sums of rounded gradients
 modulo a power of two; Casacuberta et al. 2022 (arXiv 2207.10635), for what

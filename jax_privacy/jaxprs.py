@@ -1,11 +1,11 @@
 """Reads the equations of a jaxpr, for the versions of JAX that are known.
 
-What an equation's parameters are called, and what they hold, changes between
-versions of JAX: 0.12 no longer has scan's `num_consts`. Every file that looks
-into a jaxpr asks here.
+The names and contents of an equation's parameters change between versions of
+JAX: 0.12 no longer has scan's `num_consts`. Every file that reads a jaxpr uses
+this module.
 
-The invariant: nothing is guessed. A parameter that is not there, or counts that
-do not fit the equation, raise UnknownJaxError, which names the version.
+The invariant: nothing is guessed. If a parameter is missing, or counts do not
+fit the equation, UnknownJaxError names the version.
 
 Example:
   >>> import jax, jax.numpy as jnp

@@ -1,9 +1,11 @@
 """Losses of one example, over the logits of all of its views.
 
-Each takes logits [num_views, num_classes] and that example's label, and gives a
-scalar. The invariant: it sees one example and no other, so that clipping its
-gradient bounds that example's share, whatever terms it has: a term that
-compares an example's views costs no sensitivity.
+Each loss takes logits [num_views, num_classes] and the example's label, and
+returns a scalar.
+
+The invariant: a loss sees one example and no other, so clipping its gradient
+bounds the example's share, whatever terms it has. A term that compares an
+example's views costs no sensitivity.
 
 Example:
   >>> import jax.numpy as jnp

@@ -1,13 +1,12 @@
 """L2 norms in units of the clip norm, from sums made in blocks.
 
 Entries are divided by a number near the clip norm before they are squared. A
-square that underflows then belongs to an entry too small to matter beside the
-clip norm, whatever the clip norm is, and none that overflows can pass for a
-small one.
+square that underflows then belongs to an entry too small to matter next to the
+clip norm. No square that overflows can pass for a small one.
 
-The invariant: a norm is not below what its entries have, by more than a few
-units of rounding. One accumulator that takes n equal numbers is off by up to
-n/4 units, all of one sign; block by block, by a quarter of the numbers in a
+The invariant: a norm is at most a few units of rounding below the norm of its
+entries. One accumulator that takes n equal numbers is off by up to n/4 units,
+all of one sign. Block by block, the error is a quarter of the numbers in a
 block, summed over levels.
 
 Example:

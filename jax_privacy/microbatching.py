@@ -1,12 +1,12 @@
 """Runs a sum over a batch in pieces: less memory, the same numbers.
 
-Microbatch i holds rows [i m, (i + 1) m), so a batch padded at its end has its
-empty microbatches last, and these are never run: the cost follows the realised
+Microbatch i holds rows [i m, (i + 1) m). A batch padded at its end then has its
+empty microbatches last, and these are never run. The cost follows the realised
 batch size while the compiled shape does not.
 
-`optax.microbatching` is close, but deals rows out in strides, which spreads
-padding at a batch's end over every microbatch, and needs a size that divides
-the batch.
+`optax.microbatching` is close, but deals rows out in strides. This spreads
+padding at a batch's end over every microbatch. It also needs a size that
+divides the batch.
 
 Example:
   >>> import jax.numpy as jnp

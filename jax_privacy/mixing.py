@@ -1,8 +1,9 @@
 """Refuses losses that mix examples, at the first call of a gradient function.
 
-The invariant: only a fault that was seen is refused. What cannot be run or
-compared (a loss of one example, traced values in its closure, a gradient that
-is not finite, very many parameters) passes; `testing.check_loss` looks harder.
+The invariant: only a fault that was seen is refused. A loss that cannot be run
+or compared passes: a loss of one example, traced values in its closure, a
+gradient that is not finite, very many parameters. `testing.check_loss` is
+stricter.
 
 Example:
   >>> import jax.numpy as jnp

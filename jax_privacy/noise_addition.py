@@ -1,13 +1,14 @@
 """Gaussian noise as an optax transformation of the clipped sum.
 
 The invariant: every update, and every coordinate of every parameter within it,
-gets noise of its own. Draw t is a pure function of (key, t), so a resumed run
-draws what the unbroken one would have drawn and never repeats a draw; and not
-one bit of it depends on how arrays are laid out over devices, on their number,
-or on whether the update is compiled as a whole. With `num_steps`, there are
-that many draws and no more: a further sum is refused, or comes out as NaN.
+gets noise of its own. Draw t is a pure function of (key, t). So a resumed run
+draws what the unbroken one would have drawn, and never repeats a draw. No bit
+of a draw depends on the number of devices, on how arrays are laid out over
+them, or on whether the update is compiled as a whole. With `num_steps`, there
+are exactly this many draws: a further sum is refused, or comes out as NaN.
 
-Put it before the optimiser; what comes after is post-processing and free.
+Put the noise before the optimiser. What comes after it is post-processing and
+free.
 
 Example:
   >>> import jax, jax.numpy as jnp, optax

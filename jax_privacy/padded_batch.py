@@ -1,8 +1,10 @@
 """A batch that carries its mask: which examples a step has, and its padding.
 
-Padding is index -1, and `x[indices]` would read the last record for it, once a
-row. So a `PaddedBatch` is no array. The invariant: it indexes nothing, and what
-`take` returns has no record in a row of padding.
+Padding is index -1. `x[indices]` would read the last record for it, once per
+row of padding. So a `PaddedBatch` is not an array.
+
+The invariant: a `PaddedBatch` cannot index an array, and what `take` returns
+has no record in a row of padding.
 
 Example:
   >>> import numpy as np

@@ -1,20 +1,20 @@
 """Refuses programs that XLA is known to split over devices wrongly.
 
 Under `jax.jit`, arrays that are sharded over several devices make XLA split the
-program by itself. Its partitioner (seen in jaxlib 0.10.2 on CPU devices; the
-pass is the same on every platform) gives wrong numbers, without a word, for a
-convolution that
+program by itself. For one kind of convolution, its partitioner gives wrong
+numbers without an error (seen in jaxlib 0.10.2 on CPU devices; the pass is the
+same on every platform). This is a convolution that
   - has groups of one input channel each (a depthwise kernel),
   - is sharded along these groups, and
   - has axes in another order in its output than in its input, such that the
     order's inverse puts the channels elsewhere than the order itself.
-`jax.vmap(jax.grad(...))` makes just that of an ordinary convolution's weight
-gradient: examples become groups, and the first examples of the first device
-stand where those of the others should be.
+`jax.vmap(jax.grad(...))` turns an ordinary convolution's weight gradient into
+one of these. Examples become groups, and the first examples of the first device
+appear where those of the others should be.
 
-The invariant: a function that was `checked` and holds such a convolution is
-not compiled for several devices, unless each runs a part of its own
-(`jax.shard_map`; `clipped_grad(mesh=...)` does that): it raises ValueError.
+The invariant: a function that was `checked` and holds such a convolution is not
+compiled for several devices; it raises ValueError. It may be compiled if each
+device runs a part of its own (`jax.shard_map`, as in `clipped_grad(mesh=...)`).
 
 Example:
   >>> import jax, jax.numpy as jnp

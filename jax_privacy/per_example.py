@@ -1,9 +1,10 @@
 """The plain clipping method: vmap of value_and_grad, clip, sum.
 
-It makes every example's whole gradient, so it needs batch x parameters of
-memory, and it is the oracle that any faster method must agree with. The
-invariant: what one example adds to the sum depends on that example alone and
-has L2 norm at most the clip norm.
+It builds every example's whole gradient, so it needs batch x parameters of
+memory. It is the oracle that any faster method must agree with.
+
+The invariant: what one example adds to the sum depends on that example alone
+and has L2 norm at most the clip norm.
 
 Example:
   >>> import jax.numpy as jnp

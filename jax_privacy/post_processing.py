@@ -5,9 +5,9 @@ parameters alone. The invariant: an optimiser that passes draws no noise, clips
 no examples, needs no loss and no gradient of the batch, and returns an update
 of the parameters' shapes.
 
-An optimiser is two opaque functions, so it is tried: its update is traced, and
-nothing is computed. Transformations inside `optax.chain`, `optax.MultiSteps`,
-`optax.partition` and the like are found too.
+An optimiser is two opaque functions, so the check traces its update and
+computes nothing. It also finds transformations inside `optax.chain`,
+`optax.MultiSteps`, `optax.partition` and similar ones.
 
 Example:
   >>> import jax.numpy as jnp, optax

@@ -1,10 +1,10 @@
 """A loss without its randomness: the same bits for every example.
 
-A mask of dropout depends on an example's place in the batch, so that losses of
-examples together and alone could not be compared. Here every random bit is
-replaced by a constant: uniforms are 1/8, and dropout keeps what it is given.
+A dropout mask depends on an example's place in the batch, so losses of examples
+together and alone could not be compared. Here a constant replaces every random
+bit: uniforms are 1/8, and dropout keeps its input.
 
-The invariant: a function that draws nothing is returned as it is.
+The invariant: a function that draws nothing is returned unchanged.
 
 Example:
   >>> import jax

@@ -1,14 +1,14 @@
 """The one secret of a run, and the keys that are derived from it.
 
-The invariant: a run holds 128 bits of entropy, its root, and every generator of
-the run is keyed by a hash of the root and a label of its own. Knowing one
-derived key tells nothing of the root or of another key, and no two uses of
-randomness share a key. A root is never shown: its `repr` hides it.
+The invariant: a run holds 128 bits of entropy, its root. The key of every
+generator is a hash of the root and a label of its own. One derived key reveals
+nothing about the root or another key, and no two uses of randomness share a
+key. A root is never shown: its `repr` hides it.
 
 JAX's own generator, Threefry, takes keys of 64 bits. Whoever can try 2^64 keys
-finds the one whose noise fits, and subtracts it; that is within reach of a
-determined adversary with much computing power, and 2^128 is not. Where that
-matters, use secure noise (`secure_noise.py`), whose keys hold all 128 bits.
+finds the one whose noise fits, and subtracts it. A determined adversary with
+much computing power can try 2^64 keys, but not 2^128. If that matters, use
+secure noise (`secure_noise.py`), whose keys hold all 128 bits.
 
 Source: HKDF with SHA-256, Krawczyk and Eronen 2010 (RFC 5869).
 

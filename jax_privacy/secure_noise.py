@@ -1,15 +1,15 @@
 """Gaussian noise from a cipher, as an optax transformation.
 
-`secure_gaussian_privatizer` takes the place of `gaussian_privatizer` where the
-noise must withstand an adversary who can compute: its bits are ChaCha20's under
-a key of 256 bits (`secure_random.py`), where JAX's generator has keys of 64.
+Use `secure_gaussian_privatizer` in place of `gaussian_privatizer` if the noise
+must withstand an adversary with much computing power. Its bits are ChaCha20's
+under a key of 256 bits (`secure_random.py`); JAX's generator has keys of 64.
 Draws are made on the host, in float64, and rounded to float32.
 
 The invariant: the noise of step t and leaf i is a pure function of (key, t, i),
 whatever the number of threads and devices and the layout of arrays, and no two
 draws share a bit of the cipher's output.
 
-What it costs is in docs/performance.md; needs the extra `secure`.
+docs/performance.md says what it costs. It needs the extra `secure`.
 
 Example:
   >>> import jax.numpy as jnp, optax

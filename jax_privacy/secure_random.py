@@ -1,18 +1,17 @@
 """Random bits from a cipher: ChaCha20 under a key of 256 bits.
 
-Who does not know the key cannot tell these bits from coin tosses, whatever they
-have seen of them, as far as anyone knows how to attack ChaCha20. That is what
-the analysis of noise and sampling takes for granted, and what JAX's and NumPy's
-own generators do not promise.
+Someone without the key cannot tell these bits from coin tosses, whatever bits
+they have seen, by any known attack on ChaCha20. The analysis of noise and
+sampling assumes this. JAX's and NumPy's own generators do not promise it.
 
 The invariant: the bits of a stream are a pure function of (key, purpose, a, b),
 and no two streams of a key share a block. The three numbers are the cipher's
 nonce of 96 bits, and a stream ends before its counter of 32 bits would repeat.
 
-ChaCha20 and not AES in counter mode, which was measured 12% faster (8.4 against
-7.3 GB/s on a core of docs/performance.md): the cipher is a tenth of what a draw
-costs, and ChaCha20 is as fast, and safe against timing, on machines without
-instructions for AES, and has no birthday bound on its output.
+Why ChaCha20? AES in counter mode was measured 12% faster (8.4 against 7.3 GB/s
+on a core of docs/performance.md), but the cipher is a tenth of a draw's cost.
+On machines without instructions for AES, ChaCha20 is as fast, and safe against
+timing. It has no birthday bound on its output.
 
 Needs the package `cryptography`: the extra `secure`.
 

@@ -1,14 +1,14 @@
 """Sampling of batches from a cipher's bits.
 
 `CipherGenerator` has the few methods of `numpy.random.Generator` that the
-strategies of `batch_selection` draw with, and stands in for it where `bind` is
-given a `SecureKey`. Amplification by sampling counts on no one's knowing who is
-in a batch; who knows the seed of an ordinary generator does.
+strategies of `batch_selection` use. `bind` uses it when it receives a
+`SecureKey`. Amplification by sampling assumes that nobody knows who is in a
+batch. Whoever knows the seed of an ordinary generator does know.
 
-The invariant: a generator's draws are a pure function of (key, stream), and of
-the law that they are documented with, up to the rounding of a logarithm:
-integers by rejection and not by a remainder, subsets and orders from distinct
-draws and not from draws taken as distinct.
+The invariant: a generator's draws are a pure function of (key, stream). They
+follow their documented law, up to the rounding of a logarithm. Integers are
+drawn by rejection, not by a remainder. Subsets and orders come from distinct
+draws, not from draws assumed to be distinct.
 
 Example:
   >>> from jax_privacy import batch_selection, secure_random

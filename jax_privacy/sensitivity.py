@@ -1,7 +1,7 @@
-"""By how much one example can move the output of a function of a batch.
+"""How far one example can move the output of a function of a batch.
 
-The invariant: the one number that noise is scaled to, `sensitivity(relation)`,
-is computed here and nowhere else, from the most that one example contributes.
+The invariant: noise is scaled to one number, `sensitivity(relation)`. It is
+computed here and nowhere else, from the most that one example contributes.
 
 Example:
   >>> from jax_privacy import sensitivity

@@ -2,20 +2,21 @@
 
 A mesh has two axes. A batch is split over both. Parameters, and all that has
 their shapes (optimiser state, averages, gradients), are copied along `data` and
-split along `fsdp`: each array along its largest axis that `fsdp` divides, or
-not at all if there is none. `data=8` is data parallelism; `fsdp=8` stores an
-eighth of the parameters on each device; `data=2, fsdp=4` mixes the two.
+split along `fsdp`. Each array is split along its largest axis that `fsdp`
+divides, or not at all if there is none. `data=8` is data parallelism; `fsdp=8`
+stores an eighth of the parameters on each device; `data=2, fsdp=4` mixes the
+two.
 
 `clipped_grad(mesh=...)` and `make_private(mesh=...)` run the one-device program
 on each device, over that device's examples alone, and add up the sums. No
-example's gradient leaves its device, nothing is left to XLA's partitioner (see
-`partitioner.py`), and no device holds the gradients of more than its own
-examples. It does hold all parameters, and its own sum, for the time of one
-step: `fsdp` saves the memory of what is stored between steps.
+example's gradient leaves its device, and no device holds the gradients of other
+devices' examples. Nothing is left to XLA's partitioner (see `partitioner.py`).
+A device does hold all parameters, and its own sum, for the time of one step:
+`fsdp` saves the memory of what is stored between steps.
 
-The invariant: a mesh changes sums by the rounding of a float sum in another
-order, and nothing else. Noise is drawn once per update for the whole array, as
-a function of the key alone.
+The invariant: a mesh changes only how float sums round, because it adds in
+another order. Noise is drawn once per update for the whole array, as a function
+of the key alone.
 
 Example:
   >>> import jax.numpy as jnp

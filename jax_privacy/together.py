@@ -2,13 +2,14 @@
 
 `clipped_grad` gives a loss one example at a time. A loss that compares examples
 with each other (batch norm, contrastive and pairwise losses, centring) then has
-nothing to compare with: its gradient is zero, or that of another loss. Here the
-gradient for several rows is put beside those for each row alone. It must be
-their combination: a mean, a sum, a weighted mean, or a sum and something of the
-parameters alone. Randomness is taken out first (`quiet.py`).
+nothing to compare. Its gradient is zero, or another loss's gradient. This
+module compares the gradient for several rows with the gradients for each row
+alone. The first must be a combination of the others: a mean, a sum, a weighted
+mean, or a sum and a term of the parameters alone. Randomness is taken out first
+(`quiet.py`).
 
-The invariant: a verdict other than "unknown" rests on finite gradients of the
-loss itself, and "mixed" on a difference far above rounding.
+The invariant: a verdict other than "unknown" comes from finite gradients of the
+loss itself. "mixed" needs a difference far above rounding.
 
 Example:
   >>> import jax.numpy as jnp
