@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-INPUTS := setup.py pyproject.toml requirements.lock
+INPUTS := pyproject.toml requirements.lock
 
 .PHONY: demo test test-slow test-portable lint format docs lock clean
 
@@ -40,8 +40,8 @@ docs: $(VENV)/.installed-test
 	$(PIP) install --constraint requirements.lock --editable ".[docs]"
 	$(BIN)/mkdocs build --strict --site-dir build/site
 
-# Takes the newest versions that setup.py allows and writes them down, for each
-# of these interpreters.
+# Takes the newest versions that pyproject.toml allows and writes them down, for
+# each of these interpreters.
 PYTHONS ?= python3.11 python3.12 python3.13
 lock:
 	$(PYTHON) .ci/lock.py $(PYTHONS)
@@ -51,7 +51,8 @@ clean:
 
 $(VENV)/.installed: $(INPUTS)
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --constraint requirements.lock --editable .
+	$(PIP) install --constraint requirements.lock --editable \
+	  ".[experiments,plots]"
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes requirements.lock: the newest versions that setup.py allows.
+"""Writes requirements.lock: the newest versions that pyproject.toml allows.
 
 Each Python takes other versions (3.11 stops at JAX 0.10), so an environment is
 made with every interpreter that is given, and a version that differs between

@@ -3,8 +3,8 @@
 
 Each configuration is one whole run: XLA, NumPy and OpenBLAS are held to older
 instructions, the number of workers differs, and the packages are the newest or
-the oldest that setup.py allows. A table ends the output; the exit status is 1
-if a run failed or an interpreter is missing.
+the oldest that pyproject.toml allows. A table ends the output; the exit status
+is 1 if a run failed or an interpreter is missing.
 
   .ci/portable.py              all configurations
   .ci/portable.py sse42 ...    these alone

@@ -4,3 +4,11 @@ Here are its commands. `plan` turns a config into the objects of a run, `run`
 trains and keeps it, `evaluation` and `audits` look at what came out. Imports go
 one way: commands -> audits, evaluation -> run -> plan.
 """
+
+from jax_privacy import _extras
+
+with _extras.needed("experiments"):
+  import flax as _flax  # noqa: F401
+  import ml_collections as _ml_collections  # noqa: F401
+  import orbax.checkpoint as _checkpoint  # noqa: F401
+  import rich as _rich  # noqa: F401

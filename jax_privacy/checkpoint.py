@@ -33,10 +33,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from jax_privacy import _owner_only, _validate, sharding
+from jax_privacy import _extras, _owner_only, _validate, sharding
+
+with _extras.needed("checkpoint"):
+  import orbax.checkpoint as ocp
 
 _RECORD = "record"  # The item that describes the others.
 _KEY = re.compile(r"\['([^']*)'\]|\.(\w+)|\[(\d+)\]")

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from jax_privacy import _validate
+from jax_privacy import _extras, _validate
 
 NUM_BYTES = 32
 BLOCK_BYTES = 64
@@ -171,11 +171,7 @@ def import_ciphers() -> Any:
   Raises:
     ImportError: If `cryptography` is not installed; the text says what to do.
   """
-  try:
+  with _extras.needed("secure"):
     from cryptography.hazmat.primitives import ciphers
-  except ImportError as error:
-    raise ImportError(
-        "Secure randomness needs the package cryptography: install"
-        ' "jax-privacy-toolkit[secure]".'
-    ) from error
+
   return ciphers

@@ -33,9 +33,10 @@ _TABLE = {
     # A layer that the ghost method knows is defined in the core.
     "jax_privacy.models": (
         "jax_privacy.models",
+        "jax_privacy._extras",
         "jax_privacy.weight_standardisation",
     ),
-    "jax_privacy.data": ("jax_privacy.data",),
+    "jax_privacy.data": ("jax_privacy.data", "jax_privacy._extras"),
     "jax_privacy.auditing": (
         "jax_privacy",
         "-jax_privacy.models",

@@ -2,11 +2,12 @@
 
 import importlib.util
 import pathlib
-import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
+
 from packaging import requirements
 
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -22,8 +23,16 @@ def _load(name):
 
 
 def _bounds():
-  text = (_ROOT / "setup.py").read_text(encoding="utf-8")
-  return re.findall(r'"([\w.-]+)>=([\w.]+)', text)
+  text = (_ROOT / "pyproject.toml").read_text(encoding="utf-8")
+  project = tomllib.loads(text)["project"]
+  lists = [project["dependencies"], *project["optional-dependencies"].values()]
+  all_of_them = [requirements.Requirement(x) for one in lists for x in one]
+  return [
+      (x.name, s.version)
+      for x in all_of_them
+      for s in x.specifier
+      if s.operator == ">=" and not x.extras
+  ]
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
@@ -51,7 +60,7 @@ def test_versions_that_differ_get_a_marker():
   ]
 
 
-def test_the_oldest_versions_are_those_of_setup():
+def test_the_oldest_versions_are_those_of_the_project():
   script = [sys.executable, str(_ROOT / ".ci" / "oldest.py")]
   done = subprocess.run(script, check=True, capture_output=True, text=True)
   lines = [requirements.Requirement(x) for x in done.stdout.splitlines()]

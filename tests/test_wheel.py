@@ -1,5 +1,6 @@
-"""The wheel holds two packages and nothing else at its top level."""
+"""What the two wheels hold, and what they ask for."""
 
+import email
 import shutil
 import subprocess
 import sys
@@ -8,28 +9,39 @@ import zipfile
 import launch
 import pytest
 
+from packaging import requirements
+
 _INPUTS = (
     "setup.py", "pyproject.toml", "README.md", "LICENSE",
-    "accounting", "jax_privacy", "experiments", "configs",
+    "accounting", "jax_privacy", "experiments", "configs", "packaging",
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def names(tmp_path_factory):
-  # From a copy: a build leaves files behind that the next one would pick up.
-  tree, out = (tmp_path_factory.mktemp(name) for name in ("tree", "out"))
-  for name in _INPUTS:
-    path = launch.ROOT / name
-    copy = shutil.copytree if path.is_dir() else shutil.copy
-    copy(path, tree / name)
+def _build(tree, project, out):
   subprocess.run(
       [sys.executable, "-m", "build", "--wheel", "--no-isolation"]
-      + ["--outdir", str(out), str(tree)],
+      + ["--outdir", str(out), str(tree / project)],
       check=True,
       capture_output=True,
   )
   (wheel,) = out.glob("*.whl")
-  return zipfile.ZipFile(wheel).namelist()
+  return zipfile.ZipFile(wheel)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+  # A copy: a build leaves files behind that the next one would pick up.
+  tree = tmp_path_factory.mktemp("tree")
+  for name in _INPUTS:
+    path = launch.ROOT / name
+    copy = shutil.copytree if path.is_dir() else shutil.copy
+    copy(path, tree / name)
+  return tree
+
+
+@pytest.fixture(scope="module")
+def names(tree, tmp_path_factory):
+  return _build(tree, ".", tmp_path_factory.mktemp("out")).namelist()
 
 
 def test_top_level(names):
@@ -40,7 +52,24 @@ def test_top_level(names):
 
 
 def test_every_module_is_in_it(names):
-  # A package that setup.py's explicit list forgets would be missing.
+  # A folder without __init__.py would be missing.
+  assert {"accounting/py.typed", "jax_privacy/py.typed"} <= set(names)
   for package in ("accounting", "jax_privacy"):
     for path in (launch.ROOT / package).rglob("*.py"):
       assert str(path.relative_to(launch.ROOT)) in names
+
+
+def test_the_small_wheel_is_accounting_without_jax(tree, names, tmp_path):
+  wheel = _build(tree, "packaging/dp-budget", tmp_path)
+  ours = {n for n in names if n.startswith("accounting/")}
+  theirs = {n for n in wheel.namelist() if ".dist-info/" not in n}
+  assert theirs == ours
+  (name,) = (n for n in wheel.namelist() if n.endswith("/METADATA"))
+  metadata = email.message_from_bytes(wheel.read(name))
+  needed = {
+      requirements.Requirement(text).name
+      for text in metadata.get_all("Requires-Dist")
+      if "extra ==" not in text
+  }
+  assert needed == {"dp-accounting", "numpy", "scipy"}
+  assert f"jax_privacy_toolkit-{metadata['Version']}.dist-info/WHEEL" in names

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       answer = commands_lib.run(arguments)
     said = [*answer.warnings, *arguments_lib.said(caught)]
     output = _output(answer, list(dict.fromkeys(said)), arguments.json)
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, ImportError) as error:
     print(f"dp-budget: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
   if not arguments.json:

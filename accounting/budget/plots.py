@@ -79,16 +79,23 @@ def _plain(suffix: str) -> dict:
 
 
 def _fixed_ids():
-  import matplotlib
+  return _matplotlib().rc_context({"svg.hashsalt": "dp-budget"})
 
-  return matplotlib.rc_context({"svg.hashsalt": "dp-budget"})
+
+def _matplotlib():
+  try:
+    import matplotlib.figure
+  except ImportError as error:
+    raise ImportError(
+        f'{error}: pip install "jax-privacy-toolkit[plots]", or'
+        ' "dp-budget[plots]" where JAX is not wanted.'
+    ) from error
+  return matplotlib
 
 
 def _figure(count: int):
   """Makes a figure of its own, outside pyplot's global state."""
-  from matplotlib import figure
-
-  made = figure.Figure(
+  made = _matplotlib().figure.Figure(
       figsize=(_SIZE[0] * (1 if count == 1 else 1.5), _SIZE[1]),
       layout="constrained",
   )

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from experiments.evaluation import disparity
+from jax_privacy import _extras
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> disparity.Estimate:
@@ -50,7 +51,8 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> disparity.Estimate:
   )
   if found.why_undefined:
     return found
-  from sklearn import metrics  # Takes a second to import.
+  with _extras.needed("data"):
+    from sklearn import metrics  # Takes a second to import.
 
   # By ranks: the same area, and infinite scores are as good as any.
   value = float(metrics.roc_auc_score(positive, _ranks(scores)))

@@ -14,12 +14,15 @@ cannot claim a large memory.
 import os
 import struct
 import warnings
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import PIL.Image
 
+from jax_privacy import _extras
 from jax_privacy.data import bounded
+
+if TYPE_CHECKING:
+  import PIL.Image
 
 # 16-bit and floating-point images are left out: Pillow clips them to 255.
 _MODES = frozenset({"1", "CMYK", "L", "LA", "P", "RGB", "RGBA", "YCbCr"})
@@ -29,8 +32,6 @@ _ERRORS = (
     SyntaxError,  # A broken PNG chunk.
     ValueError,
     struct.error,
-    PIL.Image.DecompressionBombError,
-    PIL.Image.DecompressionBombWarning,
 )
 
 
@@ -63,7 +64,15 @@ def decode_image(
   Raises:
     ImageError: if the image cannot be read, has another size and may not be
       resized, or has more than 8 bits a channel.
+    ImportError: if Pillow is not installed.
   """
+  with _extras.needed("data"):
+    import PIL.Image
+
+  bombs = (
+      PIL.Image.DecompressionBombError,
+      PIL.Image.DecompressionBombWarning,
+  )
   try:
     with warnings.catch_warnings():
       # What Pillow says of an example's metadata is as private as the example.
@@ -78,7 +87,7 @@ def decode_image(
     raise ImageError(
         f"{what} must be a readable image: neither JPEG nor PNG."
     ) from error
-  except _ERRORS as error:
+  except (*_ERRORS, *bombs) as error:
     reason = bounded.short(error)
     raise ImageError(f"{what} must be a readable image: {reason}.") from error
   if size is not None and image.size != (size[1], size[0]):
@@ -133,7 +142,7 @@ class _Refused(ImageError):
 
 
 def _check(
-    image: PIL.Image.Image, *, what: str, size: tuple[int, int] | None
+    image: "PIL.Image.Image", *, what: str, size: tuple[int, int] | None
 ) -> None:
   if image.mode not in _MODES:
     raise _Refused(

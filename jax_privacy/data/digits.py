@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jax_privacy import _extras
 from jax_privacy.data import arrays, labels, source
 
 # By label, 0 to 9.
@@ -57,6 +58,7 @@ def load_digits(
   Raises:
     ValueError: if the split is unknown, the stated number is wrong, or the
       shape is smaller than 8x8x1.
+    ImportError: if scikit-learn is not installed.
 
   Source: Alpaydin and Kaynak 1998, "Optical recognition of handwritten
   digits", UCI; the test part, as `sklearn.datasets.load_digits`.
@@ -65,7 +67,8 @@ def load_digits(
   classes = _check_classes(classes)
   labels.check_flag("multi_label", multi_label)
   # Imported here: scikit-learn takes a second, and no other source needs it.
-  from sklearn import datasets
+  with _extras.needed("data"):
+    from sklearn import datasets
 
   bundled = datasets.load_digits()
   is_test = np.zeros(len(bundled.target), bool)

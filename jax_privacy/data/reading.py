@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from jax_privacy import _extras
 from jax_privacy.data import source as source_lib
 
 # What a worker makes at a time: small enough that all have a share of a batch.
@@ -125,13 +126,9 @@ def _joined(parts: Sequence[source_lib.Batch]) -> source_lib.Batch:
 
 def _reader(parts: _Parts, *, num_workers: int, num_ahead: int) -> Any:
   """Returns grain's iterator over the parts; it has a `close`."""
-  try:
+  with _extras.needed("workers"):
     import grain
-  except ImportError as error:
-    raise ImportError(
-        "Reading ahead (num_workers, prefetch) needs the package grain: install"
-        ' "jax-privacy-toolkit[workers]".'
-    ) from error
+
   _let_flags_be_read()
   num_workers = min(num_workers, len(parts))
   # Within a worker nothing is read ahead: that is what its own buffer is for.

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from jax_privacy import _extras
 from jax_privacy.data import bounded, decode, published, source
 
 _FORMAT = "array_record"
@@ -230,12 +231,8 @@ def _records(name: str, tfds_split: str, data_dir: str | None) -> Sequence[Any]:
 
 def _tfds() -> Any:
   """Imports TFDS, which takes half a second, where it is first needed."""
-  try:
+  with _extras.needed("tfds"):
     import tensorflow_datasets
     from array_record.python import array_record_data_source as _  # noqa: F401
-  except ImportError as error:
-    raise ImportError(
-        "A tfds: source needs the packages tensorflow-datasets and"
-        ' array_record: install "jax-privacy-toolkit[tfds]".'
-    ) from error
+
   return tensorflow_datasets

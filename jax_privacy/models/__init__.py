@@ -14,6 +14,11 @@ gradient of one example never depends on another example.
 26010
 """
 
+from jax_privacy import _extras
+
+with _extras.needed("models"):
+  import flax as _flax  # noqa: F401
+
 from jax_privacy.models.haiku import from_haiku as from_haiku
 from jax_privacy.models.layers import GroupNorm as GroupNorm
 from jax_privacy.models.layers import WSConv as WSConv

@@ -138,7 +138,7 @@ def test_a_missing_package_says_what_to_install(monkeypatch, package):
     monkeypatch.delitem(sys.modules, name)
   monkeypatch.setitem(sys.modules, package, None)
   with pytest.raises(
-      ImportError, match=r'install "jax-privacy-toolkit\[tfds\]'
+      ImportError, match=r'pip install "jax-privacy-toolkit\[tfds\]'
   ):
     data.load("tfds:mnist")
 

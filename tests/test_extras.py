@@ -1,0 +1,105 @@
+"""The core works alone; what is missing is named with its extra."""
+
+import json
+import subprocess
+import sys
+import textwrap
+import tomllib
+
+import launch
+import pytest
+
+# What needs an extra -> the extra whose name the error must give.
+_NEEDS = {
+    "import jax_privacy.models": "models",
+    "from jax_privacy.models import cnn": "models",
+    "from jax_privacy import checkpoint": "checkpoint",
+    "from jax_privacy import data; data.load('digits')": "data",
+    "from jax_privacy.data import decode; decode.decode_image("
+    "'a.png', what='a', channels=1, size=None, resize=False)": "data",
+    "from jax_privacy import data; data.load('tfds:mnist')": "tfds",
+    "from jax_privacy.data import reading; reading._reader("
+    "[], num_workers=1, num_ahead=1)": "workers",
+    "from jax_privacy import secure_random; secure_random.SecureKey("
+    "bytes(32))": "secure",
+    "from accounting.budget import plots; plots.curve([1], [1.0], label='a')": (
+        "plots"
+    ),
+    "import experiments.train": "experiments",
+    "import experiments.evaluation.auc": "experiments",
+    "import configs.common": "experiments",
+}
+# Where the core alone must do.
+_WORKS = (
+    "import jax_privacy, accounting, accounting.budget",
+    "import jax_privacy.testing, jax_privacy.auditing, jax_privacy.ghost",
+    "from jax_privacy import data; data.ArraySource",
+    "from jax_privacy import dp_sgd, secure_noise, sharding",
+    "from accounting import budget; assert budget.main(['epsilon',"
+    "'--noise-multiplier=4', '--num-steps=9', '--sampling-prob=0.1',"
+    "'--delta=1e-5', '--accountant=rdp']) == 0",
+)
+# Refuses the import of all that is not in the core, and says how all ends.
+_PROGRAM = """
+    import contextlib, importlib.abc, io, json, sys
+
+    class Blocker(importlib.abc.MetaPathFinder):
+      def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in (
+            "PIL", "array_record", "cryptography", "flax", "grain",
+            "matplotlib", "ml_collections", "orbax", "rich", "sklearn",
+            "tensorflow", "tensorflow_datasets"):
+          raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    sys.meta_path.insert(0, Blocker())
+    ends = {}
+    for statement in json.load(sys.stdin):
+      with contextlib.redirect_stdout(io.StringIO()):
+        try:
+          exec(statement, {})
+          ends[statement] = "works"
+        except ImportError as error:
+          ends[statement] = str(error)
+    print(json.dumps(ends))
+    """
+
+
+@pytest.fixture(scope="module")
+def ends():
+  result = subprocess.run(
+      [sys.executable, "-c", textwrap.dedent(_PROGRAM)],
+      input=json.dumps([*_WORKS, *_NEEDS]),
+      capture_output=True,
+      text=True,
+      cwd=launch.ROOT,
+  )
+  assert result.returncode == 0, result.stderr
+  return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("statement", _WORKS)
+def test_the_core_works_alone(ends, statement):
+  assert ends[statement] == "works"
+
+
+@pytest.mark.parametrize("statement, extra", _NEEDS.items())
+def test_a_missing_package_is_named_with_its_extra(ends, statement, extra):
+  assert ends[statement].startswith("No module named ")
+  assert f'pip install "jax-privacy-toolkit[{extra}]"' in ends[statement]
+
+
+def test_every_extra_that_is_named_exists():
+  text = (launch.ROOT / "pyproject.toml").read_text("utf-8")
+  extras = tomllib.loads(text)["project"]["optional-dependencies"]
+  assert set(_NEEDS.values()) <= set(extras)
+
+
+def test_a_plot_without_matplotlib_ends_in_one_line(monkeypatch, capsys):
+  from accounting import budget
+
+  monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+  arguments = ["--noise-multiplier=4", "--num-steps=9", "--sampling-prob=0.1"]
+  plot = ["--delta=1e-5", "--accountant=rdp", "--plot=a.svg"]
+  assert budget.main(["curve", *arguments, *plot]) == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert 'pip install "jax-privacy-toolkit[plots]"' in line
