@@ -36,7 +36,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accounting.numerics import discretise
+from accounting.numerics import discretise, log_sums
 
 # Tilts that are considered, in units of one over a loss.
 _TILTS = np.geomspace(1e-3, 1e7, 231)
@@ -119,12 +119,10 @@ class Sum:
     )
 
   def _log_moment(self, part: int, tilt: float) -> float:
-    from scipy import special
-
     key = "moment", part, tilt
     if key not in self._kept:
       exponents = self.parts[part][0].exponents(self.interval, tilt)
-      self._kept[key] = float(special.logsumexp(exponents))
+      self._kept[key] = float(log_sums.log_sum_exp(exponents))
     return self._kept[key]
 
   def transform(self, part: int, tilt: float, size: int) -> "Transform":
@@ -153,7 +151,7 @@ class Sum:
       exponents = step.exponents(width, tilt)
       odd = exponents[1 - step.first % 2 :: 2]
       if odd.size:
-        log_share = special.logsumexp(odd) - special.logsumexp(exponents)
+        log_share = log_sums.log_sum_exp(odd) - log_sums.log_sum_exp(exponents)
         log_grown = log_share + moved + math.log(-math.expm1(-moved))
         total += times * float(np.logaddexp(0.0, log_grown))
     return total

@@ -30,6 +30,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from accounting.numerics import log_sums
+
 # Points from which a mixture's loss is inverted, and steps to full precision.
 _TABLE = 4096
 _NEWTON_STEPS = 8
@@ -72,12 +74,10 @@ class Step(NamedTuple):
       self, interval: float, tilts: np.ndarray
   ) -> dict[int, np.ndarray]:
     """Returns upper bounds of log E exp(+-tilt x loss), by sign and tilt."""
-    from scipy import special
-
     losses, probs = self._thinned(interval)
     logs = _log(probs)[:, None]
     return {
-        sign: special.logsumexp(
+        sign: log_sums.log_sum_exp(
             logs + sign * np.multiply.outer(losses, tilts), axis=0
         )
         for sign in (1, -1)
@@ -148,16 +148,14 @@ class Pair(NamedTuple):
 
   def losses(self, outputs: np.ndarray) -> np.ndarray:
     """The logarithm of P / Q at some outputs."""
-    from scipy import special
-
     shifts = np.multiply.outer(outputs, self.means) - 0.5 * self.means**2
     shifts = shifts / self.noise**2
     top = np.max(shifts[:, self.back > 0], axis=1, keepdims=True)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
       parts = np.exp(shifts - top)
       near = np.log1p((parts @ self.difference) / (parts @ self.back))
-    far = special.logsumexp(shifts + _log(self.weights), axis=1)
-    far = far - special.logsumexp(shifts + _log(self.back), axis=1)
+    far = log_sums.log_sum_exp(shifts + _log(self.weights), axis=1)
+    far = far - log_sums.log_sum_exp(shifts + _log(self.back), axis=1)
     return np.where(np.abs(near) < 1, near, far)
 
 

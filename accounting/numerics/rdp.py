@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from accounting.numerics import limits
+from accounting.numerics import limits, log_sums
 from accounting.numerics.mechanism_like import MechanismLike
 
 # Rounding in the logarithm of a sum near 1, over as many terms as the order.
@@ -222,7 +222,7 @@ def _sampled(step: MechanismLike, order: float) -> float:
   logs = special.gammaln(order + 1) - special.gammaln(k + 1)
   logs += k * math.log(q) - special.gammaln(order - k + 1)
   logs += (order - k) * math.log1p(-q) + x + np.log(-np.expm1(-x))
-  return float(np.logaddexp(0.0, special.logsumexp(logs))) / (order - 1)
+  return float(np.logaddexp(0.0, log_sums.log_sum_exp(logs))) / (order - 1)
 
 
 def _repair(orders: np.ndarray, rdp: np.ndarray, *, floor: float) -> np.ndarray:

