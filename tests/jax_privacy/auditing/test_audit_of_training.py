@@ -149,19 +149,22 @@ def test_valid_for_subsampled_gaussians(
   epsilon = accounting.epsilon(mechanism, delta=_DELTA, accountant="pld")
   methods = ("epsilon_one_run", "epsilon_clopper_pearson", "epsilon_from_gdp")
   failures = dict.fromkeys(methods, 0)
+  coins, projections = [], []
   for seed in range(100):
     rng = np.random.default_rng(seed)
     included = rng.random(500) < 0.5
     shape = (num_steps, 500)
     taken = included & (rng.random(shape) < sampling_prob)
-    projections = taken + noise_multiplier * rng.normal(size=shape)
-    scores = auditing.log_likelihood_ratios(
-        projections.astype(np.float32),
-        l2_norm=1.0,
-        noise_stddev=noise_multiplier,
-        sampling_prob=sampling_prob,
-    )
-    scores = np.sum(np.asarray(scores, np.float64), axis=0)
+    coins.append(included)
+    projections.append(taken + noise_multiplier * rng.normal(size=shape))
+  ratios = auditing.log_likelihood_ratios(
+      np.array(projections, np.float32),
+      l2_norm=1.0,
+      noise_stddev=noise_multiplier,
+      sampling_prob=sampling_prob,
+  )
+  all_scores = np.sum(np.asarray(ratios, np.float64), axis=1)
+  for included, scores in zip(coins, all_scores, strict=True):
     auditor = auditing.CanaryScoreAuditor(scores[included], scores[~included])
     for method in methods:
       failures[method] += getattr(auditor, method)(0.2, _DELTA) > epsilon

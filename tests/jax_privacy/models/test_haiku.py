@@ -51,10 +51,13 @@ _CASES = {
 
 
 def _ours(name, *, num_classes=7, **options):
-  model = models.build(
-      name, rngs=nnx.Rngs(0), num_classes=num_classes, **options
+  model = nnx.eval_shape(
+      lambda: models.build(
+          name, rngs=nnx.Rngs(0), num_classes=num_classes, **options
+      )
   )
-  return models.functional(model)
+  apply_fn, shapes = models.functional(model)
+  return apply_fn, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
 
 
 @functools.cache
@@ -64,22 +67,19 @@ def _haiku(case, num_classes=7):
   net = hk.without_apply_rng(
       hk.transform(lambda x: module(num_classes=num_classes, **options)(x))
   )
-  images = jax.random.normal(jax.random.key(1), (3, *shape))
+  rng = np.random.default_rng(0)
+  images = rng.normal(size=(3, *shape)).astype(np.float32)
   # Strictness is for our code: Haiku's group norm adds vectors to images.
   with (
       jax.numpy_rank_promotion("allow"),
       jax.numpy_dtype_promotion("standard"),
   ):
     shapes = jax.eval_shape(net.init, jax.random.key(0), images)
-    leaves, treedef = jax.tree.flatten(shapes)
-    keys = jax.random.split(jax.random.key(2), len(leaves))
-    params = treedef.unflatten(
-        [
-            0.3 * jax.random.normal(key, leaf.shape) + (leaf.ndim < 2)
-            for key, leaf in zip(keys, leaves, strict=True)
-        ]
+    params = jax.tree.map(
+        lambda x: np.float32(0.3 * rng.normal(size=x.shape) + (x.ndim < 2)),
+        shapes,
     )
-    return jax.jit(net.apply)(params, images), images, jax.device_get(params)
+    return np.asarray(jax.jit(net.apply)(params, images)), images, params
 
 
 # Some seconds of compiling each; run by `make test-slow`.
