@@ -139,8 +139,7 @@ class _Server:
     return int(self._process.stdout.readline())
 
   def _close(self):
-    self._process.stdin.close()
-    self._process.wait()
+    self._process.communicate()  # Its input ends, and so does it.
 
 
 @functools.cache
