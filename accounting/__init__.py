@@ -4,6 +4,9 @@
 `dp-budget`. Imports go one way: budget -> files here -> numerics.
 """
 
+import importlib as _importlib
+from typing import Any as _Any
+
 from accounting._warnings import AccountingWarning as AccountingWarning
 from accounting._warnings import LargeDeltaWarning as LargeDeltaWarning
 from accounting._warnings import OrderGridWarning as OrderGridWarning
@@ -15,9 +18,9 @@ from accounting._warnings import WideBoundWarning as WideBoundWarning
 from accounting.calibrate import calibrate_batch_size as calibrate_batch_size
 from accounting.calibrate import calibrate_noise as calibrate_noise
 from accounting.calibrate import calibrate_num_steps as calibrate_num_steps
-from accounting.epsilon import delta as delta
-from accounting.epsilon import epsilon as epsilon
-from accounting.epsilon import epsilon_curve as epsilon_curve
+from accounting.epsilons import delta as delta
+from accounting.epsilons import epsilon as epsilon
+from accounting.epsilons import epsilon_curve as epsilon_curve
 from accounting.mechanism import Mechanism as Mechanism
 from accounting.mechanism import steps_for_epochs as steps_for_epochs
 from accounting.profile import PrivacyProfile as PrivacyProfile
@@ -27,3 +30,42 @@ from accounting.statement import make_statement as make_statement
 from accounting.tuning import TuningCost as TuningCost
 from accounting.tuning import tuning_cost as tuning_cost
 from accounting.users import user_epsilon as user_epsilon
+
+__version__ = "0.1.0"
+
+# Imported when they are first asked for.
+_SUBMODULES = ("budget", "claims")
+__all__ = (
+    "AccountingWarning",
+    "LargeDeltaWarning",
+    "Mechanism",
+    "OrderGridWarning",
+    "PrivacyProfile",
+    "Statement",
+    "TinyDeltaWarning",
+    "TuningCost",
+    "VacuousGuaranteeWarning",
+    "WideBoundWarning",
+    "calibrate_batch_size",
+    "calibrate_noise",
+    "calibrate_num_steps",
+    "delta",
+    "epsilon",
+    "epsilon_curve",
+    "make_statement",
+    "privacy_profile",
+    "steps_for_epochs",
+    "tuning_cost",
+    "user_epsilon",
+    *_SUBMODULES,
+)
+
+
+def __getattr__(name: str) -> _Any:
+  if name in _SUBMODULES:
+    return _importlib.import_module(f"{__name__}.{name}")
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+  return sorted([*__all__, "__version__"])

@@ -4,7 +4,7 @@ Invariant: `accounting.epsilon` of what is returned never exceeds the target.
 Every answer is checked by evaluating that very function at the rounded result;
 coarse grids and guesses only decide where to look.
 
->>> from accounting.epsilon import epsilon as epsilon_of
+>>> from accounting.epsilons import epsilon as epsilon_of
 >>> plan = Mechanism(noise_multiplier=1.0, sampling_prob=0.01, num_steps=1000)
 >>> run = calibrate_noise(plan, epsilon=2.0, delta=1e-5)
 >>> 0.999 * 2.0 <= epsilon_of(run, delta=1e-5) <= 2.0
@@ -16,8 +16,8 @@ import math
 from collections.abc import Callable
 
 from accounting import _validate, claims
-from accounting.epsilon import check_delta, check_supported, evaluate, vacuous
-from accounting.epsilon import warn as _warn
+from accounting.epsilons import check_delta, check_supported, evaluate, vacuous
+from accounting.epsilons import warn as _warn
 from accounting.mechanism import Mechanism
 from accounting.numerics import search
 

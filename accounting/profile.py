@@ -20,7 +20,7 @@ import math
 import numpy as np
 
 from accounting import _validate, claims
-from accounting.epsilon import check_supported
+from accounting.epsilons import check_supported
 from accounting.mechanism import Mechanism
 from accounting.numerics import pld
 

@@ -22,7 +22,7 @@ import warnings
 from typing import Any
 
 from accounting import _validate, _words, claims
-from accounting.epsilon import check_delta, check_supported, evaluate, vacuous
+from accounting.epsilons import check_delta, check_supported, evaluate, vacuous
 from accounting.mechanism import NEIGHBORING_RELATIONS, Mechanism
 from accounting.profile import PrivacyProfile, privacy_profile
 

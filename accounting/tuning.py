@@ -21,7 +21,7 @@ import math
 import numpy as np
 
 from accounting import _validate
-from accounting.epsilon import check_delta, check_supported, evaluate
+from accounting.epsilons import check_delta, check_supported, evaluate
 from accounting.mechanism import Mechanism
 from accounting.numerics import rdp as rdp_lib
 

@@ -16,8 +16,8 @@ Invariant: the bound holds whatever the k examples are, also k equal ones.
 import dataclasses
 
 from accounting import _validate
-from accounting.epsilon import check_delta, evaluate, vacuous
-from accounting.epsilon import warn as _warn
+from accounting.epsilons import check_delta, evaluate, vacuous
+from accounting.epsilons import warn as _warn
 from accounting.mechanism import Mechanism
 from accounting.numerics import pld
 from accounting.numerics import terms as terms_lib

@@ -1,20 +1,58 @@
 """Differentially private training for JAX.
 
-`clipped_grad` clips, `noise_addition` adds noise, `batch_selection` selects
-batches. `dp_sgd.make_private` makes all three so that they fit together.
+Clip (`clipped_grad`), add noise (`noise_addition`), select batches
+(`batch_selection`), or have all three made to fit (`dp_sgd.make_private`).
+`dir(jax_privacy)` is the table of contents. A submodule is imported when it is
+first asked for: `jax_privacy.testing.check_private` needs no import of its own.
 """
 
-from jax_privacy import agc as agc
-from jax_privacy import augmult as augmult
-from jax_privacy import averaging as averaging
-from jax_privacy import batch_selection as batch_selection
-from jax_privacy import dp_sgd as dp_sgd
-from jax_privacy import noise_addition as noise_addition
-from jax_privacy import post_processing as post_processing
-from jax_privacy import root_key as root_key
-from jax_privacy import secure_noise as secure_noise
-from jax_privacy import secure_random as secure_random
-from jax_privacy import sharding as sharding
-from jax_privacy.augmult import example_keys as example_keys
+import importlib as _importlib
+from typing import Any as _Any
+
 from jax_privacy.clipping import clip_pytree as clip_pytree
 from jax_privacy.clipping import clipped_grad as clipped_grad
+from jax_privacy.views import augmult as augmult
+from jax_privacy.views import example_keys as example_keys
+
+__version__ = "0.1.0"
+
+# Imported when they are first asked for. Some need an extra.
+_SUBMODULES = (
+    "agc",
+    "auditing",
+    "averaging",
+    "batch_schedule",
+    "batch_selection",
+    "checkpoint",
+    "data",
+    "dp_sgd",
+    "losses",
+    "mixing",
+    "models",
+    "noise_addition",
+    "padded_batch",
+    "post_processing",
+    "root_key",
+    "secure_noise",
+    "secure_random",
+    "sharding",
+    "testing",
+    "views",
+)
+__all__ = (
+    "augmult",
+    "clip_pytree",
+    "clipped_grad",
+    "example_keys",
+    *_SUBMODULES,
+)
+
+
+def __getattr__(name: str) -> _Any:
+  if name in _SUBMODULES:
+    return _importlib.import_module(f"{__name__}.{name}")
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+  return sorted([*__all__, "__version__"])

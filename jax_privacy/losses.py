@@ -53,7 +53,7 @@ def over_views(
   Raises:
     ValueError: If an argument breaks its rule.
 
-  Guarantee: A function of one example, for `augmult.augmult`; the sensitivity
+  Guarantee: A function of one example, for `views.augmult`; the sensitivity
     of `clipped_grad` on it is that on any other loss.
   """
   if name not in NAMES:

@@ -16,7 +16,7 @@ from accounting.budget import explain, plots
 from accounting.budget.answer import Answer, sentence, table
 from accounting.budget.answer import fields as fields_of
 from accounting.budget.arguments import Plan
-from accounting.epsilon import (
+from accounting.epsilons import (
     ACCOUNTANTS,
     check_supported,
     delta,

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from accounting import _validate, json_object
-from accounting.epsilon import epsilon
+from accounting.epsilons import epsilon
 from accounting.mechanism import Mechanism
 
 # Epsilon of the same run on another machine, or from an older version.

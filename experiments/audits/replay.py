@@ -9,7 +9,8 @@ import numpy as np
 
 from accounting import claims
 from experiments.plan import experiment as experiment_lib
-from jax_privacy import augmult, testing
+from jax_privacy import testing
+from jax_privacy import views as views_lib
 
 
 def replay(
@@ -28,7 +29,7 @@ def replay(
   source = experiment.train_source
   indices = np.arange(min(max_examples, len(source)), dtype=np.int32)
   batch = source[indices]
-  keys = augmult.example_keys(
+  keys = views_lib.example_keys(
       experiment.augment_key, step=0, indices=jnp.asarray(indices)
   )
   trained, frozen = experiment.partition.split(experiment.model.params)

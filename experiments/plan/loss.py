@@ -11,7 +11,8 @@ import ml_collections
 
 from experiments.plan import augment, fields
 from experiments.plan import model as model_lib
-from jax_privacy import augmult, data, losses
+from jax_privacy import data, losses
+from jax_privacy import views as views_lib
 
 
 def build_loss(
@@ -30,7 +31,7 @@ def build_loss(
   Raises:
     ValueError: If a field breaks its rule; the text names it.
   """
-  views_loss_fn = augmult.augmult(
+  views_loss_fn = views_lib.augmult(
       model.apply_fn,
       _over_views(loss_config, augment_config.num_views),
       augment_fn=augment.build(augment_config),

@@ -20,7 +20,8 @@ from experiments.plan import trainable
 from experiments.run import input as input_lib
 from experiments.run import log as log_lib
 from experiments.run import train_metrics
-from jax_privacy import augmult, averaging, precision, sharding
+from jax_privacy import averaging, precision, sharding
+from jax_privacy import views as views_lib
 
 
 class TrainState(NamedTuple):
@@ -147,7 +148,7 @@ def _compile(experiment: experiment_lib.Experiment, state: TrainState):
         trained,
         batch["image"],
         batch["label"],
-        augmult.example_keys(
+        views_lib.example_keys(
             experiment.augment_key, step=step, indices=indices
         ),
         frozen,

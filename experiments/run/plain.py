@@ -21,7 +21,7 @@ from experiments.plan import loss as loss_lib
 from experiments.plan import mechanism as mechanism_lib
 from experiments.plan import model as model_lib
 from experiments.plan import optimizer as optimizer_lib
-from jax_privacy import augmult
+from jax_privacy import views as views_lib
 from jax_privacy.models import saved
 
 
@@ -92,7 +92,7 @@ def pretrain(config: ml_collections.ConfigDict) -> Any:
 
   @jax.jit
   def update(params, opt_state, step, batch, indices):
-    keys = augmult.example_keys(augment_key, step=step, indices=indices)
+    keys = views_lib.example_keys(augment_key, step=step, indices=indices)
     grads = jax.grad(mean_loss)(params, batch, keys)
     updates, opt_state = optimizer.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state

@@ -33,3 +33,29 @@ from jax_privacy.auditing.scores import (
 from jax_privacy.auditing.scores import loss_scores as loss_scores
 from jax_privacy.auditing.scores import record_scores as record_scores
 from jax_privacy.auditing.scores import recorded_scores as recorded_scores
+
+__all__ = (
+    "Bonferroni",
+    "CanaryScoreAuditor",
+    "CanaryScoreState",
+    "DiracCanaries",
+    "Explicit",
+    "GradientCanaries",
+    "Membership",
+    "RandomDirectionCanaries",
+    "Split",
+    "dirac_canaries",
+    "gdp",
+    "input_canaries",
+    "log_likelihood_ratios",
+    "loss_scores",
+    "one_run",
+    "random_direction_canaries",
+    "record_scores",
+    "recorded_scores",
+    "throw_coins",
+)
+
+
+def __dir__() -> list[str]:
+  return list(__all__)

@@ -27,3 +27,23 @@ from jax_privacy.data.registry import names as names
 from jax_privacy.data.source import Batch as Batch
 from jax_privacy.data.source import Group as Group
 from jax_privacy.data.source import Source as Source
+
+__all__ = (
+    "ArraySource",
+    "Batch",
+    "CHEXPERT_14",
+    "CHEXPERT_5",
+    "FeatureSource",
+    "Group",
+    "ImageError",
+    "Source",
+    "augment",
+    "feature_names",
+    "load",
+    "names",
+    "with_features",
+)
+
+
+def __dir__() -> list[str]:
+  return list(__all__)

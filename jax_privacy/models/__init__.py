@@ -14,7 +14,7 @@ gradient of one example never depends on another example.
 26010
 """
 
-from jax_privacy import _extras
+from jax_privacy import _extras as _extras
 
 with _extras.needed("models"):
   import flax as _flax  # noqa: F401
@@ -27,3 +27,18 @@ from jax_privacy.models.pure import num_parameters as num_parameters
 from jax_privacy.models.pure import refuse_batch_norm as refuse_batch_norm
 from jax_privacy.models.registry import build as build
 from jax_privacy.models.registry import names as names
+
+__all__ = (
+    "GroupNorm",
+    "WSConv",
+    "build",
+    "from_haiku",
+    "functional",
+    "names",
+    "num_parameters",
+    "refuse_batch_norm",
+)
+
+
+def __dir__() -> list[str]:
+  return list(__all__)

@@ -17,3 +17,21 @@ from jax_privacy.testing.noise import NoiseReport as NoiseReport
 from jax_privacy.testing.noise import check_noise as check_noise
 from jax_privacy.testing.private import PrivateReport as PrivateReport
 from jax_privacy.testing.private import check_private as check_private
+
+__all__ = (
+    "LossError",
+    "LossReport",
+    "NoiseError",
+    "NoiseReport",
+    "PrivateReport",
+    "SensitivityError",
+    "SensitivityReport",
+    "check_loss",
+    "check_noise",
+    "check_private",
+    "check_sensitivity",
+)
+
+
+def __dir__() -> list[str]:
+  return list(__all__)

@@ -16,7 +16,6 @@ import pytest
 
 import accounting
 from jax_privacy import (
-    augmult,
     batch_selection,
     dp_sgd,
     draws,
@@ -24,6 +23,9 @@ from jax_privacy import (
     root_key,
     secure_noise,
     secure_random,
+)
+from jax_privacy import (
+    views as views_lib,
 )
 from jax_privacy.data import augment
 
@@ -84,7 +86,7 @@ def _samplers(secure):
 
 def _views():
   key = _ROOT.prng_key("augmentation")
-  keys = augmult.example_keys(key, step=2, indices=jnp.array([4, -1]))
+  keys = views_lib.example_keys(key, step=2, indices=jnp.array([4, -1]))
   yield jax.random.key_data(keys)
   image = jnp.arange(16, dtype=jnp.float32).reshape(4, 4, 1)
   augment_fn = augment.compose(
@@ -92,9 +94,9 @@ def _views():
       lambda k, x: augment.mirror_pad_and_crop(k, x, pad=2),
   )
   # Pixels are moved, and so are whole numbers still.
-  views = augmult.sample_views(augment_fn, keys[0], image, num_views=4)
+  views = views_lib.sample_views(augment_fn, keys[0], image, num_views=4)
   yield np.asarray(views).astype(np.int64)
-  yield jax.random.key_data(augmult._mask_keys(keys[0], 3))
+  yield jax.random.key_data(views_lib._mask_keys(keys[0], 3))
 
 
 def _grid_noise():

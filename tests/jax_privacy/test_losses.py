@@ -9,7 +9,8 @@ import oracle
 import pytest
 
 import jax_privacy
-from jax_privacy import augmult, losses, testing
+from jax_privacy import losses, testing
+from jax_privacy import views as views_lib
 
 _LOGITS = 3 * jax.random.normal(jax.random.key(0), (5, 4))
 _SEVERAL = jnp.array([1, 0, -1, 1])
@@ -178,7 +179,7 @@ def _problem(name):
       "b": jnp.zeros(6),
       "v": jax.random.normal(keys[1], (6, 4)),
   }
-  views_loss_fn = augmult.augmult(
+  views_loss_fn = views_lib.augmult(
       _forward,
       losses.over_views(name, invariance_weight=2.0),
       augment_fn=_augment,
@@ -191,7 +192,7 @@ def _problem(name):
   batch = (
       jax.random.normal(keys[3], (5, 3)),
       labels,
-      augmult.example_keys(keys[2], step=0, indices=jnp.arange(5)),
+      views_lib.example_keys(keys[2], step=0, indices=jnp.arange(5)),
   )
   return jax.jit(lambda *args: views_loss_fn(*args)[0]), params, batch
 

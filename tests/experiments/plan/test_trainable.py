@@ -11,7 +11,8 @@ from experiments.audits import canaries
 from experiments.plan import averages, trainable
 from experiments.plan import experiment as experiment_lib
 from experiments.run import loop
-from jax_privacy import augmult, models
+from jax_privacy import models
+from jax_privacy import views as views_lib
 from jax_privacy.models import layers
 
 _HEAD = r"linear\..*"
@@ -34,7 +35,7 @@ def _grads(experiment, rows=8):
   """The clipped sum over the first examples, the last of them padding."""
   batch = experiment.train_source[np.arange(rows)]
   trained, frozen = experiment.partition.split(experiment.model.params)
-  keys = augmult.example_keys(
+  keys = views_lib.example_keys(
       experiment.augment_key, step=0, indices=jnp.arange(rows)
   )
   args = (trained, batch["image"], batch["label"], keys, frozen)

@@ -18,7 +18,7 @@ from experiments.plan import optimizer as optimizer_lib
 from experiments.run import loop, train_metrics
 from experiments.run import summary as summary_lib
 from experiments.run import workdir as workdir_lib
-from jax_privacy import augmult
+from jax_privacy import views as views_lib
 
 _NAMES = {
     "clipped_fraction",
@@ -121,7 +121,7 @@ def _oracle(config, step):
   sampler = experiment.private.sampler.batches
   indices = sampler.batch(step - 1).astype(np.int32)
   batch = experiment.train_source[indices]
-  keys = augmult.example_keys(
+  keys = views_lib.example_keys(
       experiment.augment_key, step=jnp.int32(step - 1), indices=indices
   )
   loss_fn = loss_lib.build_loss(

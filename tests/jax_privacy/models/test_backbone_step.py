@@ -15,7 +15,8 @@ import pytest
 from flax import nnx
 
 import accounting
-from jax_privacy import augmult, dp_sgd, models, noise_addition
+from jax_privacy import dp_sgd, models, noise_addition
+from jax_privacy import views as views_lib
 
 _RANDOM = {"stochastic_depth_rate": 0.9, "dropout_rate": 0.5}
 _FAMILIES = {
@@ -44,9 +45,11 @@ _MECHANISM = accounting.Mechanism.for_batch_size(
 
 
 def _loss_fn(apply_fn):
-  loss_fn = augmult.augmult(
+  loss_fn = views_lib.augmult(
       apply_fn,
-      augmult.mean_over_views(optax.softmax_cross_entropy_with_integer_labels),
+      views_lib.mean_over_views(
+          optax.softmax_cross_entropy_with_integer_labels
+      ),
       augment_fn=lambda key, x: x + 0.3 * jax.random.normal(key, x.shape),
       num_views=2,
       forward_takes_keys=True,
@@ -57,7 +60,7 @@ def _loss_fn(apply_fn):
 def _batch():
   rng = np.random.default_rng(0)
   images = jnp.asarray(rng.normal(size=(2, 32, 32, 3)), jnp.float32)
-  keys = augmult.example_keys(
+  keys = views_lib.example_keys(
       jax.random.key(3), step=11, indices=jnp.array([2, 0])
   )
   return images, jnp.array([1, 2]), keys

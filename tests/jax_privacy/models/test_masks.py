@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jax_privacy import augmult, models
+from jax_privacy import models
+from jax_privacy import views as views_lib
 from jax_privacy.models import masks
 
 _KEYS = jax.random.split(jax.random.key(0), 4000)
@@ -106,14 +107,14 @@ def test_apply_gives_no_keys_to_a_model_without_masks():
 def _masks_of_views(step, indices, *, augment_fn=None, num_views=3):
   """What augmult drops for each view of each example, [n, views, 8]."""
   apply_fn, params = models.functional(_Dropping())
-  loss_fn = augmult.augmult(
+  loss_fn = views_lib.augmult(
       apply_fn,
       lambda logits, label: jnp.sum(logits),
       augment_fn=augment_fn or (lambda key, x: x),
       num_views=num_views,
       forward_takes_keys=True,
   )
-  keys = augmult.example_keys(
+  keys = views_lib.example_keys(
       jax.random.key(7), step=step, indices=jnp.asarray(indices)
   )
   batch = jnp.ones((len(indices), 8))

@@ -12,13 +12,13 @@ Source: De et al. 2022 (arXiv 2204.13650), section 3; Fort et al. 2021
 
 Example:
   >>> import jax, jax.numpy as jnp
-  >>> from jax_privacy import augmult
+  >>> from jax_privacy import views
   >>> shift = lambda key, x: x + jax.random.uniform(key)
-  >>> loss_fn = augmult.augmult(
-  ...     lambda params, views: params * views,
-  ...     augmult.mean_over_views(lambda logits, label: (logits - label) ** 2),
+  >>> loss_fn = views.augmult(
+  ...     lambda params, images: params * images,
+  ...     views.mean_over_views(lambda logits, label: (logits - label) ** 2),
   ...     augment_fn=shift, num_views=8)
-  >>> keys = augmult.example_keys(
+  >>> keys = views.example_keys(
   ...     jax.random.key(0), step=0, indices=jnp.array([5]))
   >>> loss, logits = loss_fn(1.0, jnp.float32(2.0), 2.0, keys[0])
   >>> print(logits.shape, (loss == jnp.mean((logits - 2.0) ** 2)).item())
