@@ -31,6 +31,7 @@ test-portable:
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/pyink --check --quiet .
+	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

@@ -133,14 +133,28 @@ class Mechanism:
 
   @classmethod
   def for_batch_size(
-      cls, *, expected_batch_size: float, num_examples: int, **fields: Any
+      cls,
+      *,
+      expected_batch_size: float,
+      num_examples: int,
+      noise_multiplier: float,
+      num_steps: int,
+      sampling: str = "poisson",
+      max_batch_size: int | None = None,
+      neighboring_relation: str = "add_or_remove_one",
+      batch_size_schedule: tuple[tuple[int, float], ...] = (),
   ) -> "Mechanism":
     """Makes the mechanism whose batches hold so many examples on average.
 
     Args:
       expected_batch_size: Expected number of examples in a batch.
       num_examples: Stated number of examples.
-      **fields: The other fields of `Mechanism`, without `sampling_prob`.
+      noise_multiplier: As in `Mechanism`, and so are all below.
+      num_steps: Number of updates.
+      sampling: How a step's batch is drawn.
+      max_batch_size: The cap of "truncated_poisson".
+      neighboring_relation: Which data sets count as neighbours.
+      batch_size_schedule: Pairs (first step, factor).
 
     Returns:
       A mechanism with `sampling_prob = expected_batch_size / num_examples`.
@@ -153,7 +167,16 @@ class Mechanism:
     if size > total:
       rule = f"at most num_examples ({total})"
       _validate.fail("expected_batch_size", rule, expected_batch_size)
-    return cls(sampling_prob=size / total, num_examples=total, **fields)
+    return cls(
+        noise_multiplier=noise_multiplier,
+        num_steps=num_steps,
+        sampling_prob=size / total,
+        num_examples=total,
+        sampling=sampling,
+        max_batch_size=max_batch_size,
+        neighboring_relation=neighboring_relation,
+        batch_size_schedule=batch_size_schedule,
+    )
 
   @property
   def expected_batch_size(self) -> float:

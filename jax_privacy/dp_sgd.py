@@ -35,7 +35,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Unpack
 
 import chex
 import jax
@@ -54,8 +54,10 @@ from jax_privacy import (
     root_key,
     secure_noise,
     secure_random,
-    sensitivity,
 )
+from jax_privacy.contracts import ClippedGradOptions as ClippedGradOptions
+from jax_privacy.contracts import GradFn as GradFn
+from jax_privacy.contracts import Mechanism as Mechanism
 
 _FIELDS = {
     "noise_multiplier": "standard deviation of the noise over the clip norm",
@@ -67,42 +69,19 @@ _FIELDS = {
 }
 
 
-class Mechanism(Protocol):
-  """What `make_private` reads of a mechanism; `accounting.Mechanism` has it.
-
-  Attributes:
-    noise_multiplier: Standard deviation of the noise over the clip norm.
-    num_steps: Number of updates.
-    sampling: "poisson", "truncated_poisson" or "fixed_without_replacement".
-    sampling_prob: Probability that an example is in a batch.
-    num_examples: Stated size of the data set.
-    max_batch_size: Where Poisson batches are truncated, or None.
-
-  It may have a `batch_size_schedule` too, for "poisson": pairs (first step,
-  factor); from that step on, counted from 0, `sampling_prob` x factor is the
-  probability. A mechanism without the attribute samples alike at every step.
-  """
-
-  noise_multiplier: float
-  num_steps: int
-  sampling: str
-  sampling_prob: float
-  num_examples: int
-  max_batch_size: int | None
-
-
 class PrivateTraining(NamedTuple):
   """Three parts that belong together; see `make_private`.
 
   Attributes:
     sampler: `sampler.batch(step)` and iteration give a `PaddedBatch` each.
-    grad_fn: A `clipped_grad` of the examples that `batch.take` returns. It
-      refuses a call without `is_padding_example=batch.is_padding_example`.
+    grad_fn: A `clipped_grad` of the examples that `batch.take` returns,
+      called as `GradFn` says. It refuses a call without
+      `is_padding_example=batch.is_padding_example`.
     optimizer: Noise, then the given optimiser.
   """
 
   sampler: batch_selection.PaddedBatches
-  grad_fn: sensitivity.BoundedSensitivityCallable
+  grad_fn: GradFn
   optimizer: optax.GradientTransformation
 
 
@@ -117,7 +96,7 @@ def make_private(
     secure_random: bool = False,
     mesh: jax.sharding.Mesh | None = None,
     check_loss: bool = True,
-    **clipped_grad_options: Any,
+    **clipped_grad_options: Unpack[ClippedGradOptions],
 ) -> PrivateTraining:
   """Returns the sampler, gradient function and optimiser of DP-SGD.
 
@@ -193,12 +172,15 @@ def make_private(
       secure_random=secure_random,
       num_devices=1 if mesh is None else mesh.size,
   )
+  num_examples = _validate.integer(
+      "num_examples", mechanism.num_examples, at_least=1
+  )
   grad_fn = clipping.clipped_grad(
       loss_fn,
       l2_clip_norm=l2_clip_norm,
       microbatch_size=microbatch_size,
       mesh=mesh,
-      normalize_by=mechanism.num_examples * mechanism.sampling_prob,
+      normalize_by=num_examples * mechanism.sampling_prob,
       **_keys_by_example(clipped_grad_options),
       **clipped_grad_options,
   )

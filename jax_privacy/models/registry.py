@@ -57,7 +57,7 @@ def build(name: str, *, rngs: nnx.Rngs, **options: Any) -> nnx.Module:
   """
   if name not in _MODELS:
     raise ValueError(f"name must be one of {', '.join(names())}, got {name!r}.")
-  model = _MODELS[name]
+  model: Any = _MODELS[name]  # Each takes `rngs`; nnx.Module itself does not.
   parameters = inspect.signature(model.__init__).parameters
   valid = sorted(set(parameters) - {"self", "rngs"})
   for option in options:

@@ -1,0 +1,98 @@
+"""The types of what goes into `make_private` and comes out.
+
+Declarations for readers and type checkers. Invariant: nothing here computes.
+
+>>> GradFn.__call__.__kwdefaults__ is None  # The mask has no default.
+True
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypedDict
+
+import jax
+
+
+class Mechanism(Protocol):
+  """What `make_private` reads of a mechanism; `accounting.Mechanism` has it.
+
+  It may have a `batch_size_schedule` too, for "poisson": pairs (first step,
+  factor); from that step on, counted from 0, `sampling_prob` x factor is the
+  probability. A mechanism without the attribute samples alike at every step.
+  """
+
+  @property
+  def noise_multiplier(self) -> float:
+    """Standard deviation of the noise over the clip norm."""
+    ...
+
+  @property
+  def num_steps(self) -> int:
+    """Number of updates."""
+    ...
+
+  @property
+  def sampling(self) -> str:
+    """One of poisson, truncated_poisson and fixed_without_replacement."""
+    ...
+
+  @property
+  def sampling_prob(self) -> float:
+    """Probability that an example is in a batch."""
+    ...
+
+  @property
+  def num_examples(self) -> int | None:
+    """Stated size of the data set; `make_private` refuses None."""
+    ...
+
+  @property
+  def max_batch_size(self) -> int | None:
+    """Where Poisson batches are truncated, or None."""
+    ...
+
+
+class GradFn(Protocol):
+  """The gradient function of `make_private`."""
+
+  def __call__(
+      self, *args: Any, is_padding_example: jax.typing.ArrayLike
+  ) -> Any:
+    """Returns the sum of clipped gradients over the expected batch size.
+
+    Args:
+      *args: Those of the loss: the parameters, and what `batch.take` returns.
+      is_padding_example: Booleans [batch size]: which rows are padding, that
+        is `batch.is_padding_example`; all False for examples of your own.
+
+    Returns:
+      A pytree like the parameters; or a pair of it and the values, norms and
+      auxiliary outputs that were asked for.
+
+    Raises:
+      ValueError: If `is_padding_example` is None or missing: an unmarked row of
+        padding would count as an example.
+    """
+    ...
+
+  def sensitivity(self, neighboring_relation: Any = "replace_special") -> float:
+    """Returns the L2 sensitivity of the sum to one example."""
+    ...
+
+
+class ClippedGradOptions(TypedDict, total=False):
+  """The options of `clipped_grad` that `make_private` passes on; see there."""
+
+  argnums: int | Sequence[int]
+  has_aux: bool
+  rescale_to_unit_norm: bool
+  batch_argnums: int | Sequence[int]
+  keep_batch_dim: bool
+  return_values: bool
+  return_grad_norms: bool
+  pre_clipping_transform: Callable[[Any], Any] | None
+  dtype: jax.typing.DTypeLike | None
+  prng_argnum: int | None
+  spmd_axis_name: str | None
+  method: str
+  grid_scale: int | None
+  keys_by_example: bool

@@ -1,0 +1,78 @@
+"""Type checkers accept what the README shows, and refuse what breaks a rule."""
+
+import dataclasses
+import inspect
+import pathlib
+import re
+import subprocess
+import sys
+
+import launch
+import pytest
+
+import accounting
+import jax_privacy
+from jax_privacy import contracts
+
+_PYREFLY = pathlib.Path(sys.executable).with_name("pyrefly")
+_README = (launch.ROOT / "README.md").read_text("utf-8")
+_EXAMPLES = re.findall(r"```python\n(.*?)```", _README, flags=re.DOTALL)
+# What is put in place of a part of the example -> the kind of error.
+_WRONG = {
+    ", is_padding_example=batch.is_padding_example)": (
+        ")",
+        "missing-argument",
+    ),
+    "l2_clip_norm=1.0,": ("l2_clip_norm=1.0, metod='vmap',", "unexpected-key"),
+    "num_steps=100,": ("num_stepz=100,", "unexpected-key"),
+}
+
+
+def _check(text, folder):
+  (folder / "example.py").write_text(text, encoding="utf-8")
+  (folder / "pyrefly.toml").write_text(
+      f'preset = "default"\nsearch-path = ["{launch.ROOT}"]\n', encoding="utf-8"
+  )
+  done = subprocess.run(
+      [_PYREFLY, "check", "--python-interpreter-path", sys.executable],
+      capture_output=True,
+      text=True,
+      cwd=folder,
+  )
+  return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(not _PYREFLY.exists(), reason="pyrefly is not installed")
+def test_the_readme_is_well_typed(tmp_path):
+  assert _EXAMPLES
+  for text in _EXAMPLES:
+    status, said = _check(text, tmp_path)
+    assert status == 0, said
+
+
+@pytest.mark.skipif(not _PYREFLY.exists(), reason="pyrefly is not installed")
+@pytest.mark.parametrize("part", _WRONG)
+def test_a_wrong_call_is_refused(part, tmp_path):
+  (text,) = (text for text in _EXAMPLES if part in text)
+  wrong, kind = _WRONG[part]
+  status, said = _check(text.replace(part, wrong), tmp_path)
+  assert status == 1 and kind in said, said
+
+
+def test_the_options_are_those_of_clipped_grad():
+  there = set(inspect.signature(jax_privacy.clipped_grad).parameters)
+  own = {"fun", "l2_clip_norm", "microbatch_size", "mesh"}
+  refused = {"normalize_by", "nan_safe"}
+  options = set(contracts.ClippedGradOptions.__annotations__)
+  assert options == there - own - refused
+
+
+def test_for_batch_size_has_the_fields_and_defaults_of_a_mechanism():
+  taken = inspect.signature(accounting.Mechanism.for_batch_size).parameters
+  for field in dataclasses.fields(accounting.Mechanism):
+    if field.name == "sampling_prob":
+      assert field.name not in taken
+    elif field.name != "num_examples":  # Needed there.
+      missing = field.default is dataclasses.MISSING
+      default = inspect.Parameter.empty if missing else field.default
+      assert taken[field.name].default == default
