@@ -14,7 +14,7 @@ ValueError: num_steps must be an integer of at least 1, got True.
 import math
 import numbers
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 # JSON numbers are read as Python integers of any length; beyond 2**53 a float
 # no longer tells neighbours apart, so no count is let through up there.
@@ -22,7 +22,7 @@ _MAX_INTEGER = 2**53
 _MAX_SHOWN = 200
 
 
-def fail(name: str, rule: str, value: Any):
+def fail(name: str, rule: str, value: Any) -> NoReturn:
   """Raises the ValueError that every check here raises."""
   raise ValueError(f"{name} must be {rule}, got {shown(value)}.")
 

@@ -99,6 +99,8 @@ def tuning_cost(
     repeated = rdp._compute_rdp_repeat_and_select(  # pylint: disable=protected-access
         orders[finite], divergences[finite], mean, _SHAPES[distribution]
     )
+    # An array, by what made it.
+    # pyrefly: ignore[bad-index]
     values, _ = rdp_lib.to_epsilon(orders[finite], repeated[None], delta=delta)
     tuned = float(values[0])
   single, naive = (

@@ -264,6 +264,8 @@ def _verdict(alone, together):
       return dataclasses.replace(
           result, verdict=verdict, weights=tuple(map(float, weights)), gap=gap
       )
+  # There is at least one hypothesis.
+  # pyrefly: ignore[unbound-name]
   return dataclasses.replace(result, verdict="mixed", gap=gap)
 
 

@@ -179,6 +179,8 @@ def sampled_gaussian(
   else:
     columns = [0, 1], [1 - q, q], [1, 0], [-q, q]
     inverse = functools.partial(_removed, noise=noise, q=q)
+  # Four columns.
+  # pyrefly: ignore[bad-argument-count]
   return Pair(noise, *(np.array(c, float) for c in columns), inverse)
 
 

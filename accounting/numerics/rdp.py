@@ -270,6 +270,8 @@ def _totals(
         counts, rdp, out=np.zeros((len(steps), len(rdp))), where=counts > 0
     )
     begun += phase.num_steps
+  # There is at least one phase.
+  # pyrefly: ignore[unbound-name]
   return orders, total
 
 
