@@ -67,8 +67,8 @@ def readme_output(text: str) -> tuple[str, str]:
   """Returns what README shows of `dp-budget`, and what it should show."""
   match = _README_BLOCK.search(text)
   noise, profile = (printed(_words(match[i])) for i in (1, 2))
-  attacks = profile.partition("\n\n")[0]
-  return match["output"], f"{noise}\n{attacks}\n...\n"
+  attacks = "".join(profile.splitlines(keepends=True)[:2])
+  return match["output"], f"{noise}\n{attacks}...\n"
 
 
 def main() -> None:
