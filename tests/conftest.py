@@ -54,6 +54,15 @@ hypothesis.settings.load_profile("fixed")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+# They start whole programs, one after the other: begun last, they would leave
+# the other workers without work.
+_LONGEST = ("tests/test_readme.py", "tests/experiments/run/test_kill.py")
+
+
+def pytest_collection_modifyitems(items):
+  """Runs the longest tests first."""
+  items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST))
+
 
 def pytest_collection_finish():
   """Has Python look for garbage less often, and not in what was imported.

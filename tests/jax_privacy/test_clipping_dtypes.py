@@ -2,6 +2,7 @@
 
 import functools
 
+import float16
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +18,7 @@ import jax_privacy
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 @pytest.mark.parametrize("method", ["vmap", "ghost"])
 def test_short_dtypes_are_summed_in_float32(dtype, method):
+  float16.skip_if_missing(dtype)
   params, batch = _params(dtype), _batch(dtype=dtype)
   grad_fn = jax_privacy.clipped_grad(
       _loss, l2_clip_norm=0.5, return_grad_norms=True, method=method
@@ -56,6 +58,7 @@ def test_float64_is_kept_and_can_be_asked_for():
 
 
 def test_float16_squares_that_underflow_are_clipped_all_the_same():
+  float16.skip_if_missing(jnp.float16)
   # Each entry, 1e-4, squares to 1e-8: zero in float16, and a norm of zero would
   # let a gradient of norm 1e-4 x 100 through a clip norm of 1e-3.
   loss = lambda params, x: jnp.sum(params * x)

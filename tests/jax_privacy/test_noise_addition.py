@@ -1,3 +1,4 @@
+import float16
 import gaussian
 import jax
 import jax.numpy as jnp
@@ -82,6 +83,7 @@ def test_adds_to_the_update_and_composes():
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_short_updates_get_float32_draws(dtype):
+  float16.skip_if_missing(dtype)
   # 20,000 bfloat16 draws would take a few hundred values; these are float32
   # draws, rounded after they were added.
   (want,), _ = _draws(_privatizer(), jnp.zeros(20_000), 1)

@@ -8,6 +8,7 @@ passes everything would pass these too.
 
 import itertools
 
+import float16
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -91,6 +92,7 @@ def _within(worst, sensitivity):
     ids=lambda o: "+".join(o) or "default",
 )
 def test_sensitivity_is_never_exceeded(options, dtype):
+  float16.skip_if_missing(dtype)
   params, batch = _setup(dtype)
   bounded = jax_privacy.clipped_grad(_loss, **({"l2_clip_norm": 0.5} | options))
   jitted = jax.jit(bounded)
@@ -186,6 +188,7 @@ def _without(batch, is_padding):
 
 
 def test_float16_norms_are_caught():
+  float16.skip_if_missing(jnp.float16)
   # Gradients of 1e-4 an entry: squares vanish in float16, not in float32.
   params = {"w": jnp.ones(6), "b": jnp.ones(2)}
   batch = {"x": jnp.full((1, 6), 1e-4)}

@@ -6,6 +6,7 @@ way. All keys are fixed, so a failure is no bad luck.
 
 import types
 
+import float16
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -273,6 +274,7 @@ def test_the_smallest_models_are_judged_too(size):
 
 
 def test_float16_gradients_are_noised_in_full():
+  float16.skip_if_missing(jnp.float16)
   params = jnp.zeros(1000, jnp.float16)
   optimizer = _noise()
   testing.check_noise(optimizer, params, stddev=_STDDEV)

@@ -28,5 +28,5 @@ def _reason():
 
 def skip_if_missing(*dtypes):
   """Skips the test that calls it, if it is to compile for float16 in vain."""
-  if "float16" in map(str, dtypes) and _reason():
+  if jnp.float16 in map(jnp.dtype, dtypes) and _reason():
     pytest.skip(_reason())
