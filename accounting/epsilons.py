@@ -59,8 +59,9 @@ def epsilon(
     private under `mechanism.neighboring_relation`, if batches are drawn as
     `mechanism.sampling` says. PLD's answer is never above RDP's, and within
     0.5% of the truth unless a `WideBoundWarning` says how much it may be
-    above. At a delta below 1e-30 (1e-13 for truncated batches), where its
-    arithmetic ends, RDP's bound is returned in its place, with a warning.
+    above. Its arithmetic ends at a delta of 1e-30: below, RDP's bound is
+    returned in its place, with a warning. Truncated batches have no RDP bound,
+    and a delta below 1e-13 is refused.
   """
   delta = check_delta(mechanism, delta)
   check_supported(mechanism, accountant=accountant)

@@ -181,7 +181,7 @@ def deterministic_epsilon(mechanism: Mechanism, *, delta: float) -> float:
     delta: A checked delta.
 
   Returns:
-    Epsilon by PLD (by RDP at a delta of 1e-13 or less) of batches each example
+    Epsilon by PLD (by RDP at a delta below 1e-30) of batches each example
     is in at most once in floor(1 / sampling_prob) steps, in each phase.
   """
   if mechanism.batch_size_schedule:
