@@ -142,6 +142,21 @@ def test_flipped_bits_of_an_array_are_noticed(two_saved, tmp_path):
     assert checkpoints.restore_latest(_state()).step == 1
 
 
+def test_arrays_of_another_checkpoint_are_noticed(two_saved, tmp_path):
+  # Orbax finds no fault in them: they are whole, and of the same shapes.
+  copy = shutil.copytree(two_saved, tmp_path / "copy")
+  with checkpoint.Checkpoints(tmp_path / "other") as checkpoints:
+    checkpoints.save(7, _state(0.25))
+  shutil.rmtree(copy / "7" / "params")
+  shutil.copytree(tmp_path / "other" / "7" / "params", copy / "7" / "params")
+  with checkpoint.Checkpoints(copy) as checkpoints:
+    with pytest.raises(checkpoint.CheckpointError, match="bits of params"):
+      checkpoints.read_latest("params")
+    restored = checkpoints.restore_latest(_state())
+  assert restored.step == 1
+  assert [text for text in restored.damaged if "bits of params" in text]
+
+
 def test_a_changed_fact_is_noticed(tmp_path):
   with checkpoint.Checkpoints(tmp_path) as checkpoints:
     checkpoints.save(1, {"x": jnp.ones(2)}, facts={"epsilon": 1.0})
