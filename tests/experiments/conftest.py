@@ -35,7 +35,9 @@ _CALIBRATE_NOISE = _kept(accounting.calibrate_noise)
 _EPSILON = _kept(accounting.epsilon)
 
 
-@pytest.fixture(autouse=True, scope="session")
+# For one file at a time: the tests of `accounting`, which the same worker may
+# run next, are of the real functions.
+@pytest.fixture(autouse=True, scope="module")
 def _one_answer_a_budget():
   with pytest.MonkeyPatch.context() as patched:
     patched.setattr(accounting, "calibrate_noise", _CALIBRATE_NOISE)
