@@ -225,18 +225,25 @@ def _loss_fn(base, model):
 
 
 def _private(base, loss_fn, *first):
-  """Makes sampler, gradient and optimiser, which starts with `first`."""
+  """Makes sampler, gradient and optimiser, which starts with `first`.
+
+  `first` may draw random numbers, as directions are. So it comes behind the
+  private optimiser, which refuses what might be noise of its own.
+  """
   optimizer = optimizer_lib.build_optimizer(
       base.config.train, base.schedule_steps, _trained(base)
   )
-  return experiment_lib.build_private(
+  private = experiment_lib.build_private(
       base.config.dp,
       loss_fn,
-      optax.chain(*first, optimizer),
+      optax.identity(),
       base.mechanism,
       key=base.private_key,
       mesh=base.mesh,
       with_norms=base.config.train_metrics,
+  )
+  return private._replace(
+      optimizer=optax.chain(private.optimizer, *first, optimizer)
   )
 
 

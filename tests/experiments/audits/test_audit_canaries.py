@@ -213,10 +213,7 @@ def test_a_stopped_audit_goes_on_with_the_same_canaries(tmp_path, monkeypatch):
     audit.run(config, workdir, **arguments | {"num_canaries": 41})
 
 
-@pytest.mark.parametrize(
-    "canary",
-    [pytest.param("random_direction", marks=pytest.mark.slow), "input"],
-)
+@pytest.mark.parametrize("canary", ["random_direction", "input"])
 def test_dependent_scores_make_no_claim_of_independence(canary):
   experiment, state = _train(canary, num_canaries=60, train__num_steps=3)
   assert experiment.canaries.score_fn(state).shape == (60,)
