@@ -62,6 +62,7 @@ _FOREIGN = {
     "jax_privacy": ("dp_accounting",),
     "jax_privacy.models": ("dp_accounting",),
     "jax_privacy.data": ("dp_accounting",),
+    "jax_privacy.auditing": ("dp_accounting",),
 }
 
 

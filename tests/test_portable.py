@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -86,3 +87,12 @@ def test_a_run_is_held_to_older_instructions(monkeypatch):
 def test_an_unknown_configuration_is_refused(capsys):
   assert _load("portable").main(["sse5"]) == 2
   assert "got sse5." in capsys.readouterr().err
+
+
+def test_the_hosted_workflows_run_every_configuration():
+  paths = (_ROOT / ".github" / "workflows").glob("*.yml")
+  text = "".join(path.read_text(encoding="utf-8") for path in paths)
+  rows = re.findall(r'python: "([\d.]+)", configuration: (\w+)', text)
+  configurations = _load("portable")._CONFIGURATIONS
+  versions = {name: c.python for name, c in configurations.items()}
+  assert {name: version for version, name in rows} == versions

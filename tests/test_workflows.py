@@ -1,6 +1,5 @@
 """The hosted workflows name targets, scripts and configurations that exist."""
 
-import importlib.util
 import os
 import re
 
@@ -28,16 +27,3 @@ def test_target_exists(target):
 )
 def test_script_can_be_run(script):
   assert os.access(launch.ROOT / script, os.X_OK)
-
-
-def test_every_configuration_of_test_portable_is_run():
-  spec = importlib.util.spec_from_file_location(
-      "portable", launch.ROOT / ".ci" / "portable.py"
-  )
-  portable = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(portable)
-  rows = re.findall(r'python: "([\d.]+)", configuration: (\w+)', _TEXT)
-  versions = {
-      name: config.python for name, config in portable._CONFIGURATIONS.items()
-  }
-  assert {name: version for version, name in rows} == versions

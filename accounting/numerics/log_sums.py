@@ -15,7 +15,7 @@ def log_sum_exp(logs: np.ndarray, axis: int = 0) -> np.ndarray:
   """Returns log sum exp(logs).
 
   Args:
-    logs: Logarithms, below infinity; minus infinity is that of 0.
+    logs: Logarithms, below infinity. Minus infinity is the logarithm of 0.
     axis: The axis to sum over.
 
   Returns:

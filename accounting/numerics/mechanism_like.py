@@ -51,7 +51,7 @@ class MechanismLike(Protocol):
     """Most steps of one example when no chance is counted on."""
 
   def with_num_steps(self, num_steps: int) -> Self:
-    """Returns the run with so many steps."""
+    """Returns the run with `num_steps` steps."""
 
   def event(self, *, accountant: str) -> "dp_accounting.DpEvent":
     """Describes the run to dp-accounting's accountant of that name."""

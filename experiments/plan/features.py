@@ -27,7 +27,7 @@ def extract(
   Args:
     data_config: A config's section.
     source: Its images.
-    augment_config: The section whose names must be none beside features.
+    augment_config: The section, whose names must be empty with features.
 
   Raises:
     ValueError: If a field breaks its rule, or could have no effect.
