@@ -6,8 +6,9 @@ import sys
 import textwrap
 import tomllib
 
-import launch
 import pytest
+
+from tests.support import launch
 
 # What needs an extra -> the extra whose name the error must give.
 _NEEDS = {

@@ -8,8 +8,9 @@ import sys
 import tomllib
 import types
 
-import launch
 import pytest
+
+from tests.support import launch
 
 _PACKAGES = sorted(
     ".".join(path.parent.relative_to(launch.ROOT).parts)

@@ -5,8 +5,9 @@ import shlex
 import subprocess
 import sys
 
-import launch
 import pytest
+
+from tests.support import launch
 
 _README = (launch.ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -7,12 +7,12 @@ import re
 import subprocess
 import sys
 
-import launch
 import pytest
 
 import accounting
 import jax_privacy
 from jax_privacy import contracts
+from tests.support import launch
 
 _PYREFLY = pathlib.Path(sys.executable).with_name("pyrefly")
 _README = (launch.ROOT / "README.md").read_text("utf-8")

@@ -6,10 +6,10 @@ import subprocess
 import sys
 import zipfile
 
-import launch
 import pytest
 
 from packaging import requirements
+from tests.support import launch
 
 _INPUTS = (
     "setup.py", "pyproject.toml", "README.md", "LICENSE",

@@ -3,8 +3,9 @@
 import os
 import re
 
-import launch
 import pytest
+
+from tests.support import launch
 
 _WORKFLOWS = sorted((launch.ROOT / ".github" / "workflows").glob("*.yml"))
 _TEXT = "".join(path.read_text("utf-8") for path in _WORKFLOWS)

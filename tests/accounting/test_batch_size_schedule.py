@@ -7,7 +7,6 @@ import math
 
 import dp_accounting
 import hypothesis
-import mechanisms
 import numpy as np
 import pytest
 from dp_accounting.pld import privacy_loss_distribution
@@ -17,6 +16,7 @@ from scipy import stats
 import accounting
 from accounting import Mechanism, budget
 from accounting.numerics import schedule as schedule_lib
+from tests.support import mechanisms
 
 _DELTA = 1e-5
 _SCHEDULE = ((0, 1.0), (30, 4.0), (70, 0.5), (80, 4.0))

@@ -3,11 +3,11 @@
 import dataclasses
 import warnings
 
-import mechanisms
 import numpy as np
 import pytest
 
 import accounting
+from tests.support import mechanisms
 
 _run = mechanisms.run
 

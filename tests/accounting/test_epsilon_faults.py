@@ -6,7 +6,6 @@ import warnings
 
 import dp_accounting
 import hypothesis
-import mechanisms
 import numpy as np
 import pytest
 from dp_accounting import pld, rdp
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 import accounting
 from accounting.numerics import rdp as rdp_lib
+from tests.support import mechanisms
 
 _run = mechanisms.run
 

@@ -9,7 +9,6 @@ import warnings
 
 import dp_accounting
 import hypothesis
-import mechanisms
 import pytest
 from dp_accounting import pld, rdp
 from hypothesis import strategies as st
@@ -18,6 +17,7 @@ from scipy import integrate, special, stats
 import accounting
 from accounting import Mechanism, epsilons
 from accounting.numerics import pld as pld_lib
+from tests.support import mechanisms
 
 _run = mechanisms.run
 

@@ -3,13 +3,12 @@
 import importlib
 import math
 
-import fuzz
 import hypothesis
-import launch
 import pytest
 from hypothesis import strategies as st
 
 from configs import common
+from tests.support import fuzz, launch
 
 _KEYS = ["epsilon", "path", "depth", "width", "views", "smoke", "EPSILON", ""]
 _VALUES = st.one_of(

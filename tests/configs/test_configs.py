@@ -4,7 +4,6 @@ import importlib
 import json
 import math
 
-import launch
 import pytest
 
 import accounting
@@ -12,6 +11,7 @@ from configs import common
 from experiments.plan import mechanism as mechanism_lib
 from experiments.run import workdir as workdir_lib
 from jax_privacy.data import radiograph_columns
+from tests.support import launch
 
 # recipes.md, CIFAR-10 from scratch: epsilon by RDP and PLD of each row, as
 # computed with dp-accounting 0.6.0 when the table was made.

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import launch
 import numpy as np
 import pytest
 
@@ -10,6 +9,7 @@ from experiments.plan import experiment as experiment_lib
 from jax_privacy import data, models
 from jax_privacy.data import radiograph_columns as radiographs
 from jax_privacy.data import source as source_lib
+from tests.support import launch
 
 # Published facts of what recipes read: examples that they train on, classes (or
 # labels), channels, and sides where no option says them.

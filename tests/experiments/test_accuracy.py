@@ -1,10 +1,10 @@
 """The digits recipes reach what they claim, by training: some minutes."""
 
-import launch
 import numpy as np
 import pytest
 
 from experiments.run import plain
+from tests.support import launch
 
 # Least mean test accuracy of the EMA parameters over five seeds. The recipe's
 # docstring has the means that were measured: 91.3, 95.3 and 95.9.

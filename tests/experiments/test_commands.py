@@ -4,12 +4,12 @@ import json
 import os
 import stat
 
-import launch
 import numpy as np
 import PIL.Image
 import pytest
 
 from jax_privacy import data
+from tests.support import launch
 
 _CONFIG = "--config=configs/digits_cnn.py:smoke=True"
 

@@ -6,7 +6,6 @@ import importlib
 import re
 import shlex
 
-import launch
 import ml_collections
 import optax
 import pytest
@@ -15,6 +14,7 @@ from ml_collections import config_flags
 
 from experiments.plan import experiment as experiment_lib
 from experiments.plan import schedules
+from tests.support import launch
 
 _PAGE = (launch.ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 _COMMANDS = re.findall(r"```\n(python -m experiments.train.*?)```", _PAGE, re.S)

@@ -3,9 +3,7 @@
 import base64
 import json
 
-import gaussian
 import jax
-import launch
 import numpy as np
 import pytest
 
@@ -14,6 +12,7 @@ from experiments.plan import experiment as experiment_lib
 from experiments.run import loop
 from experiments.run import summary as summary_lib
 from jax_privacy import checkpoint, root_key
+from tests.support import gaussian, launch
 
 
 def _metrics(path):

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import types
 
-import gaussian
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +19,7 @@ from jax_privacy import (
     secure_random,
     testing,
 )
+from tests.support import gaussian
 
 _SCHEDULE = ((0, 1.0), (3, 4.0), (5, 0.5))
 _MECHANISM = Mechanism.for_batch_size(

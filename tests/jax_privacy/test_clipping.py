@@ -4,15 +4,15 @@ import dp_accounting
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracle
 import pytest
-from toy import batch as _batch
-from toy import loss as _loss
-from toy import loss_aux as _loss_aux
-from toy import params as _params
 
 import jax_privacy
 from jax_privacy import clipping
+from tests.support import oracle
+from tests.support.toy import batch as _batch
+from tests.support.toy import loss as _loss
+from tests.support.toy import loss_aux as _loss_aux
+from tests.support.toy import params as _params
 
 # Of float32 sums of ten terms of norm 0.7 at most, in directions of their own:
 # each is cut by 4 units (4.8e-7) more than it need be, their sum by the root of

@@ -2,12 +2,12 @@
 
 import jax.numpy as jnp
 import pytest
-from toy import batch as _batch
-from toy import loss as _loss
-from toy import params as _params
 
 import jax_privacy
 from jax_privacy import clipping
+from tests.support.toy import batch as _batch
+from tests.support.toy import loss as _loss
+from tests.support.toy import params as _params
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,16 @@
 
 import functools
 
-import float16
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracle
 import pytest
-from toy import batch as _batch
-from toy import loss as _loss
-from toy import params as _params
 
 import jax_privacy
+from tests.support import float16, oracle
+from tests.support.toy import batch as _batch
+from tests.support.toy import loss as _loss
+from tests.support.toy import params as _params
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])

@@ -4,16 +4,15 @@ import dataclasses
 import itertools
 import math
 
-import gaussian
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import oracle
 import pytest
 
 from accounting import Mechanism
 from jax_privacy import dp_sgd, noise_addition, root_key, sensitivity
+from tests.support import gaussian, oracle
 
 _NUM_PARAMS = 20_000
 _BATCH_SIZE = 16

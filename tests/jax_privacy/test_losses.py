@@ -5,12 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracle
 import pytest
 
 import jax_privacy
 from jax_privacy import losses, testing
 from jax_privacy import views as views_lib
+from tests.support import oracle
 
 _LOGITS = 3 * jax.random.normal(jax.random.key(0), (5, 4))
 _SEVERAL = jnp.array([1, 0, -1, 1])

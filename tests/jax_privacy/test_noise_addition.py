@@ -1,5 +1,3 @@
-import float16
-import gaussian
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +5,7 @@ import optax
 import pytest
 
 from jax_privacy import noise_addition
+from tests.support import float16, gaussian
 
 
 def _privatizer(stddev=2.0, seed=0, **options):

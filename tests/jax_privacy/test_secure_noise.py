@@ -5,8 +5,6 @@ import subprocess
 import sys
 import textwrap
 
-import float16
-import gaussian
 import jax
 import jax.numpy as jnp
 import mpmath
@@ -22,6 +20,7 @@ from jax_privacy import (
     testing,
 )
 from jax_privacy.secure_noise import secure_gaussian_privatizer
+from tests.support import float16, gaussian
 
 _KEY = secure_random.SecureKey(bytes(range(32)))
 _FALSE_ALARM = 1e-6

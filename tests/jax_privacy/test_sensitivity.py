@@ -8,14 +8,13 @@ passes everything would pass these too.
 
 import itertools
 
-import float16
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracle
 import pytest
 
 import jax_privacy
+from tests.support import float16, oracle
 
 # Float32 sums of a dozen terms of norm C: rounding is some 1e-7 C.
 _ROUNDING = 1 + 1e-5

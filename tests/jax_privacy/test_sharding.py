@@ -4,6 +4,7 @@ The checks are in `support/mesh_checks.py`, a program that starts with eight CPU
 devices and takes meshes of 1, 2, 4 and 8 of them.
 """
 
+import fcntl
 import json
 import os
 import pathlib
@@ -51,15 +52,15 @@ _SLOW = (
 
 
 def _run(names):
-  path = os.pathsep.join([str(_ROOT), str(_ROOT / "tests" / "support")])
+  """Returns what one process with eight devices finds: name to traceback."""
   done = subprocess.run(
-      [sys.executable, _ROOT / "tests" / "support" / "mesh_checks.py", *names],
+      [sys.executable, "-m", "tests.support.mesh_checks", *names],
       capture_output=True,
       text=True,
       cwd=_ROOT,
       env={
           **os.environ,
-          "PYTHONPATH": path,
+          "PYTHONPATH": str(_ROOT),
           "JAX_PLATFORMS": "cpu",
           "JAX_NUM_CPU_DEVICES": "8",
       },
@@ -67,17 +68,38 @@ def _run(names):
   assert done.returncode == 0, done.stderr
   found = json.loads(done.stdout)
   assert list(found) == list(names)
-  failed = {name: text for name, text in found.items() if text is not None}
-  assert not failed, "\n".join(f"{k}: {v}" for k, v in failed.items())
+  return found
 
 
-def test_eight_devices_do_as_one():
-  _run(_FAST)
+@pytest.fixture(name="found")
+def _found(request, tmp_path_factory):
+  """What a check's group finds: one process serves all that are selected."""
+  function = request.node.originalname
+  names = [
+      item.callspec.params["name"]
+      for item in request.session.items
+      if getattr(item, "originalname", None) == function
+  ]
+  base = tmp_path_factory.getbasetemp()
+  # Workers of one run share this folder: the first to come runs the process.
+  shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+  path = shared / f"{function}.json"
+  with open(shared / f"{function}.lock", "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if not path.exists():
+      path.write_text(json.dumps(_run(names)))
+  return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("name", _FAST)
+def test_eight_devices_do_as_one(name, found):
+  assert found[name] is None, found[name]
 
 
 @pytest.mark.slow
-def test_meshes_and_models_do_as_one_device():
-  _run(_SLOW)
+@pytest.mark.parametrize("name", _SLOW)
+def test_meshes_and_models_do_as_one_device(name, found):
+  assert found[name] is None, found[name]
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,15 @@ import dataclasses
 import functools
 import math
 
-import float16
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy
 
 import jax_privacy
 from jax_privacy import sensitivity, testing
 from jax_privacy.testing import neighbours
+from tests.support import float16, toy
 
 _CLIP = 0.5
 

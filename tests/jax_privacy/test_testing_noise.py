@@ -6,7 +6,6 @@ way. All keys are fixed, so a failure is no bad luck.
 
 import types
 
-import float16
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +15,7 @@ from scipy import stats
 
 from jax_privacy import noise_addition, testing
 from jax_privacy.testing import noise, noise_path
+from tests.support import float16
 
 # Half a minute of draws; the sensitivity half stays in `make test`.
 pytestmark = pytest.mark.slow

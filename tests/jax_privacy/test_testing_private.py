@@ -5,10 +5,10 @@ import types
 import jax
 import optax
 import pytest
-import toy
 
 import jax_privacy
 from jax_privacy import dp_sgd, testing
+from tests.support import toy
 
 # The noise's half takes half a minute of draws.
 pytestmark = pytest.mark.slow

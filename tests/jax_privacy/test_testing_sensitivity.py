@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy
 
 from jax_privacy import sensitivity, testing
+from tests.support import toy
 
 _CLIP = 0.5
 

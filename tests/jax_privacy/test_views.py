@@ -1,11 +1,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracle
 import pytest
 
 import jax_privacy
 from jax_privacy import views as views_lib
+from tests.support import oracle
 
 
 def _augment(key, image):

@@ -1,6 +1,6 @@
 """Runs commands in children of one process that has imported JAX already.
 
-  python tests/support/command_server.py
+  python -m tests.support.command_server
 
 A line of JSON on its input names a module, flags, a umask, and files for what
 is printed; a line with the exit code answers. The child is what `python -m`

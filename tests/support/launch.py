@@ -26,7 +26,7 @@ CONFIGS = sorted(
 # has the program of the other WRNs.
 LARGE = ("chexpert_nfnet", "imagenet_nf_resnet", "imagenet_nfnet")
 LARGE += ("places365_nfnet", "cifar_wrn_finetune", "svhn_wrn")
-_SERVER = "command_server.py"
+_SERVER = "tests.support.command_server"
 _LINEAR = """
 from configs import digits_cnn
 
@@ -125,7 +125,7 @@ class _Server:
   def __init__(self):
     self.environ = _environ()
     self._process = subprocess.Popen(
-        [sys.executable, str(pathlib.Path(__file__).parent / _SERVER)],
+        [sys.executable, "-m", _SERVER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -1,9 +1,10 @@
 """Runs checks that need several devices: each compares a mesh with one device.
 
-Run as a program, `python mesh_checks.py NAME...`, with eight CPU devices: their
-number is fixed when JAX starts, so no test can ask for them by itself, and one
-start serves many checks. Prints one JSON object: each check's traceback, or
-null. A check is a function `check_NAME` of one of the modules below.
+Run as a program, `python -m tests.support.mesh_checks NAME...`, with eight CPU
+devices: their number is fixed when JAX starts, so no test can ask for them by
+itself, and one start serves many checks. Prints one JSON object: each check's
+traceback, or null. A check is a function `check_NAME` of one of the modules
+below.
 """
 
 import json
@@ -12,9 +13,8 @@ import time
 import traceback
 
 import jax
-import mesh_compiled
-import mesh_noise
-import mesh_sums
+
+from tests.support import mesh_compiled, mesh_noise, mesh_sums
 
 
 def _find(name):

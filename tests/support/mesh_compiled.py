@@ -5,13 +5,13 @@ import re
 
 import jax
 import jax.numpy as jnp
-import meshes
 import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 import jax_privacy
 from jax_privacy import clipping, partitioner, sharding
+from tests.support import meshes
 
 
 def _largest_buffer(program):

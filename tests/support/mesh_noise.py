@@ -4,12 +4,12 @@ import types
 
 import jax
 import jax.numpy as jnp
-import meshes
 import numpy as np
 import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jax_privacy import dp_sgd, noise_addition, secure_noise, sharding
+from tests.support import meshes
 
 _SHAPES = {"a": (8, 3, 3, 7)}
 

@@ -5,13 +5,13 @@ import types
 
 import jax
 import jax.numpy as jnp
-import meshes
 import numpy as np
 import optax
 from flax import nnx
 
 import jax_privacy
 from jax_privacy import dp_sgd, models, sharding
+from tests.support import meshes
 
 
 def _check_sums(method, sizes, **options):

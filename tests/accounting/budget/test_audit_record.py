@@ -3,11 +3,11 @@
 import json
 
 import pytest
-import records
 
 import accounting
 from accounting import budget
 from accounting.budget import audit as audit_lib
+from tests.support import records
 
 
 def _refused(capsys, arguments):

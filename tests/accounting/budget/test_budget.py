@@ -4,11 +4,11 @@ import math
 import subprocess
 import sys
 
-import commands
 import pytest
 
 import accounting
 from accounting import Mechanism, budget
+from tests.support import commands
 
 _RUN = commands.RUN
 _PLAN = commands.PLAN

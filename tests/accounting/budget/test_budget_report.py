@@ -1,10 +1,9 @@
 """`dp-budget report`: a run's summary, recomputed or refused."""
 
-import commands
 import pytest
-import records
 
 from accounting import budget
+from tests.support import commands, records
 
 _json = commands.answer
 _refused = commands.refused

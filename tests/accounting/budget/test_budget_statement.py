@@ -2,10 +2,10 @@
 
 import html.parser
 
-import commands
 import pytest
 
 from accounting import budget
+from tests.support import commands
 
 _RUN = commands.RUN
 _DELTA = commands.DELTA

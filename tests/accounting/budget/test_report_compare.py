@@ -2,14 +2,12 @@
 
 import json
 
-import commands
-import fuzz
 import hypothesis
 import pytest
-import records
 
 from accounting import budget
 from accounting.budget import compare
+from tests.support import commands, fuzz, records
 
 _SUMMARY = records.summary(
     name="small", generator="threefry", grid_scale=None, eval_params="ema"

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 
-import fuzz
 import hypothesis
 import pytest
 from hypothesis import strategies as st
@@ -17,6 +16,7 @@ import accounting
 from accounting import Mechanism, budget, json_object
 from accounting.budget import answer as answer_lib
 from accounting.budget import command_line, report
+from tests.support import fuzz
 
 _RUN = Mechanism.for_batch_size(
     expected_batch_size=100,

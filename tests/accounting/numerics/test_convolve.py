@@ -4,7 +4,6 @@ import dataclasses
 import math
 import warnings
 
-import mechanisms
 import numpy as np
 import pytest
 from scipy import special, stats
@@ -13,6 +12,7 @@ import accounting
 from accounting import Mechanism
 from accounting.numerics import convolve, discretise, pld
 from benchmarks import contour
+from tests.support import mechanisms
 
 # noise, prob, steps, delta, epsilon as it was, and the frequencies and nodes
 # that the oracle needs: the integrand is below 1e-17 of its largest beyond.

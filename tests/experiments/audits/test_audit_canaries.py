@@ -5,7 +5,6 @@ import json
 import math
 
 import jax.numpy as jnp
-import launch
 import numpy as np
 import optax
 import pytest
@@ -22,6 +21,7 @@ from experiments.plan import model as model_lib
 from experiments.run import loop
 from experiments.run import workdir as workdir_lib
 from jax_privacy import noise_addition, per_example, root_key
+from tests.support import launch
 
 _NUM_CANARIES = 500
 _NUM_INPUT = 300  # There are 360 test images.

@@ -1,12 +1,12 @@
 """`experiments.audit --replay`: passes on a config, fails on a fault."""
 
 import jax
-import launch
 import pytest
 
 from experiments.audits import replay
 from experiments.plan import experiment as experiment_lib
 from jax_privacy import testing
+from tests.support import launch
 
 
 def test_the_command_passes_and_says_what_was_seen(tmp_path):

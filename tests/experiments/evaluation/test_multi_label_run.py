@@ -2,7 +2,6 @@
 
 import json
 
-import launch
 import numpy as np
 import pytest
 
@@ -12,6 +11,7 @@ from experiments.evaluation import saved as saved_lib
 from experiments.evaluation import twin as twin_lib
 from experiments.run import summary as summary_lib
 from jax_privacy import data
+from tests.support import launch
 
 _NAMES = ("even", "high", "zero", "none")
 

@@ -6,13 +6,13 @@ its next neighbour, which must not fit.
 
 import dataclasses
 
-import launch
 import pytest
 
 import accounting
 from experiments.plan import experiment as experiment_lib
 from experiments.plan import mechanism as mechanism_lib
 from experiments.plan import optimizer as optimizer_lib
+from tests.support import launch
 
 _DELTA = 1e-4
 _NUM_EXAMPLES = 1437

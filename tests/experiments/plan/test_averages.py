@@ -1,7 +1,6 @@
 """Averages by name: in the state, the checkpoint, the summary and on screen."""
 
 import jax
-import launch
 import numpy as np
 import pytest
 
@@ -9,6 +8,7 @@ from experiments.plan import averages, fields
 from experiments.plan import experiment as experiment_lib
 from experiments.run import loop as loop_lib
 from experiments.run import summary as summary_lib
+from tests.support import launch
 
 _DECAYS = (0.15, 0.9)
 _NAMES = ("last", "ema", "ema_0.9", "polyak")

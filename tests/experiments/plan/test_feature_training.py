@@ -3,7 +3,6 @@
 import re
 
 import jax
-import launch
 import numpy as np
 import pytest
 
@@ -11,6 +10,7 @@ from experiments.audits import canary_kinds
 from experiments.plan import experiment as experiment_lib
 from experiments.plan import features
 from jax_privacy import auditing, data
+from tests.support import launch
 
 _NAME = "fashion_mnist_scattering"
 

@@ -6,9 +6,7 @@ may have written can do.
 
 import json
 
-import fuzz
 import hypothesis
-import launch
 import ml_collections
 import pytest
 from hypothesis import strategies as st
@@ -16,6 +14,7 @@ from hypothesis import strategies as st
 from configs import common
 from experiments.plan import experiment as experiment_lib
 from experiments.plan import fields
+from tests.support import fuzz, launch
 
 _NAN, _INF = float("nan"), float("inf")
 # What no field of the kind may hold.

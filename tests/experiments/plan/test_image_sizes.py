@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import launch
 import numpy as np
 import pytest
 
@@ -10,6 +9,7 @@ from experiments.plan import experiment as experiment_lib
 from experiments.plan import model as model_lib
 from experiments.plan import splits
 from jax_privacy.data import augment
+from tests.support import launch
 
 _WRN = {
     "model__name": "wide_resnet",

@@ -4,10 +4,8 @@ import json
 
 import jax
 import jax.numpy as jnp
-import launch
 import numpy as np
 import pytest
-import radiograph_sets
 
 from experiments import train
 from experiments.audits import canaries
@@ -16,6 +14,7 @@ from experiments.plan import loss as loss_lib
 from experiments.plan import splits
 from experiments.run import workdir as workdir_lib
 from jax_privacy import data
+from tests.support import launch, radiograph_sets
 
 _NUM_PATIENTS = 40
 

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import launch
 import numpy as np
 import optax
 import pytest
@@ -11,6 +10,7 @@ from experiments.plan import experiment as experiment_lib
 from experiments.plan import optimizer as optimizer_lib
 from experiments.run import loop
 from jax_privacy import agc
+from tests.support import launch
 
 _RNG = np.random.default_rng(0)
 _PARAMS = {

@@ -3,9 +3,7 @@
 import dataclasses
 import pathlib
 
-import fuzz
 import jax
-import launch
 import numpy as np
 import pytest
 from flax import nnx
@@ -20,6 +18,7 @@ from experiments.run import summary as summary_lib
 from experiments.run import workdir as workdir_lib
 from jax_privacy import averaging, checkpoint, models
 from jax_privacy.models import haiku, saved
+from tests.support import fuzz, launch
 
 _HEAD = (r"linear\..*",)
 

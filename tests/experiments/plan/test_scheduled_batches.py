@@ -3,7 +3,6 @@
 import json
 import types
 
-import launch
 import numpy as np
 import pytest
 
@@ -14,6 +13,7 @@ from experiments.plan import experiment as experiment_lib
 from experiments.plan import mechanism as mechanism_lib
 from experiments.run import resume, train_metrics
 from experiments.run import summary as summary_lib
+from tests.support import launch
 
 _SCHEDULE = ((0.0, 1.0), (0.5, 2.0))
 _NUM_EXAMPLES = 1437

@@ -2,14 +2,13 @@
 
 import json
 
-import fuzz
-import launch
 import numpy as np
 import optax
 import pytest
 
 from experiments.plan import optimizer as optimizer_lib
 from experiments.plan import schedules
+from tests.support import fuzz, launch
 
 _N = 40
 

@@ -7,11 +7,11 @@ checks every field and builds nothing.
 
 import ast
 
-import launch
 import ml_collections
 import pytest
 
 from configs import common
+from tests.support import launch
 
 _FOLDER = launch.ROOT / "experiments" / "plan"
 _SECTIONS = {

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import launch
 import numpy as np
 import pytest
 from flax import nnx, traverse_util
@@ -14,6 +13,7 @@ from experiments.run import loop
 from jax_privacy import models
 from jax_privacy import views as views_lib
 from jax_privacy.models import layers
+from tests.support import launch
 
 _HEAD = r"linear\..*"
 _ALL_BUT_NORMS = r"(?!(.*\.)?norm(_\d+)?\.).*"

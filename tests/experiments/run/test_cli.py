@@ -5,11 +5,11 @@ In this process: flags and `sys.argv` are the test's own.
 
 import sys
 
-import launch
 import pytest
 from absl import flags
 
 from experiments.run import cli
+from tests.support import launch
 
 _CONFIG = "--config=configs/digits_cnn.py:smoke=True"
 # ml_collections loads a recipe by a method that Python calls deprecated.

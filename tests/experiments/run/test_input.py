@@ -7,7 +7,6 @@ be the same run are compared by the digest of their parameters.
 import io
 
 import jax
-import launch
 import numpy as np
 import PIL.Image
 import pytest
@@ -19,6 +18,7 @@ from experiments.plan import placement
 from experiments.run import input as input_lib
 from experiments.run import workdir as workdir_lib
 from jax_privacy import data
+from tests.support import launch
 
 
 @pytest.fixture(scope="module")

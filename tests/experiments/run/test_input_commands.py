@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 
-import launch
 import numpy as np
 import PIL.Image
 import pytest
+
+from tests.support import launch
 
 pytestmark = pytest.mark.slow  # Starts whole commands.
 

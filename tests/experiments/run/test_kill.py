@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 
-import launch
 import pytest
+
+from tests.support import launch
 
 _FLAGS = (
     "--config.train.num_steps=24",

@@ -13,7 +13,6 @@ import logging
 import re
 
 import jax
-import launch
 import numpy as np
 import PIL.Image
 import pytest
@@ -22,6 +21,7 @@ from experiments.run import input as input_lib
 from experiments.run import summary as summary_lib
 from experiments.run import workdir as workdir_lib
 from jax_privacy import batch_selection, data
+from tests.support import launch
 
 _NUM_EXAMPLES = 64
 # Expected 16; padded to 20, 27, 37 or, truncated at 24, to 20, 24.

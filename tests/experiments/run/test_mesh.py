@@ -8,7 +8,6 @@ import sys
 import types
 
 import jax
-import launch
 import numpy as np
 import pytest
 
@@ -17,6 +16,7 @@ from experiments.plan import fields, mesh
 from experiments.run import devices, loop, resume
 from experiments.run import workdir as workdir_lib
 from jax_privacy import batch_selection, checkpoint
+from tests.support import launch
 
 _STEPS = 4
 # Sums in another order, over four steps of training: relative to the largest
@@ -31,9 +31,8 @@ _FLAGS = ["--config=configs/digits_cnn.py:smoke=True"] + [
 
 def _environment():
   # Each process makes the CPU devices that its share of the mesh needs.
-  path = os.pathsep.join([str(launch.ROOT), str(launch.ROOT / "tests/support")])
   kept = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
-  return {**kept, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
+  return {**kept, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(launch.ROOT)}
 
 
 def _last_params(path):
@@ -144,7 +143,6 @@ def _run_processes(path, *flags, stop_after=None):
   with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = free.getsockname()[1]
-  program = launch.ROOT / "tests/support/mesh_process.py"
   told = [path.with_suffix(f".{i}.json") for i in range(2)]
   processes = []
   for i in range(2):
@@ -152,7 +150,8 @@ def _run_processes(path, *flags, stop_after=None):
     stop = [f"--stop_after={stop_after}"] if stop_after and i == 1 else []
     processes.append(
         subprocess.Popen(
-            [sys.executable, program, *_FLAGS, *flags, *stop,
+            [sys.executable, "-m", "tests.support.mesh_process",
+             *_FLAGS, *flags, *stop,
              f"--workdir={path}", f"--told={told[i]}",
              f"--coordinator_address=127.0.0.1:{port}",
              "--num_processes=2", f"--process_id={i}"],

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 
-import launch
 import pytest
 
 import accounting
@@ -18,6 +17,7 @@ from experiments.plan import splits
 from experiments.run import loop, resume, signals
 from experiments.run import workdir as workdir_lib
 from jax_privacy import checkpoint, draws, root_key
+from tests.support import launch
 
 
 class KilledError(Exception):

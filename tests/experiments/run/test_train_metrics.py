@@ -7,7 +7,6 @@ import os
 
 import jax
 import jax.numpy as jnp
-import launch
 import numpy as np
 import optax
 import pytest
@@ -19,6 +18,7 @@ from experiments.run import loop, train_metrics
 from experiments.run import summary as summary_lib
 from experiments.run import workdir as workdir_lib
 from jax_privacy import views as views_lib
+from tests.support import launch
 
 _NAMES = {
     "clipped_fraction",

@@ -5,12 +5,12 @@ import pathlib
 import stat
 import types
 
-import launch
 import pytest
 
 from experiments import train
 from experiments.run import workdir as workdir_lib
 from jax_privacy import _owner_only, draws
+from tests.support import launch
 
 
 def test_another_config_in_the_workdir_is_refused(tmp_path):

@@ -4,15 +4,14 @@ import json
 import math
 import os
 
-import fuzz
 import hypothesis
-import launch
 import pytest
 from hypothesis import strategies as st
 
 from experiments.run import cli, metrics
 from experiments.run import summary as summary_lib
 from experiments.run import workdir as workdir_lib
+from tests.support import fuzz, launch
 
 _LINES = [
     {"step": 1, "train_seconds": 0.5, "private_not_for_release": {"loss": 2.0}},

@@ -2,11 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toy
 from scipy import stats
 
 import jax_privacy
 from jax_privacy import auditing
+from tests.support import toy
 
 _NORMS = [1e-6, 0.1, 1.0, 2.3, 1e6]
 

@@ -4,16 +4,16 @@ import os
 import pathlib
 import pickle
 
-import fuzz
 import hypothesis
 import numpy as np
 import PIL.Image
 import pytest
-import radiograph_sets as sets
 from hypothesis import strategies as st
 
 from jax_privacy import data
 from jax_privacy.data import radiographs
+from tests.support import fuzz
+from tests.support import radiograph_sets as sets
 
 _FILES = [
     sets.chexpert_file("train", 1, 1, "view1_frontal"),

@@ -2,10 +2,10 @@
 
 import gzip
 
-import fuzz
 import pytest
 
 from jax_privacy.data import csv_table
+from tests.support import fuzz
 
 
 def _read(path, columns=("a", "b"), **options):

@@ -8,17 +8,16 @@ import io
 import pickle
 import sys
 
-import launch
 import numpy as np
 import PIL.Image
 import pytest
 import tensorflow_datasets
-import tfds_sets
 
 from configs import common
 from experiments.plan import fields, splits
 from jax_privacy import data
 from jax_privacy.data import published
+from tests.support import launch, tfds_sets
 
 # Name: sizes of train, valid, test. Those of De et al. 2022, section 3 and
 # appendix, and of their code; train and valid together are the sets' own

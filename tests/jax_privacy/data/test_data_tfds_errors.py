@@ -6,14 +6,13 @@ import subprocess
 import sys
 from unittest import mock
 
-import launch
 import numpy as np
 import pytest
 import tensorflow_datasets
-import tfds_sets
 
 from jax_privacy import data
 from jax_privacy.data import published
+from tests.support import launch, tfds_sets
 
 _TALL = tfds_sets.png(np.zeros((5, 4, 3), np.uint8))
 _WIDE = tfds_sets.png(np.zeros((4, 5, 3), np.uint8))

@@ -1,11 +1,11 @@
 """MIMIC-CXR-JPG from its own files: joins, splits, groups, hostile tables."""
 
-import fuzz
 import numpy as np
 import pytest
-import radiograph_sets as sets
 
 from jax_privacy import data
+from tests.support import fuzz
+from tests.support import radiograph_sets as sets
 
 _PREFIX = "mimic-cxr-2.0.0"
 _ANN, _BEA, _CAT = "10000032", "10000764", "11000011"

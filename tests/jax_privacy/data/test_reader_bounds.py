@@ -8,13 +8,13 @@ import struct
 import zipfile
 import zlib
 
-import fuzz
 import numpy as np
 import PIL.Image
 import pytest
 
 from jax_privacy import data
 from jax_privacy.data import bounded, idx
+from tests.support import fuzz
 
 _IMAGES = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
 _LABELS = np.array([2, 0, 1])

@@ -10,7 +10,6 @@ import struct
 import warnings
 import zipfile
 
-import fuzz
 import hypothesis
 import numpy as np
 import PIL.Image
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 
 from jax_privacy import data
 from jax_privacy.data import decode, idx
+from tests.support import fuzz
 
 _RNG = np.random.default_rng(0)
 _IMAGES = _RNG.integers(0, 256, (5, 4, 3), dtype=np.uint8)

@@ -15,10 +15,10 @@ import time
 import numpy as np
 import PIL.Image
 import pytest
-import read_ahead
 
 from jax_privacy import data
 from jax_privacy.data import encoded, reading
+from tests.support import read_ahead
 
 _ROOT = pathlib.Path(__file__).parents[3]
 
@@ -127,13 +127,12 @@ def test_an_error_arrives_as_it_was_raised(num_workers, index, error, text):
 @pytest.mark.slow  # Each starts a program and its workers.
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_its_reader(number):
-  program = [sys.executable, "-m", "read_ahead", "60"]
-  path = os.pathsep.join([str(_ROOT), str(_ROOT / "tests" / "support")])
+  program = [sys.executable, "-m", "tests.support.read_ahead", "60"]
   process = subprocess.Popen(
       program,
       stdout=subprocess.PIPE,
       text=True,
-      env={**os.environ, "PYTHONPATH": path},
+      env={**os.environ, "PYTHONPATH": str(_ROOT)},
       cwd=_ROOT,
   )
   pids = [int(pid) for pid in process.stdout.readline().split()]

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import zoo
 
 from jax_privacy.ghost import graph, rules
+from tests.support import zoo
 
 _W, _X = jnp.ones((3, 3)), jnp.ones((4, 3))
 

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import zoo
 
 from jax_privacy import weight_standardisation as ws
 from jax_privacy.ghost import clip, graph, paths, plans, sums
+from tests.support import zoo
 
 _ARRAYS = zoo.Arrays(26)
 _normal = _ARRAYS.normal

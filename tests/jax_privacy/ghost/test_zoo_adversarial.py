@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import zoo
 
 import jax_privacy
+from tests.support import zoo
 
 _ARRAYS = zoo.Arrays(15)
 _PARAMS = {"w": _ARRAYS.normal(4, 3), "b": _ARRAYS.normal(3)}

@@ -5,7 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-import zoo
+
+from tests.support import zoo
 
 _ARRAYS = zoo.Arrays(6)
 _normal, _batch = _ARRAYS.normal, _ARRAYS.batch

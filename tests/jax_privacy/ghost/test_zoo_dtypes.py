@@ -8,15 +8,14 @@ through unclipped.
 
 import functools
 
-import float16
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import zoo
 
 import jax_privacy
 from jax_privacy.ghost import clip
+from tests.support import float16, zoo
 
 _ARRAYS = zoo.Arrays(14)
 _PARAMS = {"w": _ARRAYS.normal(4, 3), "b": _ARRAYS.normal(3)}

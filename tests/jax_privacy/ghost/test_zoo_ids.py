@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import zoo
 
 import jax_privacy
 from jax_privacy.ghost import rules
+from tests.support import zoo
 
 _ROWS = 100  # JAX's own modes want it to fit int8.
 _DTYPES = ("int8", "uint32", "int64", "uint64")

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import zoo
 from flax import nnx
+
+from tests.support import zoo
 
 _ARRAYS = zoo.Arrays(10)
 _IMAGES = _ARRAYS.batch(6, 6, 2)

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import zoo
 from flax import nnx
 
 from jax_privacy.models import layers
+from tests.support import zoo
 
 _ARRAYS = zoo.Arrays(5)
 _normal, _batch, _integers = _ARRAYS.normal, _ARRAYS.batch, _ARRAYS.integers

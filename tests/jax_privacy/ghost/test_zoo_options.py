@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import zoo
 
 import jax_privacy
+from tests.support import zoo
 
 _ARRAYS = zoo.Arrays(13)
 _normal, _batch = _ARRAYS.normal, _ARRAYS.batch

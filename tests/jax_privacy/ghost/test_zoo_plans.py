@@ -9,10 +9,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import pytest
-import zoo
 
 from jax_privacy.ghost import costs
 from jax_privacy.models import layers
+from tests.support import zoo
 
 # `test_plans.py` has each plan by itself; these are whole losses.
 pytestmark = pytest.mark.slow

@@ -5,7 +5,8 @@ import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import pytest
-import zoo
+
+from tests.support import zoo
 
 # Hypothesis compiles each of its shapes.
 pytestmark = pytest.mark.slow

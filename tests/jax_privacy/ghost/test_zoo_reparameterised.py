@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import zoo
+
+from tests.support import zoo
 
 _ARRAYS = zoo.Arrays(12)
 _normal, _batch = _ARRAYS.normal, _ARRAYS.batch

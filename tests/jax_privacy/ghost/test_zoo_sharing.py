@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import zoo
+
+from tests.support import zoo
 
 _ARRAYS = zoo.Arrays(8)
 _normal, _batch, _integers = _ARRAYS.normal, _ARRAYS.batch, _ARRAYS.integers

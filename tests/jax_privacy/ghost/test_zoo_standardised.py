@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import zoo
 from flax import nnx
 
 from jax_privacy.ghost import graph, paths, transforms
 from jax_privacy.models import layers
+from tests.support import zoo
 
 _ARRAYS = zoo.Arrays(2)
 _normal, _batch = _ARRAYS.normal, _ARRAYS.batch

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import oracle
 import pytest
 from flax import nnx
 
 import accounting
 from jax_privacy import dp_sgd, models, noise_addition
 from jax_privacy import views as views_lib
+from tests.support import oracle
 
 _RANDOM = {"stochastic_depth_rate": 0.9, "dropout_rate": 0.5}
 _FAMILIES = {

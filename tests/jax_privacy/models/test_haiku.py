@@ -6,7 +6,6 @@ What Haiku calls them is told by `haiku_models`, modules of Haiku's own.
 import functools
 
 import haiku as hk
-import haiku_models
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +14,7 @@ from flax import nnx
 
 from jax_privacy import models
 from jax_privacy.models import haiku, saved
+from tests.support import haiku_models
 
 _SMALL = dict(channels=(8, 8, 16, 16), num_blocks=(1, 2, 1, 1))
 # Name, options here, image shape, and the published module with its options.

@@ -1,6 +1,5 @@
 """WSConv and GroupNorm against slow oracles in NumPy, and where they break."""
 
-import float16
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +8,7 @@ from flax import nnx
 
 from jax_privacy import models
 from jax_privacy.models import layers
+from tests.support import float16
 
 
 def _standardise_slowly(kernel, gain, epsilon=1e-4):

@@ -1,0 +1,1 @@
+"""Tests: each folder mirrors the folder of the project that it tests."""

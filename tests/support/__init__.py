@@ -1,0 +1,1 @@
+"""What several tests use: oracles, losses, launchers and made data sets."""
