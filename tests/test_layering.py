@@ -15,6 +15,8 @@ _OURS = ("accounting", "jax_privacy", "experiments", "configs", "tests")
 
 # What any part of experiments may import.
 _OUTSIDE = ("accounting", "jax_privacy", "configs")
+_TASKS = ("experiments.metrics", "experiments.tasks")
+_PLAN = (*_TASKS, "experiments.plan")
 
 # Folder -> prefixes of our own modules that it may import; the longest prefix
 # of a file's module name that stands here decides. A name with "-" before it
@@ -43,14 +45,18 @@ _TABLE = {
         "-jax_privacy.data",
     ),
     "configs": ("configs.common", "configs.families"),
-    # Commands -> audits, evaluation -> run -> plan.
+    # Commands -> audits, evaluation -> run -> plan -> tasks -> metrics.
     "experiments": _OUTSIDE + ("experiments",),
-    "experiments.plan": _OUTSIDE + ("experiments.plan",),
-    "experiments.run": _OUTSIDE + ("experiments.plan", "experiments.run"),
+    "experiments.metrics": ("jax_privacy", "experiments.metrics"),
+    "experiments.tasks": _OUTSIDE + _TASKS,
+    "experiments.plan": _OUTSIDE + _PLAN,
+    "experiments.run": _OUTSIDE + _PLAN + ("experiments.run",),
     "experiments.evaluation": _OUTSIDE
-    + ("experiments.plan", "experiments.run", "experiments.evaluation"),
+    + _PLAN
+    + ("experiments.run", "experiments.evaluation"),
     "experiments.audits": _OUTSIDE
-    + ("experiments.plan", "experiments.run", "experiments.audits"),
+    + _PLAN
+    + ("experiments.run", "experiments.audits"),
 }
 # Packages of others that a folder must not touch.
 _JAX = ("jax", "flax", "optax", "chex")
@@ -134,6 +140,9 @@ def test_imports_follow_the_table(path):
         ("experiments.train", "from tests import conftest"),
         ("experiments.plan.x", "from experiments.run import loop"),
         ("experiments.plan.x", "from experiments import train"),
+        ("experiments.tasks.x", "from experiments.plan import fields"),
+        ("experiments.tasks.x", "from experiments.run import loop"),
+        ("experiments.metrics.x", "from experiments.tasks import task"),
         ("experiments.run.x", "from experiments.evaluation import final"),
         ("experiments.evaluation.x", "from experiments.audits import replay"),
         ("experiments.audits.x", "from experiments.evaluation import final"),

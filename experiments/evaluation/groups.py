@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from experiments.evaluation import disparity
+from experiments.metrics import estimate as estimate_lib
 
 # Of one column or pair of columns: more fill no screen, and hold few examples.
 MAX_GROUPS = 200
@@ -84,7 +84,7 @@ def splits(
     yield _split(columns, codes, names)
 
 
-def largest_gap(groups: Mapping[str, disparity.Estimate]) -> Gap | None:
+def largest_gap(groups: Mapping[str, estimate_lib.Estimate]) -> Gap | None:
   """Returns the gap of the defined groups, or None if they are under two."""
   defined = {k: v for k, v in groups.items() if not v.why_undefined}
   if len(defined) < 2:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments.evaluation import auc, disparity
+from experiments.metrics import accuracies, roc
+from experiments.metrics import estimate as estimate_lib
 from experiments.plan import model as model_lib
 from experiments.plan import splits
 from jax_privacy import batch_selection, data
@@ -102,7 +103,7 @@ def outcomes(
   """
   if source.is_multi_label:
     return Scores(labels.astype(np.int8), logits.astype(np.float32))
-  return Outcomes(labels, disparity.ranks(labels, logits))
+  return Outcomes(labels, accuracies.ranks(labels, logits))
 
 
 def overall(
@@ -110,7 +111,7 @@ def overall(
     source: data.Source,
     *,
     labels: Sequence[str] = (),
-) -> dict[str, disparity.Estimate]:
+) -> dict[str, estimate_lib.Estimate]:
   """Returns the numbers of a whole split, by name.
 
   Args:
@@ -127,14 +128,14 @@ def overall(
   """
   columns = splits.reported(source, labels)
   if isinstance(found, Outcomes):
-    numbers = {"accuracy": disparity.accuracy(found.ranks)}
+    numbers = {"accuracy": accuracies.accuracy(found.ranks)}
     if source.num_classes >= _LEAST_CLASSES_FOR_TOP5:
-      numbers["top5_accuracy"] = disparity.accuracy(found.ranks, top=5)
+      numbers["top5_accuracy"] = accuracies.accuracy(found.ranks, top=5)
     return numbers
-  of_label = [auc.auc(found.labels[:, i], found.scores[:, i]) for i in columns]
+  of_label = [roc.auc(found.labels[:, i], found.scores[:, i]) for i in columns]
   return {
-      "macro_auc": auc.macro(of_label),
-      "micro_auc": auc.micro(
+      "macro_auc": roc.macro(of_label),
+      "micro_auc": roc.micro(
           found.labels[:, columns], found.scores[:, columns]
       ),
   }

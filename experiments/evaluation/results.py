@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.evaluation import auc, disparity, groups, outcomes
+from experiments.evaluation import groups, outcomes
+from experiments.metrics import accuracies, roc
+from experiments.metrics import estimate as estimate_lib
 from experiments.plan import splits
 from jax_privacy import data
 
@@ -30,7 +32,7 @@ class Section(NamedTuple):
   """
 
   title: str
-  rows: dict[str, disparity.Estimate]
+  rows: dict[str, estimate_lib.Estimate]
   facts: dict[str, float | str | None]
   notes: tuple[str, ...] = ()
 
@@ -72,7 +74,9 @@ def sections(
   return told
 
 
-def difference(ours: Section, twins: Section) -> dict[str, disparity.Estimate]:
+def difference(
+    ours: Section, twins: Section
+) -> dict[str, estimate_lib.Estimate]:
   """Returns ours less the twin's, row by row."""
   return {
       name: estimate.minus(twins.rows[name])
@@ -105,7 +109,7 @@ def differences_as_json(
   }
 
 
-def estimate_json(estimate: disparity.Estimate) -> dict[str, Any]:
+def estimate_json(estimate: estimate_lib.Estimate) -> dict[str, Any]:
   """Returns an estimate's value, error and number of examples."""
   told = {
       "value": _finite(estimate.value),
@@ -121,12 +125,12 @@ def estimate_json(estimate: disparity.Estimate) -> dict[str, Any]:
 
 def _of_classes(found, label_names) -> Section:
   rows = {
-      name: disparity.accuracy(found.ranks[found.labels == label])
+      name: accuracies.accuracy(found.ranks[found.labels == label])
       for label, name in enumerate(label_names)
   }
-  got = disparity.disparity(
+  got = accuracies.disparity(
       {name: row.value for name, row in rows.items()},
-      overall=disparity.accuracy(found.ranks).value,
+      overall=accuracies.accuracy(found.ranks).value,
   )
   facts = {
       "absolute_disparity": got.absolute,
@@ -138,13 +142,13 @@ def _of_classes(found, label_names) -> Section:
 
 def _of_labels(found, names) -> Section:
   rows = {
-      name: auc.auc(found.labels[:, i], found.scores[:, i])
+      name: roc.auc(found.labels[:, i], found.scores[:, i])
       for i, name in enumerate(names)
   }
   return Section("label", rows, {}, _left_out(rows))
 
 
-def _left_out(rows: Mapping[str, disparity.Estimate]) -> tuple[str, ...]:
+def _left_out(rows: Mapping[str, estimate_lib.Estimate]) -> tuple[str, ...]:
   names = [name for name, row in rows.items() if row.why_undefined]
   return (f"left out: {', '.join(names)}",) if names else ()
 
@@ -167,16 +171,16 @@ def _of_groups(split, found, names) -> Section:
   return Section(split.column, rows, facts, tuple(notes))
 
 
-def _of_group(found, rows, names) -> disparity.Estimate:
+def _of_group(found, rows, names) -> estimate_lib.Estimate:
   """Accuracy, or the mean area over the labels that all groups are told of.
 
   An area over some labels is not to be compared with one over others: a group
   in which one is not defined has no number.
   """
   if isinstance(found, outcomes.Outcomes):
-    return disparity.accuracy(found.ranks[rows])
+    return accuracies.accuracy(found.ranks[rows])
   labels, scores = found.labels[rows], found.scores[rows]
-  each = [auc.auc(labels[:, i], scores[:, i]) for i in range(len(names))]
+  each = [roc.auc(labels[:, i], scores[:, i]) for i in range(len(names))]
   for name, estimate in zip(names, each, strict=True):
     if estimate.why_undefined:
       why = f"too small: {estimate.why_undefined} ({name})"
@@ -185,10 +189,10 @@ def _of_group(found, rows, names) -> disparity.Estimate:
       )
   if not each:
     why = "no label is defined"
-    return disparity.Estimate(
+    return estimate_lib.Estimate(
         math.nan, np.zeros(len(rows)), len(rows), why_undefined=why
     )
-  return auc.macro(each)
+  return roc.macro(each)
 
 
 def _finite(value: float) -> float | None:

@@ -12,7 +12,8 @@ import rich.console
 import rich.markup
 import rich.table
 
-from experiments.evaluation import disparity, results
+from experiments.evaluation import results
+from experiments.metrics import estimate as estimate_lib
 
 _NAMES = {
     "accuracy": "accuracy",
@@ -51,7 +52,7 @@ def show(
       _show_plain(console, table, is_first=i == 0)
 
 
-def one_line(overall: Mapping[str, disparity.Estimate]) -> str:
+def one_line(overall: Mapping[str, estimate_lib.Estimate]) -> str:
   """Returns the numbers of a whole split on one line."""
   return ", ".join(f"{_NAMES[k]} {_shown(v)}" for k, v in overall.items())
 
@@ -74,13 +75,13 @@ def _table(section, twin) -> _Table:
   return _Table(section.title, header, rows, [*below, *section.notes])
 
 
-def _shown(estimate: disparity.Estimate, *, sign: str = "") -> str:
+def _shown(estimate: estimate_lib.Estimate, *, sign: str = "") -> str:
   if math.isnan(estimate.value):
     return f"undefined ({estimate.why_undefined})"
   return f"{estimate.value:{sign}.2%} +- {estimate.standard_error:.2%}"
 
 
-def _count(estimate: disparity.Estimate) -> str:
+def _count(estimate: estimate_lib.Estimate) -> str:
   if estimate.num_positive is None:
     return str(estimate.num_examples)
   return f"{estimate.num_examples}, {estimate.num_positive} with it"

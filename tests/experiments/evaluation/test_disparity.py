@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from experiments.evaluation import auc, disparity
 from experiments.evaluation import groups as groups_lib
+from experiments.metrics import accuracies, estimate, roc
 
 
-@pytest.mark.parametrize("module", [auc, disparity, groups_lib])
+@pytest.mark.parametrize("module", [accuracies, estimate, roc, groups_lib])
 def test_doctests(module):
   assert doctest.testmod(module).failed == 0
 
@@ -26,7 +26,7 @@ def _logits(seed, shape, *, levels):
 def test_ranks_are_places_in_a_stable_sort(levels):
   logits = _logits(0, (40, 6), levels=levels)
   labels = np.random.default_rng(1).integers(0, 6, 40)
-  got = disparity.ranks(labels, logits)
+  got = accuracies.ranks(labels, logits)
   for row, label, rank in zip(logits, labels, got, strict=True):
     in_order = sorted(range(6), key=lambda c: (-row[c], c))
     assert in_order.index(label) == rank
@@ -36,15 +36,15 @@ def test_ranks_are_places_in_a_stable_sort(levels):
 def test_a_model_that_gives_nan_is_not_right():
   # argmax would take the NaN for class 0, and no logit is above NaN.
   logits = np.array([[math.nan] * 3, [1.0, math.nan, 0.0], [math.inf, 0, 0]])
-  got = disparity.ranks(np.array([0, 0, 0]), logits)
+  got = accuracies.ranks(np.array([0, 0, 0]), logits)
   assert got.tolist() == [3, 3, 0]
-  assert disparity.accuracy(got, top=3).value == pytest.approx(1 / 3)
+  assert accuracies.accuracy(got, top=3).value == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("num_right", [0, 1, 7, 20])
 def test_the_error_of_an_accuracy_is_the_binomial_one(num_right):
   ranks = np.array([0] * num_right + [1] * (20 - num_right))
-  got = disparity.accuracy(ranks)
+  got = accuracies.accuracy(ranks)
   p = num_right / 20
   assert got.value == p and got.num_examples == 20
   assert got.standard_error == pytest.approx(math.sqrt(p * (1 - p) / 20))
@@ -52,8 +52,8 @@ def test_the_error_of_an_accuracy_is_the_binomial_one(num_right):
 
 def test_the_error_of_a_difference_is_a_paired_one():
   # Ten examples; two models that differ on three of them, two to one.
-  first = disparity.accuracy(np.array([0] * 6 + [1, 1, 1, 1]))
-  second = disparity.accuracy(np.array([0] * 4 + [1, 1, 0, 1, 1, 1]))
+  first = accuracies.accuracy(np.array([0] * 6 + [1, 1, 1, 1]))
+  second = accuracies.accuracy(np.array([0] * 4 + [1, 1, 0, 1, 1, 1]))
   got = first.minus(second)
   each = np.array([0] * 4 + [1, 1, -1, 0, 0, 0])
   assert got.value == pytest.approx(each.mean())
@@ -76,7 +76,7 @@ def test_the_error_of_a_difference_is_a_paired_one():
     ],
 )
 def test_disparities_of_known_accuracies(per_class, overall, want):
-  got = disparity.disparity(per_class, overall=overall)
+  got = accuracies.disparity(per_class, overall=overall)
   assert (got.absolute, got.relative) == pytest.approx(want[:2])
   assert got.worst == want[2]
   assert got.left_out == tuple(k for k, v in per_class.items() if v != v)
@@ -84,7 +84,7 @@ def test_disparities_of_known_accuracies(per_class, overall, want):
 
 def test_disparity_of_no_class_is_refused():
   with pytest.raises(ValueError, match="per_class must have a class with exam"):
-    disparity.disparity({"a": math.nan}, overall=0.5)
+    accuracies.disparity({"a": math.nan}, overall=0.5)
 
 
 def _slow_auc(labels, scores):
@@ -108,20 +108,20 @@ def _examples(seed, shape=(60,), levels=8):
 @pytest.mark.parametrize("seed", range(4))
 def test_auc_is_the_share_of_pairs_in_order(seed):
   labels, scores = _examples(seed)
-  got = auc.auc(labels, scores)
+  got = roc.auc(labels, scores)
   assert got.value == pytest.approx(_slow_auc(labels, scores))
   assert got.num_examples == (labels >= 0).sum()
   assert got.num_positive == (labels == 1).sum()
   # Any increasing scale will do, infinite ends included.
   scaled = np.where(scores == scores.max(), np.inf, np.exp(scores))
-  assert auc.auc(labels, scaled).value == pytest.approx(got.value)
+  assert roc.auc(labels, scaled).value == pytest.approx(got.value)
 
 
 def test_influences_are_what_leaving_out_would_move():
   # With one of m positives left out, the mean over the others moves by
   # (A - V_i) / (m - 1): the influence is that, times -(m - 1) / m.
   labels, scores = _examples(5)
-  got = auc.auc(labels, scores)
+  got = roc.auc(labels, scores)
   for i in range(len(labels)):
     same_kind = (labels == labels[i]).sum()
     without = _slow_auc(np.delete(labels, i), np.delete(scores, i))
@@ -149,12 +149,12 @@ def test_errors_of_areas_are_those_of_a_bootstrap(kind):
 
   def found(rows):
     if kind == "label":
-      return auc.auc(labels[rows, 0], scores[rows, 0])
+      return roc.auc(labels[rows, 0], scores[rows, 0])
     if kind == "micro":
-      return auc.micro(labels[rows], scores[rows])
+      return roc.micro(labels[rows], scores[rows])
     columns = range(3)
-    return auc.macro(
-        [auc.auc(labels[rows, i], scores[rows, i]) for i in columns]
+    return roc.macro(
+        [roc.auc(labels[rows, i], scores[rows, i]) for i in columns]
     )
 
   got = found(np.arange(300))
@@ -168,12 +168,12 @@ def test_errors_of_areas_are_those_of_a_bootstrap(kind):
 def test_macro_and_micro_are_those_of_their_definition():
   labels, scores = _examples(9, (50, 4))
   labels[:, 2] = -1
-  each = [auc.auc(labels[:, i], scores[:, i]) for i in range(4)]
+  each = [roc.auc(labels[:, i], scores[:, i]) for i in range(4)]
   slow = [_slow_auc(labels[:, i], scores[:, i]) for i in (0, 1, 3)]
-  assert auc.macro(each).value == pytest.approx(np.mean(slow))
-  got = auc.micro(labels, scores)
+  assert roc.macro(each).value == pytest.approx(np.mean(slow))
+  got = roc.micro(labels, scores)
   assert got.value == pytest.approx(_slow_auc(labels.ravel(), scores.ravel()))
-  nothing = auc.macro(each[2:3])
+  nothing = roc.macro(each[2:3])
   assert math.isnan(nothing.value) and nothing.why_undefined
 
 
@@ -187,14 +187,14 @@ def test_macro_and_micro_are_those_of_their_definition():
     ],
 )
 def test_an_area_that_is_not_defined_is_said_to_be(labels, scores, why):
-  got = auc.auc(np.array(labels, int), np.array(scores, float))
+  got = roc.auc(np.array(labels, int), np.array(scores, float))
   assert got.why_undefined == why
   assert math.isnan(got.value) and math.isnan(got.standard_error)
 
 
 def test_labels_of_another_kind_are_refused():
   with pytest.raises(ValueError, match="labels must be 1, 0 or -1, got"):
-    auc.auc(np.array([0, 2]), np.zeros(2))
+    roc.auc(np.array([0, 2]), np.zeros(2))
 
 
 def test_splits_hold_every_example_once_or_as_unknown():
@@ -227,7 +227,7 @@ def test_what_is_too_much_to_tell_is_named():
 
 
 def _estimate(num_right, n):
-  return disparity.accuracy(np.array([0] * num_right + [1] * (n - num_right)))
+  return accuracies.accuracy(np.array([0] * num_right + [1] * (n - num_right)))
 
 
 def test_the_largest_gap_names_its_groups():

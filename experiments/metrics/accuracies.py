@@ -1,11 +1,7 @@
 """Accuracy, overall and per class, and how unevenly it falls on the classes.
 
-Invariant: every number carries each example's share in its error, so that
-standard errors, also of differences on the same examples, are one formula. The
-influence of example i is what the estimate would move by if the example counted
-for a little more, over the number of examples; the squares sum to the variance
-(Efron's infinitesimal jackknife). For an accuracy p of n examples the root of
-that is exactly the binomial sqrt(p (1 - p) / n).
+Invariant: an example is right or wrong by the place of its own class alone,
+and one whose prediction is not a number is wrong.
 
 >>> first = accuracy(np.array([0, 2, 0, 1]))  # Ranks of the right classes.
 >>> print(first.value, first.standard_error)
@@ -22,49 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-
-class Estimate(NamedTuple):
-  """A number that was found from examples.
-
-  Attributes:
-    value: NaN where it is not defined.
-    influence: float64, an entry for each example that was looked at, see
-      above; zeros where not defined.
-    num_examples: How many of them were counted.
-    num_positive: How many of these have the label; None where there is no one
-      label.
-    why_undefined: What was missing; "" where it is defined.
-  """
-
-  value: float
-  influence: np.ndarray
-  num_examples: int
-  num_positive: int | None = None
-  why_undefined: str = ""
-
-  @property
-  def standard_error(self) -> float:
-    """By how much another sample of examples would move it; NaN as `value`.
-
-    It is 0 for an accuracy of 0 or 1, as the binomial formula has it: look at
-    the number of examples too.
-    """
-    if math.isnan(self.value):
-      return math.nan
-    return float(np.sqrt(np.sum(self.influence**2)))
-
-  def minus(self, other: "Estimate") -> "Estimate":
-    """Returns the difference to an estimate from the same examples, in order.
-
-    What the two share cancels in its standard error: it is a paired one.
-    """
-    return Estimate(
-        self.value - other.value,
-        self.influence - other.influence,
-        self.num_examples,
-        self.num_positive,
-        self.why_undefined or other.why_undefined,
-    )
+from experiments.metrics import estimate as estimate_lib
 
 
 class Disparity(NamedTuple):
@@ -107,19 +61,14 @@ def ranks(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
   return found
 
 
-def accuracy(ranks: np.ndarray, *, top: int = 1) -> Estimate:
+def accuracy(ranks: np.ndarray, *, top: int = 1) -> estimate_lib.Estimate:
   """Returns the share of examples whose right class is among the first `top`.
 
   Args:
     ranks: As `ranks` returns them, [num_examples].
     top: At least 1.
   """
-  if not len(ranks):
-    return Estimate(math.nan, np.zeros(0), 0, why_undefined="no example")
-  is_right = (ranks < top).astype(np.float64)
-  value = is_right.mean()
-  influence = (is_right - value) / len(ranks)
-  return Estimate(float(value), influence, len(ranks))
+  return estimate_lib.mean(ranks < top, is_share=True)
 
 
 def disparity(per_class: Mapping[str, float], *, overall: float) -> Disparity:

@@ -3,7 +3,7 @@
 Invariant: an example whose label is not to be counted (-1) moves nothing, and
 what the examples do not define (a label that all or none of them have) is said
 to be undefined and never taken for a number. Standard errors are DeLong's, but
-with m for m - 1 (see `disparity.Estimate`): an example's influence is how
+with m for m - 1 (see `estimate.Estimate`): an example's influence is how
 often it is ranked right among those of the other kind, less the mean. That
 makes one of a macro or micro mean, whose labels share examples, as simple.
 
@@ -19,11 +19,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.evaluation import disparity
+from experiments.metrics import estimate as estimate_lib
 from jax_privacy import _extras
 
 
-def auc(labels: np.ndarray, scores: np.ndarray) -> disparity.Estimate:
+def auc(labels: np.ndarray, scores: np.ndarray) -> estimate_lib.Estimate:
   """Returns the chance that a positive example scores above a negative one.
 
   Args:
@@ -42,7 +42,7 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> disparity.Estimate:
     raise ValueError(f"labels must be 1, 0 or -1, got {np.unique(labels)}.")
   is_counted = labels >= 0
   positive, scores = labels[is_counted] == 1, scores[is_counted]
-  found = disparity.Estimate(
+  found = estimate_lib.Estimate(
       value=math.nan,
       influence=np.zeros(len(labels)),
       num_examples=len(positive),
@@ -60,7 +60,7 @@ def auc(labels: np.ndarray, scores: np.ndarray) -> disparity.Estimate:
   return found._replace(value=value)
 
 
-def macro(estimates: Sequence[disparity.Estimate]) -> disparity.Estimate:
+def macro(estimates: Sequence[estimate_lib.Estimate]) -> estimate_lib.Estimate:
   """Returns the mean over those labels whose area is defined.
 
   Args:
@@ -69,18 +69,13 @@ def macro(estimates: Sequence[disparity.Estimate]) -> disparity.Estimate:
   num_examples = len(estimates[0].influence)
   influences = [e.influence for e in estimates if not e.why_undefined]
   if not influences:
-    return disparity.Estimate(
-        value=math.nan,
-        influence=np.zeros(num_examples),
-        num_examples=num_examples,
-        why_undefined="no label is defined",
-    )
+    return estimate_lib.undefined(num_examples, why="no label is defined")
   value = np.mean([e.value for e in estimates if not e.why_undefined])
   influence = np.sum(influences, axis=0) / len(influences)
-  return disparity.Estimate(float(value), influence, num_examples)
+  return estimate_lib.Estimate(float(value), influence, num_examples)
 
 
-def micro(labels: np.ndarray, scores: np.ndarray) -> disparity.Estimate:
+def micro(labels: np.ndarray, scores: np.ndarray) -> estimate_lib.Estimate:
   """Returns the area over all pairs of an example and a label at once.
 
   Args:

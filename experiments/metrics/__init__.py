@@ -1,0 +1,1 @@
+"""Metrics with standard errors: what a task's numbers are computed by."""

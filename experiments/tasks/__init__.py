@@ -1,0 +1,1 @@
+"""What a run learns: one task a file, found by its name in `registry.py`."""

@@ -1,0 +1,109 @@
+"""How a task reads its sections of a config: choices, options, unused fields.
+
+Invariant: a field of a section either has an effect or is as in
+`configs.common.base`; an error names the field as the command line does.
+
+>>> from configs import common
+>>> config = common.base()
+>>> check_choice("model.name", "cnn", ("linear", "mlp"))
+Traceback (most recent call last):
+ValueError: model.name must be one of linear, mlp, got 'cnn'.
+>>> config.augment.num_views = 4
+>>> check_unused("augment", config.augment, task="table")
+Traceback (most recent call last):
+ValueError: augment.num_views must be 1 for task 'table', which does not use \
+it, got 4.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import ml_collections
+
+from configs import common
+
+_MAX_SHOWN = 100
+
+
+def options(
+    name: str, given: ml_collections.ConfigDict, *, taken: Sequence[str]
+) -> dict[str, Any]:
+  """Returns options as keyword arguments.
+
+  Args:
+    name: The field's.
+    given: Its value.
+    taken: Arguments that are set from elsewhere.
+
+  Raises:
+    ValueError: If one of these is among the options.
+  """
+  if wrong := sorted(set(taken) & set(given)):
+    raise ValueError(
+        f"{name} must be options that no other field decides, got {wrong[0]}."
+    )
+  return given.to_dict()
+
+
+@contextlib.contextmanager
+def named(name: str) -> Iterator[None]:
+  """Puts the field's name before a ValueError that another package raises."""
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(f"{name}: {error}") from error
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+  """Refuses a value that is none of the choices.
+
+  Raises:
+    ValueError: If it is not; the text lists them.
+  """
+  if value not in choices:
+    rule = f"one of {', '.join(choices)}"
+    raise ValueError(f"{name} must be {rule}, got {shown(value)}.")
+
+
+def check_unused(
+    name: str,
+    section: ml_collections.ConfigDict,
+    *,
+    task: str,
+    fields: Sequence[str] | None = None,
+) -> None:
+  """Refuses fields that a task does not use, unless they are as in `base`.
+
+  Args:
+    name: The section's.
+    section: What is given.
+    task: The task's name.
+    fields: Which fields of the section; all of them for None.
+
+  Raises:
+    ValueError: If one is not as in `configs.common.base`.
+  """
+  base = common.base()[name]
+  for field in base if fields is None else fields:
+    value, default = _plain(section[field]), _plain(base[field])
+    if value != default:
+      raise ValueError(
+          f"{name}.{field} must be {default!r} for task {task!r}, which does"
+          f" not use it, got {shown(value)}."
+      )
+
+
+def shown(value: Any) -> str:
+  """Returns repr(value) on one line, cut where it is long."""
+  try:
+    text = " ".join(repr(value).split())
+  except ValueError:  # An integer of more digits than Python prints.
+    return f"a {type(value).__name__} too long to show"
+  return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, ml_collections.ConfigDict):
+    return value.to_dict()
+  return tuple(value) if isinstance(value, list | tuple) else value

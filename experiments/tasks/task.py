@@ -1,0 +1,424 @@
+"""The contract of a task: all that a run must know of what it learns.
+
+A task is one file in this folder, and one line in `registry.py`. It turns its
+sections of the config into a data source, a model, the loss of one example and
+metrics. The loop, resume, mesh, averages, audit, replay, evaluation and report
+call these methods, and know nothing else of the task.
+
+Invariant: an example is any pytree of NumPy arrays, and a batch is the same
+pytree with a leading axis. Only the task knows what the leaves mean, so no file
+of plan/, run/, evaluation/ or audits/ reads one by its name.
+
+>>> import numpy as np
+>>> class Numbers:  # A `Source`: these four members are enough.
+...   num_examples = 3
+...   def __len__(self):
+...     return 3
+...   def __getitem__(self, indices):
+...     x = np.array([0.5, 1.5, 2.5, 0.0], np.float32)  # The last is padding.
+...     return {"x": x[indices]}
+>>> source = Numbers()
+>>> source[np.array([2, -1])]["x"].tolist()
+[2.5, 0.0]
+>>> example_bytes(source)
+4
+"""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import jax
+import ml_collections
+import numpy as np
+
+from experiments.metrics import estimate as estimate_lib
+
+Batch = Any
+"""A pytree of arrays, all with the same leading axis: the examples."""
+
+
+class Source(Protocol):
+  """Examples with random access.
+
+  It may also have `in_memory`, whether reading decodes nothing (False if it is
+  not there); and `groups`, columns of people's groups by name, as
+  `jax_privacy.data.Group`, which evaluation alone reads.
+
+  For worker processes (`data.num_workers`) it must be picklable.
+  """
+
+  @property
+  def num_examples(self) -> int:
+    """The STATED, public number of examples, which accounting uses.
+
+    Raises:
+      ValueError: If none was stated.
+    """
+
+  def __len__(self) -> int:
+    """The number of examples there really are, at least 1: private."""
+
+  def __getitem__(self, indices: np.ndarray) -> Batch:
+    """Returns the examples at a 1-D array of integers.
+
+    Index -1 is padding: an example of the same shapes and dtypes, with finite
+    values, that depends on no record. Any other index out of range is an
+    IndexError. Example i is the same bits on every read.
+    """
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+  """What is trained.
+
+  Attributes:
+    params: Initial parameters: nested dicts, of strings, of float arrays.
+    loss_fn: `loss_fn(params, example, key)`, a scalar: the loss of ONE example,
+      without a batch axis, given a key for its views and its dropout. It sees
+      no other example, which is what the guarantee rests on.
+  """
+
+  params: Any
+  loss_fn: Callable[[Any, Any, jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predictor:
+  """What evaluation, and whoever uses a saved run, computes.
+
+  Attributes:
+    params: Those that it takes: nested dicts of `jax.ShapeDtypeStruct`, or of
+      arrays. Structure, shapes and dtypes are those of `Model.params`.
+    predict_fn: `predict_fn(params, batch)`, the outputs for a batch: any pytree
+      of arrays with the batch's leading axis. Row i depends on example i alone,
+      and on none of its targets. It draws nothing at random.
+  """
+
+  params: Any
+  predict_fn: Callable[[Any, Batch], Any]
+
+
+class InputCanaries(NamedTuple):
+  """Odd examples that a model learns only by heart, for an audit.
+
+  Attributes:
+    rows: A batch of them, with the shapes and dtypes of the training examples.
+    losses_fn: `losses_fn(params, batch)`, each example's loss as an attacker
+      computes it, [n]: without views or dropout.
+  """
+
+  rows: Batch
+  losses_fn: Callable[[Any, Batch], jax.Array]
+
+
+class Section(NamedTuple):
+  """Numbers of one kind, as a table of them is printed.
+
+  Attributes:
+    title: "overall"; what the rows are ("class", "label"); or a column of
+      groups.
+    rows: Estimates by name.
+    facts: What follows from them, for JSON: numbers, and names of rows.
+    lines: The same facts in words, one a line.
+    notes: What else a reader must know of the rows.
+  """
+
+  title: str
+  rows: dict[str, estimate_lib.Estimate]
+  facts: dict[str, float | str | None] = {}
+  lines: tuple[str, ...] = ()
+  notes: tuple[str, ...] = ()
+
+
+class Task(abc.ABC):
+  """A kind of learning. Subclass it; what has no default must be written.
+
+  The constructor takes the task's sections of the config and checks them. It
+  reads no file and makes no array: JAX's devices may not be chosen yet. A field
+  that the task does not use must be refused, unless it is as in
+  `configs.common.base`; see `sections.check_unused`.
+
+  Args:
+    task_config: The section `task`: `name`, and the task's own `options`.
+    data_config: The section `data`.
+    model_config: The section `model`; `restore` is not the task's.
+    augment_config: The section `augment`.
+    loss_config: The section `loss`.
+    eval_config: The section `eval`; `labels` alone is the task's.
+
+  Raises:
+    ValueError: If a field breaks its rule; the text names it.
+
+  Attributes:
+    metrics: By name, how people call each number of `overall`. The first is the
+      one that a run's summary begins with, and that groups are compared by.
+    standard_errors: What the standard errors are, in words.
+  """
+
+  metrics: ClassVar[Mapping[str, str]]
+  standard_errors: ClassVar[str] = "those of means; of differences, paired"
+
+  def __init__(
+      self,
+      task_config: ml_collections.ConfigDict,
+      *,
+      data_config: ml_collections.ConfigDict,
+      model_config: ml_collections.ConfigDict,
+      augment_config: ml_collections.ConfigDict,
+      loss_config: ml_collections.ConfigDict,
+      eval_config: ml_collections.ConfigDict,
+  ):
+    self.name: str = task_config.name
+    self.task_config = task_config
+    self.data_config = data_config
+    self.model_config = model_config
+    self.augment_config = augment_config
+    self.loss_config = loss_config
+    self.eval_config = eval_config
+
+  # --- The data ---
+
+  @abc.abstractmethod
+  def load(
+      self,
+      split: str,
+      *,
+      num_examples: int | None = None,
+      for_evaluation: bool = False,
+  ) -> Source:
+    """Loads a split of `data.source`.
+
+    Args:
+      split: Its name.
+      num_examples: The stated number of examples, `data.num_examples`, of the
+        split to train on; else None. A source may have a published one.
+      for_evaluation: Whether `data.test_options` apply.
+
+    Raises:
+      ValueError: If a field breaks its rule, or the data are malformed.
+    """
+
+  def check_splits(self, train_source: Source, test_source: Source) -> None:
+    """Checks that a training and a test split are a pair.
+
+    That they share no example by their names was checked before.
+
+    Raises:
+      ValueError: If they are not, as of other labels.
+    """
+    del train_source, test_source
+
+  @abc.abstractmethod
+  def describe(self, source: Source) -> dict[str, Any]:
+    """Returns what makes the training data those data, for JSON.
+
+    It is public: names and shapes from the config or the source's description,
+    nothing that is computed from examples. A run resumes only if it is the
+    same.
+    """
+
+  def prepare(self, source: Source) -> None:
+    """Does what is done once, before the first training example is read.
+
+    Raises:
+      ImageError: If an example cannot be used; its text says it is private.
+    """
+    del source
+
+  # --- What is learnt ---
+
+  @abc.abstractmethod
+  def build_model(self, source: Source, key: jax.Array) -> Model:
+    """Builds the model and its loss.
+
+    Args:
+      source: The training split. Its description is read, and no example.
+      key: Of the initial parameters.
+
+    Raises:
+      ValueError: If a field breaks its rule.
+    """
+
+  @abc.abstractmethod
+  def build_predictor(
+      self, source: Source, model: Model | None = None
+  ) -> Predictor:
+    """Builds what predicts for the examples of a source.
+
+    Args:
+      source: Loaded for evaluation. Its description is read, and no example.
+      model: Of `build_model`, where there is one: what both share need not be
+        built again.
+
+    Raises:
+      ValueError: If a field breaks its rule.
+    """
+
+  # --- Evaluation ---
+
+  @abc.abstractmethod
+  def outcomes(self, source: Source, batch: Batch, outputs: Any) -> Any:
+    """Returns what is kept of a batch for the metrics.
+
+    Keep little: it is kept for every example of the split.
+
+    Args:
+      source: What the examples are from.
+      batch: Real examples, no padding; NumPy arrays.
+      outputs: `Predictor.predict_fn`'s, for these rows; NumPy arrays.
+
+    Returns:
+      A pytree of NumPy arrays with the batch's leading axis.
+    """
+
+  @abc.abstractmethod
+  def overall(
+      self, source: Source, outcomes: Any
+  ) -> dict[str, estimate_lib.Estimate]:
+    """Returns the numbers of all these examples together, by name.
+
+    Args:
+      source: What the examples are from.
+      outcomes: Of at least one example.
+
+    Returns:
+      Estimates by names of `metrics`, in that order; each with its standard
+      error.
+    """
+
+  def tables(self, source: Source, outcomes: Any) -> Sequence[Section]:
+    """Returns further tables, such as one of each class; by default none."""
+    del source, outcomes
+    return ()
+
+  def group_metric(
+      self, source: Source, outcomes: Any
+  ) -> Callable[[np.ndarray], estimate_lib.Estimate]:
+    """Returns `of_rows(rows)`, the number that groups are compared by.
+
+    By default it is the first of `overall` on those rows; of no rows, it is
+    undefined.
+
+    Args:
+      source: What the examples are from.
+      outcomes: Of all examples; `rows` are positions in it.
+    """
+    first = next(iter(self.metrics))
+
+    def of_rows(rows):
+      if not len(rows):
+        return estimate_lib.undefined(0, why="no example")
+      return self.overall(source, take(outcomes, rows))[first]
+
+    return of_rows
+
+  def targets(self, outcomes: Any) -> np.ndarray:
+    """Returns what the examples themselves say, [n, ...]: labels, targets.
+
+    A twin's must be equal. By default there is no twin.
+
+    Raises:
+      ValueError: If outcomes do not hold them.
+    """
+    raise ValueError(f"twin must be none for task {self.name!r}, got one.")
+
+  def read_twin(self, path: str, source: Source, rows: np.ndarray) -> Any:
+    """Returns outcomes of another program's predictions, from a file.
+
+    Args:
+      path: The file's.
+      source: The examples that it must be of, all of them in order.
+      rows: Which of them to return.
+
+    Raises:
+      ValueError: If there is no such file for this task, or it is malformed.
+    """
+    raise ValueError(
+        f"twin must be a run's folder for task {self.name!r}, got {path}."
+    )
+
+  def summary_numbers(
+      self, values: Mapping[str, Mapping[str, float | None]]
+  ) -> dict[str, Any]:
+    """Returns what summary.json holds of the test split's numbers.
+
+    Args:
+      values: By metric, and by name of the parameters ("last", "ema", ...);
+        None for what is undefined.
+    """
+    return {f"test_{metric}": dict(of) for metric, of in values.items()}
+
+  # --- Audits ---
+
+  def input_canaries(
+      self,
+      train_source: Source,
+      test_source: Source,
+      predictor: Predictor,
+      *,
+      num_canaries: int,
+      seed: int,
+  ) -> InputCanaries:
+    """Makes examples for an audit by membership; by default there are none.
+
+    Other kinds of canaries need nothing from a task: they are gradients, or
+    padding of `train_source` with a loss of the audit's own.
+
+    Args:
+      train_source: Of whose shapes and dtypes the rows must be.
+      test_source: Loaded for evaluation: examples that were not trained on.
+      predictor: For examples of it.
+      num_canaries: How many.
+      seed: Of what is drawn: the same seed, the same rows.
+
+    Raises:
+      ValueError: If there are none, or too few.
+    """
+    raise ValueError(
+        "canary must be 'dirac', 'random_direction' or 'clipped' for task"
+        f" {self.name!r}, which has no 'input' canaries, got 'input'."
+    )
+
+  # --- What a saved run offers other programs ---
+
+  def read_inputs(self, path: str) -> Source:
+    """Returns a user's own inputs, without targets; by default refuses.
+
+    Args:
+      path: A file or a folder.
+
+    Raises:
+      ValueError: If the task reads none, or they are malformed.
+    """
+    raise ValueError(
+        f"input must be none for task {self.name!r}, which reads no inputs of"
+        f" users, got {path}."
+    )
+
+  def columns(self, source: Source, outputs: Any) -> dict[str, np.ndarray]:
+    """Returns predictions for people, by column's name; by default refuses.
+
+    Args:
+      source: Its description names what is predicted.
+      outputs: `Predictor.predict_fn`'s; NumPy arrays [n, ...].
+
+    Returns:
+      Arrays [n] of strings or numbers.
+
+    Raises:
+      ValueError: If the task has none.
+    """
+    raise ValueError(f"task {self.name!r} must have columns, got none.")
+
+
+def take(tree: Any, rows: np.ndarray) -> Any:
+  """Returns these rows of every array of a pytree, NumPy's."""
+  return jax.tree.map(lambda array: array[rows], tree)
+
+
+def example_bytes(source: Source) -> int:
+  """Returns the size of one example, public: that of padding."""
+  padding = source[np.array([-1])]
+  return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(padding))
