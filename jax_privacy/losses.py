@@ -32,17 +32,22 @@ LossFn = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def over_views(
-    name: str, *, label_smoothing: float = 0.0, invariance_weight: float = 0.0
+    name: str | LossFn,
+    *,
+    label_smoothing: float = 0.0,
+    invariance_weight: float = 0.0,
 ) -> LossFn:
   """Returns the loss of an example, given the logits of its views.
 
   Args:
     name: "softmax", for one class an example: cross-entropy. "sigmoid", for
-      several labels an example: `sigmoid_cross_entropy`.
+      several labels an example: `sigmoid_cross_entropy`. Or a function of the
+      caller's own, called as what this returns is.
     label_smoothing: In [0, 1): the share of the label's weight that is spread
-      over all classes, as `optax.smooth_labels`; 0 for "sigmoid".
+      over all classes, as `optax.smooth_labels`; 0 for all but "softmax".
     invariance_weight: Of `softmax_divergence` or `sigmoid_divergence`; 0 or
-      more. Where it is not 0, there must be at least two views.
+      more; 0 for a function. Where it is not 0, there must be at least two
+      views.
 
   Returns:
     `loss_fn(logits, label)`: logits float [num_views, num_classes]; label an
@@ -56,18 +61,24 @@ def over_views(
   Guarantee: A function of one example, for `views.augmult`; the sensitivity
     of `clipped_grad` on it is that on any other loss.
   """
-  if name not in NAMES:
+  if not callable(name) and name not in NAMES:
     _validate.fail("name", f"one of {', '.join(NAMES)}", name)
   label_smoothing = _at_least_zero("label_smoothing", label_smoothing)
   if label_smoothing >= 1:
     _validate.fail("label_smoothing", "in [0, 1)", label_smoothing)
+  weight = _at_least_zero("invariance_weight", invariance_weight)
   if label_smoothing and name == "sigmoid":
     _validate.fail("label_smoothing", "0 for 'sigmoid'", label_smoothing)
-  weight = _at_least_zero("invariance_weight", invariance_weight)
+  if callable(name):
+    _check_zero(label_smoothing=label_smoothing, invariance_weight=weight)
 
   def loss_fn(logits, label):
     chex.assert_rank(logits, 2)
     logits = logits.astype(precision.at_least_float32(logits.dtype))
+    if callable(name):
+      loss = name(logits, label)
+      chex.assert_shape(loss, ())
+      return loss
     if name == "softmax":
       loss = softmax_cross_entropy(
           logits, label, label_smoothing=label_smoothing
@@ -189,6 +200,12 @@ def _mean_over_counted(values: jax.Array, labels: jax.Array) -> jax.Array:
   num_counted = jnp.sum(counts.astype(values.dtype))
   total = jnp.sum(jnp.where(counts, values, jnp.zeros_like(values)))
   return total / jnp.maximum(num_counted, 1.0)
+
+
+def _check_zero(**weights: float) -> None:
+  for name, value in weights.items():
+    if value:
+      _validate.fail(name, "0 for a function", value)
 
 
 def _at_least_zero(name: str, value: float) -> float:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from experiments.tasks import imported
 from jax_privacy import _owner_only
 
 # ml_collections has no way to say that a number is None.
@@ -93,6 +94,8 @@ class _RecipeParser(flags.ArgumentParser):
           f"config must be a recipe's file, got {name!r}, which is no file in"
           f" {pathlib.Path.cwd()}. {_suggestion(name)}"
       )
+    # Before it is read: it may import what lies beside it.
+    imported.search_in(pathlib.Path(name).parent)
     return self._parser.parse(path)
 
   def flag_type(self):

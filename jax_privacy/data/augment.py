@@ -186,14 +186,17 @@ _AUGMENTATIONS: types.MappingProxyType[str, Callable[..., jax.Array]] = (
 )
 
 
-def build(names: Sequence[str], **options: Any) -> AugmentFn:
+def build(
+    names: Sequence[str | Callable[..., jax.Array]], **options: Any
+) -> AugmentFn:
   """Builds an augmentation from names, as a config holds them.
 
   Args:
     names: any of "crop", "flip" and "random_crop", applied in this order; none
-      gives the identity.
+      gives the identity. Among them may be functions of the caller's own, of
+      `key`, `image` and the options that they name.
     **options: `pad`, in pixels, for "crop"; `crop_size`, (height, width), for
-      "random_crop".
+      "random_crop"; and those that own functions name.
 
   Returns:
     A function of (key, image [height, width, channels]).
@@ -202,7 +205,9 @@ def build(names: Sequence[str], **options: Any) -> AugmentFn:
     ValueError: if a name is unknown, or an option is missing, invalid, or of
       use to none of the names.
   """
-  if isinstance(names, str) or any(n not in _AUGMENTATIONS for n in names):
+  if isinstance(names, str) or any(
+      not callable(n) and n not in _AUGMENTATIONS for n in names
+  ):
     raise ValueError(
         f"names must be some of {', '.join(sorted(_AUGMENTATIONS))}, got"
         f" {names!r}."
@@ -210,10 +215,13 @@ def build(names: Sequence[str], **options: Any) -> AugmentFn:
   unused = set(options)
   augmentations = []
   for name in names:
-    function = _AUGMENTATIONS[name]
-    wanted = set(inspect.signature(function).parameters) - {"key", "image"}
-    for option in wanted - set(options):
-      raise ValueError(f"{option} must be given for {name!r}, got none.")
+    function = name if callable(name) else _AUGMENTATIONS[name]
+    parameters = dict(inspect.signature(function).parameters)
+    del parameters["key"], parameters["image"]
+    for option, parameter in parameters.items():
+      if parameter.default is parameter.empty and option not in options:
+        raise ValueError(f"{option} must be given for {name!r}, got none.")
+    wanted = set(parameters) & set(options)
     own = {option: options[option] for option in wanted}
     augmentations.append(functools.partial(function, **own))
     unused -= wanted

@@ -55,13 +55,24 @@ def names() -> tuple[str, ...]:
   return tuple(sorted(_SOURCES))
 
 
+# What every source has, besides its examples.
+_ATTRIBUTES = (
+    *("__len__", "__getitem__", "num_examples", "label_names", "num_classes"),
+    *("image_shape", "is_multi_label", "groups", "image_dtype", "in_memory"),
+)
+
+
 def load(
-    name: str, *, split: str = "train", **options: Any
+    name: str | Callable[..., source_lib.Source],
+    *,
+    split: str = "train",
+    **options: Any,
 ) -> source_lib.Source:
   """Loads the source of that name.
 
   Args:
-    name: one of `names()`.
+    name: one of `names()`; or a function or class of the caller's own, which
+      takes `split`, `num_examples` and the options by name.
     split: "train" or "test"; "valid" and "train+valid" too for "tfds:...",
       "chexpert" and "mimic_cxr"; any folder's name for "folder".
     **options: the source's own; every source takes `num_examples`, the stated
@@ -72,11 +83,18 @@ def load(
 
   Raises:
     ValueError: if the name or an option is unknown (the text lists the valid
-      ones), an option is missing or invalid, or the data are malformed.
+      ones), an option is missing or invalid, the data are malformed, or what
+      is loaded is no source.
   """
-  if name not in _SOURCES:
-    raise ValueError(f"name must be one of {', '.join(names())}, got {name!r}.")
-  parameters = inspect.signature(_SOURCES[name]).parameters
+  make: Any = name
+  if not callable(name):
+    if name not in _SOURCES:
+      rule = f"one of {', '.join(names())}"
+      raise ValueError(f"name must be {rule}, got {name!r}.")
+    make = _SOURCES[name]
+  else:
+    name = f"{name.__module__}:{name.__qualname__}"
+  parameters = inspect.signature(make).parameters
   for option in options:
     if option not in parameters:
       raise ValueError(
@@ -84,6 +102,13 @@ def load(
           f" {', '.join(sorted(parameters))}."
       )
   for option, parameter in parameters.items():
-    if parameter.default is parameter.empty and option not in options:
+    given = option in options or option == "split"
+    if parameter.default is parameter.empty and not given:
       raise ValueError(f"{option} must be given for {name!r}, got none.")
-  return _SOURCES[name](split=split, **options)
+  source = make(split=split, **options)
+  if missing := sorted(set(_ATTRIBUTES) - set(dir(source))):
+    raise ValueError(
+        f"name must give a source, got {name!r}, which gives a"
+        f" {type(source).__name__} without {missing[0]}."
+    )
+  return source

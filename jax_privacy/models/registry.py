@@ -15,6 +15,7 @@ image_shape, num_classes, num_groups.
 
 import inspect
 import types
+from collections.abc import Callable
 from typing import Any
 
 from flax import nnx
@@ -38,11 +39,14 @@ def names() -> tuple[str, ...]:
   return tuple(sorted(_MODELS))
 
 
-def build(name: str, *, rngs: nnx.Rngs, **options: Any) -> nnx.Module:
+def build(
+    name: str | Callable[..., nnx.Module], *, rngs: nnx.Rngs, **options: Any
+) -> nnx.Module:
   """Builds the model of that name.
 
   Args:
-    name: one of `names()`.
+    name: one of `names()`; or a class, or a function that returns a model, of
+      the caller's own, which takes `rngs` and the options by name.
     rngs: where the random keys of the parameters come from.
     **options: the model's own; every model takes `num_classes` and
       `image_shape`, (height, width, channels).
@@ -53,12 +57,19 @@ def build(name: str, *, rngs: nnx.Rngs, **options: Any) -> nnx.Module:
 
   Raises:
     ValueError: if the name or an option is unknown (the text lists the valid
-      ones), or an option has an invalid value.
+      ones), an option has an invalid value, or what is built is no model.
   """
-  if name not in _MODELS:
-    raise ValueError(f"name must be one of {', '.join(names())}, got {name!r}.")
-  model: Any = _MODELS[name]  # Each takes `rngs`; nnx.Module itself does not.
-  parameters = inspect.signature(model.__init__).parameters
+  model: Any = name
+  if not callable(name):
+    if name not in _MODELS:
+      rule = f"one of {', '.join(names())}"
+      raise ValueError(f"name must be {rule}, got {name!r}.")
+    model = _MODELS[name]  # Each takes `rngs`; nnx.Module itself does not.
+  else:
+    name = f"{name.__module__}:{name.__qualname__}"
+  # A module's class itself has the signature of its metaclass.
+  function = model.__init__ if inspect.isclass(model) else model
+  parameters = inspect.signature(function).parameters
   valid = sorted(set(parameters) - {"self", "rngs"})
   for option in options:
     if option not in valid:
@@ -66,4 +77,10 @@ def build(name: str, *, rngs: nnx.Rngs, **options: Any) -> nnx.Module:
           f"{option} is no option of {name!r}: must be one of"
           f" {', '.join(valid)}."
       )
-  return model(rngs=rngs, **options)
+  built = model(rngs=rngs, **options)
+  if not isinstance(built, nnx.Module):
+    raise ValueError(
+        f"name must give a flax.nnx.Module, got {name!r}, which gives a"
+        f" {type(built).__name__}."
+    )
+  return built

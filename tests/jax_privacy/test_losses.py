@@ -237,6 +237,18 @@ def test_the_divergence_costs_no_sensitivity(name):
   assert 0.9 < moved <= 1 + 1e-5
 
 
+def test_an_own_loss_sees_logits_in_float32_and_gives_a_scalar():
+  def own(logits, label):
+    assert logits.dtype == jnp.float32
+    return logits[0, label]
+
+  logits = _LOGITS.astype(jnp.bfloat16)
+  got = losses.over_views(own)(logits, jnp.int32(2))
+  np.testing.assert_array_equal(got, logits[0, 2].astype(jnp.float32))
+  with pytest.raises(AssertionError, match="shape"):
+    losses.over_views(lambda logits, label: logits)(logits, jnp.int32(2))
+
+
 @pytest.mark.parametrize(
     ("name", "options", "text"),
     [
@@ -252,6 +264,8 @@ def test_the_divergence_costs_no_sensitivity(name):
         ("softmax", {"invariance_weight": float("nan")}, "must be a finite"),
         ("softmax", {"invariance_weight": float("inf")}, "must be a finite"),
         ("softmax", {"invariance_weight": True}, "must be a finite number"),
+        (jnp.sum, {"invariance_weight": 1}, "weight must be 0 for a function"),
+        (jnp.sum, {"label_smoothing": 0.1}, "ing must be 0 for a function"),
     ],
 )
 def test_wrong_options_are_refused(name, options, text):

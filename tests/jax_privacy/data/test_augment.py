@@ -136,9 +136,22 @@ def test_names_are_applied_in_their_order():
   assert len({str(key) for _, key in calls}) == 3
 
 
+def _brighten(key, image, by, twice=False):
+  return image + (2 * by if twice else by)
+
+
+def test_own_functions_are_augmentations_too():
+  augment_fn = augment.build(("flip", _brighten), by=3.0)
+  got = augment_fn(jax.random.key(0), _IMAGE)
+  wanted = augment.build(("flip",))(jax.random.key(0), _IMAGE) + 3.0
+  np.testing.assert_array_equal(got, wanted)
+
+
 @pytest.mark.parametrize(
     ("names", "options", "text"),
     [
+        ((_brighten,), {}, "by must be given for <function _brighten"),
+        ((_brighten,), {"by": 1, "pad": 2}, "pad is no option of <function"),
         (
             ("blur",),
             {},

@@ -295,9 +295,21 @@ def test_arrays_by_name():
   np.testing.assert_array_equal(source.as_arrays()["image"], _images())
 
 
+def _load_own(*, split, number, num_examples=None):
+  del split
+  return data.load("digits", num_examples=num_examples) if number else [1]
+
+
+def test_own_sources_are_loaded_too():
+  assert len(data.load(_load_own, number=1)) == 1437
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
+        ({"name": _load_own}, "number must be given for '.*:_load_own', got n"),
+        ({"name": _load_own, "a": 1}, "a is no option of '.*:_load_own': mus"),
+        ({"name": _load_own, "number": 0}, "gives a list without groups"),
         (
             {"name": "mnist"},
             "name must be one of arrays, chexpert, digits, .*, got 'mnist'",

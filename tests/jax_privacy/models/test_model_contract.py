@@ -209,6 +209,20 @@ def test_an_unknown_name_is_refused_with_the_valid_ones():
     models.build("vgg", rngs=nnx.Rngs(0))
 
 
+def test_an_own_model_is_a_class_or_a_function():
+  def make(rngs, num_out):
+    return nnx.Linear(2, num_out, rngs=rngs) if num_out else "no model"
+
+  rngs = nnx.Rngs(0)
+  assert models.build(make, rngs=rngs, num_out=3).out_features == 3
+  own = models.build(nnx.Linear, rngs=rngs, in_features=2, out_features=3)
+  assert isinstance(own, nnx.Linear)
+  with pytest.raises(ValueError, match="must give a flax.nnx.Module, got .*st"):
+    models.build(make, rngs=rngs, num_out=0)
+  with pytest.raises(ValueError, match="pad is no option of .*Linear': must"):
+    models.build(nnx.Linear, rngs=rngs, pad=2)
+
+
 @pytest.mark.parametrize("option", ["dropout", "self", "args"])
 def test_an_unknown_option_is_refused_with_the_valid_ones(option):
   with pytest.raises(
