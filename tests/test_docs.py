@@ -8,10 +8,10 @@ import pkgutil
 import pytest
 
 import accounting
+import configs
 import jax_privacy
-from configs import common
 
-_PACKAGES = (accounting, jax_privacy)
+_PACKAGES = (accounting, configs, jax_privacy)
 
 
 def _modules():
@@ -20,7 +20,6 @@ def _modules():
     prefix = package.__name__ + "."
     for info in pkgutil.walk_packages(package.__path__, prefix):
       yield info.name
-  yield common.__name__
 
 
 @pytest.mark.parametrize("name", sorted(set(_modules())))

@@ -1,0 +1,77 @@
+"""Fields of the guarantee, and of the noise that gives it."""
+
+from configs.fields.entry import Field
+
+DP = {
+    "epsilon": Field(
+        None,
+        "Target epsilon. Alone, it calibrates the noise; with"
+        " `dp.noise_multiplier`, it cuts the run to the steps that fit.",
+        "Positive. Required unless `dp.noise_multiplier` is given.",
+        float,
+    ),
+    "delta": Field(
+        None, "Delta of the guarantee.", "In (0, 1). Required.", float
+    ),
+    "accountant": Field(
+        "pld",
+        "How epsilon is computed: by privacy loss distributions (pld) or"
+        " Renyi divergences (rdp).",
+        "One of pld, rdp.",
+    ),
+    "neighboring_relation": Field(
+        "add_or_remove_one",
+        "Which data sets are neighbours: one example more, one exchanged,"
+        " or one blanked.",
+        "One of add_or_remove_one, replace_one, replace_special.",
+    ),
+    "noise_multiplier": Field(
+        None,
+        "Standard deviation of the noise on the sum of gradients, in units"
+        " of the clip norm.",
+        "Positive. Required unless `dp.epsilon` is given.",
+        float,
+    ),
+    "auto_tune": Field(
+        None,
+        "The one quantity to find from the budget; see docs/recipes.md.",
+        "One of noise_multiplier, num_steps, batch_size, stopping_step, or"
+        " None.",
+        str,
+    ),
+    "sampling": Field(
+        "poisson",
+        "How batches are drawn.",
+        "One of poisson, truncated_poisson, fixed_without_replacement,"
+        " deterministic.",
+    ),
+    "max_batch_size": Field(
+        None,
+        "Cap on the size of a batch, in examples.",
+        "At least 1 for truncated_poisson, None otherwise.",
+        int,
+    ),
+    "l2_clip_norm": Field(
+        1.0,
+        "L2 norm to which each example's gradient is clipped.",
+        "Positive.",
+    ),
+    "rescale_to_unit_norm": Field(
+        True,
+        "Whether clipped gradients are divided by the clip norm, so that"
+        " it does not change the learning rate.",
+        "true or false.",
+    ),
+    "secure_random": Field(
+        False,
+        "Whether a cipher (ChaCha20) draws noise and batches.",
+        "True needs the extra `secure`.",
+    ),
+    "grid_scale": Field(
+        None,
+        "Number of grid steps in the clip norm: sums of gradients are then"
+        " exact integers. None sums floats.",
+        "At least 1, with `dp.secure_random`; or None.",
+        int,
+    ),
+}
