@@ -32,6 +32,7 @@ _SUBMODULES = (
     "noise_addition",
     "padded_batch",
     "post_processing",
+    "privacy_unit",
     "root_key",
     "secure_noise",
     "secure_random",
