@@ -55,6 +55,9 @@ _TABLE = {
     "experiments.evaluation": _OUTSIDE
     + _PLAN
     + ("experiments.run", "experiments.evaluation"),
+    "experiments.release": _OUTSIDE
+    + _PLAN
+    + ("experiments.run", "experiments.evaluation", "experiments.release"),
     "experiments.audits": _OUTSIDE
     + _PLAN
     + ("experiments.run", "experiments.audits"),
@@ -148,6 +151,8 @@ def test_imports_follow_the_table(path):
         ("experiments.metrics.x", "from experiments.tasks import task"),
         ("experiments.run.x", "from experiments.evaluation import final"),
         ("experiments.evaluation.x", "from experiments.audits import replay"),
+        ("experiments.evaluation.x", "from experiments.release import output"),
+        ("experiments.release.x", "from experiments.audits import replay"),
         ("experiments.audits.x", "from experiments.evaluation import final"),
         ("experiments.audits.x", "from experiments import audit"),
     ],

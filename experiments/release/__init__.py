@@ -1,0 +1,1 @@
+"""The way out: a run's model for other programs, and its predictions."""
