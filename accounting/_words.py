@@ -7,7 +7,7 @@ say only what `facts` holds, and name what the guarantee leaves out.
 import math
 from typing import Any
 
-from accounting import claims
+from accounting import accountants, claims, samplers
 
 _RELATIONS = {
     "add_or_remove_one": "one has one {unit} more than the other",
@@ -15,30 +15,6 @@ _RELATIONS = {
     "replace_special": (
         "one of them has one {unit} left blank, which then contributes nothing"
     ),
-}
-_SAMPLINGS = {
-    "poisson": (
-        "every {unit} enters every batch independently, with probability "
-        "{probs}"
-    ),
-    "truncated_poisson": (
-        "every {unit} enters every batch independently, with probability "
-        "{probs}, and of more than {max_batch_size} a uniformly "
-        "random {max_batch_size} are kept"
-    ),
-    "fixed_without_replacement": (
-        "every batch is a fresh, uniformly random set of a fixed size, a "
-        "fraction {probs} of the data"
-    ),
-    "deterministic": (
-        "every {unit} is in at most one of any {steps_apart} steps in a row, "
-        "and which one does not depend on the rest of the data (no chance is "
-        "counted on)"
-    ),
-}
-_ACCOUNTANTS = {
-    "pld": "privacy loss distributions (PLD)",
-    "rdp": "Renyi differential privacy (RDP)",
 }
 
 
@@ -136,17 +112,15 @@ def _accounting(facts) -> tuple[str, ...]:
   probs = _by_phase(facts, facts["sampling_prob"])
   # As `Mechanism.max_participations` counts: 1 / (1 / k) may fall short of k.
   apart = math.floor(min(1 / facts["sampling_prob"], 2.0**53) * (1 + 1e-12))
-  sampling = _SAMPLINGS[facts["sampling"]].format(
-      **facts, probs=probs, steps_apart=apart
+  sampling = samplers.get(facts["sampling"]).sentence.format(
+      **facts,
+      **facts.get("sampling_options", {}),
+      probs=probs,
+      steps_apart=apart,
   )
-  rounding = (
-      "Its losses are put on a grid, rounded so that epsilon can only come "
-      "out too large, by 0.1% or so at most in usual settings."
-      if facts["accountant"] == "pld"
-      else "It is an upper bound that PLD usually improves by about 10%."
-  )
+  accountant = accountants.get(facts["accountant"])
   return (
-      f"Accountant: {_ACCOUNTANTS[facts['accountant']]}. {rounding}",
+      f"Accountant: {accountant.title}. {accountant.remark}",
       f"It assumes that {sampling}; that each gradient is clipped by itself; "
       "that sums are divided by the expected batch size, never by the "
       "realised one; and that noise is added once per step, whose number "
@@ -171,11 +145,11 @@ def _by_phase(facts, value: float) -> str:
 
 
 def _satisfied(facts) -> str:
-  drawn, sampling = facts["batches"], facts["sampling"]
+  drawn, sampler = facts["batches"], samplers.get(facts["sampling"])
   bound = claims.at_most(facts["epsilon_deterministic"])
   if facts["neighboring_relation"] != "replace_one":
     bound += f" (for blanking one {facts['unit']})"
-  if sampling == "deterministic":
+  if not sampler.amplifies:
     return "Fixed batches and shuffled epochs both satisfy this."
   if drawn is None:
     return (
@@ -183,7 +157,7 @@ def _satisfied(facts) -> str:
         f"or goes through the data in order, epsilon is {bound}: no more than "
         "that is proven."
     )
-  if drawn == "poisson" and "poisson" in sampling:
+  if drawn == sampler.batches:
     return (
         "The program is said to draw batches so. If it merely shuffled, "
         f"epsilon would be {bound}."
@@ -307,7 +281,7 @@ _GRID = (
     "is one of integers and exact, so that rounding of sums is covered. That "
     "noise was drawn from floating-point numbers is not."
 )
-_GENERATORS = {
+GENERATORS = {
     None: (
         "A generator that is not cryptographic could be predicted: not covered."
     ),
@@ -327,6 +301,6 @@ def _arithmetic(facts) -> tuple[str, ...]:
   numbers = _FLOATS if facts["grid_scale"] is None else _GRID.format(**facts)
   return (
       f"The analysis takes real numbers and perfect randomness. {numbers}",
-      f"{_GENERATORS[facts['generator']]} A seed that is published, or kept "
+      f"{GENERATORS[facts['generator']]} A seed that is published, or kept "
       "where others can read it, voids the guarantee.",
   )

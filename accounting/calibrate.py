@@ -152,6 +152,7 @@ def calibrate_batch_size(
   def at(size: int) -> Mechanism:
     return dataclasses.replace(mechanism, sampling_prob=size / total)
 
+  check_supported(at(1), accountant=accountant)  # The stand-in may be 1.
   guess = round(mechanism.sampling_prob * total)
   high = _largest_batch_size(mechanism)
   size = _largest(at, target, delta, accountant, high=high, guess=guess)
@@ -250,12 +251,7 @@ def _clt_noise(mechanism: Mechanism, *, epsilon: float, delta: float) -> float:
     mu = math.exp(ends[1])
   else:
     mu = math.exp(optimize.brentq(excess, *ends, xtol=1e-3))
-  total = sum(
-      phase.num_steps * max(phase.sampling_prob, 1e-12) ** 2
-      for phase in mechanism.phases
-  )
-  if mechanism.sampling == "deterministic":
-    total = mechanism.max_participations
+  total = sum(phase.sampler.clt_weight(phase) for phase in mechanism.phases)
   if mechanism.neighboring_relation == "replace_one":
     mu /= 2
   return 1 / math.sqrt(math.log1p(mu**2 / total))

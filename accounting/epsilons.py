@@ -13,28 +13,14 @@ analysis is known is refused by name, never approximated.
 1.035
 """
 
-import dataclasses
-import math
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from accounting import _validate, _warnings, claims
+from accounting import _validate, _warnings, accountants, claims
+from accounting.accountants.accountant import VACUOUS_EPSILON
 from accounting.mechanism import Mechanism
-from accounting.numerics import pld, rdp
-
-ACCOUNTANTS = ("pld", "rdp")
-# Beyond this, a guarantee is said to be vacuous: exp(50) is no bound at all.
-VACUOUS_EPSILON = 50.0
-# Of this many points each is by itself what `epsilon` returns; of more, those
-# within an octave share a grid.
-_EXACT_POINTS = 40
-# Of more points than this, some have the next one's epsilon, if that has spent
-# at most this much more: steps x probability^2, as epsilon grows with.
-_STAIRLESS_POINTS = 256
-_STAIR = 1.02
 
 
 def epsilon(
@@ -90,12 +76,7 @@ def delta(
   """
   epsilon = _validate.real("epsilon", epsilon, low=0, low_ok=True)
   check_supported(mechanism, accountant=accountant)
-  if accountant == "rdp":
-    return rdp.delta(mechanism, epsilon=epsilon)
-  value = pld.delta_at(mechanism, epsilon)
-  if _supports(mechanism, "rdp"):
-    value = min(value, rdp.delta(mechanism, epsilon=epsilon))
-  return value
+  return accountants.get(accountant).delta(mechanism, epsilon=epsilon)
 
 
 def epsilon_curve(
@@ -129,69 +110,8 @@ def epsilon_curve(
   counts = np.array([_validate.integer("steps", t) for t in steps], dtype=int)
   if counts.size == 0:
     return np.zeros(0)
-  if accountant == "rdp":
-    return rdp.epsilons(mechanism, steps=counts, delta=delta)[0]
-  if mechanism.sampling == "deterministic":
-    # A staircase: smooth, and cheap, in how often an example takes part.
-    counts = np.array(
-        [
-            dataclasses.replace(mechanism, num_steps=int(t)).max_participations
-            for t in counts
-        ]
-    )
-    mechanism = dataclasses.replace(
-        mechanism, sampling="poisson", sampling_prob=1.0
-    )
-  distinct = np.unique(counts)
-  knots = distinct[_knots(mechanism, distinct)]
-  values = np.maximum.accumulate(
-      _knot_epsilons(mechanism, steps=knots.tolist(), delta=delta)
-  )
-  return values[np.searchsorted(knots, counts)]
-
-
-def _knot_epsilons(
-    mechanism: Mechanism, *, steps: list[int], delta: float
-) -> list[float]:
-  """PLD's epsilons at some numbers of steps; where it has none, RDP's."""
-  runs = [mechanism.with_num_steps(t) for t in steps]
-  plain = any(phase.sampling_prob == 1 for phase in runs[-1].phases)
-  if plain or delta < pld.min_delta(mechanism) or len(steps) <= _EXACT_POINTS:
-    return [evaluate(r, delta=delta, accountant="pld").epsilon for r in runs]
-  values = pld.epsilons(mechanism, steps=steps, delta=delta)
-  return [
-      value
-      if value <= VACUOUS_EPSILON
-      else evaluate(run, delta=delta, accountant="pld").epsilon
-      for run, value in zip(runs, values, strict=True)
-  ]
-
-
-def _knots(mechanism: Mechanism, steps: np.ndarray) -> np.ndarray:
-  """Indices of the numbers of steps that are computed, the last included."""
-  if len(steps) <= _STAIRLESS_POINTS:
-    return np.arange(len(steps))
-  begun, weights = 0, np.zeros(len(steps))
-  for phase in mechanism.with_num_steps(int(steps[-1])).phases:
-    taken = np.clip(steps - begun, 0, phase.num_steps)
-    weights += taken * phase.sampling_prob**2
-    begun += phase.num_steps
-  places = np.floor(np.log(weights) / math.log(_STAIR))
-  return np.flatnonzero(np.append(places[1:] != places[:-1], True))
-
-
-class Evaluation(NamedTuple):
-  """An epsilon, and what there is to know about it.
-
-  Attributes:
-    epsilon: The epsilon.
-    accountant: Whose bound it is: "pld" or "rdp".
-    notes: Warnings not yet issued.
-  """
-
-  epsilon: float
-  accountant: str
-  notes: list[_warnings.AccountingWarning]
+  chosen = accountants.get(accountant)
+  return chosen.curve(mechanism, steps=counts, delta=delta)
 
 
 def evaluate(
@@ -200,7 +120,7 @@ def evaluate(
     delta: float,
     accountant: str,
     coarsening: float = 1.0,
-) -> Evaluation:
+) -> accountants.Evaluation:
   """Computes epsilon from checked arguments, and says rather than warns.
 
   Args:
@@ -213,69 +133,8 @@ def evaluate(
   Returns:
     The least of the bounds that the accountant allows.
   """
-  if accountant == "rdp":
-    return _by_rdp(mechanism, delta=delta)
-  if delta < pld.min_delta(mechanism):
-    return _by_rdp_for_pld(mechanism, delta=delta)
-  found = pld.composed(mechanism, deltas=(delta,), coarsening=coarsening)
-  value = found.epsilon(delta)
-  # Elsewhere RDP's bound is larger than the grid's share of this one.
-  doubtful = found.excess > pld.CLOSE or value > VACUOUS_EPSILON
-  best = Evaluation(value, "pld", [])
-  if doubtful and coarsening == 1 and _supports(mechanism, "rdp"):
-    other = _by_rdp(mechanism, delta=delta)
-    if other.epsilon < value:
-      best = Evaluation(other.epsilon, "rdp", [])
-  return best._replace(notes=_wide(best, value / (1 + found.excess)))
-
-
-def _wide(best: Evaluation, likely: float) -> list[_warnings.AccountingWarning]:
-  """Returns a warning if the bound is far above what it should be."""
-  if best.epsilon <= likely * (1 + pld.WIDE) or math.isinf(best.epsilon):
-    return []
-  name = best.accountant.upper()
-  if math.isfinite(likely) and likely > 0:
-    text = f"may be {claims.at_most_percent(best.epsilon / likely - 1)} above"
-  else:
-    text = "may be many times"
-  return [
-      _warnings.WideBoundWarning(
-          f"epsilon {claims.at_most_short(best.epsilon)} is {name}'s bound, "
-          f"valid but not tight: it {text} the truth, by estimate. The loss "
-          "distribution of so many steps does not fit on a grid of the memory "
-          "allowed."
-      )
-  ]
-
-
-def _by_rdp(mechanism: Mechanism, *, delta: float) -> Evaluation:
-  values, orders = rdp.epsilons(
-      mechanism, steps=[mechanism.num_steps], delta=delta
-  )
-  notes = []
-  if 0 < values[0] < math.inf and rdp.at_grid_edge(mechanism, orders[0]):
-    notes.append(
-        _warnings.OrderGridWarning(
-            f"The best Renyi order, {orders[0]:g}, is an end of the grid of "
-            "orders: a wider grid might show a smaller epsilon."
-        )
-    )
-  return Evaluation(float(values[0]), "rdp", notes)
-
-
-def _by_rdp_for_pld(mechanism: Mechanism, *, delta: float) -> Evaluation:
-  """Answers for PLD where its arithmetic ends."""
-  least = pld.min_delta(mechanism)
-  if not _supports(mechanism, "rdp"):
-    rule = f"at least {least:g} for pld with {_pair(mechanism)}"
-    _validate.fail("delta", rule, delta)
-  found = _by_rdp(mechanism, delta=delta)
-  text = (
-      f"PLD's arithmetic ends at a delta of {least:g}: at "
-      f"{claims.at_most_short(delta)} this epsilon is RDP's bound, valid and "
-      "looser."
-  )
-  return found._replace(notes=[_warnings.TinyDeltaWarning(text), *found.notes])
+  chosen = accountants.get(accountant)
+  return chosen.evaluate(mechanism, delta=delta, coarsening=coarsening)
 
 
 def check_supported(mechanism: Mechanism, *, accountant: str) -> None:
@@ -288,35 +147,12 @@ def check_supported(mechanism: Mechanism, *, accountant: str) -> None:
   Raises:
     ValueError: Naming the pair, and what would work.
   """
-  _validate.choice("accountant", accountant, options=ACCOUNTANTS)
-  if _supports(mechanism, accountant):
+  if accountants.get(accountant).supports(mechanism):
     return
-  if mechanism.sampling == "fixed_without_replacement":
-    remedy = "accountant 'rdp' with neighboring_relation 'replace_one'"
-  else:
-    remedy = "accountant 'pld'"
+  remedy = mechanism.sampler.remedy
   raise ValueError(
-      f"accountant must be one with an analysis of {_pair(mechanism)}, got "
+      f"accountant must be one with an analysis of {mechanism.described}, got "
       f"{accountant!r}. {remedy[0].upper() + remedy[1:]} has one."
-  )
-
-
-def _supports(mechanism: Mechanism, accountant: str) -> bool:
-  relation = mechanism.neighboring_relation
-  if mechanism.sampling == "fixed_without_replacement":
-    return accountant == "rdp" and relation == "replace_one"
-  if accountant == "pld" or mechanism.sampling == "deterministic":
-    return True
-  if mechanism.sampling == "truncated_poisson":
-    return False
-  unsampled = all(phase.sampling_prob == 1 for phase in mechanism.phases)
-  return relation != "replace_one" or unsampled
-
-
-def _pair(mechanism: Mechanism) -> str:
-  return (
-      f"sampling {mechanism.sampling!r} under "
-      f"{mechanism.neighboring_relation!r}"
   )
 
 

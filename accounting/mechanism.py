@@ -20,18 +20,12 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from accounting import _validate
+from accounting import _validate, accountants, samplers
 from accounting.numerics import schedule as schedule_lib
 
 if TYPE_CHECKING:
   import dp_accounting
 
-SAMPLINGS = (
-    "poisson",
-    "truncated_poisson",
-    "fixed_without_replacement",
-    "deterministic",
-)
 NEIGHBORING_RELATIONS = ("add_or_remove_one", "replace_one", "replace_special")
 _ALIASES = {"add_or_remove": "add_or_remove_one", "replace": "replace_one"}
 
@@ -70,6 +64,8 @@ class Mechanism:
       from 0, an example takes part with probability `sampling_prob` x factor.
       The first pair begins at step 0. The noise multiplier is that of every
       step. () for one size throughout; for "poisson" alone.
+    sampling_options: Fields of the sampler's own, a mapping or pairs of names
+      and values; () for those above, which have none. Kept as sorted pairs.
 
   Raises:
     ValueError: At construction, naming the field, the rule and the value.
@@ -83,6 +79,7 @@ class Mechanism:
   max_batch_size: int | None = None
   neighboring_relation: str = "add_or_remove_one"
   batch_size_schedule: tuple[tuple[int, float], ...] = ()
+  sampling_options: tuple[tuple[str, Any], ...] = ()
 
   def __post_init__(self):
     checked = {
@@ -94,9 +91,7 @@ class Mechanism:
             "sampling_prob", self.sampling_prob, low=0, high=1, high_ok=True
         ),
         "num_examples": _optional_integer("num_examples", self.num_examples),
-        "sampling": _validate.choice(
-            "sampling", self.sampling, options=SAMPLINGS
-        ),
+        "sampling": samplers.get(self.sampling).name,
         "max_batch_size": _optional_integer(
             "max_batch_size", self.max_batch_size
         ),
@@ -109,27 +104,25 @@ class Mechanism:
         sampling_prob=self.sampling_prob,
         num_steps=self.num_steps,
     )
-    object.__setattr__(self, "batch_size_schedule", schedule)  # Then frozen.
-    self._check_sampling()
+    object.__setattr__(self, "batch_size_schedule", schedule)
+    options = self.sampler.checked_options(self.sampling_options)
+    object.__setattr__(self, "sampling_options", options)  # Then frozen.
+    self.sampler.check(self)
 
-  def _check_sampling(self):
-    if self.batch_size_schedule and self.sampling != "poisson":
-      rule = f"() for sampling {self.sampling!r}"
-      _validate.fail("batch_size_schedule", rule, self.batch_size_schedule)
-    truncated = self.sampling == "truncated_poisson"
-    if truncated and self.max_batch_size is None:
-      _validate.fail("max_batch_size", "given for truncated_poisson", None)
-    if not truncated and self.max_batch_size is not None:
-      rule = f"None for sampling {self.sampling!r}"
-      _validate.fail("max_batch_size", rule, self.max_batch_size)
-    fixed = self.sampling == "fixed_without_replacement"
-    if (truncated or fixed) and self.num_examples is None:
-      _validate.fail("num_examples", f"given for {self.sampling}", None)
-    if fixed and not (
-        self.expected_batch_size.is_integer() and self.expected_batch_size >= 1
-    ):
-      rule = "a whole number of at least 1 for fixed_without_replacement"
-      _validate.fail("expected_batch_size", rule, self.expected_batch_size)
+  @property
+  def sampler(self) -> samplers.Sampler:
+    """What is known of how batches are drawn."""
+    return samplers.get(self.sampling)
+
+  @property
+  def strategy(self) -> Any:
+    """What draws the batches, or None where `jax_privacy` does by the name."""
+    return self.sampler.strategy(self)
+
+  @property
+  def described(self) -> str:
+    """The sampler and the relation, for a message."""
+    return f"sampling {self.sampling!r} under {self.neighboring_relation!r}"
 
   @classmethod
   def for_batch_size(
@@ -143,6 +136,7 @@ class Mechanism:
       max_batch_size: int | None = None,
       neighboring_relation: str = "add_or_remove_one",
       batch_size_schedule: tuple[tuple[int, float], ...] = (),
+      sampling_options: Any = (),
   ) -> "Mechanism":
     """Makes the mechanism whose batches hold so many examples on average.
 
@@ -155,6 +149,7 @@ class Mechanism:
       max_batch_size: The cap of "truncated_poisson".
       neighboring_relation: Which data sets count as neighbours.
       batch_size_schedule: Pairs (first step, factor).
+      sampling_options: Fields of the sampler's own.
 
     Returns:
       A mechanism with `sampling_prob = expected_batch_size / num_examples`.
@@ -176,6 +171,7 @@ class Mechanism:
         max_batch_size=max_batch_size,
         neighboring_relation=neighboring_relation,
         batch_size_schedule=batch_size_schedule,
+        sampling_options=sampling_options,
     )
 
   @property
@@ -245,6 +241,21 @@ class Mechanism:
         self, num_steps=num_steps, batch_size_schedule=schedule
     )
 
+  def unsampled(self) -> "Mechanism":
+    """Returns the run as releases of all examples: no chance is counted on.
+
+    There are as many as an example may take part in: `max_participations`.
+    """
+    return dataclasses.replace(
+        self,
+        num_steps=self.max_participations,
+        sampling_prob=1.0,
+        sampling="poisson",
+        max_batch_size=None,
+        batch_size_schedule=(),
+        sampling_options=(),
+    )
+
   @property
   def expected_epochs(self) -> float:
     """Expected number of steps that an example takes part in."""
@@ -287,43 +298,19 @@ class Mechanism:
     """
     import dp_accounting as dp
 
-    _validate.choice("accountant", accountant, options=("pld", "rdp"))
-    phases = self.phases
-    if len(phases) > 1:
-      return dp.ComposedDpEvent(
-          [phase.event(accountant=accountant) for phase in phases]
-      )
-    if self.batch_size_schedule:
-      return phases[0].event(accountant=accountant)
-    noise = self.noise_multiplier
-    if self.sampling == "truncated_poisson":
-      step = dp.dp_event.TruncatedSubsampledGaussianDpEvent(
-          dataset_size=self.num_examples,
-          sampling_probability=self.sampling_prob,
-          truncated_batch_size=self.max_batch_size,
-          noise_multiplier=noise,
-      )
-      return dp.SelfComposedDpEvent(step, self.num_steps)
-    if self.sampling == "fixed_without_replacement":
-      step = dp.SampledWithoutReplacementDpEvent(
-          source_dataset_size=self.num_examples,
-          sample_size=int(self.expected_batch_size),
-          event=dp.GaussianDpEvent(noise / 2),
-      )
-      return dp.SelfComposedDpEvent(step, self.num_steps)
-    if self.sampling == "poisson" and self.sampling_prob < 1:
-      step = dp.PoissonSampledDpEvent(
-          self.sampling_prob, dp.GaussianDpEvent(noise)
-      )
-      return dp.SelfComposedDpEvent(step, self.num_steps)
-    halve = accountant == "rdp" and self.neighboring_relation == "replace_one"
-    step = dp.GaussianDpEvent(noise / 2 if halve else noise)
-    return dp.SelfComposedDpEvent(step, self.max_participations)
+    misses = accountants.get(accountant).misses_replacement
+    events = [
+        phase.sampler.event(phase, misses_replacement=misses)
+        for phase in self.phases
+    ]
+    return events[0] if len(events) == 1 else dp.ComposedDpEvent(events)
 
   def to_dict(self) -> dict[str, Any]:
     """Returns the fields as plain values, as JSON gives them back."""
-    schedule = [list(pair) for pair in self.batch_size_schedule]
-    return dataclasses.asdict(self) | {"batch_size_schedule": schedule}
+    found = dataclasses.asdict(self)
+    options = dict(found.pop("sampling_options"))
+    found["batch_size_schedule"] = [list(p) for p in self.batch_size_schedule]
+    return found | ({"sampling_options": options} if options else {})
 
   @classmethod
   def from_dict(cls, fields: Mapping[str, Any]) -> "Mechanism":

@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from accounting import _validate, claims
+from accounting import _validate, accountants, claims
 from accounting.epsilons import check_supported
 from accounting.mechanism import Mechanism
 from accounting.numerics import pld
@@ -94,8 +94,8 @@ def privacy_profile(
   prior = _validate.real(
       "reconstruction_prior", reconstruction_prior, low=0, high=1
   )
-  check_supported(mechanism, accountant="pld")
-  loss = pld.composed(mechanism, deltas=pld.PROFILE_DELTAS)
+  check_supported(mechanism, accountant=accountants.TIGHTEST)
+  loss = accountants.get(accountants.TIGHTEST).losses(mechanism)
   rates = np.array([*FALSE_POSITIVE_RATES, prior])
   *tprs, reconstruction = true_positive_rates(loss, rates).tolist()
   last = loss.epsilon(_LAST_DELTA)

@@ -21,14 +21,14 @@ import platform
 import warnings
 from typing import Any
 
-from accounting import _validate, _words, claims
+from accounting import _validate, _words, accountants, claims, samplers
 from accounting.epsilons import check_delta, check_supported, evaluate, vacuous
 from accounting.mechanism import NEIGHBORING_RELATIONS, Mechanism
 from accounting.profile import PrivacyProfile, privacy_profile
 
 BATCHES = ("poisson", "shuffled", "fixed")
 _MAX_UNIT = 60
-GENERATORS = ("threefry", "chacha20")
+GENERATORS = tuple(name for name in _words.GENERATORS if name)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,7 @@ def batch_warnings(facts: dict[str, Any]) -> list[str]:
   Returns:
     Warnings, none of them if all is well.
   """
-  amplified = facts["sampling"] != "deterministic"
+  amplified = samplers.get(facts["sampling"]).amplifies
   found = []
   if amplified and facts["batches"] in ("shuffled", "fixed"):
     text = (
@@ -184,19 +184,9 @@ def deterministic_epsilon(mechanism: Mechanism, *, delta: float) -> float:
     Epsilon by PLD (by RDP at a delta below 1e-30) of batches each example
     is in at most once in floor(1 / sampling_prob) steps, in each phase.
   """
-  if mechanism.batch_size_schedule:
-    # As many releases without sampling as an example is in at most.
-    fixed = dataclasses.replace(
-        mechanism,
-        num_steps=mechanism.max_participations,
-        sampling_prob=1.0,
-        batch_size_schedule=(),
-    )
-  else:
-    fixed = dataclasses.replace(
-        mechanism, sampling="deterministic", max_batch_size=None
-    )
-  return evaluate(fixed, delta=delta, accountant="pld").epsilon
+  return evaluate(
+      mechanism.unsampled(), delta=delta, accountant=accountants.TIGHTEST
+  ).epsilon
 
 
 def profile_facts(profile: PrivacyProfile) -> dict[str, Any]:
@@ -213,7 +203,7 @@ def profile_facts(profile: PrivacyProfile) -> dict[str, Any]:
 
 
 def _profile(mechanism: Mechanism) -> PrivacyProfile | None:
-  if mechanism.sampling == "fixed_without_replacement":
+  if not accountants.get(accountants.TIGHTEST).supports(mechanism):
     return None
   return privacy_profile(mechanism)
 
@@ -224,7 +214,7 @@ def _by_relation(mechanism: Mechanism, delta: float, accountant: str):
   for relation in NEIGHBORING_RELATIONS:
     run = dataclasses.replace(mechanism, neighboring_relation=relation)
     found[relation] = None
-    for name in dict.fromkeys((accountant, "pld")):
+    for name in dict.fromkeys((accountant, accountants.TIGHTEST)):
       try:
         check_supported(run, accountant=name)
         value = evaluate(run, delta=delta, accountant=name).epsilon

@@ -20,7 +20,7 @@ import math
 
 import numpy as np
 
-from accounting import _validate
+from accounting import _validate, accountants
 from accounting.epsilons import check_delta, check_supported, evaluate
 from accounting.mechanism import Mechanism
 from accounting.numerics import rdp as rdp_lib
@@ -83,12 +83,12 @@ def tuning_cost(
 
   check_delta(mechanism, delta)
   check_supported(mechanism, accountant=accountant)
-  check_supported(mechanism, accountant="rdp")
+  check_supported(mechanism, accountant=accountants.TUNING)
   _validate.choice("distribution", distribution, options=DISTRIBUTIONS)
   mean = _validate.real(
       "num_trials_mean", num_trials_mean, low=1, low_ok=True, high=1e6
   )
-  if mean == 1 and distribution != "poisson":
+  if mean == 1 and math.isfinite(_SHAPES[distribution]):
     _validate.fail("num_trials_mean", f"above 1 for {distribution}", mean)
   orders, divergences = rdp_lib.divergences(mechanism)
   # dp-accounting's event of this name would start from divergences that were
@@ -117,14 +117,10 @@ def _repeated(mechanism: Mechanism, count: int) -> Mechanism:
 
   The order of steps makes no difference, so every phase is that much longer.
   """
-  if mechanism.sampling == "deterministic":
+  if not mechanism.sampler.amplifies:
     # An example's part in each run is rounded up to whole steps.
-    return dataclasses.replace(
-        mechanism,
-        sampling="poisson",
-        sampling_prob=1.0,
-        num_steps=count * mechanism.max_participations,
-    )
+    once = mechanism.unsampled()
+    return once.with_num_steps(count * once.num_steps)
   return dataclasses.replace(
       mechanism,
       num_steps=count * mechanism.num_steps,

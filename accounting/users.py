@@ -15,16 +15,14 @@ Invariant: the bound holds whatever the k examples are, also k equal ones.
 
 import dataclasses
 
-from accounting import _validate
+from accounting import _validate, accountants, samplers
 from accounting.epsilons import check_delta, evaluate, vacuous
 from accounting.epsilons import warn as _warn
 from accounting.mechanism import Mechanism
 from accounting.numerics import pld
-from accounting.numerics import terms as terms_lib
 
 MAX_EXAMPLES_PER_USER = 100
 _RELATIONS = ("add_or_remove_one", "replace_special")
-_SAMPLINGS = ("poisson", "deterministic")
 
 
 def user_epsilon(
@@ -59,7 +57,10 @@ def user_epsilon(
   if count > MAX_EXAMPLES_PER_USER:
     rule = f"at most {MAX_EXAMPLES_PER_USER}"
     _validate.fail("examples_per_user", rule, count)
-  _validate.choice("sampling", mechanism.sampling, options=_SAMPLINGS)
+  known = [
+      name for name in samplers.names() if samplers.get(name).has_user_terms
+  ]
+  _validate.choice("sampling", mechanism.sampling, options=known)
   _validate.choice(
       "neighboring_relation",
       mechanism.neighboring_relation,
@@ -71,12 +72,12 @@ def user_epsilon(
 
 
 def _epsilon(mechanism: Mechanism, count: int, delta: float) -> float:
-  unsampled = all(phase.sampling_prob == 1 for phase in mechanism.phases)
-  fixed = mechanism.sampling == "deterministic" or unsampled
-  if count == 1 or fixed:
+  terms = mechanism.sampler.user_terms(mechanism, count=count)
+  if count == 1 or terms is None:
     # All of them in the batch at once: one example of `count` clip norms.
     noise = mechanism.noise_multiplier / count
     merged = dataclasses.replace(mechanism, noise_multiplier=noise)
-    return evaluate(merged, delta=delta, accountant="pld").epsilon
-  terms = terms_lib.user_terms_of(mechanism, examples_per_user=count)
+    return evaluate(
+        merged, delta=delta, accountant=accountants.TIGHTEST
+    ).epsilon
   return pld.compose(terms, deltas=(delta,)).epsilon(delta)

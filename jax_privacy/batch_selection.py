@@ -30,12 +30,10 @@ from jax_privacy import (
     batch_schedule,
     padded_batch,
     secure_random,
-    secure_sampling,
+    streams,
 )
 
-RngType = np.random.Generator | secure_random.SecureKey | int | None
-# What a strategy draws with; the second has the methods that are needed.
-_Generator = np.random.Generator | secure_sampling.CipherGenerator
+RngType = streams.RngType
 
 
 class PartitionType(enum.Enum):
@@ -63,7 +61,7 @@ class Batches:
   """
 
   num_batches: int
-  draw_fn: Callable[[_Generator, int], np.ndarray]
+  draw_fn: Callable[[streams.Generator, int], np.ndarray]
   seed: int | secure_random.SecureKey = dataclasses.field(repr=False)
   num_examples: int | None = None
 
@@ -76,7 +74,7 @@ class Batches:
     """
     if not 0 <= step < self.num_batches:
       raise IndexError(f"step must be in [0, {self.num_batches}), got {step}.")
-    return self.draw_fn(_generator(self.seed, step + 1), step)
+    return self.draw_fn(streams.generator_of(self.seed, step + 1), step)
 
   def __len__(self) -> int:
     return self.num_batches
@@ -158,7 +156,7 @@ class CyclicPoissonSampling(BatchSelectionStrategy):
 
   def bind(self, num_examples: int, rng: RngType = None) -> Batches:
     """See base class."""
-    seed = _seed(rng)
+    seed = streams.seed_of(rng)
     groups = self._groups(num_examples, seed)
 
     def draw(generator, step):
@@ -177,8 +175,10 @@ class CyclicPoissonSampling(BatchSelectionStrategy):
     _validate.integer("num_examples", num_examples, at_least=0)
     if self.cycle_length == 1:
       return [num_examples]
-    generator = _generator(seed, 0)
-    order = generator.permutation(num_examples).astype(_dtype(num_examples))
+    generator = streams.generator_of(seed, 0)
+    order = generator.permutation(num_examples).astype(
+        streams.index_dtype(num_examples)
+    )
     if self.partition_type is PartitionType.EQUAL_SPLIT:
       size = num_examples // self.cycle_length
       return np.split(order[: size * self.cycle_length], self.cycle_length)
@@ -222,9 +222,9 @@ class FixedBatchSampling(BatchSelectionStrategy):
       if not self.replace:
         return _subset(generator, num_examples, self.batch_size)
       drawn = generator.integers(num_examples, size=self.batch_size)
-      return drawn.astype(_dtype(num_examples))
+      return drawn.astype(streams.index_dtype(num_examples))
 
-    return Batches(self.iterations, draw, _seed(rng), num_examples)
+    return Batches(self.iterations, draw, streams.seed_of(rng), num_examples)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -361,32 +361,8 @@ def deal(indices: np.ndarray, *, num_devices: int) -> np.ndarray:
 def _subset(generator, group, size):
   """A uniform subset, of range(group) if that is a number."""
   chosen = generator.choice(group, size=size, replace=False, shuffle=False)
-  return chosen.astype(_dtype(_size(group)), copy=False)
+  return chosen.astype(streams.index_dtype(_size(group)), copy=False)
 
 
 def _size(group) -> int:
   return group if isinstance(group, int) else len(group)
-
-
-def _dtype(num_examples):
-  """The shortest signed type that holds every index and -1."""
-  return np.min_scalar_type(-max(num_examples, 1))
-
-
-def _seed(rng: RngType) -> int | secure_random.SecureKey:
-  if isinstance(rng, secure_random.SecureKey):
-    return rng
-  if isinstance(rng, np.random.Generator):
-    return int.from_bytes(rng.bytes(16), "little")
-  if rng is None:
-    return np.random.SeedSequence().entropy
-  return _validate.integer("rng", rng, at_least=0)
-
-
-def _generator(seed: int | secure_random.SecureKey, stream: int) -> _Generator:
-  """Independent randomness for each stream: 0 for groups, t + 1 for step t."""
-  if isinstance(seed, secure_random.SecureKey):
-    return secure_sampling.CipherGenerator(seed, stream)
-  return np.random.default_rng(
-      np.random.SeedSequence(seed, spawn_key=(stream,))
-  )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypedDict
 
 import jax
+import numpy as np
 
 
 class Mechanism(Protocol):
@@ -18,6 +19,9 @@ class Mechanism(Protocol):
   It may have a `batch_size_schedule` too, for "poisson": pairs (first step,
   factor); from that step on, counted from 0, `sampling_prob` x factor is the
   probability. A mechanism without the attribute samples alike at every step.
+
+  It may have a `strategy`, a `BatchStrategy` that draws its batches. Where that
+  is missing or None, `sampling` names one of the table in `samplers.py`.
   """
 
   @property
@@ -32,7 +36,7 @@ class Mechanism(Protocol):
 
   @property
   def sampling(self) -> str:
-    """One of poisson, truncated_poisson and fixed_without_replacement."""
+    """Such as "poisson": how batches are drawn; see `samplers.py`."""
     ...
 
   @property
@@ -48,6 +52,35 @@ class Mechanism(Protocol):
   @property
   def max_batch_size(self) -> int | None:
     """Where Poisson batches are truncated, or None."""
+    ...
+
+
+class BatchStrategy(Protocol):
+  """What draws the batches of a mechanism that brings its own sampler.
+
+  It needs NumPy alone. A batch is a pure function of the generators: no state
+  is kept from one step to the next.
+  """
+
+  def usual_sizes(self, num_examples: int) -> Sequence[int]:
+    """Returns sizes to pad batches to, computed from public numbers alone.
+
+    The largest should hold nearly every batch: one that exceeds it is padded to
+    a multiple of it, and compiled anew.
+    """
+    ...
+
+  def draw_fn(
+      self, num_examples: int, generator: np.random.Generator
+  ) -> Callable[[np.random.Generator, int], np.ndarray]:
+    """Returns `draw(generator, step)`, which gives the indices of a batch.
+
+    Args:
+      num_examples: Indices are in [0, num_examples), each at most once.
+      generator: For what is drawn once in a run, such as groups; `draw` is
+        given one of its own at each step. With `secure_random` they are
+        `secure_sampling.CipherGenerator`s, which have fewer methods.
+    """
     ...
 
 

@@ -52,6 +52,7 @@ from jax_privacy import (
     noise_addition,
     post_processing,
     root_key,
+    samplers,
     secure_noise,
     secure_random,
 )
@@ -162,7 +163,7 @@ def make_private(
   noise_multiplier = _validate.positive(
       "noise_multiplier", mechanism.noise_multiplier
   )
-  schedule = _schedule(mechanism)
+  schedule = samplers.schedule_of(mechanism)
   optimizer = post_processing.checked(optimizer)
   root = root_key.RootKey.of(key)
   sampler = make_sampler(
@@ -238,40 +239,14 @@ def make_sampler(
   num_examples = _validate.integer(
       "num_examples", mechanism.num_examples, at_least=1
   )
-  num_steps = _validate.integer("num_steps", mechanism.num_steps, at_least=1)
-  probability = _validate.probability("sampling_prob", mechanism.sampling_prob)
-  multiple = math.lcm(microbatch_size or 1, num_devices)
-  if mechanism.sampling == "fixed_without_replacement":
-    batch_size = _fixed_batch_size(num_examples * probability)
-    strategy = batch_selection.FixedBatchSampling(batch_size, num_steps)
-    sizes = (math.ceil(batch_size / multiple) * multiple,)
-  elif mechanism.sampling in ("poisson", "truncated_poisson"):
-    limit = _truncation(mechanism)
-    schedule = _schedule(mechanism)
-    strategy = batch_selection.CyclicPoissonSampling(
-        probability,
-        num_steps,
-        truncated_batch_size=limit,
-        batch_size_schedule=schedule,
-    )
-    # Of every phase, so that a small batch is not padded to a large one's size.
-    fitting = [
-        batch_selection.poisson_sizes(
-            num_examples=num_examples,
-            sampling_prob=probability * factor,
-            multiple=multiple,
-        )
-        for factor in {factor for _, factor in schedule} or {1.0}
-    ]
-    sizes = tuple(sorted(set().union(*fitting)))
-    if limit is not None:
-      largest = math.ceil(limit / multiple) * multiple
-      sizes = tuple(sorted({min(size, largest) for size in sizes}))
-    if microbatch_size is not None:
-      sizes = sizes[-1:]
-  else:
-    rule = "poisson, truncated_poisson or fixed_without_replacement"
-    _validate.fail("sampling", rule, mechanism.sampling)
+  _validate.integer("num_steps", mechanism.num_steps, at_least=1)
+  _validate.probability("sampling_prob", mechanism.sampling_prob)
+  strategy = samplers.of(mechanism).strategy(mechanism)
+  sizes = samplers.padded_sizes(
+      mechanism,
+      multiple=math.lcm(microbatch_size or 1, num_devices),
+      is_single=microbatch_size is not None,
+  )
   root = root_key.RootKey.of(key)
   if secure_random:
     rng = _secure_key(root, "secure sampler")
@@ -308,19 +283,6 @@ def _with_mask(fun):
   return masked
 
 
-def _schedule(mechanism) -> batch_schedule.Schedule:
-  """Returns the mechanism's batch-size schedule; () if it has none."""
-  schedule = batch_schedule.check(
-      getattr(mechanism, "batch_size_schedule", ()),
-      sampling_prob=mechanism.sampling_prob,
-      num_steps=mechanism.num_steps,
-  )
-  if schedule and mechanism.sampling != "poisson":
-    rule = f"() for sampling {mechanism.sampling!r}"
-    _validate.fail("batch_size_schedule", rule, schedule)
-  return schedule
-
-
 def _check_grid(grad_fn, batch_size, is_secure):
   """Refuses a grid that noise or the largest usual batch does not fit."""
   if not is_secure:
@@ -333,22 +295,3 @@ def _check_grid(grad_fn, batch_size, is_secure):
 
 def _secure_key(root, label):
   return secure_random.SecureKey(root.derive(label, secure_random.NUM_BYTES))
-
-
-def _fixed_batch_size(expected_batch_size) -> int:
-  batch_size = round(expected_batch_size)
-  if abs(batch_size - expected_batch_size) > 1e-6:
-    rule = 'a whole number for "fixed_without_replacement" sampling'
-    _validate.fail("expected_batch_size", rule, expected_batch_size)
-  return batch_size
-
-
-def _truncation(mechanism):
-  if mechanism.sampling == "poisson":
-    if mechanism.max_batch_size is not None:
-      rule = 'None for "poisson" sampling (use "truncated_poisson")'
-      _validate.fail("max_batch_size", rule, mechanism.max_batch_size)
-    return None
-  return _validate.integer(
-      "max_batch_size", mechanism.max_batch_size, at_least=1
-  )

@@ -15,9 +15,9 @@ import argparse
 import dataclasses
 import math
 
-from accounting import _validate, _warnings
+from accounting import _validate, _warnings, accountants, samplers
 from accounting.budget import whole
-from accounting.mechanism import SAMPLINGS, Mechanism, steps_for_epochs
+from accounting.mechanism import Mechanism, steps_for_epochs
 from accounting.statement import BATCHES
 
 # Stands in for a number that a command looks for and so does not read.
@@ -100,7 +100,10 @@ def _add_accounting(group, command: str) -> None:
   if command in ("delta", "noise", "steps", "batch-size"):
     group.add_argument("--epsilon", type=float, metavar="E", required=True)
   group.add_argument(
-      "--accountant", default="pld", metavar="pld|rdp", help="default pld"
+      "--accountant",
+      default=accountants.TIGHTEST,
+      metavar="|".join(accountants.names()),
+      help=f"default {accountants.TIGHTEST}",
   )
   group.add_argument(
       "--neighboring",
@@ -111,10 +114,13 @@ def _add_accounting(group, command: str) -> None:
   group.add_argument(
       "--sampling",
       default="poisson",
-      choices=SAMPLINGS,
+      choices=samplers.names(),
       help="what the accounting may count on; default poisson",
   )
   group.add_argument("--max-batch-size", type=whole.argument, metavar="B")
+  for name, option in _options().items():
+    flag = f"--{name.replace('_', '-')}"
+    group.add_argument(flag, type=option.parse, help=option.help)
   group.add_argument(
       "--batches",
       choices=BATCHES,
@@ -155,8 +161,21 @@ def read(arguments: argparse.Namespace) -> Plan:
       max_batch_size=arguments.max_batch_size,
       neighboring_relation=arguments.neighboring,
       batch_size_schedule=schedule,
+      sampling_options={
+          name: value
+          for name in _options()
+          if (value := getattr(arguments, name)) is not None
+      },
   )
   return Plan(mechanism=mechanism, delta=_delta(arguments), notes=tuple(notes))
+
+
+def _options() -> dict[str, samplers.Option]:
+  """Returns the fields of one sampler's own, of all samplers."""
+  found: dict[str, samplers.Option] = {}
+  for name in samplers.names():
+    found |= samplers.get(name).options
+  return found
 
 
 def _pairs(text: str | None) -> tuple[tuple[int, float], ...]:
@@ -209,7 +228,7 @@ def _num_steps(arguments, prob: float) -> tuple[int, list[str]]:
   low = math.floor(per_epoch * (1 + 1e-12))
   high = math.ceil(per_epoch * (1 - 1e-12))
   choices = [math.ceil(epochs * k * (1 - 1e-12)) for k in (low, high)]
-  if arguments.sampling == "deterministic":
+  if not samplers.get(arguments.sampling).amplifies:
     steps, how = choices[0], "epochs of floor(1 / sampling_prob) steps"
   else:
     steps, how = sampled, "epochs / sampling_prob, rounded up"

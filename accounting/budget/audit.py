@@ -132,7 +132,7 @@ def verify(
   """
   record = records.read("audit", folder, "audit.json")
   # Not in older ones.
-  record = {"batch_size_schedule": []} | record
+  record = {"batch_size_schedule": [], "sampling_options": {}} | record
   for key in _KEYS:
     if key not in record:
       raise ValueError(f"audit.json must have the key {key!r}.")

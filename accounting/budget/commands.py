@@ -6,18 +6,23 @@ the same numbers, and writes no file but the one it was asked to.
 
 import argparse
 import dataclasses
-from typing import Any
 
 import numpy as np
 
-from accounting import _validate, calibrate, claims, statement
+from accounting import (
+    _validate,
+    accountants,
+    calibrate,
+    claims,
+    samplers,
+    statement,
+)
 from accounting.budget import arguments as arguments_lib
 from accounting.budget import explain, plots
 from accounting.budget.answer import Answer, sentence, table
 from accounting.budget.answer import fields as fields_of
 from accounting.budget.arguments import Plan
 from accounting.epsilons import (
-    ACCOUNTANTS,
     check_supported,
     delta,
     epsilon,
@@ -149,7 +154,7 @@ def _points(plan: Plan, arguments, count: int) -> tuple[list[int], list[float]]:
 def _compare(plan: Plan, arguments) -> Answer:
   rows, runs = [], _variants(plan.mechanism, arguments.max_batch_size)
   for run_ in runs:
-    for accountant in ACCOUNTANTS:
+    for accountant in accountants.names():
       try:
         check_supported(run_, accountant=accountant)
         value = epsilon(run_, delta=plan.delta, accountant=accountant)
@@ -179,23 +184,26 @@ def _compare(plan: Plan, arguments) -> Answer:
 
 def _variants(run_: Mechanism, cap: int | None) -> list[Mechanism]:
   """The same run under every sampling that its numbers allow."""
-  samplings: list[dict[str, Any]] = [{"sampling": "poisson"}]
-  if cap is not None and run_.num_examples is not None:
-    samplings.append({"sampling": "truncated_poisson", "max_batch_size": cap})
-  if run_.num_examples and run_.expected_batch_size.is_integer():
-    samplings.append({"sampling": "fixed_without_replacement"})
-  samplings.append({"sampling": "deterministic"})
-  if run_.batch_size_schedule:
-    del samplings[1:]  # No other sampler has an analysis of schedules.
-  return [
-      dataclasses.replace(
-          run_,
-          **({"max_batch_size": None} | sampling),
-          neighboring_relation=relation,
-      )
-      for sampling in samplings
-      for relation in NEIGHBORING_RELATIONS
-  ]
+  found = []
+  for name in samplers.names():
+    own = {
+        "max_batch_size": (
+            cap if "max_batch_size" in samplers.get(name).fields else None
+        ),
+        "sampling_options": (
+            run_.sampling_options if name == run_.sampling else ()
+        ),
+    }
+    for relation in NEIGHBORING_RELATIONS:
+      try:
+        found.append(
+            dataclasses.replace(
+                run_, sampling=name, neighboring_relation=relation, **own
+            )
+        )
+      except ValueError:
+        continue  # The sampler needs, or cannot use, what was given.
+  return found
 
 
 _COMMANDS = {

@@ -11,6 +11,7 @@ import pathlib
 from accounting import (
     _validate,
     _words,
+    accountants,
     claims,
     profile,
     statement,
@@ -86,7 +87,7 @@ def tuning_of(plan: Plan, arguments) -> Answer:
   mean, count = arguments.num_trials_mean, math.ceil(arguments.num_trials_mean)
   fields = fields_of(plan, arguments) | dataclasses.asdict(cost)
   fields |= {
-      "accountant_tuned": "rdp",
+      "accountant_tuned": accountants.TUNING,
       "num_trials_mean": mean,
       "num_trials_naive": count,
       "distribution": arguments.distribution,
@@ -97,7 +98,7 @@ def tuning_of(plan: Plan, arguments) -> Answer:
       (
           f"the best of a random number of runs, {arguments.distribution}, "
           f"mean {claims.exact(mean)}",
-          "rdp",
+          accountants.TUNING,
           claims.at_most(cost.epsilon_tuned),
       ),
       (f"all of {count} runs", own, claims.at_most(cost.epsilon_naive)),
@@ -108,8 +109,9 @@ def tuning_of(plan: Plan, arguments) -> Answer:
 
 def users_of(plan: Plan, arguments) -> Answer:
   """Epsilon for a user with several examples."""
-  if arguments.accountant != "pld":
-    _validate.fail("accountant", "pld for users", arguments.accountant)
+  if not accountants.get(arguments.accountant).accounts_for_users:
+    rule = f"{accountants.TIGHTEST} for users"
+    _validate.fail("accountant", rule, arguments.accountant)
   value = users.user_epsilon(
       plan.mechanism,
       examples_per_user=arguments.examples_per_user,

@@ -22,7 +22,8 @@ from accounting.mechanism import Mechanism
 
 _MECHANISM_KEYS = tuple(f.name for f in dataclasses.fields(Mechanism))
 _OPTIONAL = ("sampling", "max_batch_size", "epsilon_target", "status")
-_OPTIONAL += ("batch_size_schedule",)  # Not in older ones.
+# Not in older ones; and of samplers with fields of their own.
+_OPTIONAL += ("batch_size_schedule", "sampling_options")
 _POSITIVE = ("l2_clip_norm", "train_seconds", "examples_per_second")
 _COUNTS = ("num_views", "num_parameters")
 _SEED = (
@@ -126,7 +127,7 @@ def state(
       delta=checked.delta,
       accountant=checked.accountant,
       # This project's launcher derives its sampler from the same record.
-      batches=_batches(checked.mechanism),
+      batches=checked.mechanism.sampler.batches,
       unit=unit,
       generator=checked.summary.get("generator"),
       grid_scale=checked.summary.get("grid_scale"),
@@ -209,10 +210,6 @@ def _results(summary: Mapping[str, Any]) -> dict[str, float]:
     if value is not None or not has_auc:
       _validate.real(key, value, low=0, high=1, low_ok=True, high_ok=True)
   return {key: value for key, value in results.items() if value is not None}
-
-
-def _batches(mechanism: Mechanism) -> str | None:
-  return "poisson" if "poisson" in mechanism.sampling else None
 
 
 def _restored(summary: Mapping[str, Any]) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from accounting.numerics.mechanism_like import MechanismLike
 # Below this noise no finite bound is worth computing: epsilon is 1e5 or more.
 MIN_NOISE = 1e-3
 _MAX_NOISE = 1e9
-_MIN_SAMPLING_PROB = 1e-12
 
 
 def hopeless(mechanism: MechanismLike) -> bool:
@@ -34,9 +33,7 @@ def tame(mechanism: MechanismLike) -> MechanismLike:
     The same run, or one with less noise or a higher sampling probability.
   """
   noise = min(mechanism.noise_multiplier, _MAX_NOISE)
-  prob = mechanism.sampling_prob
-  if mechanism.sampling == "poisson":
-    prob = max(prob, _MIN_SAMPLING_PROB)
+  prob = max(mechanism.sampling_prob, mechanism.sampler.least_sampling_prob)
   return dataclasses.replace(
       mechanism, noise_multiplier=noise, sampling_prob=prob
   )

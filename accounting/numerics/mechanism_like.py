@@ -7,6 +7,39 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 if TYPE_CHECKING:
   import dp_accounting
+  import numpy as np
+
+  from accounting.numerics import terms
+
+
+class SamplerLike(Protocol):
+  """What differs between samplers; `accounting.samplers.Sampler` has it."""
+
+  @property
+  def least_sampling_prob(self) -> float:
+    """Smaller probabilities are accounted for as this one."""
+
+  @property
+  def min_delta(self) -> float:
+    """Least delta that PLD can be asked about."""
+
+  @property
+  def order_grid(self) -> tuple[int, int]:
+    """Largest Renyi order tried first, and the number from 64 on."""
+
+  def term(self, run: "MechanismLike") -> "tuple[terms.Term, int]":
+    """Returns one step of a phase, and how often it is composed."""
+
+  def divergences(
+      self, step: "MechanismLike", orders: "np.ndarray"
+  ) -> "np.ndarray":
+    """Returns the Renyi divergence of one step at each order."""
+
+  def divergence_floor(self, step: "MechanismLike") -> float:
+    """Returns a lower bound of the divergence at order 2 of one step."""
+
+  def compositions(self, run: "MechanismLike", num_steps: int) -> int:
+    """Returns how often one step's divergence adds up in a phase's steps."""
 
 
 class MechanismLike(Protocol):
@@ -31,7 +64,7 @@ class MechanismLike(Protocol):
     """Stated number of examples."""
 
   @property
-  def sampling(self) -> str:
+  def sampler(self) -> SamplerLike:
     """How batches are drawn."""
 
   @property

@@ -29,8 +29,6 @@ from accounting.numerics.mechanism_like import MechanismLike
 
 # Below this no answer is computed: what is left out of the grid is about this.
 MIN_DELTA = 1e-30
-# dp-accounting's rounding errors in the step of a truncated batch.
-MIN_DELTA_TRUNCATED = 1e-13
 # An answer that may be this much above the truth, relatively, is compared with
 # others; and one that is said to be wide.
 CLOSE, WIDE = 2.5e-3, 0.01
@@ -120,8 +118,7 @@ _HOPELESS = LossDistribution((_UNBOUNDED,), math.inf, math.inf)
 
 def min_delta(mechanism: MechanismLike) -> float:
   """The least delta that can be asked about."""
-  truncated = mechanism.sampling == "truncated_poisson"
-  return MIN_DELTA_TRUNCATED if truncated else MIN_DELTA
+  return max(phase.sampler.min_delta for phase in mechanism.phases)
 
 
 def composed(

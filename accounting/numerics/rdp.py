@@ -27,7 +27,7 @@ from accounting.numerics import limits, log_sums
 from accounting.numerics.mechanism_like import MechanismLike
 
 # Rounding in the logarithm of a sum near 1, over as many terms as the order.
-_RESOLUTION = 1e-13
+RESOLUTION = 1e-13
 # From this order on the grid's orders are whole.
 _WHOLE = 11
 # Steps in one block of the curve, so that a million of them need 10 MB.
@@ -135,8 +135,8 @@ def at_grid_edge(mechanism: MechanismLike, order: float) -> bool:
 
 def _grid(mechanism: MechanismLike) -> np.ndarray:
   """Orders that are tried first, ascending: those from 11 on are whole."""
-  fixed = mechanism.sampling == "fixed_without_replacement"
-  ends = np.geomspace(64, 1024 if fixed else 2**14, 16 if fixed else 70)
+  last, count = mechanism.sampler.order_grid
+  ends = np.geomspace(64, last, count)
   return np.concatenate(
       [
           1 + np.arange(1, 100) / 10,
@@ -174,25 +174,23 @@ def step_divergences(
   if limits.hopeless(step):
     return orders, np.full(len(orders), np.inf)
   step = limits.tame(step)
-  floor = 0.0
-  if step.sampling == "fixed_without_replacement":
-    # The bound is log(1 + x) with x rounded to 0 below the resolution.
-    floor = _RESOLUTION
-  elif step.sampling == "poisson":
-    # At order 2 the sum has two terms, and is exact; no higher order is lower.
-    floor = math.log1p(_chi_square(step))
-  rdp = np.empty(len(orders))
-  summed = np.full(len(orders), step.sampling == "poisson")
-  summed &= (orders == np.rint(orders)) & (step.sampling_prob < 1)
-  rdp[summed] = [_sampled(step, order) for order in orders[summed]]
-  rdp[~summed] = _by_dp_accounting(step, orders[~summed])
-  rdp = _repair(orders, rdp, floor=floor)
+  rdp = step.sampler.divergences(step, orders)
+  rdp = _repair(orders, rdp, floor=step.sampler.divergence_floor(step))
   for array in (orders, rdp):
     array.setflags(write=False)
   return orders, rdp
 
 
-def _by_dp_accounting(step: MechanismLike, orders: np.ndarray):
+def by_dp_accounting(step: MechanismLike, orders: np.ndarray) -> np.ndarray:
+  """Returns dp-accounting's divergence of one step at each order.
+
+  Args:
+    step: A mechanism of one step.
+    orders: Orders, ascending, shape [num_orders].
+
+  Returns:
+    Divergences, shape [num_orders]; not finite where a series is given up.
+  """
   import dp_accounting as dp
 
   if not orders.size:
@@ -206,7 +204,7 @@ def _by_dp_accounting(step: MechanismLike, orders: np.ndarray):
   return accountant.rdp
 
 
-def _sampled(step: MechanismLike, order: float) -> float:
+def poisson_sampled(step: MechanismLike, order: float) -> float:
   """The divergence of a Poisson step at a whole order, to its last digits.
 
   With A the moment, A - 1 is a sum of positive terms: the sum of the binomial
@@ -236,19 +234,10 @@ def _repair(orders: np.ndarray, rdp: np.ndarray, *, floor: float) -> np.ndarray:
   Returns:
     Upper bounds that never fall with the order.
   """
-  lost = ~np.isfinite(rdp) | ((orders < 2) & (rdp < _RESOLUTION))
+  lost = ~np.isfinite(rdp) | ((orders < 2) & (rdp < RESOLUTION))
   raised = np.where(orders >= 2, np.maximum(rdp, floor), rdp)
   raised = np.where(lost, np.inf, raised)
   return np.minimum.accumulate(raised[::-1])[::-1]
-
-
-def _chi_square(step: MechanismLike) -> float:
-  """Chi-square divergence of one Poisson step: q^2 (exp(1/s^2) - 1)."""
-  noise = step.noise_multiplier
-  if step.sampling_prob == 1 and step.neighboring_relation == "replace_one":
-    noise /= 2
-  exponent = noise**-2
-  return step.sampling_prob**2 * math.expm1(exponent) if exponent < 700 else 0.0
 
 
 def _totals(
@@ -281,10 +270,9 @@ def _single(mechanism: MechanismLike) -> MechanismLike:
 
 def _compositions(mechanism: MechanismLike, num_steps: int) -> int:
   """How often the divergence of one step adds up in `num_steps` steps."""
-  num_steps = max(num_steps, 0)
-  if mechanism.sampling != "deterministic":
-    return num_steps
-  return dataclasses.replace(mechanism, num_steps=num_steps).max_participations
+  if num_steps <= 0:  # The phase has not begun.
+    return 0
+  return mechanism.sampler.compositions(mechanism, num_steps)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ as the step.
 1.000
 """
 
-import dataclasses
 import functools
 import math
 from typing import NamedTuple
@@ -203,7 +202,8 @@ def terms_of(
   """
   times: dict[Term, int] = {}
   for phase in mechanism.phases:
-    term, count = _term(phase)
+    phase = limits.tame(phase)
+    term, count = phase.sampler.term(phase)
     times[term] = times.get(term, 0) + count
   return tuple(times.items())
 
@@ -233,22 +233,14 @@ def user_terms_of(
   return tuple(times.items())
 
 
-def _term(mechanism: MechanismLike) -> tuple[Term, int]:
-  """Returns one step of a phase, and how often it is composed.
+def without_sampling(mechanism: MechanismLike) -> SampledGaussian:
+  """Returns all of a phase as one step, where no chance is counted on.
 
   k Gaussian releases without sampling are one with noise over sqrt(k).
   """
-  mechanism = limits.tame(mechanism)
-  noise, q = mechanism.noise_multiplier, mechanism.sampling_prob
+  noise = mechanism.noise_multiplier / math.sqrt(mechanism.max_participations)
   replace = mechanism.neighboring_relation == "replace_one"
-  plain = q == 1 and mechanism.sampling == "poisson"
-  if plain or mechanism.sampling == "deterministic":
-    noise = noise / math.sqrt(mechanism.max_participations)
-    return SampledGaussian(noise, 1.0, replace), 1
-  if mechanism.sampling == "truncated_poisson":
-    step = dataclasses.replace(mechanism, num_steps=1)
-    return TruncatedGaussian(step), mechanism.num_steps
-  return SampledGaussian(noise, q, replace), mechanism.num_steps
+  return SampledGaussian(noise, 1.0, replace)
 
 
 def _width(deviation: float, largest: float) -> float:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import integrate, special, stats
 
 import accounting
-from accounting import Mechanism, epsilons
+from accounting import Mechanism, accountants
 from accounting.numerics import pld as pld_lib
 from tests.support import mechanisms
 
@@ -89,7 +89,7 @@ def test_pld_is_inside_the_independent_prv_interval(row):
 @_each_row
 def test_delta_inverts_epsilon(row):
   run = _row_mechanism(row)
-  for accountant in epsilons.ACCOUNTANTS:
+  for accountant in accountants.names():
     epsilon = _of_row(row["name"], accountant)
     back = accounting.delta(run, epsilon=epsilon, accountant=accountant)
     # RDP's best order for delta may differ from epsilon's, and do better.

@@ -1,0 +1,22 @@
+"""The samplers, by name: how batches are drawn, and what is known of it.
+
+>>> from accounting import samplers
+>>> samplers.names()
+('poisson', 'truncated_poisson', 'fixed_without_replacement', 'deterministic')
+"""
+
+from accounting.samplers.registry import get as get
+from accounting.samplers.registry import names as names
+from accounting.samplers.sampler import Option as Option
+from accounting.samplers.sampler import Sampler as Sampler
+
+__all__ = (
+    "Option",
+    "Sampler",
+    "get",
+    "names",
+)
+
+
+def __dir__() -> list[str]:
+  return list(__all__)

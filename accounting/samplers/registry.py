@@ -1,0 +1,45 @@
+"""Finds a sampler by its name.
+
+Invariant: this table is the only list of samplers. To add one, write its file
+and add its line here.
+
+>>> get("poisson").batches
+'poisson'
+>>> get("shuffled")
+Traceback (most recent call last):
+ValueError: sampling must be one of poisson, truncated_poisson, \
+fixed_without_replacement, deterministic, got 'shuffled'.
+"""
+
+from typing import Any
+
+from accounting import _validate
+from accounting.samplers import (
+    deterministic,
+    fixed_without_replacement,
+    poisson,
+    truncated_poisson,
+)
+from accounting.samplers.sampler import Sampler
+
+_SAMPLERS: tuple[Sampler, ...] = (
+    poisson.Poisson(),
+    truncated_poisson.TruncatedPoisson(),
+    fixed_without_replacement.FixedWithoutReplacement(),
+    deterministic.Deterministic(),
+)
+
+
+def names() -> tuple[str, ...]:
+  """Returns the names of all samplers, in the order they are shown."""
+  return tuple(sampler.name for sampler in _SAMPLERS)
+
+
+def get(name: Any) -> Sampler:
+  """Returns the sampler of that name.
+
+  Raises:
+    ValueError: If there is none.
+  """
+  _validate.choice("sampling", name, options=names())
+  return next(each for each in _SAMPLERS if each.name == name)

@@ -1,0 +1,209 @@
+"""What a sampler is: all that depends on how the batches of a run are drawn.
+
+One object holds the checks of a mechanism's fields, the event for
+dp-accounting, the analyses, the words of a statement and, unless `jax_privacy`
+draws the sampler by its name, the draw. Invariant: `analyses` names an
+accountant only where its analysis of this sampler is proven; all else is
+refused by name.
+
+>>> from accounting import samplers
+>>> samplers.get("fixed_without_replacement").fields
+()
+"""
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from accounting import _validate
+from accounting.numerics import pld, rdp, terms
+
+if TYPE_CHECKING:
+  import dp_accounting
+
+  from accounting.mechanism import Mechanism
+
+# What a mechanism has of a field that its sampler does not use.
+_UNUSED = {"batch_size_schedule": (), "max_batch_size": None}
+
+
+class Option(NamedTuple):
+  """A field of one sampler's own, given in `Mechanism.sampling_options`.
+
+  Attributes:
+    check: `check(name, value)` returns the value as it is kept, hashable and of
+      a type that JSON has, or raises the ValueError of `_validate`.
+    parse: From text: that of `dp-budget`'s flag of this name.
+    help: What it is, for `dp-budget --help`.
+  """
+
+  check: Callable[[str, Any], Any]
+  parse: Callable[[str], Any]
+  help: str
+
+
+class Sampler(abc.ABC):
+  """How the batches of a run are drawn, and what is known of it.
+
+  A method is given the run, or a phase of it: a mechanism of one sampling
+  probability. Those of accountants that `analyses` never names are not called.
+
+  Attributes:
+    name: What `Mechanism.sampling` and `--sampling` call it.
+    sentence: What a statement assumes of batches: "It assumes that ...". In
+      braces: any of a statement's facts or of `options`; `probs`, the sampling
+      probabilities; `steps_apart`, floor(1 / sampling_prob).
+    fields: Which of "batch_size_schedule" and "max_batch_size" it uses.
+    options: Fields of its own, by name; all must be given.
+    needs_num_examples: Whether it draws from a set of a known size.
+    amplifies: Whether the analyses count on chance. Where not, an example is in
+      at most one of floor(1 / sampling_prob) steps in a row.
+    independent: Whether an example's part in a batch depends on no other's.
+    batches: The option of `--batches` that keeps what is assumed, or None.
+    remedy: What has an analysis, where what was asked for has none.
+    least_sampling_prob: Smaller ones are accounted for as this one.
+    min_delta: Least delta that PLD can be asked about.
+    order_grid: Largest Renyi order tried first, and the number from 64 on.
+  """
+
+  name: ClassVar[str]
+  sentence: ClassVar[str]
+  fields: ClassVar[tuple[str, ...]] = ()
+  options: ClassVar[Mapping[str, Option]] = {}
+  needs_num_examples: ClassVar[bool] = False
+  amplifies: ClassVar[bool] = True
+  independent: ClassVar[bool] = False
+  batches: ClassVar[str | None] = None
+  remedy: ClassVar[str] = "accountant 'pld'"
+  least_sampling_prob: ClassVar[float] = 0.0
+  min_delta: ClassVar[float] = pld.MIN_DELTA
+  order_grid: ClassVar[tuple[int, int]] = (2**14, 70)
+
+  def check(self, run: "Mechanism") -> None:
+    """Checks a mechanism's fields together, each right by itself.
+
+    Raises:
+      ValueError: If one is missing, or is not used by this sampler.
+    """
+    for name, unused in _UNUSED.items():
+      value = getattr(run, name)
+      if name not in self.fields and value != unused:
+        rule = f"{unused} for sampling {self.name!r}"
+        _validate.fail(name, rule, value)
+      # A schedule may always be left out: the batch size is then constant.
+      if name in self.fields and value is None:
+        _validate.fail(name, f"given for {self.name}", None)
+    if self.needs_num_examples and run.num_examples is None:
+      _validate.fail("num_examples", f"given for {self.name}", None)
+
+  def checked_options(self, given: Any) -> tuple[tuple[str, Any], ...]:
+    """Returns `Mechanism.sampling_options` as sorted pairs, each checked.
+
+    Args:
+      given: A mapping, or pairs, of names and values.
+
+    Raises:
+      ValueError: If it is none, one is missing, unknown, or breaks its rule.
+    """
+    try:
+      values = dict(given)
+    except (TypeError, ValueError):
+      _validate.fail("sampling_options", "a mapping of names", given)
+    for name in values:
+      if name not in self.options:
+        rule = f"one of {', '.join(self.options) or 'none'} for {self.name!r}"
+        _validate.fail("a name in sampling_options", rule, name)
+    for name, option in self.options.items():
+      if name not in values:
+        _validate.fail(name, f"given for {self.name}", None)
+      values[name] = option.check(name, values[name])
+    return tuple(sorted(values.items()))
+
+  @abc.abstractmethod
+  def analyses(self, run: "Mechanism") -> tuple[str, ...]:
+    """Returns the names of the accountants with an analysis of the run."""
+
+  @abc.abstractmethod
+  def event(
+      self, run: "Mechanism", *, misses_replacement: bool
+  ) -> "dp_accounting.DpEvent":
+    """Describes a phase to dp-accounting; see `Mechanism.event`.
+
+    Args:
+      run: The phase.
+      misses_replacement: Whether who reads it overlooks that a replaced example
+        moves a sum of Gaussians by two clip norms.
+    """
+
+  def strategy(self, run: "Mechanism") -> Any:
+    """Returns what draws the batches, in pure NumPy; None if the name does.
+
+    It is a `jax_privacy.contracts.BatchStrategy`. `jax_privacy.samplers` draws
+    those of the names in its table, for mechanisms of any class.
+    """
+    del run
+    return None
+
+  # What PLD reads.
+
+  def term(self, run: "Mechanism") -> tuple[terms.Term, int]:
+    """Returns one step of a phase, and how often it is composed.
+
+    Args:
+      run: A phase, within `numerics.limits`.
+    """
+    raise NotImplementedError(f"{self.name} has no loss distribution.")
+
+  # What RDP reads.
+
+  def divergences(self, step: "Mechanism", orders: np.ndarray) -> np.ndarray:
+    """Returns the Renyi divergence of one step at each order, or NaN."""
+    return rdp.by_dp_accounting(step, orders)
+
+  def divergence_floor(self, step: "Mechanism") -> float:
+    """Returns a lower bound of the divergence at order 2 of one step."""
+    del step
+    return 0.0
+
+  def compositions(self, run: "Mechanism", num_steps: int) -> int:
+    """Returns how often one step's divergence adds up in a phase's steps."""
+    del run
+    return num_steps
+
+  # What searches and people with several examples need.
+
+  def clt_weight(self, run: "Mechanism") -> float:
+    """Returns a phase's share of mu**2, over that of one step with q = 1."""
+    return run.num_steps * max(run.sampling_prob, 1e-12) ** 2
+
+  def user_terms(
+      self, run: "Mechanism", *, count: int
+  ) -> tuple[tuple[terms.Term, int], ...] | None:
+    """Splits a run into kinds of steps, for a user of `count` examples.
+
+    Returns:
+      Each kind, and how often it is composed; None if all of the user's
+      examples may be in the same batches, which is one example of `count` clip
+      norms.
+    """
+    raise NotImplementedError(f"{self.name} has no analysis of users.")
+
+  @property
+  def has_user_terms(self) -> bool:
+    """Whether there is an analysis of users with several examples."""
+    return type(self).user_terms is not Sampler.user_terms
+
+
+def without_sampling(
+    run: "Mechanism", *, misses_replacement: bool
+) -> "dp_accounting.DpEvent":
+  """Describes Gaussian releases without sampling to dp-accounting."""
+  import dp_accounting as dp
+
+  halve = misses_replacement and run.neighboring_relation == "replace_one"
+  noise = run.noise_multiplier / 2 if halve else run.noise_multiplier
+  return dp.SelfComposedDpEvent(
+      dp.GaussianDpEvent(noise), run.max_participations
+  )

@@ -1,0 +1,240 @@
+"""Which strategy draws the batches of a mechanism.
+
+A mechanism may bring its own as `mechanism.strategy`, a
+`contracts.BatchStrategy`. Else its `sampling` names one of the table here.
+
+The invariant: batches are drawn as the mechanism's accountant assumes, or it is
+refused by name. The sizes that batches are padded to depend on public numbers
+alone.
+
+Example:
+  >>> import types
+  >>> from jax_privacy import samplers
+  >>> mechanism = types.SimpleNamespace(
+  ...     num_steps=3, sampling="truncated_poisson", sampling_prob=0.5,
+  ...     num_examples=64, max_batch_size=40)
+  >>> drawing = samplers.of(mechanism)
+  >>> drawing.usual_sizes(mechanism)
+  (36, 40)
+  >>> drawing.strategy(mechanism).truncated_batch_size
+  40
+"""
+
+import abc
+import dataclasses
+import math
+import types
+from typing import Any
+
+import numpy as np
+
+from jax_privacy import (
+    _validate,
+    batch_schedule,
+    batch_selection,
+    contracts,
+    streams,
+)
+
+
+class Sampler(abc.ABC):
+  """How the batches of one kind of mechanism are drawn.
+
+  Attributes:
+    takes_schedule: Whether `batch_size_schedule` may be other than ().
+  """
+
+  takes_schedule = False
+
+  @abc.abstractmethod
+  def strategy(
+      self, mechanism: contracts.Mechanism
+  ) -> batch_selection.BatchSelectionStrategy:
+    """Returns what draws the batches.
+
+    Raises:
+      ValueError: If a field of the mechanism breaks its rule.
+    """
+
+  @abc.abstractmethod
+  def usual_sizes(self, mechanism: contracts.Mechanism) -> tuple[int, ...]:
+    """Returns the sizes to pad batches to, of which the largest fits most."""
+
+
+class _Poisson(Sampler):
+  takes_schedule = True
+
+  def strategy(self, mechanism):
+    return batch_selection.CyclicPoissonSampling(
+        _sampling_prob(mechanism),
+        _num_steps(mechanism),
+        truncated_batch_size=self.limit(mechanism),
+        batch_size_schedule=schedule_of(mechanism),
+    )
+
+  def usual_sizes(self, mechanism):
+    # Of every phase, so that a small batch is not padded to a large one's size.
+    factors = {factor for _, factor in schedule_of(mechanism)} or {1.0}
+    fitting = [
+        batch_selection.poisson_sizes(
+            num_examples=_num_examples(mechanism),
+            sampling_prob=_sampling_prob(mechanism) * factor,
+        )
+        for factor in factors
+    ]
+    sizes = set().union(*fitting)
+    limit = self.limit(mechanism)
+    if limit is not None:
+      sizes = {min(size, limit) for size in sizes}
+    return tuple(sorted(sizes))
+
+  def limit(self, mechanism) -> int | None:
+    if mechanism.max_batch_size is not None:
+      rule = 'None for "poisson" sampling (use "truncated_poisson")'
+      _validate.fail("max_batch_size", rule, mechanism.max_batch_size)
+    return None
+
+
+class _TruncatedPoisson(_Poisson):
+  takes_schedule = False
+
+  def limit(self, mechanism) -> int:
+    return _validate.integer(
+        "max_batch_size", mechanism.max_batch_size, at_least=1
+    )
+
+
+class _FixedWithoutReplacement(Sampler):
+
+  def strategy(self, mechanism):
+    [size] = self.usual_sizes(mechanism)
+    return batch_selection.FixedBatchSampling(size, _num_steps(mechanism))
+
+  def usual_sizes(self, mechanism):
+    expected = _num_examples(mechanism) * _sampling_prob(mechanism)
+    size = round(expected)
+    if abs(size - expected) > 1e-6:
+      rule = 'a whole number for "fixed_without_replacement" sampling'
+      _validate.fail("expected_batch_size", rule, expected)
+    return (size,)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Given(Sampler):
+  """The sampler of a mechanism that brings its own strategy."""
+
+  given: contracts.BatchStrategy
+
+  def strategy(self, mechanism):
+    return _GivenStrategy(self.given, _num_steps(mechanism))
+
+  def usual_sizes(self, mechanism):
+    sizes = self.given.usual_sizes(_num_examples(mechanism))
+    return tuple(
+        _validate.integer("usual_sizes", size, at_least=1) for size in sizes
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _GivenStrategy(batch_selection.BatchSelectionStrategy):
+  given: contracts.BatchStrategy
+  num_steps: int
+
+  def bind(self, num_examples, rng=None):
+    seed = streams.seed_of(rng)
+    draw_fn = self.given.draw_fn(num_examples, streams.generator_of(seed, 0))
+
+    def draw(generator, step):
+      return _checked(draw_fn(generator, step), num_examples)
+
+    return batch_selection.Batches(self.num_steps, draw, seed, num_examples)
+
+
+def _checked(indices: Any, num_examples: int) -> np.ndarray:
+  """Refuses a batch that is none; the message shows no index: it is private."""
+  indices = np.asarray(indices)
+  if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.integer):
+    got = f"{indices.dtype} of rank {indices.ndim}"
+    _validate.fail("a batch", "one-dimensional integers", got)
+  if len(np.unique(indices)) < len(indices):  # It would count twice.
+    rule = "of different examples"
+    _validate.fail("a batch", rule, "one that is drawn twice")
+  if indices.size and not 0 <= indices.min() <= indices.max() < num_examples:
+    rule = f"indices of {num_examples} examples"
+    _validate.fail("a batch", rule, "one outside of them")
+  return indices.astype(streams.index_dtype(num_examples), copy=False)
+
+
+def _num_examples(mechanism: contracts.Mechanism) -> int:
+  return _validate.integer("num_examples", mechanism.num_examples, at_least=1)
+
+
+def _num_steps(mechanism: contracts.Mechanism) -> int:
+  return _validate.integer("num_steps", mechanism.num_steps, at_least=1)
+
+
+def _sampling_prob(mechanism: contracts.Mechanism) -> float:
+  return _validate.probability("sampling_prob", mechanism.sampling_prob)
+
+
+_SAMPLERS: types.MappingProxyType[str, Sampler] = types.MappingProxyType(
+    {
+        "poisson": _Poisson(),
+        "truncated_poisson": _TruncatedPoisson(),
+        "fixed_without_replacement": _FixedWithoutReplacement(),
+    }
+)
+
+
+def of(mechanism: contracts.Mechanism) -> Sampler:
+  """Returns how a mechanism's batches are drawn.
+
+  Raises:
+    ValueError: If it brings no strategy, and `sampling` is not in the table.
+  """
+  given = getattr(mechanism, "strategy", None)
+  if given is not None:
+    return _Given(given)
+  if mechanism.sampling not in _SAMPLERS:
+    *others, last = _SAMPLERS
+    rule = f"{', '.join(others)} or {last}"
+    _validate.fail("sampling", rule, mechanism.sampling)
+  return _SAMPLERS[mechanism.sampling]
+
+
+def padded_sizes(
+    mechanism: contracts.Mechanism,
+    *,
+    multiple: int = 1,
+    is_single: bool = False,
+) -> tuple[int, ...]:
+  """Returns the ascending sizes to pad a mechanism's batches to.
+
+  Args:
+    mechanism: Of checked fields.
+    multiple: Sizes are rounded up to multiples of it.
+    is_single: Whether to give the largest alone.
+
+  Raises:
+    ValueError: As `of`.
+  """
+  usual = of(mechanism).usual_sizes(mechanism)
+  sizes = sorted({math.ceil(size / multiple) * multiple for size in usual})
+  return tuple(sizes[-1:] if is_single else sizes)
+
+
+def schedule_of(mechanism: contracts.Mechanism) -> batch_schedule.Schedule:
+  """Returns a mechanism's batch-size schedule; () if it has none.
+
+  Raises:
+    ValueError: If it breaks its rule, or the sampler takes none.
+  """
+  schedule = batch_schedule.check(
+      getattr(mechanism, "batch_size_schedule", ()),
+      sampling_prob=mechanism.sampling_prob,
+      num_steps=mechanism.num_steps,
+  )
+  if schedule and not of(mechanism).takes_schedule:
+    rule = f"() for sampling {mechanism.sampling!r}"
+    _validate.fail("batch_size_schedule", rule, schedule)
+  return schedule
