@@ -18,7 +18,7 @@ at epsilon 8 (7.998, noise multiplier 0.4711) and with nothing tuned:
     --config.train.ema_decays="(0.99,)" --config.physical_batch_size=64
 
 reached 51.22% with EMA and 49.97% last, one run, seed 0, stopped and resumed
-once, in 39 minutes (other work ran beside it for half of them; 2.6 epochs).
+once, in 39 minutes (other programs ran for half of them; 2.6 epochs).
 Its learning curve, the loss of one batch of real CIFAR-10 each:
 
 | step    | 25   | 50   | 100  | 150  | 200  | 250  | 300  | 400  | 500  |

@@ -10,8 +10,8 @@ fine-tuned in all its layers, at epsilon 1, 2, 4, 8 (delta 1e-5): CIFAR-10 94.8,
 
 Measured here: accuracy not run. Noise and steps of CIFAR-100 at epsilon 1 are
 the paper's (noise multiplier 21.1, 250 steps); epsilon is 0.998 by RDP and
-0.912 by PLD, the default here. For the other rows, whose numbers we have not
-found, batches, steps and learning rate are those of that row and noise is
+0.912 by PLD, the default here. We have not found the numbers of the other
+rows: they take batches, steps and learning rate of that row, and noise is
 calibrated to the epsilon asked for.
 
 The classifier starts anew (`model.restore.reset`); without a path, all of the

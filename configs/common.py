@@ -31,12 +31,11 @@ def parse_arg(arg: str | None, **defaults: Any) -> dict[str, Any]:
   """Reads `key=value,key=value`, each value of the type of its default.
 
   Args:
-    arg: What follows the colon in `--config=file.py:...`; None or "" for
-      nothing.
-    **defaults: The keys there are, with their defaults: bool, int, float, str.
+    arg: Text after the colon in `--config=file.py:...`; None or "" for nothing.
+    **defaults: Defaults by key, each a bool, int, float or str.
 
   Returns:
-    The defaults, with what `arg` says put in.
+    The defaults, replaced by the values in `arg`.
 
   Raises:
     ValueError: For an unknown key, one given twice, or a value of another type.
@@ -108,8 +107,9 @@ def make_smoke(
   """Cuts a recipe down to seconds: few steps on the bundled digits.
 
   Args:
-    config: Changed in place.
-    image_shape: Enlarge the digits to this, to stand in for other images.
+    config: Recipe, which is changed in place.
+    image_shape: Height, width and channels to which the digits are enlarged, to
+      replace other images; None for 8x8x1.
   """
   config.data.source = "digits"
   config.data.options = (
@@ -131,6 +131,11 @@ def make_smoke(
 def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
   """Refuses a value of a config argument that the recipe has no row for.
 
+  Args:
+    name: Name of the argument.
+    value: Value of the argument.
+    choices: Values that the recipe has a row for.
+
   Raises:
     ValueError: If the value is none of the choices.
   """
@@ -141,6 +146,11 @@ def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
 
 
 def set_options(options: ml_collections.ConfigDict, **values: Any) -> None:
-  """Adds options to those of a source, say, which a config locks."""
+  """Adds options to a section that the config locks, such as a source's.
+
+  Args:
+    options: Section, which is changed in place.
+    **values: Options to add or replace.
+  """
   with options.unlocked():
     options.update(values)

@@ -10,7 +10,7 @@ Fine-tuning of all layers, the head fresh: 717 images, 15 steps, delta 1e-4.
 `:stage=scratch` is the same private run from fresh parameters.
 
 Measured: test accuracy (percent, 179 images) of the EMA parameters at epsilon
-1, noise multiplier 8.9236, on 2 CPU cores. A seed is that of both trainings.
+1, noise multiplier 8.9236, on 2 CPU cores. Both trainings have the seed.
 
 | seed           | 0    | 1    | 2    | 3    | 4    | 5    | mean |
 |----------------|------|------|------|------|------|------|------|

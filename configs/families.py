@@ -42,6 +42,9 @@ FROM_SCRATCH = {
 def tanh_cnn(*, epsilon: float) -> ml_collections.ConfigDict:
   """Returns what Tramer and Boneh's recipes for the tanh CNN share.
 
+  Args:
+    epsilon: Target epsilon, at delta 1e-5.
+
   Source: Tramer and Boneh 2020 (arXiv 2011.11660), appendix; the network is
   Papernot et al.'s (2007.14191).
   """
@@ -65,10 +68,10 @@ def wide_resnet(
   """Returns what De et al.'s recipes of 32 x 32 images share.
 
   Args:
-    depth: Of the network.
-    width: Likewise.
-    views: Views an example.
-    epsilon: At delta 1e-5.
+    depth: Number of layers of the network.
+    width: Factor of the network's channels.
+    views: Number of views of an example.
+    epsilon: Target epsilon, at delta 1e-5.
 
   Source: De et al. 2022 (arXiv 2204.13650), and its code.
   """
@@ -89,7 +92,11 @@ def wide_resnet(
 
 
 def make_wide_resnet_smoke(config: ml_collections.ConfigDict) -> None:
-  """Cuts a recipe of `wide_resnet` down to seconds."""
+  """Cuts a recipe of `wide_resnet` down to seconds.
+
+  Args:
+    config: Recipe, which is changed in place.
+  """
   common.make_smoke(config, image_shape=(8, 8, 3))
   config.model.options = {"depth": 10, "width": 1}
   config.augment.num_views = 2
@@ -101,9 +108,9 @@ def set_tfds(
   """Takes data from what TFDS has prepared, in the papers' splits.
 
   Args:
-    config: Changed in place.
+    config: Recipe, which is changed in place.
     name: TFDS's name of the set.
-    data_dir: Where it was prepared; "" for TFDS's own default.
+    data_dir: Folder of the prepared set; "" for TFDS's own default.
   """
   config.data.source = f"tfds:{name}"
   if data_dir:
@@ -116,9 +123,9 @@ def set_fashion_mnist(
   """Takes all 60,000 images of Fashion-MNIST, from either of two places.
 
   Args:
-    config: Changed in place.
-    path: A folder of the four IDX files, as they are distributed.
-    data_dir: Where TFDS has prepared it; "" for the files.
+    config: Recipe, which is changed in place.
+    path: Folder of the four IDX files, as they are distributed.
+    data_dir: Folder of TFDS's prepared set; "" for the files.
   """
   config.data.source = "idx"
   config.data.options = {"path": path}
@@ -134,7 +141,7 @@ def set_image_size(
   """Resizes ImageNet's images to 1.2 times the size, and crops views of that.
 
   Args:
-    config: Changed in place.
+    config: Recipe, which is changed in place.
     train: Pixels a side that the network is trained on.
     test: Pixels a side that it is tested on, without a crop.
 
@@ -153,14 +160,14 @@ def nfnet_finetune(
 ) -> ml_collections.ConfigDict:
   """Returns what recipes that fine-tune an NFNet share.
 
-  Batch, steps, learning rate and views are our choice, untried: the papers'
-  are not in the texts that we could read.
+  Batch, steps, learning rate and views are our choice, untried: we did not find
+  the papers' own.
 
   Args:
-    variant: "F0" to "F7", or "F0+" to "F7+".
+    variant: Name: "F0" to "F7", or "F0+" to "F7+".
     train: Pixels a side that the network is trained on.
     test: Pixels a side that it is tested on.
-    epsilon: What noise is calibrated to.
+    epsilon: Target epsilon.
   """
   config = common.base()
   config.seed = 0
@@ -185,8 +192,8 @@ def make_imagenet_smoke(
   """Cuts a recipe of images that are cropped down to seconds.
 
   Args:
-    config: Changed in place.
-    **model_options: Of a network that is as small as its family has.
+    config: Recipe, which is changed in place.
+    **model_options: Options of the smallest network of the family.
   """
   common.make_smoke(config, image_shape=(19, 19, 3))
   config.data.test_options = {"image_shape": (24, 24, 3)}

@@ -36,9 +36,14 @@ _TABLE = {
     "jax_privacy.models": (
         "jax_privacy.models",
         "jax_privacy._extras",
+        "jax_privacy._validate",
         "jax_privacy.weight_standardisation",
     ),
-    "jax_privacy.data": ("jax_privacy.data", "jax_privacy._extras"),
+    "jax_privacy.data": (
+        "jax_privacy.data",
+        "jax_privacy._extras",
+        "jax_privacy._validate",
+    ),
     "jax_privacy.auditing": (
         "jax_privacy",
         "-jax_privacy.models",
@@ -139,7 +144,7 @@ def test_imports_follow_the_table(path):
         ("jax_privacy.dp_sgd", "from jax_privacy.data import augment"),
         ("jax_privacy.models.cnn", "from jax_privacy import clipping"),
         ("jax_privacy.models.cnn", "from jax_privacy.data import load"),
-        ("jax_privacy.data.idx", "from jax_privacy import _validate"),
+        ("jax_privacy.data.idx", "from jax_privacy import clipping"),
         ("configs.x", "import jax"),
         ("configs.x", "from configs import digits_cnn"),
         ("configs.fields.x", "from configs import common"),

@@ -57,9 +57,18 @@ _BONFERRONI = error_rates.Bonferroni()
 class CanaryScoreAuditor:
   """Lower bounds on epsilon from scores of canaries that were in or out.
 
-  Higher scores must speak for "in": negate losses. Scores may come from one
+  Higher scores must mean "in": negate losses. Scores may come from one
   run with many canaries or, for the methods that ask for independent scores,
   from many runs.
+
+  Args:
+    in_canary_scores: Scores of the canaries that were in, [num_in], finite.
+    out_canary_scores: Scores of the canaries that were out, [num_out], finite.
+    tie_seed: Seed of the random order of equal scores, for the one-run bounds.
+      Fix it before you look at the scores.
+
+  Raises:
+    ValueError: If scores are empty, not one-dimensional or not finite.
   """
 
   def __init__(
@@ -69,17 +78,6 @@ class CanaryScoreAuditor:
       *,
       tie_seed: int = 0,
   ):
-    """Takes the scores.
-
-    Args:
-      in_canary_scores: Of the canaries that were in, [num_in], finite.
-      out_canary_scores: Of the canaries that were out, [num_out], finite.
-      tie_seed: Orders equal scores at random for the one-run bounds. Fix it
-        before looking at them.
-
-    Raises:
-      ValueError: If scores are empty, not one-dimensional or not finite.
-    """
     self._in = _scores("in_canary_scores", in_canary_scores)
     self._out = _scores("out_canary_scores", out_canary_scores)
     self._tie_seed = _validate.integer("tie_seed", tie_seed, at_least=0)
@@ -98,15 +96,15 @@ class CanaryScoreAuditor:
   ) -> float:
     """Bounds epsilon assuming nothing but fair coins.
 
-    The canaries of highest score are guessed in, as many of lowest score out.
+    The canaries of highest score are guessed in, and an equal number of lowest
+    score out.
 
     Args:
       significance: Probability with which the bound may fail, in (0, 1).
-      delta: In [0, 1).
-      num_guesses: How many canaries to guess, fixed before looking at scores; a
-        sequence of candidates shares the significance, and the best counts.
-        None is a half and an eighth of the
-        canaries.
+      delta: Delta at which epsilon is bounded, in [0, 1).
+      num_guesses: Number of canaries to guess, fixed before looking at scores.
+        A sequence of candidates shares the significance, and the best counts.
+        None is a half and an eighth of the canaries.
 
     Returns:
       The bound, at least 0. It cannot exceed log(num_guesses / log(1 /
@@ -145,17 +143,19 @@ class CanaryScoreAuditor:
 
     Args:
       significance: Probability with which the bound may fail, in (0, 1).
-      delta: In (0, 1); 0 too for "approximate".
-      num_guesses: See `epsilon_one_run`.
-      family: "gaussian" refutes mu-GDP, and speaks of epsilon for mechanisms
-        with a curve such as the Gaussian's; "approximate" refutes (epsilon,
-        delta)-DP for any. See `one_run.epsilon_lower_bound_fdp`.
+      delta: Delta at which epsilon is bounded, in (0, 1); 0 too for
+        "approximate".
+      num_guesses: Number of canaries to guess; see `epsilon_one_run`.
+      family: Name of the curves to refute. "gaussian" refutes mu-GDP, and
+        bounds epsilon for mechanisms with a curve such as the Gaussian's;
+        "approximate" refutes (epsilon, delta)-DP for any. See
+        `one_run.epsilon_lower_bound_fdp`.
 
     Returns:
       The bound, at least 0.
 
     Raises:
-      ValueError: See `epsilon_one_run`.
+      ValueError: If an argument breaks its rule; see `epsilon_one_run`.
 
     Guarantee: See `one_run.epsilon_lower_bound_fdp`.
 
@@ -189,8 +189,9 @@ class CanaryScoreAuditor:
 
     Args:
       significance: Probability with which the bound may fail, in (0, 1).
-      delta: In [0, 1).
-      threshold_strategy: `Bonferroni`, `Split` or `Explicit`.
+      delta: Delta at which epsilon is bounded, in [0, 1).
+      threshold_strategy: Choice of thresholds: `Bonferroni`, `Split` or
+        `Explicit`.
 
     Returns:
       The bound, at least 0.
@@ -217,15 +218,16 @@ class CanaryScoreAuditor:
   ) -> float:
     """Bounds mu by a threshold attack's error rates, and epsilon by mu.
 
-    Assumes what `epsilon_clopper_pearson` does and, besides, that the
-    mechanism's trade-off curve is as good as that of the Gaussian mechanism
-    with the same epsilon at `delta`: error rates seen at one threshold are
-    taken to show the curve elsewhere.
+    Assumes what `epsilon_clopper_pearson` does. It also assumes that the
+    mechanism's trade-off curve is as good as the curve of the Gaussian
+    mechanism with the same epsilon at `delta`: error rates seen at one
+    threshold are taken to show the curve elsewhere.
 
     Args:
       significance: Probability with which the bound may fail, in (0, 1).
-      delta: In (0, 1).
-      threshold_strategy: `Bonferroni`, `Split` or `Explicit`.
+      delta: Delta at which epsilon is bounded, in (0, 1).
+      threshold_strategy: Choice of thresholds: `Bonferroni`, `Split` or
+        `Explicit`.
 
     Returns:
       The bound, at least 0.
@@ -251,7 +253,7 @@ class CanaryScoreAuditor:
 
     Args:
       significance: Probability with which the bound may fail, in (0, 1).
-      delta: In (0, 1).
+      delta: Delta at which epsilon is bounded, in (0, 1).
 
     Returns:
       The bound, at least 0; infinity if scores show no noise at all.
@@ -273,6 +275,10 @@ class CanaryScoreAuditor:
 
     Each holds with the given significance BY ITSELF; for all at once, divide
     the significance by their number.
+
+    Args:
+      significance: Probability with which each bound may fail, in (0, 1).
+      delta: Delta at which epsilon is bounded, in (0, 1).
     """
     methods = (
         self.epsilon_one_run,
@@ -342,7 +348,11 @@ class CanaryScoreAuditor:
 
 
 def default_num_guesses(num_canaries: int) -> tuple[int, ...]:
-  """Returns a half and an eighth of the canaries: for weak, strong signals."""
+  """Returns a half and an eighth of the canaries: for weak, strong signals.
+
+  Args:
+    num_canaries: Number of canaries, in and out.
+  """
   return tuple(sorted({max(1, num_canaries // part) for part in (2, 8)}))
 
 

@@ -1,10 +1,10 @@
 """Canaries: made-up gradients or examples whose trace an audit looks for.
 
-A gradient-space canary stands for the clipped gradient of one example: where it
-takes part, it adds itself to the clipped sum, before the noise. It is as large
-as an example's share may be and does not depend on the parameters, which is the
-worst case that accounting assumes. An input-space canary is an odd example, put
-in the data set and trained on as any other.
+A gradient-space canary replaces the clipped gradient of one example: where it
+takes part, it is added to the clipped sum, before the noise. It is as large as
+an example's share may be and does not depend on the parameters, which is the
+worst case that accounting assumes. An input-space canary is an odd example in
+the data set, trained on as any other.
 
 Invariant: a gradient-space canary's L2 norm is at most `l2_norm` and below it
 by at most one part in 10^5, whatever the parameters' shapes; so a run with
@@ -41,21 +41,30 @@ class GradientCanaries(Protocol):
   """What the loop and the scores ask of gradient-space canaries.
 
   Attributes:
-    l2_norm: The norm of each.
-    num_canaries: How many there are.
+    l2_norm: L2 norm of each canary.
+    num_canaries: Number of canaries.
   """
 
   l2_norm: float
 
   @property
   def num_canaries(self) -> int:
-    """How many there are."""
+    """Number of canaries."""
 
   def insert(self, clipped_sum: Any, selected: Any) -> Any:
-    """Adds the selected canaries, bool [num_canaries], to a clipped sum."""
+    """Returns a clipped sum with the selected canaries added.
+
+    Args:
+      clipped_sum: Pytree as the parameters.
+      selected: Whether each canary takes part, bool [num_canaries].
+    """
 
   def project(self, tree: Any) -> jax.Array:
-    """Returns dot products with canaries / l2_norm, float32 [num_canaries]."""
+    """Returns dot products with canaries / l2_norm, float32 [num_canaries].
+
+    Args:
+      tree: Pytree as the parameters.
+    """
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,10 +75,10 @@ class DiracCanaries:
   `insert` and `project` touch num_canaries coordinates and may be traced.
 
   Attributes:
-    positions: For each leaf of the parameters, the coordinates of its canaries
-      in the flattened leaf, int [number in that leaf]. Canaries are numbered in
-      order of leaf and position.
-    l2_norm: The value of a canary at its coordinate.
+    positions: Coordinates of the canaries in each flattened leaf of the
+      parameters, int [number in that leaf]. Canaries are numbered in order of
+      leaf and coordinate.
+    l2_norm: Value of a canary at its coordinate.
   """
 
   positions: tuple[np.ndarray, ...]
@@ -77,7 +86,7 @@ class DiracCanaries:
 
   @property
   def num_canaries(self) -> int:
-    """How many there are."""
+    """Number of canaries."""
     return sum(len(where) for where in self.positions)
 
   def insert(
@@ -86,7 +95,7 @@ class DiracCanaries:
     """Adds the selected canaries to a clipped sum.
 
     Args:
-      clipped_sum: A pytree as the parameters, of float32 or float64 leaves.
+      clipped_sum: Pytree as the parameters, of float32 or float64 leaves.
       selected: Whether each canary takes part, bool [num_canaries].
 
     Returns:
@@ -119,7 +128,7 @@ class DiracCanaries:
     """Returns projections on all canaries, float32 [num_canaries].
 
     Args:
-      tree: A pytree as the parameters.
+      tree: Pytree as the parameters.
 
     Returns:
       The dot products with the canaries, each over `l2_norm`: in the units of
@@ -152,7 +161,7 @@ class DiracCanaries:
     Args:
       params: The parameters.
       index: Number of the canary, an integer scalar; below 0, the loss is 0.
-      gradient_norm: Of the loss with respect to `params`.
+      gradient_norm: Norm of the loss's gradient with respect to `params`.
 
     Returns:
       gradient_norm times the canary's coordinate, float32.
@@ -184,11 +193,12 @@ def dirac_canaries(
 
   Args:
     params: The parameters, of which only shapes are used.
-    num_canaries: At least 1, at most the number of parameters.
-    l2_norm: What one example may add to the sum the canaries are added to:
+    num_canaries: Number of canaries, at least 1 and at most the number of
+      parameters.
+    l2_norm: Most that one example may add to the clipped sum, in L2 norm:
       `grad_fn.sensitivity("add_or_remove_one")` (the clip norm over
       `normalize_by`).
-    seed: A whole number. Coordinates may be public.
+    seed: Whole number. Coordinates may be public.
 
   Returns:
     The canaries.
@@ -228,9 +238,9 @@ class RandomDirectionCanaries:
 
   Attributes:
     shapes: A pytree of `jax.ShapeDtypeStruct`, as the parameters.
-    num_canaries: How many there are.
-    l2_norm: The norm of each.
-    key: A PRNG key.
+    num_canaries: Number of canaries.
+    l2_norm: L2 norm of each canary.
+    key: PRNG key of the directions.
   """
 
   shapes: Any
@@ -239,7 +249,11 @@ class RandomDirectionCanaries:
   key: jax.Array
 
   def direction(self, index: chex.Numeric) -> chex.ArrayTree:
-    """Returns canary `index`: a pytree of float32, of norm `l2_norm`."""
+    """Returns canary `index`: a pytree of float32, of norm `l2_norm`.
+
+    Args:
+      index: Number of the canary, an integer scalar.
+    """
     leaves, treedef = jax.tree.flatten(self.shapes)
     key = jax.random.fold_in(self.key, index)
     draws = [
@@ -253,7 +267,18 @@ class RandomDirectionCanaries:
   def insert(
       self, clipped_sum: chex.ArrayTree, selected: chex.Array
   ) -> chex.ArrayTree:
-    """Adds the selected canaries; see `DiracCanaries.insert`."""
+    """Returns a clipped sum with the selected canaries added.
+
+    Args:
+      clipped_sum: Pytree as the parameters, of float32 or float64 leaves.
+      selected: Whether each canary takes part, bool [num_canaries].
+
+    Raises:
+      ValueError: If shapes do not fit, or `selected` is not bool.
+      TypeError: If a leaf is shorter than float32.
+
+    Guarantee: See `DiracCanaries.insert`.
+    """
     selected = _checked_selection(selected, self.num_canaries)
     self._check(clipped_sum)
     jax.tree.map(_check_leaf, clipped_sum)
@@ -269,7 +294,14 @@ class RandomDirectionCanaries:
     return jax.lax.fori_loop(0, self.num_canaries, add, clipped_sum)
 
   def project(self, tree: chex.ArrayTree) -> jax.Array:
-    """Returns projections on all canaries; see `DiracCanaries.project`."""
+    """Returns projections on all canaries; see `DiracCanaries.project`.
+
+    Args:
+      tree: Pytree as the parameters.
+
+    Raises:
+      ValueError: If shapes do not fit.
+    """
     self._check(tree)
 
     def one(index):
@@ -300,8 +332,8 @@ def random_direction_canaries(
 
   Args:
     params: The parameters, of which only shapes are used.
-    num_canaries: At least 1.
-    l2_norm: See `dirac_canaries`.
+    num_canaries: Number of canaries, at least 1.
+    l2_norm: L2 norm of each canary; see `dirac_canaries`.
     key: A PRNG key, or an int to make one of, that is not the noise's.
 
   Returns:

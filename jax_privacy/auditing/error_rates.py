@@ -2,8 +2,8 @@
 
 An attacker calls a canary "in" if its score is at least a threshold. Under
 (epsilon, delta)-DP the false positive and false negative rates cannot both be
-small. They are bounded from above by Clopper and Pearson's intervals, and the
-choice of the threshold is paid for.
+small. Clopper and Pearson's intervals bound them from above. The choice of the
+threshold is paid for.
 
 Invariant: with probability at least 1 - significance, ALL the pairs of rates
 that `upper_bounds` returns hold at once, whatever the distributions, ties
@@ -37,8 +37,8 @@ class Bonferroni:
   """Try thresholds at several ranks at once, and share the significance.
 
   Attributes:
-    num_ranks: How many thresholds are taken among the highest "out" scores, and
-      as many again among the lowest "in" scores.
+    num_ranks: Number of thresholds among the highest "out" scores, and among
+      the lowest "in" scores.
   """
 
   num_ranks: int = 7
@@ -68,7 +68,7 @@ class Split:
 
   Attributes:
     threshold_estimation_frac: Share of scores to choose with, in (0, 1).
-    seed: Of the random split: a whole number, fixed beforehand.
+    seed: Seed of the random split: a whole number, fixed beforehand.
   """
 
   threshold_estimation_frac: float = 0.5
@@ -91,9 +91,11 @@ class ErrorRates:
   """Upper bounds on error rates, by threshold.
 
   Attributes:
-    thresholds: [num_thresholds].
-    false_positive: Of calling an "out" canary "in", [num_thresholds].
-    false_negative: Of calling an "in" canary "out", [num_thresholds].
+    thresholds: Scores from which on a canary is called "in", [num_thresholds].
+    false_positive: Bounds on the rate of calling an "out" canary "in",
+      [num_thresholds].
+    false_negative: Bounds on the rate of calling an "in" canary "out",
+      [num_thresholds].
   """
 
   thresholds: np.ndarray
@@ -115,8 +117,8 @@ def upper_bounds(
     in_scores: Finite scores of canaries that were in, [num_in].
     out_scores: Finite scores of canaries that were out, [num_out].
     significance: Probability that any of the bounds fails, in (0, 1).
-    threshold_strategy: How thresholds are chosen, and what that costs.
-    objective_fn: What `Split` makes largest by its choice: rates ->
+    threshold_strategy: Choice of thresholds; it says what the choice costs.
+    objective_fn: Function that `Split` makes largest by its choice: rates ->
       [num_thresholds]. None for `mus_from_rates`.
 
   Returns:
@@ -159,6 +161,10 @@ def epsilons_from_rates(rates: ErrorRates, *, delta: float) -> np.ndarray:
   Under (epsilon, delta)-DP, 1 - FNR <= exp(epsilon) FPR + delta, and the same
   with the two exchanged.
 
+  Args:
+    rates: Upper bounds on the error rates.
+    delta: Delta at which epsilon is bounded, in [0, 1).
+
   Source: Kairouz, Oh and Viswanath 2015 (1311.0776), theorem 2.1.
   """
   delta = _search.delta(delta)
@@ -173,6 +179,9 @@ def epsilons_from_rates(rates: ErrorRates, *, delta: float) -> np.ndarray:
 def mus_from_rates(rates: ErrorRates) -> np.ndarray:
   """Returns the least mu >= 0 whose GDP the rates allow, by threshold.
 
+  Args:
+    rates: Upper bounds on the error rates.
+
   Source: Dong, Roth and Su 2019 (1905.02383), equation 6: a mu-GDP mechanism
     has Phi^{-1}(1 - FPR) - Phi^{-1}(FNR) <= mu.
   """
@@ -185,7 +194,13 @@ def mus_from_rates(rates: ErrorRates) -> np.ndarray:
 def clopper_pearson_upper(
     counts: np.ndarray, total: int, significance: float
 ) -> np.ndarray:
-  """Returns upper bounds on the probability behind counts of `total` trials."""
+  """Returns upper bounds on the probability behind counts of `total` trials.
+
+  Args:
+    counts: Numbers of successes, any shape.
+    total: Number of trials.
+    significance: Probability that each bound fails, in (0, 1).
+  """
   counts = np.asarray(counts)
   bounds = np.ones(counts.shape)
   some = counts < total
@@ -209,13 +224,13 @@ def _at_ranks(in_scores, out_scores, significance, strategy) -> ErrorRates:
   """Bounds at thresholds of several ranks, which hold all at once.
 
   Take the (x+1)-th largest of n "out" scores for threshold, and call "in" what
-  is above it. Write scores as G(U), U uniform and G falling: the false
-  positive rate is then at most the (x+1)-th smallest U, ties or not. That is
-  Beta(x + 1, n - x), whose quantile is Clopper and Pearson's bound for x of n.
-  The "in" scores are independent of this threshold, so false negatives are
-  binomial. Likewise with the (y+1)-th smallest "in" score for threshold, and
-  "in" what is not below it. Ranks are fixed beforehand, so it is for them, and
-  not for all thresholds there are, that the union bound pays.
+  is above it. Write scores as G(U), U uniform and G falling: the false positive
+  rate is then at most the (x+1)-th smallest U, ties or not. That is Beta(x + 1,
+  n - x), whose quantile is Clopper and Pearson's bound for x of n. The "in"
+  scores are independent of this threshold, so false negatives are binomial. The
+  same holds with the (y+1)-th smallest "in" score for threshold, and "in" what
+  is not below it. Ranks are fixed beforehand, so it is for them, and not for
+  all thresholds there are, that the union bound pays.
   """
   ins, outs = np.sort(in_scores), np.sort(out_scores)
   out_ranks = _ranks(len(outs), strategy.num_ranks)

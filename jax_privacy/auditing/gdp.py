@@ -23,8 +23,8 @@ def epsilon_from_mu(mu: float, *, delta: float) -> float:
   """Returns the epsilon at delta of a mu-GDP mechanism.
 
   Args:
-    mu: A number >= 0, or infinity.
-    delta: In (0, 1).
+    mu: Number >= 0, or infinity.
+    delta: Delta at which epsilon is asked for, in (0, 1).
 
   Returns:
     The least epsilon >= 0 for which the Gaussian mechanism of mean mu and

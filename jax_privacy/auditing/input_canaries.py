@@ -1,8 +1,8 @@
 """Input-space canaries: odd examples that a model learns only by heart.
 
-They stand behind the real examples of a data set, at the indices that
-`Membership` gives them, and go through the whole pipeline: augmentation, loss,
-clipping. Batches are dicts of NumPy arrays with "image" and "label".
+They follow the real examples of a data set, at the indices that `Membership`
+gives them, and go through the whole pipeline: augmentation, loss, clipping.
+Batches are dicts of NumPy arrays with "image" and "label".
 
 Invariant: canary j is the same example whenever it is read, in or out.
 
@@ -26,7 +26,7 @@ from jax_privacy import _validate
 Batch = Mapping[str, np.ndarray]
 
 
-class Source(Protocol):
+class SourceLike(Protocol):
   """A data set that is read by indices."""
 
   def __getitem__(self, indices: np.ndarray) -> Batch:
@@ -39,10 +39,11 @@ def mislabelled(
   """Returns the examples with wrong labels, uniform over the other classes.
 
   Args:
-    batch: Examples that are NOT in the training set: a canary beside its own
-      correctly labelled twin is harder to learn, and the audit weaker.
-    num_classes: At least 2.
-    seed: A whole number.
+    batch: Examples that are NOT in the training set. If the training set holds
+      one with its correct label too, it is harder to learn, and the audit
+      weaker.
+    num_classes: Number of classes, at least 2.
+    seed: Whole number.
 
   Raises:
     ValueError: If an argument breaks its rule, or a label is out of range.
@@ -68,10 +69,10 @@ def random_images(
   """Returns images of independent uniform bytes with random labels.
 
   Args:
-    num_canaries: At least 1.
-    image_shape: (height, width, channels).
-    num_classes: At least 1.
-    seed: A whole number.
+    num_canaries: Number of canaries, at least 1.
+    image_shape: Height, width and channels.
+    num_classes: Number of classes, at least 1.
+    seed: Whole number.
 
   Returns:
     {"image": uint8 [num_canaries, *image_shape], "label": int32
@@ -92,7 +93,7 @@ def random_images(
 
 
 def read(
-    source: Source,
+    source: SourceLike,
     canaries: Batch,
     *,
     num_examples: int,
@@ -104,8 +105,9 @@ def read(
     source: The real examples.
     canaries: The canaries; canary j has the index num_examples + j.
     num_examples: Stated number of real examples.
-    indices: int [size]; -1 is padding. Pass what `Membership.drop_excluded`
-      returns: this reads every canary it is asked for.
+    indices: Indices, int [size]; -1 is padding. Pass what
+      `Membership.drop_excluded` returns: this reads every canary it is asked
+      for.
 
   Returns:
     A batch of `size` rows.

@@ -61,14 +61,14 @@ class Membership:
 
   @property
   def total_examples(self) -> int:
-    """What to bind the sampler to: real examples and all canaries."""
+    """Number of real examples and canaries: bind the sampler to it."""
     return self.num_examples + self.num_canaries
 
   def split_batch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Takes the canaries out of a batch: for gradient-space canaries.
 
     Args:
-      indices: Of a batch, int [size]; -1 is padding.
+      indices: Indices of a batch, int [size]; -1 is padding.
 
     Returns:
       The indices with -1 where there was any canary, [size], and whether each
@@ -90,7 +90,7 @@ class Membership:
     """Turns the canaries that are out into padding: for input-space canaries.
 
     Args:
-      indices: Of a batch, int [size]; -1 is padding.
+      indices: Indices of a batch, int [size]; -1 is padding.
 
     Returns:
       The indices with -1 where a canary is out, [size].
@@ -105,6 +105,9 @@ class Membership:
 
   def split_scores(self, scores: Any) -> tuple[np.ndarray, np.ndarray]:
     """Returns the scores of canaries in, and of canaries out.
+
+    Args:
+      scores: Scores of all canaries, [num_canaries].
 
     Raises:
       ValueError: If there is not one score per canary.
@@ -123,7 +126,10 @@ class Membership:
 
   @classmethod
   def from_dict(cls, record: dict[str, Any]) -> "Membership":
-    """Inverts `to_dict`.
+    """Returns the membership that `to_dict` was called on.
+
+    Args:
+      record: Dict of `to_dict`, which anyone may have written.
 
     Raises:
       ValueError: If the record is not one that `to_dict` makes.
@@ -155,9 +161,9 @@ def throw_coins(
   """Puts each canary in with probability 1/2.
 
   Args:
-    num_canaries: At least 1.
+    num_canaries: Number of canaries, at least 1.
     num_examples: Stated number of real examples.
-    seed: A whole number; keep it from whoever makes the scores.
+    seed: Whole number; keep it from whoever makes the scores.
 
   Returns:
     The record.

@@ -2,12 +2,12 @@
 
 Each of num_canaries canaries is put in or left out by a fair coin of its own.
 An attacker who sees the released model guesses the coins of some of them, and
-may choose which. Under a guarantee only so many guesses can be right; a count
-that is less likely than the significance refutes the guarantee.
+may choose which. A guarantee limits how many guesses can be right. A count that
+is less likely than the significance refutes the guarantee.
 
 Invariant: these bounds assume nothing of the scores. Canaries may interfere,
 scores may be dependent and of any distribution; the coins alone must be fair
-and independent. With independent canaries much is given away for that.
+and independent. With independent canaries, other bounds are much higher.
 
 Example:
   >>> from jax_privacy.auditing import one_run
@@ -44,11 +44,11 @@ def epsilon_lower_bound(
   """Bounds epsilon from below by the number of right guesses.
 
   Args:
-    num_correct: How many guesses were right.
-    num_guesses: How many were made; the other canaries were abstained from.
-    num_canaries: How many coins were thrown.
+    num_correct: Number of right guesses.
+    num_guesses: Number of guesses; nothing was guessed of the other canaries.
+    num_canaries: Number of coins that were thrown.
     significance: Probability with which the bound may fail, in (0, 1).
-    delta: In [0, 1).
+    delta: Delta at which epsilon is bounded, in [0, 1).
 
   Returns:
     The largest epsilon refuted, 0 if none is.
@@ -100,11 +100,12 @@ def epsilon_lower_bound_fdp(
   """Bounds epsilon from below by refuting a whole trade-off curve.
 
   Args:
-    num_correct: How many guesses were right.
-    num_guesses: How many were made.
-    num_canaries: How many coins were thrown.
+    num_correct: Number of right guesses.
+    num_guesses: Number of guesses.
+    num_canaries: Number of coins that were thrown.
     significance: Probability with which the bound may fail, in (0, 1).
-    delta: In (0, 1) for "gaussian", else in [0, 1).
+    delta: Delta at which epsilon is bounded, in (0, 1) for "gaussian", else in
+      [0, 1).
     family: Curves to refute. "gaussian": refutes mu-GDP for every mu below
       some mu', and returns the epsilon at delta that mu' means. "approximate":
       refutes (epsilon, delta)-DP itself, whatever the mechanism.
@@ -119,8 +120,8 @@ def epsilon_lower_bound_fdp(
     family, the result exceeds that member's epsilon at `delta` with probability
     at most `significance`, provided num_guesses was fixed beforehand. The
     "gaussian" bound on epsilon(delta) alone thus ASSUMES that the mechanism's
-    curve is as good as that of the Gaussian with the same epsilon(delta). A
-    Gaussian mechanism's is; DP-SGD's of many steps nearly is; randomised
+    curve is as good as the curve of the Gaussian with the same epsilon(delta).
+    A Gaussian mechanism's is; DP-SGD's of many steps nearly is; randomised
     response's and Laplace's are not.
 
   Source: Mahloujifar, Melis and Chaudhuri 2024 (2410.22235); `_refuted` has the
@@ -156,14 +157,14 @@ def _refuted(num_correct, num_guesses, num_canaries, probability, inverse_fn):
   """Whether num_correct right guesses have less than this probability.
 
   Let p_i be the probability of i right guesses of k, r_i the sum of (j / m) p_j
-  and h_i that of ((k - j) / m) p_j, both over j >= i. Throwing one canary's
+  and h_i the sum of ((k - j) / m) p_j, both over j >= i. Throwing one canary's
   coin again turns a right guess among i + 1 into a wrong one among i, so that
   r_{i+1} <= F(h_i), where F(x) is the largest true positive rate at false
   positive rate x (concave, so Jensen's inequality averages it over canaries
   and coins). `inverse_fn` is the inverse of F.
 
   Suppose p_c + p_{c+1} + ... >= probability. Least mass is then needed if all
-  of it stands at c and every h_i is as small as the inequality allows. If that
+  of it is at c and every h_i is as small as the inequality allows. If that
   needs more than mass 1, r_0 + h_0 > k / m, the supposition is false.
   """
   right = probability * num_correct / num_canaries

@@ -75,9 +75,10 @@ def record_scores(
 
   Args:
     canaries: Gradient-space canaries, with `l2_norm` in the units of the sum.
-    noise_stddev: Of the noise per coordinate that is CLAIMED: the noise
-      multiplier times the sensitivity. If it is wrong, so is only the power.
-    sampling_prob: With which a canary that is in takes part in a step.
+    noise_stddev: Standard deviation of the noise per coordinate that is
+      CLAIMED: the noise multiplier times the sensitivity. A wrong one only
+      weakens the audit.
+    sampling_prob: Probability that a canary that is in takes part in a step.
 
   Returns:
     An optax transformation. `update(updates, state, params, baseline=...)`
@@ -97,7 +98,7 @@ def record_scores(
 
   def init(params):
     del params
-    # Two arrays: a buffer that stands in a state twice cannot be donated.
+    # Two arrays: a buffer that is in a state twice cannot be donated.
     return CanaryScoreState(
         jnp.zeros(canaries.num_canaries, jnp.float32),
         jnp.zeros(canaries.num_canaries, jnp.float32),
@@ -127,6 +128,9 @@ def record_scores(
 def recorded_scores(state: Any) -> CanaryScoreState:
   """Returns the one `CanaryScoreState` within an optimiser's state.
 
+  Args:
+    state: State of an optimiser that `record_scores` is a part of.
+
   Raises:
     ValueError: If there is none, or more than one.
   """
@@ -150,11 +154,11 @@ def log_likelihood_ratios(
   """Returns one step's log-likelihood ratios of in against out.
 
   Args:
-    projections: Of a noised update, less the real examples' sum, on the
-      canaries' directions, [num_canaries].
-    l2_norm: Of each canary.
-    noise_stddev: Of the noise per coordinate.
-    sampling_prob: In (0, 1].
+    projections: Projections of a noised update, less the real examples' sum, on
+      the canaries' directions, [num_canaries].
+    l2_norm: L2 norm of each canary.
+    noise_stddev: Standard deviation of the noise per coordinate.
+    sampling_prob: Probability that a canary that is in takes part, in (0, 1].
 
   Returns:
     log((1 - q) + q exp((C x - C^2 / 2) / s^2)), [num_canaries]: at least
@@ -189,12 +193,12 @@ def loss_scores(
 
   Args:
     losses_fn: `losses_fn(params, batch)` giving one loss per row, [rows].
-    params: What the run released.
+    params: Parameters that the run released.
     canaries: A pytree of arrays with one row per canary, in and out.
-    reference_params: Parameters that do not depend on the canaries, as those
-      before training: their losses are subtracted, for some canaries are
-      harder than others. None for no such thing.
-    chunk_size: Rows per call, the last call fewer.
+    reference_params: Parameters that do not depend on the canaries, such as the
+      initial ones: their losses are subtracted, since some canaries are harder
+      than others. None subtracts nothing.
+    chunk_size: Number of rows per call; the last call may have fewer.
 
   Returns:
     The scores, float64 [num_canaries].

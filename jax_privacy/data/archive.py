@@ -59,10 +59,10 @@ class Archive:
   """An open .npz file, to be used in a `with` statement.
 
   Args:
-    path: the file.
+    path: Path of the file.
 
   Raises:
-    ValueError: if it cannot be read, or is no zip file.
+    ValueError: If it cannot be read, or is no zip file.
   """
 
   def __init__(self, path: str | os.PathLike):
@@ -99,16 +99,16 @@ class Archive:
     """Reads one array.
 
     Args:
-      key: its name, one of `keys()`.
-      kinds: the kinds of dtype it may have, as in `numpy.dtype.kind`; "O" is
-        never read.
-      ndims: the numbers of dimensions it may have.
+      key: Name of the array, one of `keys()`.
+      kinds: Kinds of dtype that it may have, as in `numpy.dtype.kind`; "O"
+        is never read.
+      ndims: Numbers of dimensions that it may have.
 
     Returns:
       The array, read-only.
 
     Raises:
-      ValueError: if the array is malformed, truncated, or of another kind.
+      ValueError: If the array is malformed, truncated, or of another kind.
     """
     what = f"array {key!r} of {self.name}"
     with self._open(key, what) as stream:

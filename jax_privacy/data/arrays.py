@@ -21,16 +21,16 @@ class ArraySource(source.Labelled):
   """Images and labels given as arrays.
 
   Args:
-    images: uint8 [n, height, width] or [n, height, width, channels].
-    labels: [n] integers in [0, num_classes); or [n, num_classes] of 1, 0 and
+    images: Pixels, uint8 [n, height, width] or [n, height, width, channels].
+    labels: Integers [n] in [0, num_classes); or [n, num_classes] of 1, 0 and
       -1, where an example has several.
-    label_names: the classes; or None, for the decimal numbers.
-    num_classes: the number of classes; or None, for that of `label_names`.
-    num_examples: the stated number of examples; must be n.
-    groups: columns for evaluation, by name.
+    label_names: Names of the classes; None for the decimal numbers.
+    num_classes: Number of classes; None for the number of `label_names`.
+    num_examples: Stated number of examples; must be n.
+    groups: Columns for evaluation, by name.
 
   Raises:
-    ValueError: if shape, dtype, a label or a stated number is wrong.
+    ValueError: If shape, dtype, a label or a stated number is wrong.
   """
 
   in_memory = True
@@ -97,19 +97,19 @@ def load_arrays(
   """Makes an `ArraySource`, by keyword.
 
   Args:
-    split: what the caller calls these arrays; nothing depends on it.
-    images: as in `ArraySource`.
-    labels: as in `ArraySource`.
-    label_names: as in `ArraySource`.
-    num_classes: as in `ArraySource`.
-    num_examples: as in `ArraySource`.
-    groups: as in `ArraySource`.
+    split: Any name for these arrays; nothing depends on it.
+    images: Pixels; see `ArraySource` for this and all below.
+    labels: Labels of the images.
+    label_names: Names of the classes.
+    num_classes: Number of classes.
+    num_examples: Stated number of examples.
+    groups: Columns for evaluation, by name.
 
   Returns:
     The source.
 
   Raises:
-    ValueError: as `ArraySource` does.
+    ValueError: If an argument breaks its rule; see `ArraySource`.
   """
   del split
   return ArraySource(

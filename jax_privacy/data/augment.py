@@ -27,7 +27,7 @@ import numpy as np
 from jax_privacy.data import source
 
 AugmentFn: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
-"""(key, image [height, width, channels]) -> image, its sides fixed by theirs.
+"""(key, image [height, width, channels]) -> image, whose sides its sides fix.
 
 Only "random_crop" changes the sides.
 """
@@ -42,15 +42,15 @@ def mirror_pad_and_crop(
   is what De et al.'s code does. Each of the (2 pad + 1)^2 crops is as likely.
 
   Args:
-    key: a random key.
-    image: [height, width, channels].
-    pad: pixels added on each side; at most the height and the width.
+    key: A random key.
+    image: Pixels, [height, width, channels].
+    pad: Pixels added on each side; at most the height and the width.
 
   Returns:
     The crop, of the image's shape and dtype.
 
   Raises:
-    ValueError: if `pad` is not an integer in [0, min(height, width)].
+    ValueError: If `pad` is not an integer in [0, min(height, width)].
 
   Source: De et al. 2022 (arXiv 2204.13650), and its code.
   """
@@ -71,15 +71,15 @@ def random_crop(
   """Crops an image at a random place; each place is as likely.
 
   Args:
-    key: a random key.
-    image: [height, width, channels].
-    crop_size: (height, width) of the crop; at most the image's.
+    key: A random key.
+    image: Pixels, [height, width, channels].
+    crop_size: Height and width of the crop, in pixels; at most the image's.
 
   Returns:
     The crop, of the image's dtype.
 
   Raises:
-    ValueError: if `crop_size` is not two positive integers, or is too large.
+    ValueError: If `crop_size` is not two positive integers, or is too large.
   """
   height, width = _check_crop_size(crop_size, image)
   room = jnp.array([image.shape[0] - height, image.shape[1] - width])
@@ -94,14 +94,14 @@ def centre_crop(image: jax.Array, *, crop_size: Sequence[int]) -> jax.Array:
   Of an odd margin, the smaller half is cut off above and on the left.
 
   Args:
-    image: [height, width, channels].
-    crop_size: (height, width) of the crop; at most the image's.
+    image: Pixels, [height, width, channels].
+    crop_size: Height and width of the crop, in pixels; at most the image's.
 
   Returns:
     The crop, of the image's dtype.
 
   Raises:
-    ValueError: if `crop_size` is not two positive integers, or is too large.
+    ValueError: If `crop_size` is not two positive integers, or is too large.
   """
   height, width = _check_crop_size(crop_size, image)
   top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
@@ -112,8 +112,8 @@ def random_flip(key: jax.Array, image: jax.Array) -> jax.Array:
   """Flips an image left to right with probability 1/2.
 
   Args:
-    key: a random key.
-    image: [height, width, channels].
+    key: A random key.
+    image: Pixels, [height, width, channels].
 
   Returns:
     The image or its mirror image.
@@ -131,16 +131,17 @@ def standardise(
   """Returns (image / 255 - mean) / std in float32.
 
   Args:
-    image: uint8 [..., channels], one image or a batch.
-    mean: the mean of pixels in [0, 1]: a number, or one for each channel.
-    std: their standard deviation, likewise.
+    image: Pixels, uint8 [..., channels], of one image or a batch.
+    mean: Mean of pixels, in units of pixel / 255: a number, or one a channel.
+    std: Standard deviation, in the same units and of the same shapes.
 
   Returns:
     float32 of the image's shape.
 
   Raises:
-    ValueError: if the image is not uint8, a constant is not finite, a standard
-      deviation is not positive, or they are not as many as the channels.
+    ValueError: If the image is not uint8, a constant is not finite, a standard
+      deviation is not positive, or their number is neither 1 nor the number of
+      channels.
 
   Guarantee: mean and std are constants that the caller makes public; were they
   taken from the private data, they would be an unaccounted release.
@@ -161,7 +162,7 @@ def compose(*augmentations: AugmentFn) -> AugmentFn:
   """Applies augmentations in turn, each with a key of its own.
 
   Args:
-    *augmentations: functions of (key, image); none gives the identity.
+    *augmentations: Functions of (key, image); none gives the identity.
 
   Returns:
     A function of (key, image).
@@ -192,7 +193,7 @@ def build(
   """Builds an augmentation from names, as a config holds them.
 
   Args:
-    names: any of "crop", "flip" and "random_crop", applied in this order; none
+    names: Any of "crop", "flip" and "random_crop", applied in this order; none
       gives the identity. Among them may be functions of the caller's own, of
       `key`, `image` and the options that they name.
     **options: `pad`, in pixels, for "crop"; `crop_size`, (height, width), for
@@ -202,7 +203,7 @@ def build(
     A function of (key, image [height, width, channels]).
 
   Raises:
-    ValueError: if a name is unknown, or an option is missing, invalid, or of
+    ValueError: If a name is unknown, or an option is missing, invalid, or of
       use to none of the names.
   """
   if isinstance(names, str) or any(

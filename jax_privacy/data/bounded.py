@@ -27,7 +27,7 @@ def is_regular(path: str | os.PathLike) -> bool:
   """Tells whether there is a regular file: opening a pipe waits for ever.
 
   Args:
-    path: what should be a file, or a link to one.
+    path: Path that should be a file's, or a link's to one.
 
   Returns:
     Whether it is.
@@ -43,12 +43,12 @@ def check_expansion(
   """Refuses a compressed file that expands beyond any set of images.
 
   Args:
-    num_bytes: what it says that it expands to.
-    path: the compressed file.
-    what: the file, or its part, for the error text.
+    num_bytes: Size that the file states for its content, in bytes.
+    path: The compressed file.
+    what: The file, or its part, for the error text.
 
   Raises:
-    ValueError: if that is more than 64 MiB and more than 100 times the size of
+    ValueError: If that is more than 64 MiB and more than 100 times the size of
       the file.
   """
   most = max(_ALWAYS_ALLOWED, _MOST_EXPANSION * os.stat(path).st_size)
@@ -64,15 +64,15 @@ def read_exactly(stream: BinaryIO, num_bytes: int, *, what: str) -> bytes:
   """Reads a number of bytes that comes from an untrusted header.
 
   Args:
-    stream: where to read from.
-    num_bytes: how many bytes must follow.
-    what: the file, for the error text.
+    stream: Stream to read from.
+    num_bytes: Number of bytes that must follow.
+    what: The file, for the error text.
 
   Returns:
     The bytes.
 
   Raises:
-    ValueError: if the stream ends before.
+    ValueError: If the stream ends before.
   """
   parts = []
   missing = num_bytes
@@ -92,11 +92,11 @@ def expect_end(stream: BinaryIO, *, what: str) -> None:
   """Refuses a stream that goes on where its header says that it ends.
 
   Args:
-    stream: where to read from.
-    what: the file, for the error text.
+    stream: Stream to read from.
+    what: The file, for the error text.
 
   Raises:
-    ValueError: if there is another byte.
+    ValueError: If there is another byte.
   """
   if stream.read(1):
     raise ValueError(f"{what} must end where its header says, got more bytes.")
@@ -106,7 +106,7 @@ def short(text: object) -> str:
   """Returns what a file says, for an error: on one line, cut where it is long.
 
   Args:
-    text: an error of another library, or a text from the file.
+    text: An error of another library, or a text from the file.
 
   Returns:
     The text without a full stop at its end.

@@ -3,12 +3,12 @@
 Invariant: a patient is in one split only, which is checked, and an image is
 read from inside the folder only.
 
-The folder is that of the release, as CheXpert-v1.0-small: train.csv and
+The folder is the release's, such as CheXpert-v1.0-small: train.csv and
 valid.csv, and the images in train/patient00001/study1/view1_frontal.jpg.
 
-The unit of privacy is an image, and a patient has several (of CheXpert's
-224,316 images there are 65,240 patients): an epsilon of a run on all of them
-is no patient's. Use `one_image_per_patient` for that.
+The unit of privacy is an image, and a patient has several: CheXpert has
+224,316 images of 65,240 patients. An epsilon of a run on all images does not
+hold for a patient. `one_image_per_patient` makes it hold.
 
 Source: Irvin et al. 2019 (1901.07031). Berrada et al. 2023 (2308.10888) train
 on the 14 labels and report `CHEXPERT_5`. What is done with labels and splits is
@@ -69,34 +69,34 @@ def load_chexpert(
   """Loads a split.
 
   Args:
-    split: "train", "valid", "train+valid" or "test". The patients of train.csv
-      are split by a hash of their ids; with the defaults "valid" has about a
-      tenth of them, and "test" is valid.csv (234 images).
-    path: the folder with train.csv.
-    valid_fraction: the expected share of train.csv's patients in "valid".
-    test_fraction: the expected share of train.csv's patients in "test", for a
+    split: Name: "train", "valid", "train+valid" or "test". The patients of
+      train.csv are split by a hash of their ids; with the defaults "valid" has
+      about a tenth of them, and "test" is valid.csv (234 images).
+    path: The folder with train.csv.
+    valid_fraction: The expected share of train.csv's patients in "valid".
+    test_fraction: The expected share of train.csv's patients in "test", for a
       larger one than valid.csv, which is then not read; or 0.
-    uncertain: what an uncertain label becomes: "zeros", "ones", "ignore" (-1,
-      not counted) or "mixed" (1 for Atelectasis, Edema and Pleural Effusion, 0
-      for the others). One that is not mentioned (blank) is always 0.
-    frontal_only: whether lateral images are left out; the papers keep them.
-    one_image_per_patient: whether one image of each patient is kept, so that
+    uncertain: Rule for uncertain labels: "zeros", "ones", "ignore" (-1, not
+      counted) or "mixed" (1 for Atelectasis, Edema and Pleural Effusion, 0 for
+      the others). A label that is not mentioned (blank) is always 0.
+    frontal_only: Whether lateral images are left out; the papers keep them.
+    one_image_per_patient: Whether one image of each patient is kept, so that
       an epsilon for an example is one for a patient.
-    demographics: a CSV file with columns PATIENT and PRIMARY_RACE (the
+    demographics: A CSV file with columns PATIENT and PRIMARY_RACE (the
       release's table of demographics, saved as CSV), for the group "race"; or
       None.
-    image_size: (height, width) that every image is resized to; or None, where
-      all are of one size.
-    crop: whether an image that is resized is first cut to the largest centred
+    image_size: Height and width to which images are resized, in pixels; None
+      if all are of one size.
+    crop: Whether an image that is resized is first cut to the largest centred
       part of that shape; else it is stretched, and nothing is lost.
-    channels: 1 (grey, as they are) or 3 (that repeated).
-    num_examples: the stated number of examples, or None where none is stated.
+    channels: Number of channels: 1 (grey) or 3 (grey, repeated).
+    num_examples: The stated number of examples, or None where none is stated.
 
   Returns:
     A source of the labels `CHEXPERT_14`, with groups "sex" and "age".
 
   Raises:
-    ValueError: if a file is missing or malformed (the text names file, line
+    ValueError: If a file is missing or malformed (the text names file, line
       and rule), a path leads elsewhere, an image is listed twice, a patient is
       in two splits, or an option is wrong.
   """

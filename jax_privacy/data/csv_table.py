@@ -39,17 +39,18 @@ def read_rows(
   """Reads some columns of every row.
 
   Args:
-    path: the file; gzipped if its name ends in ".gz".
-    columns: names in the header, which may have others.
-    parse: gets the texts of these columns, in this order, and returns what is
+    path: The file; gzipped if its name ends in ".gz".
+    columns: Names in the header, which may have others.
+    parse: Gets the texts of these columns, in this order, and returns what is
       kept of the row; what it refuses is a ValueError.
-    key: of what is kept of a row; no two may have the same. None for no rule.
+    key: Function of what is kept of a row; no two rows may have the same key.
+      None for no such rule.
 
   Returns:
     What `parse` returned, in the order of the file.
 
   Raises:
-    ValueError: if the file cannot be read, lacks a column, has more than 2^21
+    ValueError: If the file cannot be read, lacks a column, has more than 2^21
       rows, lines of more than 64 KiB or rows of other lengths than its header,
       expands beyond the limit of `bounded.check_expansion`, or a row is
       refused.
@@ -81,8 +82,8 @@ def find(folder: pathlib.Path, name: str) -> pathlib.Path:
   """Returns the path of `name`, or of `name`.gz where only that is there.
 
   Args:
-    folder: where to look.
-    name: the file's name, not gzipped.
+    folder: Folder to look in.
+    name: The file's name, not gzipped.
 
   Returns:
     A path, which need not exist.

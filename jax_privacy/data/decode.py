@@ -49,22 +49,23 @@ def decode_image(
   Transparency is dropped, an EXIF orientation is not applied.
 
   Args:
-    file: a path or a binary stream.
-    what: the image, for the error text.
-    channels: 1 (grey) or 3 (RGB); an image of another kind is converted.
-    size: (height, width) in pixels; or None, for the image's own.
-    resize: whether an image of another size is resized (bilinear, with
+    file: A path or a binary stream.
+    what: The image, for the error text.
+    channels: Number of channels, 1 (grey) or 3 (RGB); an image of another kind
+      is converted.
+    size: Height and width, in pixels; None for the image's own.
+    resize: Whether an image of another size is resized (bilinear, with
       anti-aliasing) or refused.
-    crop: whether an image that is resized keeps its proportions, and loses
+    crop: Whether an image that is resized keeps its proportions, and loses
       what then sticks out on two opposite sides.
 
   Returns:
     uint8 [height, width, channels].
 
   Raises:
-    ImageError: if the image cannot be read, has another size and may not be
+    ImageError: If the image cannot be read, has another size and may not be
       resized, or has more than 8 bits a channel.
-    ImportError: if Pillow is not installed.
+    ImportError: If Pillow is not installed.
   """
   with _extras.needed("data"):
     import PIL.Image
@@ -91,7 +92,7 @@ def decode_image(
     reason = bounded.short(error)
     raise ImageError(f"{what} must be a readable image: {reason}.") from error
   if size is not None and image.size != (size[1], size[0]):
-    if crop:  # Not by resize(box=...), which also reads what lies beside it.
+    if crop:  # Not by resize(box=...), which also reads pixels around the box.
       image = image.crop(_centred_box(image.size, size))
     image = image.resize((size[1], size[0]), PIL.Image.Resampling.BILINEAR)
   return np.asarray(image).reshape(image.height, image.width, channels)
@@ -101,13 +102,13 @@ def check_channels(channels: int) -> int:
   """Returns the number of channels if it is 1 or 3.
 
   Args:
-    channels: the number to check.
+    channels: The number to check.
 
   Returns:
     The number.
 
   Raises:
-    ValueError: if it is any other.
+    ValueError: If it is any other.
   """
   if isinstance(channels, bool) or channels not in _TARGET_MODE:
     raise ValueError(f"channels must be 1 or 3, got {channels!r}.")

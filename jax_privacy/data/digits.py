@@ -42,23 +42,23 @@ def load_digits(
   """Loads the bundled digits.
 
   Args:
-    split: "train" (1437 images) or "test" (360).
-    num_examples: the stated number of examples; or None, for the published
+    split: Name: "train" (1437 images) or "test" (360).
+    num_examples: The stated number of examples; or None, for the published
       number of the split.
-    image_shape: (height, width, channels) to enlarge the images to, so that
-      they can stand in for others: each pixel becomes a block, the frame that
-      is left is black, and channels are copies.
-    classes: the digits to keep, each once; class k is the k-th of them.
-    multi_label: whether an image has all the classes as labels, of which its
-      own alone is present, to stand in for sets of several labels.
+    image_shape: Height, width and channels to which images are enlarged, so
+      that they can replace others in a test: each pixel becomes a block, the
+      frame that is left is black, and channels are copies.
+    classes: The digits to keep, each once; class k is the k-th of them.
+    multi_label: Whether an image has all the classes as labels, of which its
+      own alone is present, to replace sets of several labels in a test.
 
   Returns:
     A source of images of these classes.
 
   Raises:
-    ValueError: if the split is unknown, the stated number is wrong, or the
+    ValueError: If the split is unknown, the stated number is wrong, or the
       shape is smaller than 8x8x1.
-    ImportError: if scikit-learn is not installed.
+    ImportError: If scikit-learn is not installed.
 
   Source: Alpaydin and Kaynak 1998, "Optical recognition of handwritten
   digits", UCI; the test part, as `sklearn.datasets.load_digits`.

@@ -35,9 +35,9 @@ class Slices(Sequence):
   Pickled, they are three arrays, and not as many functions as images.
 
   Args:
-    blob: uint8 [b].
-    starts: [n], where each part begins.
-    stops: [n], where it ends.
+    blob: Bytes of all parts, uint8 [num_bytes].
+    starts: Index of each part's first byte, [n].
+    stops: Index after each part's last byte, [n].
   """
 
   def __init__(
@@ -60,23 +60,24 @@ class EncodedSource(source.Labelled):
   processes read a copy of the source, which opens its files anew.
 
   Args:
-    openers: n paths, or functions without arguments, each of which gives a
+    openers: Paths [n], or functions without arguments, each of which gives a
       path or a new binary stream.
-    descriptions: n texts that name the images in errors.
-    labels: [n] integers in [0, num_classes); or [n, num_classes] of 1, 0 and
+    descriptions: Texts [n] that name the images in errors.
+    labels: Integers [n] in [0, num_classes); or [n, num_classes] of 1, 0 and
       -1, where an example has several.
-    channels: 1 (grey) or 3 (RGB); an image of another kind is converted.
-    image_size: (height, width) that every image is resized to; or None, for
-      the size of the first, which all must then have.
-    crop: whether an image that is resized is first cut to the largest centred
+    channels: Number of channels, 1 (grey) or 3 (RGB); an image of another kind
+      is converted.
+    image_size: Height and width to which images are resized, in pixels; None
+      for the size of the first, which all must then have.
+    crop: Whether an image that is resized is first cut to the largest centred
       part of that shape, and so keeps its proportions.
-    label_names: the classes; or None, for the decimal numbers.
-    num_classes: the number of classes; or None, for that of `label_names`.
-    num_examples: the stated number of examples; must be n.
-    groups: columns for evaluation, by name.
+    label_names: Names of the classes; None for the decimal numbers.
+    num_classes: Number of classes; None for the number of `label_names`.
+    num_examples: Stated number of examples; must be n.
+    groups: Columns for evaluation, by name.
 
   Raises:
-    ValueError: if an option, a label or a stated number is wrong, or the first
+    ValueError: If an option, a label or a stated number is wrong, or the first
       image cannot be read.
   """
 
@@ -134,7 +135,7 @@ class EncodedSource(source.Labelled):
     return {"image": images, "label": self._labels_at(rows, padding)}
 
   def as_arrays(self) -> source.Batch:
-    """Decodes all the examples, in order of index."""
+    """Returns all the examples, decoded, in order of index."""
     return self[np.arange(len(self))]
 
   def _decode(self, row: int) -> np.ndarray:

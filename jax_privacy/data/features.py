@@ -32,7 +32,7 @@ class Extractor(Protocol):
   """A function of uint8 images [n, height, width, channels].
 
   Attributes:
-    feature_shape: (height, width, channels) of what it returns.
+    feature_shape: Height, width and channels of what it returns.
   """
 
   feature_shape: tuple[int, int, int]
@@ -55,8 +55,8 @@ class FeatureSource:
   linear model then took 69 ms on 2 CPU cores, and not 39 to 47.
 
   Args:
-    images: the source of uint8 images.
-    extract_fn: an `Extractor` of its images.
+    images: The source of uint8 images.
+    extract_fn: An `Extractor` of its images.
   """
 
   in_memory = True
@@ -101,7 +101,7 @@ class FeatureSource:
     """Computes the features, unless that is done.
 
     Raises:
-      ImageError: if an image cannot be decoded.
+      ImageError: If an image cannot be decoded.
     """
     if self._features is not None:
       return
@@ -131,16 +131,16 @@ def with_features(
   """Puts features in place of a source's images.
 
   Args:
-    images: the source of uint8 images.
-    name: one of `feature_names()`: "scattering", see `Scattering`.
-    **options: the features' own.
+    images: The source of uint8 images.
+    name: One of `feature_names()`: "scattering", see `Scattering`.
+    **options: The features' own.
 
   Returns:
     A source of the same examples and labels, whose "image" is float32
     features, of the shape `image_shape`.
 
   Raises:
-    ValueError: if the name or an option is unknown (the text lists the valid
+    ValueError: If the name or an option is unknown (the text lists the valid
       ones), or has an invalid value.
   """
   if name not in _EXTRACTORS:

@@ -43,22 +43,23 @@ def load_folder(
   folder, then file name.
 
   Args:
-    split: the folder in `path`: "train", "test" or any other.
-    path: the root.
-    image_size: (height, width) that every image is resized to; or None, for
-      the size of the first, which all must then have.
-    crop: whether an image that is resized is first cut to the largest centred
+    split: The folder in `path`: "train", "test" or any other.
+    path: The root.
+    image_size: Height and width to which images are resized, in pixels; None
+      for the size of the first, which all must then have.
+    crop: Whether an image that is resized is first cut to the largest centred
       part of that shape, and so keeps its proportions, as in ImageNet's
       recipes; else it is stretched.
-    channels: 1 (grey) or 3 (RGB); an image of another kind is converted.
-    num_examples: the stated number of examples, or None where none is stated.
+    channels: Number of channels, 1 (grey) or 3 (RGB); an image of another kind
+      is converted.
+    num_examples: The stated number of examples, or None where none is stated.
 
   Returns:
     A source whose label names are the sorted names of the class folders of
     root/train, or of root/split where there is no root/train.
 
   Raises:
-    ValueError: if a folder is missing or empty, a class is not among those of
+    ValueError: If a folder is missing or empty, a class is not among those of
       root/train, an image is a folder, a pipe or a broken link, an option is
       wrong, or the first image cannot be read.
   """

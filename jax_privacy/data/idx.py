@@ -33,14 +33,14 @@ def read_idx(path: str | os.PathLike, *, ndim: int) -> np.ndarray:
   """Reads one IDX file of unsigned bytes.
 
   Args:
-    path: the file; compressed if its name ends in ".gz".
-    ndim: the number of dimensions that it must have.
+    path: The file; compressed if its name ends in ".gz".
+    ndim: The number of dimensions that it must have.
 
   Returns:
     A read-only uint8 array.
 
   Raises:
-    ValueError: if the file is malformed, truncated or too long.
+    ValueError: If the file is malformed, truncated or too long.
 
   Source: the format's description on the MNIST page (LeCun, Cortes, Burges).
   """
@@ -84,17 +84,17 @@ def load_idx(
   without is read).
 
   Args:
-    split: "train" or "test" (the files named `t10k`).
-    path: the folder.
-    num_classes: the number of classes; 10 if `label_names` is not given.
-    label_names: the classes; or None, for the decimal numbers.
-    num_examples: the stated number of examples, or None where none is stated.
+    split: Name: "train" or "test" (the files named `t10k`).
+    path: The folder.
+    num_classes: The number of classes; 10 if `label_names` is not given.
+    label_names: The classes; or None, for the decimal numbers.
+    num_examples: The stated number of examples, or None where none is stated.
 
   Returns:
     A source of one-channel images.
 
   Raises:
-    ValueError: if a file is missing or malformed, or a label or a stated
+    ValueError: If a file is missing or malformed, or a label or a stated
       number is wrong.
   """
   prefix = _PREFIX[source.check_split(split)]

@@ -15,11 +15,11 @@ index 0.
 """
 
 import dataclasses
-import numbers
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from jax_privacy import _validate
 from jax_privacy.data import bounded
 
 # It costs memory before any data are read; the most that options may ask for.
@@ -33,11 +33,11 @@ class Group:
   It is read in evaluation only, never in training.
 
   Args:
-    names: the groups; code i is called `names[i]`.
-    codes: [n] integers in [0, len(names)), or -1 where it is unknown.
+    names: The groups; code i is called `names[i]`.
+    codes: Integers [n] in [0, len(names)), or -1 where it is unknown.
 
   Raises:
-    ValueError: if a name or a code breaks its rule.
+    ValueError: If a name or a code breaks its rule.
   """
 
   names: tuple[str, ...]
@@ -68,14 +68,14 @@ def check_groups(
   """Returns the groups as a dict if each is a code for each example.
 
   Args:
-    groups: columns by name, or None for none.
-    length: the number of examples.
+    groups: Columns by name, or None for none.
+    length: The number of examples.
 
   Returns:
     The groups.
 
   Raises:
-    ValueError: if a name is no printable string, or a column is no `Group` of
+    ValueError: If a name is no printable string, or a column is no `Group` of
       that length.
   """
   groups = {} if groups is None else groups
@@ -98,20 +98,20 @@ def check_groups(
 def check_names(
     label_names: Sequence[str] | None, num_classes: int | None
 ) -> tuple[str, ...]:
-  """Returns the names of classes, or of labels, which must be told apart.
+  """Returns the names of classes, or of labels, which must all differ.
 
   Args:
-    label_names: the names; or None, for the decimal numbers.
-    num_classes: how many; or None, for the number of `label_names`.
+    label_names: The names; or None, for the decimal numbers.
+    num_classes: Number of classes; None for the number of `label_names`.
 
   Returns:
     The names.
 
   Raises:
-    ValueError: if neither is given, they disagree, or one breaks its rule.
+    ValueError: If neither is given, they disagree, or one breaks its rule.
   """
   if num_classes is not None:
-    num_classes = positive_int("num_classes", num_classes)
+    num_classes = _validate.integer("num_classes", num_classes, at_least=1)
     if num_classes > _MAX_CLASSES:
       raise ValueError(
           f"num_classes must be at most {_MAX_CLASSES}, got {num_classes}."
@@ -136,14 +136,14 @@ def check_labels(labels: np.ndarray, *, num_classes: int) -> np.ndarray:
   """Returns labels as int32 if they are of one of the two kinds.
 
   Args:
-    labels: integers, [n] in [0, num_classes) or [n, num_classes] of 1, 0, -1.
-    num_classes: the number of classes, or of labels an example.
+    labels: Integers, [n] in [0, num_classes) or [n, num_classes] of 1, 0, -1.
+    num_classes: The number of classes, or of labels an example.
 
   Returns:
     A copy.
 
   Raises:
-    ValueError: if a label breaks its rule, or there is no example.
+    ValueError: If a label breaks its rule, or there is no example.
   """
   labels = np.asarray(labels)
   if labels.ndim not in (1, 2) or labels.dtype.kind not in "iu":
@@ -173,37 +173,18 @@ def check_labels(labels: np.ndarray, *, num_classes: int) -> np.ndarray:
   return labels.astype(np.int32)
 
 
-def positive_int(name: str, value: int) -> int:
-  """Returns the value as an int if it is a whole number above 0.
-
-  Args:
-    name: what it is called, for the error text.
-    value: the number to check.
-
-  Returns:
-    The number.
-
-  Raises:
-    ValueError: if it is anything else.
-  """
-  is_int = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-  if not is_int or value <= 0:
-    raise ValueError(f"{name} must be a positive integer, got {value!r}.")
-  return int(value)
-
-
 def check_flag(name: str, value: bool) -> bool:
   """Returns the value if it is True or False.
 
   Args:
-    name: what it is called, for the error text.
-    value: the value to check.
+    name: Name of the value, for the error text.
+    value: The value to check.
 
   Returns:
     The value.
 
   Raises:
-    ValueError: if it is anything else.
+    ValueError: If it is anything else.
   """
   if not isinstance(value, bool):
     raise ValueError(f"{name} must be True or False, got {value!r}.")

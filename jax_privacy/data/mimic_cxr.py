@@ -1,19 +1,20 @@
 """MIMIC-CXR-JPG: chest radiographs of 14 observations each, from its own files.
 
-Invariant: the splits are those of the release, and that a patient is in one of
-them only is checked; an image is read from inside the folder only.
+Invariant: the splits are the release's; it is checked that a patient is in one
+of them only. An image is read from inside the folder only.
 
-The folder is that of the release: mimic-cxr-2.0.0-split.csv, -metadata.csv and
+The folder is the release's: mimic-cxr-2.0.0-split.csv, -metadata.csv and
 -chexpert.csv, each also as .csv.gz, and the images in
 files/p10/p10000032/s50414267/DICOM.jpg. Labels are of a study, which may have
 several images; images of a study without labels are left out.
 
 The unit of privacy is an image, and a patient has several: an epsilon of a run
-on all of them is no patient's. Use `one_image_per_patient` for that.
+on all images does not hold for a patient. `one_image_per_patient` makes it
+hold.
 
 Source: Johnson et al. 2019 (1901.07042). What is done with labels is read in
-the code of jax_privacy 1.0, `image_data/mimic_cxr.py`, which is that of Berrada
-et al. 2023 (2308.10888).
+the code of jax_privacy 1.0, `image_data/mimic_cxr.py`, which Berrada et al.
+2023 (2308.10888) used.
 
 >>> load_mimic_cxr(path="no")
 Traceback (most recent call last):
@@ -71,30 +72,31 @@ def load_mimic_cxr(
   """Loads a split.
 
   Args:
-    split: "train", "valid" (the release's "validate"), "train+valid" or "test".
-    path: the folder with the tables and the folder "files".
-    uncertain: what an uncertain label becomes: "zeros", "ones", "ignore" (-1,
+    split: Name: "train", "valid" (the release's "validate"), "train+valid" or
+      "test".
+    path: The folder with the tables and the folder "files".
+    uncertain: Rule for uncertain labels: "zeros", "ones", "ignore" (-1,
       not counted) or "mixed" (1 for Atelectasis, Edema and Pleural Effusion, 0
       for the others). One that is not mentioned (blank) is always 0.
-    frontal_only: whether only views AP and PA are kept.
-    one_image_per_patient: whether one image of each patient is kept, so that
+    frontal_only: Whether only views AP and PA are kept.
+    one_image_per_patient: Whether one image of each patient is kept, so that
       an epsilon for an example is one for a patient.
     patients: MIMIC-IV's patients.csv or patients.csv.gz, for groups "sex" and
       "age" (at the time of the image); or None.
     admissions: MIMIC-IV's admissions.csv or admissions.csv.gz, for the group
       "race"; or None.
-    image_size: (height, width) that every image is resized to; or None, where
-      all are of one size.
-    crop: whether an image that is resized is first cut to the largest centred
+    image_size: Height and width to which images are resized, in pixels; None
+      if all are of one size.
+    crop: Whether an image that is resized is first cut to the largest centred
       part of that shape; else it is stretched, and nothing is lost.
-    channels: 1 (grey, as they are) or 3 (that repeated).
-    num_examples: the stated number of examples, or None where none is stated.
+    channels: Number of channels: 1 (grey) or 3 (grey, repeated).
+    num_examples: The stated number of examples, or None where none is stated.
 
   Returns:
     A source of the labels `CHEXPERT_14`, in CheXpert's order.
 
   Raises:
-    ValueError: if a file is missing or malformed (the text names file, line
+    ValueError: If a file is missing or malformed (the text names file, line
       and rule), an image is listed twice, a patient is in two splits, or an
       option is wrong.
   """

@@ -3,7 +3,7 @@
 Invariant: nothing is ever unpickled, and no array is allocated on the word of a
 header: memory in use is bounded by the bytes that the file really gives.
 
-Two layouts, told apart by the names of the arrays:
+The names of the arrays decide which of two layouts it is:
   pixels: images uint8 [n, h, w] or [n, h, w, c] and labels [n] for each split,
     as x_train, y_train, x_test, y_test or train_images, train_labels,
     test_images, test_labels, or under names given as options. Labels [n, m]
@@ -50,23 +50,23 @@ def load_npz(
   """Loads a split of an archive, in either layout.
 
   Args:
-    split: "train" or "test".
-    path: the file.
-    image_key: the name of the images, in which "{split}" stands for the split;
-      or None, for the usual names.
-    label_key: the name of the labels, likewise; given if `image_key` is.
-    num_classes: the number of classes; 10 if neither this nor `label_names` is
+    split: Name: "train" or "test".
+    path: The file.
+    image_key: Name of the images, in which "{split}" is replaced by the split;
+      None for the usual names.
+    label_key: Name of the labels, as `image_key`; given if `image_key` is.
+    num_classes: The number of classes; 10 if neither this nor `label_names` is
       given and the file has no label names.
-    label_names: the classes; or None, for those in the file, or else the
+    label_names: The classes; or None, for those in the file, or else the
       decimal numbers.
-    channels: 1 (grey) or 3 (RGB), in the encoded layout.
-    num_examples: the stated number of examples, or None where none is stated.
+    channels: Number of channels, 1 (grey) or 3 (RGB), in the encoded layout.
+    num_examples: The stated number of examples, or None where none is stated.
 
   Returns:
     An `ArraySource`, or an `EncodedSource`, which decodes an image when read.
 
   Raises:
-    ValueError: if the file is malformed, an array is missing or of the wrong
+    ValueError: If the file is malformed, an array is missing or of the wrong
       kind, or a label or a stated number is wrong.
   """
   source.check_split(split)

@@ -28,10 +28,10 @@ class Cuts:
   """Where a set is cut.
 
   Attributes:
-    train: (start, stop) of "train" in the public training set.
-    valid: (start, stop) of "valid" there.
-    test: the number of examples of "test".
-    test_name: what TFDS calls "test".
+    train: Start and stop of "train" in the public training set.
+    valid: Start and stop of "valid" there.
+    test: Number of examples of "test".
+    test_name: TFDS's name of "test".
   """
 
   train: tuple[int, int]
@@ -43,13 +43,13 @@ class Cuts:
     """Returns where a split is found.
 
     Args:
-      split: one of `SPLITS`.
+      split: One of `SPLITS`.
 
     Returns:
       (TFDS's name of the set that it is cut from, start, stop).
 
     Raises:
-      ValueError: if there is no such split.
+      ValueError: If there is no such split.
     """
     split = source.check_split(split, choices=SPLITS)
     if split == "test":
@@ -94,14 +94,14 @@ def size(name: str, *, split: str) -> int:
   """Returns the published number of examples of a split.
 
   Args:
-    name: one of `SETS`.
-    split: one of `SPLITS`.
+    name: One of `SETS`.
+    split: One of `SPLITS`.
 
   Returns:
     The number of examples.
 
   Raises:
-    ValueError: if there is no such set or split.
+    ValueError: If there is no such set or split.
   """
   _, start, stop = cuts(name).cut(split)
   return stop - start
@@ -111,13 +111,13 @@ def cuts(name: str) -> Cuts:
   """Returns where a set is cut.
 
   Args:
-    name: one of `SETS`.
+    name: One of `SETS`.
 
   Returns:
     The cuts.
 
   Raises:
-    ValueError: if there is no such set.
+    ValueError: If there is no such set.
   """
   if name not in SETS:
     raise ValueError(f"name must be one of {', '.join(SETS)}, got {name!r}.")

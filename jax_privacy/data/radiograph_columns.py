@@ -39,7 +39,7 @@ CHEXPERT_5 = (
     "Edema",
     "Pleural Effusion",
 )
-"""Those that Irvin et al. 2019 and Berrada et al. 2023 report."""
+"""The observations that Irvin et al. 2019 and Berrada et al. 2023 report."""
 
 # What jax_privacy 1.0 maps to 1; see `uncertain_values`.
 _MIXED_TO_ONE = ("Atelectasis", "Edema", "Pleural Effusion")
@@ -61,14 +61,14 @@ def uncertain_values(rule: str) -> tuple[int, ...]:
   """Returns what an uncertain label becomes, for each of the 14.
 
   Args:
-    rule: "zeros", "ones", "ignore" (-1, not counted), or "mixed": 1 for
+    rule: Name: "zeros", "ones", "ignore" (-1, not counted), or "mixed": 1 for
       Atelectasis, Edema and Pleural Effusion, and 0 for the others.
 
   Returns:
     14 values.
 
   Raises:
-    ValueError: if the rule is no such name.
+    ValueError: If the rule is no such name.
 
   Source: "zeros", "ones" and "ignore" are Irvin et al. 2019's (1901.07031)
     U-Zeros, U-Ones and U-Ignore. "mixed" is read in jax_privacy 1.0's
@@ -88,14 +88,15 @@ def parse_labels(
   """Returns labels of 1, 0 and -1; blank (not mentioned) is 0.
 
   Args:
-    texts: "1.0", "0.0", "-1.0" (uncertain) or "" each; ".0" may be missing.
-    uncertain: what an uncertain one becomes, for each.
+    texts: Texts: "1.0", "0.0", "-1.0" (uncertain) or "" each; ".0" may be
+      missing.
+    uncertain: Label for an uncertain text, one for each text.
 
   Returns:
     A label for each text.
 
   Raises:
-    ValueError: if a text is any other.
+    ValueError: If a text is any other.
   """
   try:
     values = [_LABELS[text] for text in texts]
@@ -112,13 +113,13 @@ def parse_sex(text: str) -> int:
   """Returns the code of a sex, -1 for an unknown one.
 
   Args:
-    text: "Female", "F", "Male", "M", "Unknown" or "".
+    text: Text: "Female", "F", "Male", "M", "Unknown" or "".
 
   Returns:
     0 for female, 1 for male, -1.
 
   Raises:
-    ValueError: if it is any other text.
+    ValueError: If it is any other text.
   """
   if text not in _SEXES:
     shown = bounded.short(repr(text))
@@ -130,14 +131,14 @@ def parse_whole(name: str, text: str) -> int:
   """Returns a whole number of at most ten digits, -1 for a blank.
 
   Args:
-    name: the column's, for the error text.
-    text: the digits.
+    name: Name of the column, for the error text.
+    text: The digits.
 
   Returns:
     The number.
 
   Raises:
-    ValueError: if it is any other text.
+    ValueError: If it is any other text.
   """
   if text == "":
     return -1
@@ -155,7 +156,7 @@ def race_codes(rows: Iterable[tuple[str, str]]) -> dict[str, int]:
   blank, of none; and others of "Other". A patient with two is of none.
 
   Args:
-    rows: of a patient and a text each; a patient may have several.
+    rows: Pairs of a patient and a text; a patient may have several.
 
   Returns:
     Codes by patient, -1 where unknown.

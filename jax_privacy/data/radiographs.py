@@ -3,10 +3,10 @@
 Invariant: a patient's images are all in one split, which depends on that
 patient's id alone.
 
-The unit of privacy is one example, an image. A patient has several, so that an
-epsilon for examples is none for patients, unless `one_image_per_patient` keeps
-one of each: the chosen image, and with it what a run can learn of a patient,
-then depends on that patient's own rows alone.
+The unit of privacy is one example, an image. A patient has several, so an
+epsilon for examples does not hold for patients, unless `one_image_per_patient`
+keeps one image of each. The chosen image depends on that patient's own rows
+alone, and so does all that a run can learn of the patient.
 
 >>> split_of("patient00001", valid_fraction=0.0, test_fraction=0.0)
 'train'
@@ -29,12 +29,12 @@ class Image(NamedTuple):
   """A row of a table of images.
 
   Attributes:
-    patient: whose it is.
-    file: its path in the root, with "/".
-    is_frontal: whether it was taken from the front or the back.
-    labels: of the 14 observations, 1, 0 or -1.
-    sex: code of `columns.SEX_NAMES`, or -1.
-    age: in years, or -1.
+    patient: Patient of the image.
+    file: Path in the root, with "/".
+    is_frontal: Whether it was taken from the front or the back.
+    labels: Labels of the 14 observations, 1, 0 or -1.
+    sex: Code of `columns.SEX_NAMES`, or -1.
+    age: Age in years, or -1.
   """
 
   patient: str
@@ -49,11 +49,11 @@ def check_fractions(valid_fraction: float, test_fraction: float) -> None:
   """Checks the shares of patients that are held out.
 
   Args:
-    valid_fraction: the share of the split "valid".
-    test_fraction: the share of the split "test".
+    valid_fraction: The share of the split "valid".
+    test_fraction: The share of the split "test".
 
   Raises:
-    ValueError: if one is no number in [0, 1), or both leave none.
+    ValueError: If one is no number in [0, 1), or both leave none.
   """
   pairs = {"valid_fraction": valid_fraction, "test_fraction": test_fraction}
   for name, value in pairs.items():
@@ -76,9 +76,9 @@ def split_of(
   `valid_fraction` is "valid", below the sum of both "test".
 
   Args:
-    patient: the id.
-    valid_fraction: the expected share of "valid".
-    test_fraction: the expected share of "test".
+    patient: The id.
+    valid_fraction: The expected share of "valid".
+    test_fraction: The expected share of "test".
 
   Returns:
     The split.
@@ -106,23 +106,23 @@ def make_source(
   """Makes the source of a split.
 
   Args:
-    root: the folder of the images.
-    images: those of the split, in the order of examples, none twice.
-    frontal_only: whether lateral images are left out.
-    one_image_per_patient: whether only one image of each patient is kept: the
+    root: The folder of the images.
+    images: Those of the split, in the order of examples, none twice.
+    frontal_only: Whether lateral images are left out.
+    one_image_per_patient: Whether only one image of each patient is kept: the
       first frontal one in the order of paths, or the first, where none is.
-    with_sex_and_age: whether these are groups.
-    race: codes by patient, from `race_codes`; or None, where it is no group.
-    image_size: as in `EncodedSource`.
-    crop: as in `EncodedSource`.
-    channels: as in `EncodedSource`.
-    num_examples: as in `EncodedSource`.
+    with_sex_and_age: Whether these are groups.
+    race: Codes by patient, from `race_codes`; or None, where it is no group.
+    image_size: Height and width; see `EncodedSource`, and for all below.
+    crop: Whether images keep their proportions.
+    channels: Number of channels, 1 or 3.
+    num_examples: Stated number of examples.
 
   Returns:
     A source of the 14 labels.
 
   Raises:
-    ValueError: if no image is left, or an option is wrong.
+    ValueError: If no image is left, or an option is wrong.
   """
   labels.check_flag("frontal_only", frontal_only)
   labels.check_flag("one_image_per_patient", one_image_per_patient)

@@ -34,7 +34,7 @@ from jax_privacy.data import source as source_lib
 _PART_BYTES = 2**23
 _PART_EXAMPLES = 256
 # Indices that workers are given at once: 32 MiB. They are started anew, in
-# seconds, for the next so many.
+# seconds, for the next block.
 _BLOCK_INDICES = 2**22
 
 
@@ -48,24 +48,24 @@ def read(
   """Yields `source[i]` for each array i of indices.
 
   Args:
-    source: where to read. For workers it must be picklable, as those of this
-      package are. One that is `in_memory` is read in this process.
-    indices: 1-D arrays of integers; -1 is padding. They are drawn ahead of what
-      is yielded: 2^22 indices, where anything is read ahead.
-    num_workers: processes that read; 0 for none.
-    prefetch: batches that are read ahead, in memory meanwhile; workers are a
-      part of a batch (8 MiB) ahead each at least. Without workers, a thread
-      reads ahead.
+    source: Source of the examples. Workers need a picklable one, as this
+      package's are. One that is `in_memory` is read in this process.
+    indices: Arrays of integers, 1-D; -1 is padding. They are drawn ahead of
+      what is yielded: 2^22 indices, where anything is read ahead.
+    num_workers: Number of processes that read; 0 for none.
+    prefetch: Number of batches to read ahead, which memory must hold; each
+      worker is at least a part of a batch (8 MiB) ahead. Without workers, a
+      thread reads ahead.
 
   Yields:
     Batches. Close the generator (`contextlib.closing`) to stop the workers
     before the end.
 
   Raises:
-    ImportError: if `grain`, which runs what reads ahead, is not installed.
-    Exception: what reading raised, of the same type and text: IndexError,
+    ImportError: If `grain`, which runs what reads ahead, is not installed.
+    Exception: If reading raises one, of the same type and text: IndexError,
       ImageError and OSError.
-    RuntimeError: if a worker was killed.
+    RuntimeError: If a worker was killed.
   """
   if source.in_memory:
     num_workers = 0

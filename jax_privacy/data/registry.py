@@ -71,18 +71,18 @@ def load(
   """Loads the source of that name.
 
   Args:
-    name: one of `names()`; or a function or class of the caller's own, which
+    name: One of `names()`; or a function or class of the caller's own, which
       takes `split`, `num_examples` and the options by name.
-    split: "train" or "test"; "valid" and "train+valid" too for "tfds:...",
-      "chexpert" and "mimic_cxr"; any folder's name for "folder".
-    **options: the source's own; every source takes `num_examples`, the stated
+    split: Name: "train" or "test"; "valid" and "train+valid" too for
+      "tfds:...", "chexpert" and "mimic_cxr"; any folder's name for "folder".
+    **options: The source's own; every source takes `num_examples`, the stated
       number of examples.
 
   Returns:
     The source.
 
   Raises:
-    ValueError: if the name or an option is unknown (the text lists the valid
+    ValueError: If the name or an option is unknown (the text lists the valid
       ones), an option is missing or invalid, the data are malformed, or what
       is loaded is no source.
   """

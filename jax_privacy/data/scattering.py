@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_privacy.data import labels
+from jax_privacy import _validate
 
 # Each costs memory before anything is read; the most that options may ask for.
 _MAX_SCALES = 8
@@ -61,16 +61,16 @@ class Scattering:
   the first, then all of the second.
 
   Args:
-    image_shape: (height, width, channels); height and width are multiples of
+    image_shape: Height, width and channels; height and width are multiples of
       2^num_scales, and larger.
     num_scales: J, the wavelets' scales.
     num_angles: L, the wavelets' directions in half a turn.
-    num_groups: groups of adjacent channels of features, each of which is then
+    num_groups: Groups of adjacent channels of features, each of which is then
       normalised to mean 0 and variance 1 over space and channels; divides the
       channels. None to leave features as they are.
 
   Raises:
-    ValueError: if an option breaks its rule.
+    ValueError: If an option breaks its rule.
 
   Source: Bruna and Mallat 2013, "Invariant scattering convolution networks"
   (arXiv 1203.1513); constants as in kymatio (Andreux et al. 2020, arXiv
@@ -102,7 +102,7 @@ class Scattering:
     )
     self._num_groups = num_groups
     if num_groups is not None:
-      labels.positive_int("num_groups", num_groups)
+      _validate.integer("num_groups", num_groups, at_least=1)
       if self.feature_shape[2] % num_groups:
         raise ValueError(
             "num_groups must divide the number of features,"
@@ -114,13 +114,13 @@ class Scattering:
     """Returns features of images.
 
     Args:
-      images: uint8 [n, height, width, channels]; a pixel p counts as p / 255.
+      images: Pixels, uint8 [n, height, width, channels]; p counts as p / 255.
 
     Returns:
       float32 [n, height / 2^J, width / 2^J, channels * features].
 
     Raises:
-      ValueError: if the images are of another shape or dtype.
+      ValueError: If the images are of another shape or dtype.
     """
     if images.shape[1:] != self.image_shape or images.dtype != np.uint8:
       raise ValueError(
@@ -177,7 +177,12 @@ class Scattering:
 
 
 def num_features(num_scales: int, num_angles: int) -> int:
-  """Returns the number of features a channel: of orders 0, 1 and 2."""
+  """Returns the number of features a channel: of orders 0, 1 and 2.
+
+  Args:
+    num_scales: Number of scales, J.
+    num_angles: Number of directions, L.
+  """
   pairs = num_scales * (num_scales - 1) // 2
   return 1 + num_scales * num_angles + num_angles**2 * pairs
 
@@ -192,9 +197,10 @@ def filter_bank(
   alone as makes its mean 0. It is real in Fourier space.
 
   Args:
-    shape: (height, width) in pixels of what is filtered.
-    num_scales: J.
-    num_angles: L; angle k is (L / 2 - 1 - k) pi / L from the first axis.
+    shape: Height and width of the filtered images, in pixels.
+    num_scales: Number of scales, J.
+    num_angles: Number of directions, L; angle k is (L / 2 - 1 - k) pi / L from
+      the first axis.
 
   Returns:
     float64 [J, L, height, width], frequencies as `numpy.fft.fft2` has them.
@@ -219,9 +225,9 @@ def filter_bank(
 def _gaussian(shape, *, width, slant, direction, centre) -> np.ndarray:
   """Returns the transform of a Gaussian of sum 1, moved to a frequency.
 
-  Its deviation is `width` along the direction and width / slant across. A
-  Gaussian at pixels has that of all periods added up; those that are left out
-  hold less than 1e-12 of it, for a width of 0.8 and more.
+  Its deviation is `width` along the direction and width / slant across. At
+  pixels, the transforms of all periods add up; the periods that are left out
+  hold less than 1e-12 of the sum, for a width of 0.8 and more.
   """
   num_periods = max(2, math.ceil(2 * slant))
   axes = (
@@ -237,7 +243,7 @@ def _gaussian(shape, *, width, slant, direction, centre) -> np.ndarray:
 
 
 def _frequencies(side: int, num_periods: int) -> np.ndarray:
-  """Returns those of a side of pixels, with so many periods on each side."""
+  """Returns a side's frequencies, with num_periods periods on each side."""
   steps = np.arange(-num_periods * side, (num_periods + 1) * side)
   return 2 * math.pi * steps / side
 
@@ -246,9 +252,9 @@ def _low_pass(side: int, *, num_scales: int, scale: int) -> np.ndarray:
   """Returns the averages along one side as a matrix, [outputs, side].
 
   Args:
-    side: of the padded image at resolution 2^-scale.
+    side: Of the padded image at resolution 2^-scale.
     num_scales: J; an output is made every 2^J pixels of the image.
-    scale: j, from 0 to J - 1.
+    scale: J, from 0 to J - 1.
   """
   width = _WIDTH * 2 ** (num_scales - 1 - scale)
   transform = np.exp(-0.5 * (width * _frequencies(side, 2)) ** 2)
@@ -269,9 +275,9 @@ def _filtered(
   """Returns the modulus of filtered images, at every factor-th pixel.
 
   Args:
-    spectrum: transforms, complex64 [..., h, w].
+    spectrum: Transforms, complex64 [..., h, w].
     filters: float [angles, h, w].
-    factor: pixels of a side that become one.
+    factor: Pixels of a side that become one.
 
   Returns:
     float32 [..., angles, h / factor, w / factor].
@@ -285,7 +291,7 @@ def _filtered(
 
 
 def _at_most(name: str, value: int, most: int) -> int:
-  if labels.positive_int(name, value) > most:
+  if _validate.integer(name, value, at_least=1) > most:
     raise ValueError(f"{name} must be at most {most}, got {value}.")
   return value
 

@@ -1,8 +1,8 @@
 """What a source of labelled images is, and the checks that sources share.
 
-Invariant: `source[indices]` is a pure function of the indices; index -1 is
+Invariant: `source[indices]` is a pure function of the indices. Index -1 is
 padding and gives a zero image of label 0 (labels -1 where an example has
-several, which no loss counts), so that a padded batch never shows an example it
+several, which no loss counts), so a padded batch never shows an example that it
 did not draw. Any other index outside the source is an error.
 
 >>> import numpy as np
@@ -23,6 +23,7 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 
+from jax_privacy import _validate
 from jax_privacy.data import labels as labels_lib
 
 Group = labels_lib.Group
@@ -41,17 +42,17 @@ class Source(Protocol):
   """Labelled images with random access.
 
   Attributes:
-    num_examples: the STATED, public number of examples, which accounting uses.
+    num_examples: The STATED, public number of examples, which accounting uses.
       It equals `len(source)`, which is checked when the source is made.
       Reading it is a ValueError where none was stated.
-    label_names: the classes; label i is called `label_names[i]`.
-    num_classes: the number of classes, or of labels an example.
-    image_shape: (height, width, channels) of every image.
-    is_multi_label: whether each example has all the labels, every one present
+    label_names: The classes; label i is called `label_names[i]`.
+    num_classes: The number of classes, or of labels an example.
+    image_shape: Height, width and channels of every image.
+    is_multi_label: Whether each example has all the labels, every one present
       (1), absent (0) or not to be counted (-1), instead of being of one class.
-    groups: columns such as sex or age group, by name; for evaluation only.
-    image_dtype: uint8, or float32 for features.
-    in_memory: whether reading copies pixels, and decodes nothing.
+    groups: Columns such as sex or age group, by name; for evaluation only.
+    image_dtype: Type of the images: uint8, or float32 for features.
+    in_memory: Whether reading copies pixels, and decodes nothing.
   """
 
   label_names: tuple[str, ...]
@@ -83,14 +84,14 @@ class Described:
   """The length, class names and stated size that every source has.
 
   Args:
-    length: the number of examples there really are.
-    label_names: the classes; or None, for the decimal numbers.
-    num_classes: the number of classes; or None, for that of `label_names`.
-    num_examples: the stated number of examples, or None where none is stated.
-    groups: columns by name, or None for none.
+    length: The number of examples there really are.
+    label_names: Names of the classes; None for the decimal numbers.
+    num_classes: Number of classes; None for the number of `label_names`.
+    num_examples: The stated number of examples, or None where none is stated.
+    groups: Columns by name, or None for none.
 
   Raises:
-    ValueError: if a stated number is not what was found, or a group is not as
+    ValueError: If a stated number is not what was found, or a group is not as
       long as the source.
   """
 
@@ -112,7 +113,7 @@ class Described:
     self._length = length
     self._stated = num_examples
     if num_examples is not None:
-      self._stated = labels_lib.positive_int("num_examples", num_examples)
+      self._stated = _validate.integer("num_examples", num_examples, at_least=1)
       if num_examples != len(self):
         raise ValueError(
             "num_examples must be the number of examples of the source,"
@@ -132,7 +133,7 @@ class Described:
     """The stated number of examples.
 
     Raises:
-      ValueError: if none was stated. It is not read off the data: under
+      ValueError: If none was stated. It is not read off the data: under
         add-or-remove-one neighbours the true number is private.
     """
     if self._stated is None:
@@ -147,15 +148,15 @@ class Labelled(Described):
   """A source whose labels are all known when it is made.
 
   Args:
-    labels: [n] integers in [0, num_classes); or [n, num_classes] of 1, 0 and
+    labels: Integers [n] in [0, num_classes); or [n, num_classes] of 1, 0 and
       -1, where an example has several.
-    label_names: as in `Described`.
-    num_classes: as in `Described`.
-    num_examples: as in `Described`.
-    groups: as in `Described`.
+    label_names: Names of the classes; see `Described`, and for all below.
+    num_classes: Number of classes.
+    num_examples: Stated number of examples.
+    groups: Columns for evaluation, by name.
 
   Raises:
-    ValueError: if there is no example, a label breaks its rule, or a stated
+    ValueError: If there is no example, a label breaks its rule, or a stated
       number is not what was found.
   """
 
@@ -190,13 +191,13 @@ def named(path: str) -> Iterator[None]:
   """Puts the file's name before an error that does not hold it.
 
   Args:
-    path: where what is checked was read from.
+    path: Path of the data that are checked.
 
   Yields:
     Nothing.
 
   Raises:
-    ValueError: with that name in its text.
+    ValueError: With that name in its text.
   """
   try:
     yield
@@ -212,15 +213,15 @@ def check_indices(
   """Checks indices, and splits them into rows to read and a padding mask.
 
   Args:
-    indices: 1-D array of integers, each -1 or in [0, length).
-    length: the number of examples, at least 1.
+    indices: Integers [n], each -1 or in [0, length).
+    length: The number of examples, at least 1.
 
   Returns:
     (rows, padding): int64 rows, 0 where padded, and a boolean mask.
 
   Raises:
-    IndexError: if an index is out of range; the text names the first.
-    ValueError: if the indices are not a 1-D array of integers.
+    IndexError: If an index is out of range; the text names the first.
+    ValueError: If the indices are not a 1-D array of integers.
   """
   indices = np.asarray(indices)
   if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
@@ -249,14 +250,14 @@ def check_split(
   "test".
 
   Args:
-    split: the name to check.
-    choices: those of the four that the source has.
+    split: The name to check.
+    choices: Those of the four that the source has.
 
   Returns:
     The name, one of `choices`.
 
   Raises:
-    ValueError: if it is any other.
+    ValueError: If it is any other.
   """
   is_text = isinstance(split, str)
   name = _SPLIT_ALIASES.get(split, split) if is_text else split
@@ -272,7 +273,7 @@ def split_parts(split: str) -> frozenset[str]:
   """Returns the parts that a split's name joins by "+".
 
   Args:
-    split: a name as of `check_split`, or any folder's.
+    split: A name as of `check_split`, or any folder's.
 
   Returns:
     The parts; two splits share examples where they share a part.
@@ -284,14 +285,14 @@ def check_path(path: str | os.PathLike, *, name: str = "path") -> pathlib.Path:
   """Returns the path if it is a string or a path, and not a number, say.
 
   Args:
-    path: the path to check; whether it exists is another matter.
-    name: what the option is called, for the error text.
+    path: The path to check; whether it exists is another matter.
+    name: Name of the option, for the error text.
 
   Returns:
     The path.
 
   Raises:
-    ValueError: if it is anything else.
+    ValueError: If it is anything else.
   """
   if not isinstance(path, str | os.PathLike):
     raise ValueError(f"{name} must be a string or a path, got {path!r}.")
@@ -304,19 +305,19 @@ def check_image_size(
   """Returns (height, width) if both are positive integers.
 
   Args:
-    image_size: the size to check, in pixels.
-    name: what the option is called, for the error text.
+    image_size: The size to check, in pixels.
+    name: Name of the option, for the error text.
 
   Returns:
     The size as a tuple of Python ints.
 
   Raises:
-    ValueError: if it is anything else.
+    ValueError: If it is anything else.
   """
   is_pair = isinstance(image_size, Sequence) and len(image_size) == 2
   if not is_pair or isinstance(image_size, str):
     raise ValueError(f"{name} must be (height, width), got {image_size!r}.")
-  sides = tuple(labels_lib.positive_int(name, side) for side in image_size)
+  sides = tuple(_validate.integer(name, x, at_least=1) for x in image_size)
   if max(sides) > _MAX_SIDE:
     raise ValueError(
         f"{name} must be at most {_MAX_SIDE} a side, got {image_size!r}."

@@ -37,16 +37,16 @@ class TfdsSource(source.Described):
   Reading an example raises ImageError if its record cannot be used.
 
   Args:
-    records: [n] mappings with "image", the bytes of a JPEG or PNG file, and
+    records: Mappings [n] with "image", the bytes of a JPEG or PNG file, and
       "label", an integer; `__getitems__` reads those of a list of indices.
-    description: the records, for errors.
-    image_shape: (height, width, channels).
-    resize: whether an image of another size is cut and resized, or refused.
-    label_names: the classes.
-    num_examples: the stated number of examples; must be n.
+    description: The records, for errors.
+    image_shape: Height, width and channels.
+    resize: Whether an image of another size is cut and resized, or refused.
+    label_names: The classes.
+    num_examples: The stated number of examples; must be n.
 
   Raises:
-    ValueError: if the stated number is not that of the records.
+    ValueError: If the stated number is not the number of records.
   """
 
   def __init__(
@@ -90,7 +90,7 @@ class TfdsSource(source.Described):
     return {"image": images, "label": labels}
 
   def as_arrays(self) -> source.Batch:
-    """Decodes all the examples, in order of index."""
+    """Returns all the examples, decoded, in order of index."""
     return self[np.arange(len(self))]
 
   def _read(self, rows: np.ndarray) -> Sequence[Any]:
@@ -124,24 +124,24 @@ def load_tfds(
   """Opens a split of a set that is prepared in the array_record format.
 
   Args:
-    name: one of `published.SETS`.
-    split: "train", "valid", "train+valid" or "test".
-    data_dir: where TFDS has put it; or None, for the environment variable
+    name: One of `published.SETS`.
+    split: Name: "train", "valid", "train+valid" or "test".
+    data_dir: Folder of TFDS's sets; None for the environment variable
       TFDS_DATA_DIR, or else ~/tensorflow_datasets.
-    image_size: (height, width) that the largest centred part of that shape is
-      resized to; or None, to leave images as they are, which must then be of
-      one shape. Papers use 1.2 times the model's size where random crops
+    image_size: Height and width to which the largest centred part of that shape
+      is resized, in pixels; None to leave images as they are, which must then
+      be of one shape. Papers use 1.2 times the model's size where random crops
       follow, as 268 for 224.
-    num_examples: the stated number of examples; or None, for the published
+    num_examples: The stated number of examples; or None, for the published
       number of the split.
 
   Returns:
     A source whose records are read by index.
 
   Raises:
-    ValueError: if the set is not prepared (the text holds the command that
+    ValueError: If the set is not prepared (the text holds the command that
       prepares it) or is not the published one, or an option is wrong.
-    ImportError: if TFDS is not installed; the text says what to do.
+    ImportError: If TFDS is not installed; the text says what to do.
   """
   cuts = published.cuts(name)
   tfds_split, start, stop = cuts.cut(split)

@@ -39,19 +39,24 @@ def check(name: str) -> str:
   """Returns `name`, or refuses it.
 
   Args:
-    name: of an activation.
+    name: Name of an activation.
 
   Returns:
     The name.
 
   Raises:
-    ValueError: if it is none of `names()`.
+    ValueError: If it is none of `names()`.
   """
   return checks.one_of("activation", name, valid=names())
 
 
 def plain(name: str, x: jax.Array) -> jax.Array:
-  """Returns activation(x), without its gain."""
+  """Returns activation(x), without its gain.
+
+  Args:
+    name: One of `names()`.
+    x: Floats of any shape.
+  """
   return _ACTIVATIONS[name][0](x)
 
 
@@ -59,9 +64,9 @@ def scaled(name: str, x: jax.Array, *, factor: float = 1.0) -> jax.Array:
   """Returns factor * gain * activation(x).
 
   Args:
-    name: one of `names()`.
-    x: any shape, floats.
-    factor: folded into the gain, so that it costs no multiplication.
+    name: One of `names()`.
+    x: Floats of any shape.
+    factor: Factor that is folded into the gain, at no further cost.
 
   Returns:
     An array of the shape and dtype of `x`.

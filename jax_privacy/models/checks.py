@@ -8,7 +8,7 @@ nothing inside `jax.jit`, and works on abstract values.
 >>> positive_int("depth", 0)
 Traceback (most recent call last):
 ...
-ValueError: depth must be a positive integer, got 0.
+ValueError: depth must be an integer of at least 1, got 0.
 """
 
 import math
@@ -18,25 +18,23 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
+from jax_privacy import _validate
+
 
 def positive_int(name: str, value: int) -> int:
   """Returns `value` as an int, or refuses it.
 
   Args:
-    name: the option, for the error text.
-    value: a positive integer; a boolean is not one.
+    name: Name of the option, for the error text.
+    value: A positive integer; a boolean is not one.
 
   Returns:
     The value as a Python int.
 
   Raises:
-    ValueError: if the value is not a positive integer.
+    ValueError: If the value is not a positive integer.
   """
-  if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-    raise ValueError(f"{name} must be a positive integer, got {value!r}.")
-  if value <= 0:
-    raise ValueError(f"{name} must be a positive integer, got {value!r}.")
-  return int(value)
+  return _validate.integer(name, value, at_least=1)
 
 
 def positive_ints(
@@ -45,15 +43,15 @@ def positive_ints(
   """Returns `values` as a tuple of `length` positive ints, or refuses them.
 
   Args:
-    name: the option, for the error text.
-    values: a sequence of positive integers.
-    length: how many there must be.
+    name: Name of the option, for the error text.
+    values: A sequence of positive integers.
+    length: Number of values that there must be.
 
   Returns:
     The values as a tuple of Python ints.
 
   Raises:
-    ValueError: if there are not `length` of them, or one is not positive.
+    ValueError: If there are not `length` of them, or one is not positive.
   """
   rule = f"{name} must be {length} positive integers, got {values!r}."
   if isinstance(values, str) or not isinstance(values, Sequence):
@@ -64,17 +62,41 @@ def positive_ints(
 
 
 def finite(name: str, value: float) -> float:
-  """Returns `value` as a float, or refuses what is no finite number."""
+  """Returns `value` as a float, or refuses what is no finite number.
+
+  Args:
+    name: Name of the option, for the error text.
+    value: Value of the option.
+
+  Raises:
+    ValueError: If the value is no finite number.
+  """
   return _real(name, value, "a finite number", lambda v: True)
 
 
 def positive(name: str, value: float) -> float:
-  """Returns `value` as a float, or refuses what is not above 0 and finite."""
+  """Returns `value` as a float, or refuses what is not above 0 and finite.
+
+  Args:
+    name: Name of the option, for the error text.
+    value: Value of the option.
+
+  Raises:
+    ValueError: If the value is no positive finite number.
+  """
   return _real(name, value, "a positive finite number", lambda v: v > 0.0)
 
 
 def rate(name: str, value: float) -> float:
-  """Returns `value` as a float, or refuses what does not lie in [0, 1)."""
+  """Returns `value` as a float, or refuses what does not lie in [0, 1).
+
+  Args:
+    name: Name of the option, for the error text.
+    value: Value of the option.
+
+  Raises:
+    ValueError: If the value is no number in [0, 1).
+  """
   return _real(name, value, "a number in [0, 1)", lambda v: 0.0 <= v < 1.0)
 
 
@@ -88,14 +110,31 @@ def _real(
 
 
 def flag(name: str, value: bool) -> bool:
-  """Returns `value`, or refuses what is not a Boolean: "no" would be true."""
+  """Returns `value`, or refuses what is not a Boolean: "no" would be true.
+
+  Args:
+    name: Name of the option, for the error text.
+    value: Value of the option.
+
+  Raises:
+    ValueError: If the value is not a Boolean.
+  """
   if not isinstance(value, bool):
     raise ValueError(f"{name} must be True or False, got {value!r}.")
   return value
 
 
 def one_of(name: str, value: str, *, valid: Sequence[str]) -> str:
-  """Returns `value`, or refuses what is not among the valid names."""
+  """Returns `value`, or refuses what is not among the valid names.
+
+  Args:
+    name: Name of the option, for the error text.
+    value: Value of the option.
+    valid: Names that are valid.
+
+  Raises:
+    ValueError: If the value is not among them.
+  """
   if not isinstance(value, str) or value not in valid:
     raise ValueError(
         f"{name} must be one of {', '.join(valid)}, got {value!r}."
@@ -107,11 +146,11 @@ def image_batch(images: jax.Array, *, image_shape: tuple[int, ...]) -> None:
   """Refuses anything but a batch of float images of the model's shape.
 
   Args:
-    images: what the model was called with.
-    image_shape: (height, width, channels) that it was built for.
+    images: Argument of the model's call.
+    image_shape: Height, width and channels that the model was built for.
 
   Raises:
-    ValueError: if the shape is not [n, *image_shape], or the dtype is not a
+    ValueError: If the shape is not [n, *image_shape], or the dtype is not a
       float (integer pixels have most likely missed their normalisation).
   """
   if images.ndim != 4 or images.shape[1:] != image_shape:

@@ -38,12 +38,12 @@ class TanhCNN(nnx.Module):
   on 28x28x1 images with 10 classes.
 
   Args:
-    rngs: where the random keys of the parameters come from.
-    num_classes: logits an image.
-    image_shape: (height, width, channels); 16 pixels a side at least.
+    rngs: Source of the parameters' random keys.
+    num_classes: Number of classes: logits an image.
+    image_shape: Height, width and channels; 16 pixels a side at least.
 
   Raises:
-    ValueError: if an option is not positive, or the images are too small.
+    ValueError: If an option is not positive, or the images are too small.
 
   Source: Papernot et al. 2020, "Tempered sigmoid activations" (arXiv
   2007.14191), as used by Tramer and Boneh 2020 (arXiv 2011.11660).
@@ -94,15 +94,15 @@ class SmallCNN(nnx.Module):
   """Two 3x3 convolutions, the second strided, and one linear layer.
 
   Args:
-    rngs: where the random keys of the parameters come from.
-    num_classes: logits an image.
-    image_shape: (height, width, channels).
-    channels: output channels of the two convolutions.
-    num_groups: groups of the GroupNorm that follows each convolution; divides
+    rngs: Source of the parameters' random keys.
+    num_classes: Number of classes: logits an image.
+    image_shape: Height, width and channels.
+    channels: Output channels of the two convolutions.
+    num_groups: Groups of the GroupNorm that follows each convolution; divides
       both numbers of channels.
 
   Raises:
-    ValueError: if an option is not positive, or `num_groups` does not divide
+    ValueError: If an option is not positive, or `num_groups` does not divide
       the channels.
   """
 

@@ -37,11 +37,11 @@ def names(model: str, params: saved.Params) -> dict[str, str]:
 
   Args:
     model: A name of `models.names()`.
-    params: Its parameters, nested dicts.
+    params: Parameters of the model, nested dicts.
 
   Raises:
-    ValueError: If nothing of that model was released, or it has a part that the
-      released ones have not; the text names it.
+    ValueError: If no parameters of that model were released, or the model has a
+      part that the released ones lack; the text names it.
 
   Source: the code of De et al. (google-deepmind/jax_privacy) and of Brock et
   al. (google-deepmind/deepmind-research, nfnets).
@@ -72,12 +72,13 @@ def from_haiku(
 
   Args:
     model: A name of `models.names()`.
-    params: Its parameters, nested dicts.
-    haiku_params: Module to parameter to array.
+    params: Parameters of the model, nested dicts.
+    haiku_params: Arrays by module and parameter.
     reset: Regular expressions of dotted paths to leave as they are.
 
   Raises:
-    ValueError: As `saved.match` and `saved.fill`.
+    ValueError: If names or arrays do not fit the model; see `saved.match` and
+      `saved.fill`.
   """
   flat = {
       f"{module}/{name}": array
@@ -96,6 +97,9 @@ def current_names(given: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
 
   JAX-Privacy 0.1's models named a WRN's layers with a prefix more, which its
   reader removed.
+
+  Args:
+    given: Names in the file.
 
   Raises:
     ValueError: If two names become one.

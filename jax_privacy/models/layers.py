@@ -34,17 +34,17 @@ class WSConv(nnx.Module):
   """A 2-D convolution with standardised weights, a gain and a bias.
 
   Args:
-    in_features: channels of the input.
-    out_features: channels of the output.
-    kernel_size: (height, width) in pixels.
-    strides: pixels between outputs, the same in both directions.
-    padding: "SAME" or "VALID".
-    num_groups: groups of channels, each convolved by itself; divides
+    in_features: Channels of the input.
+    out_features: Channels of the output.
+    kernel_size: Height and width, in pixels.
+    strides: Pixels between outputs, the same in both directions.
+    padding: Name: "SAME" or "VALID".
+    num_groups: Groups of channels, each convolved by itself; divides
       `in_features` and `out_features`.
-    rngs: where the kernel's random key comes from.
+    rngs: Source of the kernel's random key.
 
   Raises:
-    ValueError: if a size is not a positive integer, the padding is unknown, or
+    ValueError: If a size is not a positive integer, the padding is unknown, or
       `num_groups` does not divide the channels.
 
   Source: De et al. 2022 (arXiv 2204.13650) and its code.
@@ -105,12 +105,13 @@ class GroupNorm(nnx.Module):
   normalised inaccurately. It is cut at 0, so that the output stays finite.
 
   Args:
-    num_features: channels of the input.
-    num_groups: groups of adjacent channels; divides `num_features`.
-    epsilon: added to the variance; 1e-5 as in Haiku (1e-6 in Flax).
+    num_features: Channels of the input.
+    num_groups: Groups of adjacent channels; divides `num_features`.
+    epsilon: Constant that is added to the variance; 1e-5 as in Haiku (1e-6 in
+      Flax).
 
   Raises:
-    ValueError: if `num_groups` does not divide `num_features`, or `epsilon`
+    ValueError: If `num_groups` does not divide `num_features`, or `epsilon`
       is not positive.
 
   Source: Wu and He 2018, "Group normalization" (arXiv 1803.08494), eq. 1.
@@ -169,11 +170,11 @@ class SqueezeExcite(nnx.Module):
   the signal's size.
 
   Args:
-    features: channels of input and output.
-    hidden_features: what the channels' means are squeezed to.
-    rngs: where the random keys of the parameters come from.
+    features: Channels of input and output.
+    hidden_features: Features to which the channels' means are squeezed.
+    rngs: Source of the parameters' random keys.
 
-  Source: Hu et al. 2018 (arXiv 1709.01507); the factor is that of Brock et al.
+  Source: Hu et al. 2018 (arXiv 1709.01507); the factor is from Brock et al.
   2021 (arXiv 2102.06171), section 4.
   """
 

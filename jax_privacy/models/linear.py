@@ -26,12 +26,12 @@ class Linear(nnx.Module):
   """Logistic regression, on pixels or features.
 
   Args:
-    rngs: where the random key of the kernel comes from.
-    num_classes: logits an image.
-    image_shape: (height, width, channels) of images or features.
+    rngs: Source of the kernel's random key.
+    num_classes: Number of classes: logits an image.
+    image_shape: Height, width and channels of images or features.
 
   Raises:
-    ValueError: if an option is not positive.
+    ValueError: If an option is not positive.
 
   Source: Tramer and Boneh 2020 (arXiv 2011.11660), for scattering features.
   """

@@ -26,10 +26,10 @@ def check_keys(keys: jax.Array | None, *, num_images: int) -> None:
 
   Args:
     keys: PRNG keys [n], typed or raw (uint32 [n, 2]); None for no masks.
-    num_images: n.
+    num_images: Number of images, n.
 
   Raises:
-    ValueError: if there are not n of them, or they are no keys.
+    ValueError: If there are not n of them, or they are no keys.
   """
   if keys is None:
     return
@@ -47,6 +47,10 @@ def check_keys(keys: jax.Array | None, *, num_images: int) -> None:
 def drop_rates(rate: float, *, num_blocks: int) -> tuple[float, ...]:
   """Returns rate * i / n for block i of n: later blocks go more often.
 
+  Args:
+    rate: Probability that the last block would be dropped, in [0, 1).
+    num_blocks: Number of blocks, n.
+
   Source: Huang et al. 2016 (arXiv 1603.09382), as in the code of Brock et al.
   2021: i starts at 0, so that the first block is never dropped.
   """
@@ -59,11 +63,11 @@ def stochastic_depth(
   """Draws for each block and image whether the residual branch is kept.
 
   Args:
-    keys: one per image, [n], or None to keep all.
-    rates: a block's probability of being dropped; block i is layer i.
+    keys: PRNG keys, one per image, [n]; None keeps all.
+    rates: Probability that each block is dropped; block i is layer i.
 
   Returns:
-    bool [n] for each block, or None where all are kept.
+    Bool [n] for each block, or None where all are kept.
   """
   if keys is None:
     return [None] * len(rates)
@@ -82,6 +86,10 @@ def apply_kept(branch: jax.Array, keep: jax.Array | None) -> jax.Array:
   """Returns a residual branch [n, h, w, c], zero where it is not kept.
 
   What is kept is not scaled up, as in the code of Brock et al. 2021.
+
+  Args:
+    branch: Floats [n, h, w, c].
+    keep: Bool [n], or None to keep all.
   """
   if keep is None:
     return branch
@@ -94,10 +102,10 @@ def dropout(
   """Zeroes entries of `x` with probability `rate`, and scales up the others.
 
   Args:
-    x: [n, features].
-    keys: one per image, [n], or None to return `x`.
-    rate: in [0, 1); 0 returns `x`.
-    layer: tells this layer's draws from those of others with the same keys.
+    x: Floats [n, features].
+    keys: PRNG keys, one per image, [n]; None returns `x`.
+    rate: Probability that an entry is zeroed, in [0, 1); 0 returns `x`.
+    layer: Index of the layer, so that layers with the same keys draw apart.
 
   Returns:
     An array of the shape and dtype of `x`; its expectation is `x`.

@@ -57,8 +57,8 @@ def betas(num_blocks: Sequence[int], *, alpha: float) -> tuple[float, ...]:
   convolves the activated input, starts it again from 1.
 
   Args:
-    num_blocks: blocks of each stage.
-    alpha: what residual branches are multiplied by.
+    num_blocks: Number of blocks of each stage.
+    alpha: Factor of the residual branches.
 
   Returns:
     A number per block, in order.
@@ -141,25 +141,26 @@ class NFResNet(nnx.Module):
   NF-ResNet-50 with 1000 classes.
 
   Args:
-    rngs: where the random keys of the parameters come from.
-    depth: chooses the blocks of each stage; 26 is not in the paper.
-    num_classes: logits an image.
-    image_shape: (height, width, channels).
-    width: 4 in the paper; the channels are in proportion.
-    activation: one of `activations.names()`, scaled.
-    alpha: what residual branches are multiplied by.
-    skip_gain: start of the scalar that each residual branch is multiplied by.
+    rngs: Source of the parameters' random keys.
+    depth: Number that chooses the blocks of each stage; 26 is not in the paper.
+    num_classes: Number of classes: logits an image.
+    image_shape: Height, width and channels.
+    width: Factor of the channels, 4 in the paper.
+    activation: One of `activations.names()`, scaled.
+    alpha: Factor of the residual branches.
+    skip_gain: Start of the scalar that each residual branch is multiplied by.
       1 for DP-SGD from scratch, as De et al. do; 0 makes every block start as
       its shortcut (SkipInit), as the paper's code does without privacy.
-    squeeze_excite: gate the channels of each residual branch (ratio 1/4).
-    stochastic_depth_rate: block i of n, i counted from 0, drops its residual
-      branch with this probability times i / n; what is kept is not scaled up.
-      Only for calls that are given keys.
-    dropout_rate: of the features that the linear layer sees. Only for calls
-      that are given keys.
+    squeeze_excite: Whether to gate the channels of each residual branch (ratio
+      1/4).
+    stochastic_depth_rate: Probability, times i / n, that block i of n, from 0,
+      drops its residual branch; branches that are kept are not scaled up.
+      Only for calls with keys.
+    dropout_rate: Probability that a feature of the linear layer's input is
+      dropped. Only for calls with keys.
 
   Raises:
-    ValueError: if an option breaks its rule.
+    ValueError: If an option breaks its rule.
 
   Source: Brock et al. 2021, "Characterizing signal propagation to close the
   performance gap in unnormalized ResNets" (arXiv 2101.08692), and its code;
@@ -226,8 +227,8 @@ class NFResNet(nnx.Module):
     """Classifies images.
 
     Args:
-      images: floats [n, height, width, channels].
-      keys: for stochastic depth and dropout, a PRNG key per image, [n], so
+      images: Floats [n, height, width, channels].
+      keys: For stochastic depth and dropout, a PRNG key per image, [n], so
         that what is dropped for an image depends on its own key alone. None
         drops nothing, as an evaluation should.
 
@@ -235,7 +236,7 @@ class NFResNet(nnx.Module):
       Logits [n, num_classes].
 
     Raises:
-      ValueError: if the images are of another shape or no floats, or the keys
+      ValueError: If the images are of another shape or no floats, or the keys
         are not one per image.
     """
     checks.image_batch(images, image_shape=self.image_shape)

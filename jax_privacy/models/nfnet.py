@@ -44,11 +44,11 @@ class Variant(NamedTuple):
   """What sets the members of the family apart.
 
   Attributes:
-    channels: output channels of the four stages.
-    num_blocks: blocks of the four stages.
-    train_size: pixels a side, in training.
-    test_size: pixels a side, in evaluation.
-    dropout_rate: of training without privacy.
+    channels: Output channels of the four stages.
+    num_blocks: Number of blocks of the four stages.
+    train_size: Pixels a side, in training.
+    test_size: Pixels a side, in evaluation.
+    dropout_rate: Dropout rate of training without privacy.
   """
 
   channels: tuple[int, ...]
@@ -182,32 +182,33 @@ class NFNet(nnx.Module):
   the variant's `dropout_rate`, and a `skip_gain` of 0.
 
   Args:
-    rngs: where the random keys of the parameters come from.
-    variant: a key of `VARIANTS`.
-    num_classes: logits an image.
-    image_shape: (height, width, channels); None for the variant's training
+    rngs: Source of the parameters' random keys.
+    variant: A key of `VARIANTS`.
+    num_classes: Number of classes: logits an image.
+    image_shape: Height, width and channels; None for the variant's training
       size and 3 channels.
-    channels: of the four stages, instead of the variant's.
-    num_blocks: of the four stages, instead of the variant's.
-    group_width: channels of a group of the 3x3 convolutions.
-    bottleneck: a block's inner channels over its outer ones; rounded down to
+    channels: Channels of the four stages; None for the variant's.
+    num_blocks: Number of blocks of the four stages; None for the variant's.
+    group_width: Channels of a group of the 3x3 convolutions.
+    bottleneck: A block's inner channels over its outer ones; rounded down to
       whole groups.
-    big_width: whether the outer channels are the block's output's; its input's
-      if False.
-    activation: one of `activations.names()`, scaled.
-    alpha: what residual branches are multiplied by.
-    skip_gain: start of the scalar that each residual branch is multiplied by.
+    big_width: Whether the outer channels are the channels of the block's
+      output; of its input if False.
+    activation: One of `activations.names()`, scaled.
+    alpha: Factor of the residual branches.
+    skip_gain: Start of the scalar that each residual branch is multiplied by.
       1 for DP-SGD from scratch, as De et al. do; 0 makes every block start as
       its shortcut (SkipInit).
-    squeeze_excite: gate the channels of each residual branch (ratio 1/2).
-    stochastic_depth_rate: block i of n, i counted from 0, drops its residual
-      branch with this probability times i / n; what is kept is not scaled up.
-      Only for calls that are given keys.
-    dropout_rate: of the features that the linear layer sees. Only for calls
-      that are given keys.
+    squeeze_excite: Whether to gate the channels of each residual branch (ratio
+      1/2).
+    stochastic_depth_rate: Probability, times i / n, that block i of n, from 0,
+      drops its residual branch; branches that are kept are not scaled up.
+      Only for calls with keys.
+    dropout_rate: Probability that a feature of the linear layer's input is
+      dropped. Only for calls with keys.
 
   Raises:
-    ValueError: if an option breaks its rule.
+    ValueError: If an option breaks its rule.
 
   Source: Brock et al. 2021, "High-performance large-scale image recognition
   without normalization" (arXiv 2102.06171), and its code; fine-tuned with
@@ -290,8 +291,8 @@ class NFNet(nnx.Module):
     """Classifies images.
 
     Args:
-      images: floats [n, height, width, channels].
-      keys: for stochastic depth and dropout, a PRNG key per image, [n], so
+      images: Floats [n, height, width, channels].
+      keys: For stochastic depth and dropout, a PRNG key per image, [n], so
         that what is dropped for an image depends on its own key alone. None
         drops nothing, as an evaluation should.
 
@@ -299,7 +300,7 @@ class NFNet(nnx.Module):
       Logits [n, num_classes].
 
     Raises:
-      ValueError: if the images are of another shape or no floats, or the keys
+      ValueError: If the images are of another shape or no floats, or the keys
         are not one per image.
     """
     checks.image_batch(images, image_shape=self.image_shape)

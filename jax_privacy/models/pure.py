@@ -28,10 +28,10 @@ def refuse_batch_norm(model: nnx.Module) -> None:
   """Refuses a model whose output for one example depends on others.
 
   Args:
-    model: any Flax NNX module.
+    model: Any Flax NNX module.
 
   Raises:
-    ValueError: if it holds BatchNorm, or any variable of batch statistics;
+    ValueError: If it holds BatchNorm, or any variable of batch statistics;
       the text names the layer's path and the replacement.
 
   Guarantee: BatchNorm mixes the examples of a batch, so that no bound on one
@@ -58,19 +58,18 @@ def functional(
   """Splits a model into a pure function and a plain nested dict of arrays.
 
   Args:
-    model: a module whose only variables are `nnx.Param`.
+    model: Module whose only variables are `nnx.Param`.
 
   Returns:
     (apply_fn, params), where `apply_fn(params, images, keys=None)` gives what
     `model(images)` gives, and refuses parameters of another structure. `keys`,
-    a PRNG key per image, are for the masks of dropout and stochastic depth: a
-    model whose call takes `keys` is given them, any other has no masks, and
-    does not see them. Without keys nothing is dropped. The keys of `params`
-    are the attribute names of the model; the members of a list have the keys
-    "0", "1", ....
+    a PRNG key per image, are for the masks of dropout and stochastic depth. A
+    model whose call takes `keys` gets them; any other has no masks. Without
+    keys nothing is dropped. The keys of `params` are the attribute names of the
+    model; the members of a list have the keys "0", "1", ....
 
   Raises:
-    ValueError: if the model holds BatchNorm or any other state.
+    ValueError: If the model holds BatchNorm or any other state.
   """
   refuse_batch_norm(model)
   graphdef, state, rest = nnx.split(model, nnx.Param, ...)
@@ -105,7 +104,11 @@ def functional(
 
 
 def num_parameters(params: Any) -> int:
-  """Returns the number of scalars in a pytree of (abstract) arrays."""
+  """Returns the number of scalars in a pytree of (abstract) arrays.
+
+  Args:
+    params: Pytree of arrays, or of their shapes and dtypes.
+  """
   return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 

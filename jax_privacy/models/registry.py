@@ -45,10 +45,10 @@ def build(
   """Builds the model of that name.
 
   Args:
-    name: one of `names()`; or a class, or a function that returns a model, of
+    name: One of `names()`; or a class, or a function that returns a model, of
       the caller's own, which takes `rngs` and the options by name.
-    rngs: where the random keys of the parameters come from.
-    **options: the model's own; every model takes `num_classes` and
+    rngs: Source of the parameters' random keys.
+    **options: The model's own; every model takes `num_classes` and
       `image_shape`, (height, width, channels).
 
   Returns:
@@ -56,7 +56,7 @@ def build(
     logits [n, num_classes].
 
   Raises:
-    ValueError: if the name or an option is unknown (the text lists the valid
+    ValueError: If the name or an option is unknown (the text lists the valid
       ones), an option has an invalid value, or what is built is no model.
   """
   model: Any = name

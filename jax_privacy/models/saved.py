@@ -32,7 +32,11 @@ _MOST_LETTERS = 80
 
 
 def flatten(params: Params) -> dict[str, jax.Array]:
-  """Returns the leaves of nested dicts by their dotted paths, sorted."""
+  """Returns the leaves of nested dicts by their dotted paths, sorted.
+
+  Args:
+    params: Nested dicts of arrays.
+  """
   leaves, _ = jax.tree_util.tree_flatten_with_path(params)
   flat = {".".join(str(key.key) for key in path): leaf for path, leaf in leaves}
   return dict(sorted(flat.items()))
@@ -78,17 +82,17 @@ def match(
   """Finds under which of the given names each parameter was saved.
 
   Args:
-    params: The model's, nested dicts.
-    given: Names that are there.
+    params: Parameters of the model, nested dicts.
+    given: Names that the file has.
     reset: Regular expressions of dotted paths that are not to be filled: the
-      classifier, where the classes differ. Whether they are there is no matter.
-    names: Path to the name that it was saved under; None for the path itself.
+      classifier, where the classes differ. The file may have them or not.
+    names: Saved name of each path; None for the path itself.
 
   Returns:
-    Path to name, of all that is to be filled.
+    Saved name of each path that is to be filled.
 
   Raises:
-    ValueError: If one is missing, or there is one that the model has not; the
+    ValueError: If a name is missing, or the model lacks one of those given; the
       text lists the names.
   """
   kept = matching(params, reset)
@@ -109,9 +113,9 @@ def fill(params: Params, arrays: Mapping[str, Any]) -> Params:
   """Returns the parameters with some of them replaced.
 
   Args:
-    params: The model's, nested dicts.
-    arrays: By dotted path; of the model's shapes, any float dtype. One of shape
-      [1] may stand for a scalar.
+    params: Parameters of the model, nested dicts.
+    arrays: Arrays by dotted path, of the model's shapes and any float dtype. An
+      array of shape [1] may give a scalar.
 
   Returns:
     Parameters of the same structure, shapes and dtypes.

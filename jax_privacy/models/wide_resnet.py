@@ -38,9 +38,9 @@ class _Layers(NamedTuple):
   """What a network's norms, convolutions and activations are.
 
   Attributes:
-    norm: channels to a layer.
+    norm: Channels to a layer.
     conv: (channels in, channels out, pixels a side, strides) to a layer.
-    activate: a function of arrays.
+    activate: A function of arrays.
   """
 
   norm: Callable[[int], Callable[[jax.Array], jax.Array]]
@@ -142,29 +142,29 @@ class WideResNet(nnx.Module):
   36,558,068.
 
   Args:
-    rngs: where the random keys of the parameters come from.
-    depth: d, 6n + 4 for n blocks a stage.
-    width: k, what the stages' channels are multiplied by.
-    num_classes: logits an image.
-    image_shape: (height, width, channels).
-    num_groups: groups of every GroupNorm; divides 16.
-    norm: "group", or "none" for no normalisation.
-    conv: "standardised" (WSConv), or "plain" (with a bias).
-    activation: one of `activations.names()`.
-    scale_activation: multiply activations by the gain that keeps the variance,
-      for networks without normalisation.
-    skip_gain: start of a scalar that each residual branch is multiplied by: 0
+    rngs: Source of the parameters' random keys.
+    depth: Number of layers, 6n + 4 for n blocks a stage.
+    width: Factor of the stages' channels, k.
+    num_classes: Number of classes: logits an image.
+    image_shape: Height, width and channels.
+    num_groups: Groups of every GroupNorm; divides 16.
+    norm: Name: "group", or "none" for no normalisation.
+    conv: Name: "standardised" (WSConv), or "plain" (with a bias).
+    activation: One of `activations.names()`.
+    scale_activation: Whether to multiply activations by the gain that keeps the
+      variance, for networks without normalisation.
+    skip_gain: Start of a scalar that each residual branch is multiplied by: 0
       is SkipInit; None for no such scalar, as in the paper's results.
-    squeeze_excite: gate the channels of each residual branch (ratio 1/4). Not
-      in the paper.
-    stochastic_depth_rate: block i of n, i counted from 0, drops its residual
-      branch with this probability times i / n; what is kept is not scaled up.
-      Only for calls that are given keys. Not in the paper.
-    dropout_rate: of the features that the linear layer sees. Only for calls
-      that are given keys.
+    squeeze_excite: Whether to gate the channels of each residual branch (ratio
+      1/4). Not in the paper.
+    stochastic_depth_rate: Probability, times i / n, that block i of n, from 0,
+      drops its residual branch; branches that are kept are not scaled up.
+      Only for calls with keys. Not in the paper.
+    dropout_rate: Probability that a feature of the linear layer's input is
+      dropped. Only for calls with keys.
 
   Raises:
-    ValueError: if the depth is not 6n + 4 for an n of 1 or more, an option
+    ValueError: If the depth is not 6n + 4 for an n of 1 or more, an option
       breaks its rule, or `num_groups` does not divide 16.
 
   Source: De et al. 2022, "Unlocking high-accuracy differentially private
@@ -240,8 +240,8 @@ class WideResNet(nnx.Module):
     """Classifies images.
 
     Args:
-      images: floats [n, height, width, channels].
-      keys: for stochastic depth and dropout, a PRNG key per image, [n], so
+      images: Floats [n, height, width, channels].
+      keys: For stochastic depth and dropout, a PRNG key per image, [n], so
         that what is dropped for an image depends on its own key alone. None
         drops nothing, as an evaluation should.
 
@@ -249,7 +249,7 @@ class WideResNet(nnx.Module):
       Logits [n, num_classes].
 
     Raises:
-      ValueError: if the images are of another shape or no floats, or the keys
+      ValueError: If the images are of another shape or no floats, or the keys
         are not one per image.
     """
     checks.image_batch(images, image_shape=self.image_shape)

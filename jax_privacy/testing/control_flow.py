@@ -1,13 +1,13 @@
 """Finds control flow that depends on private data, in a traced function.
 
 XLA runs straight-line code of fixed shapes, whose time, memory and number of
-operations say nothing of the data. What can: a `cond` or a `while` whose
-predicate comes from the data, or Python that read values while tracing. The
-first are found by following the data through the jaxpr (taint analysis), the
-second by tracing with abstract and with different concrete batches.
+operations do not depend on the data. Two things can: a `cond` or a `while`
+whose predicate comes from the data, or Python that read values while tracing.
+The first are found by following the data through the jaxpr (taint analysis),
+the second by tracing with abstract and with different concrete batches.
 
-The invariant: taint is only ever overestimated. What an equation that is not
-known does with an input, all its outputs are taken to depend on.
+The invariant: taint is only ever overestimated. All outputs of an unknown
+equation are taken to depend on all its inputs.
 
 Example:
   >>> import jax, jax.numpy as jnp
@@ -57,10 +57,10 @@ def find_branches(
   """Returns the branches of `fn(params, batch, is_padding)` on its data.
 
   Args:
-    fn: To be traced.
-    params: Public.
-    batch: Private: a pytree of arrays.
-    is_padding: Private, but a branch on it is told apart.
+    fn: Function to trace.
+    params: Parameters, public.
+    batch: Pytree of arrays, private.
+    is_padding: Mask of padding rows, private; branches on it are listed apart.
 
   Raises:
     SensitivityError: If `fn` cannot be traced without values.
@@ -93,8 +93,9 @@ def check_same_program(
 
   Args:
     fn: `fn(params, batch, is_padding)`.
-    params: Public.
-    neighbours: (description, batch, is_padding), all of the same shapes.
+    params: Parameters, public.
+    neighbours: Triples (description, batch, is_padding), all of the same
+      shapes.
 
   Raises:
     SensitivityError: If two programs differ, or one asks for a traced value.

@@ -1,4 +1,4 @@
-"""What a failed check raises: the text names the evidence.
+"""Errors of failed checks; their texts name the evidence.
 
 Example:
   >>> from jax_privacy.testing import errors
@@ -8,12 +8,12 @@ Example:
 
 
 class SensitivityError(AssertionError):
-  """One example can do more than was claimed of it."""
+  """One example can do more than was claimed."""
 
 
 class NoiseError(AssertionError):
-  """The noise is not what was claimed of it."""
+  """The noise is not what was claimed."""
 
 
 class LossError(AssertionError):
-  """A loss means something else for one example than for a batch."""
+  """The loss means something else for one example than for a batch."""

@@ -25,12 +25,12 @@ class LossReport:
   """What was seen of a loss that passed.
 
   Attributes:
-    reduction: What the loss makes of its examples: "mean", "sum", "first" (it
-      reads the first row alone), or "alone" (it takes one example).
-    num_examples: How many were compared.
-    num_silent: How many of them have no gradient alone.
-    gap: Distance of the gradient of all from the examples' mean or sum,
-      relative.
+    reduction: Name of how the loss combines its examples: "mean", "sum",
+      "first" (it reads the first row alone), or "alone" (it takes one example).
+    num_examples: Number of examples that were compared.
+    num_silent: Number of these without a gradient of their own.
+    gap: Relative distance of the gradient of all from the examples' mean or
+      sum.
   """
 
   reduction: str
@@ -52,21 +52,22 @@ def check_loss(
   """Checks that a loss can be trained one example at a time.
 
   `clipped_grad` gives a loss one example at a time. Compares the gradient of
-  examples together with those of each alone, at the parameters given and at
-  others near them, without the loss's randomness (dropout keeps all).
+  examples together with the gradients of each alone, at the parameters given
+  and at others near them, without the loss's randomness (dropout keeps all).
 
   Args:
-    loss_fn: As for `clipped_grad`.
-    *args: Its arguments: parameters, then a batch of real examples; at least 2,
-      of several labels, or losses of pairs have none to compare.
-    argnums: See `clipped_grad`; so are the next four.
-    has_aux: Likewise.
-    batch_argnums: Likewise.
-    keep_batch_dim: Likewise. If False, the loss takes one example, and cannot
-      be given several: that a gradient is not zero, and batch norm, are checked
-      alone.
-    prng_argnum: Likewise.
-    max_examples: The first so many rows are used, at least 2.
+    loss_fn: Loss, as for `clipped_grad`.
+    *args: Arguments of the loss: parameters, then a batch of real examples; at
+      least 2, of several labels, or losses of pairs have none to compare.
+    argnums: Positions of the parameters; see `clipped_grad` for this and the
+      next four.
+    has_aux: Whether the loss returns (loss, aux).
+    batch_argnums: Positions of the arguments with a batch axis.
+    keep_batch_dim: Whether the loss takes a batch of one. If False, it takes
+      one example and cannot take several: the check then looks only for a zero
+      gradient and for batch norm.
+    prng_argnum: Position of the loss's PRNG key; None if it takes none.
+    max_examples: Number of rows to use, the first ones; at least 2.
 
   Returns:
     A `LossReport`.
@@ -80,9 +81,9 @@ def check_loss(
     ValueError, TypeError: If an argument breaks its rule.
 
   Guarantee: Evidence for the rows and parameters tried, to 1% of a gradient's
-    norm (25% where it is bfloat16 or float16), and no proof. It protects what
-    is learnt, and not privacy: a loss that mixes examples is given one at a
-    time, whatever this says.
+    norm (25% where it is bfloat16 or float16), not a proof. It protects what
+    is learnt, not privacy: `clipped_grad` gives a loss one example at a time,
+    whatever this check finds.
   """
   arguments.check_function("loss_fn", loss_fn)
   _validate.integer("max_examples", max_examples, at_least=2)

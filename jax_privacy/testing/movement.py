@@ -1,4 +1,4 @@
-"""Replays a clipped gradient on neighbouring batches: does it keep its word?
+"""Replays a clipped gradient on neighbouring batches, to test its sensitivity.
 
 The invariant: a report is returned only if no batch that was tried moved the
 sum by more than `.sensitivity()`, whatever the neighbouring relation.
@@ -39,16 +39,16 @@ _VACUOUS = 1e-9
 
 @dataclasses.dataclass(frozen=True)
 class SensitivityReport:
-  """What was seen by a check that passed.
+  """Result of a sensitivity check that passed.
 
   PRIVATE, not for release: movements are functions of the data.
 
   Attributes:
     bounds: Claimed L2 sensitivity, by neighbouring relation.
-    movements: The largest L2 movement of the sum that was seen, likewise.
-    worst: Which neighbours moved it that far, in words, likewise.
-    tolerance: What a movement may exceed its bound by, for rounding.
-    num_batches: How many batches were run.
+    movements: Largest L2 movement of the sum that was seen, by relation.
+    worst: Description of the neighbours that moved it that far, by relation.
+    tolerance: Amount by which a movement may exceed its bound, for rounding.
+    num_batches: Number of batches that were run.
     padding_branches: Control flow that depends on `is_padding_example`; see
       `check_sensitivity`.
   """
@@ -79,18 +79,18 @@ def check_sensitivity(
   what each adds when all other rows are copies of it, and padded.
 
   Args:
-    grad_fn: What `clipped_grad` returns, or anything with `.sensitivity(
+    grad_fn: Function of `clipped_grad`, or any other with `.sensitivity(
       neighboring_relation)` that is called `(params, *batch,
       is_padding_example=mask)` and returns a pytree of sums, or `(sums, aux)`
       if it has a true `has_aux`. Must be traceable.
-    params: Its first argument.
-    *batch: Its other arguments: pytrees of arrays [batch_size, ...] of real,
-      valid examples. Arrays of PRNG keys are not changed by replacements.
+    params: First argument of `grad_fn`.
+    *batch: Other arguments of `grad_fn`: pytrees of arrays [batch_size, ...] of
+      real, valid examples. Arrays of PRNG keys are not changed by replacements.
     unbatched: Positions in `batch` of arguments that have no batch axis, such
       as the one key of a `prng_argnum` without `keys_by_example`.
-    max_examples: The first so many examples are used, at least 2. For each, 33
-      batches of that size are run for every floating-point array, and as many
-      for all of them together.
+    max_examples: Number of examples to use, the first ones; at least 2. For
+      each, 33 batches of that size are run for every floating-point array, and
+      33 for all of them together.
 
   Returns:
     A `SensitivityReport`.
@@ -106,8 +106,8 @@ def check_sensitivity(
     depends on examples' values, for batches of this shape; for movements it is
     evidence on the batches tried and not a proof for all. Aux is not checked:
     it carries no guarantee. Control flow may depend on which rows are padding,
-    since `clipped_grad` skips microbatches of padding only: time then tells the
-    realised batch size, and the report says where.
+    since `clipped_grad` skips microbatches of padding only: time then reveals
+    the realised batch size, and the report says where.
   """
   _validate.integer("max_examples", max_examples, at_least=2)
   replay = _Replay(grad_fn, params, batch, unbatched, max_examples)
@@ -187,7 +187,7 @@ class _Replay:
     if branches.data:
       raise SensitivityError(
           "Control flow depends on examples' values, in"
-          f" {', '.join(branches.data)}: time and memory tell of them. Use"
+          f" {', '.join(branches.data)}: time and memory reveal them. Use"
           " jnp.where, or loops of a fixed length."
       )
     self._check_shapes()

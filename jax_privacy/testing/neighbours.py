@@ -40,8 +40,8 @@ def replacements(batch: Any, row: int) -> Iterator[tuple[str, Any]]:
   largest value that the batch holds (others may not be valid).
 
   Args:
-    batch: A pytree of arrays with a leading batch axis. Key arrays stay.
-    row: Which to replace.
+    batch: Pytree of arrays with a leading batch axis. Key arrays stay.
+    row: Index of the row to replace.
   """
   size = len(jax.tree.leaves(batch)[0])
   for other in range(size):
@@ -71,7 +71,12 @@ def replacements(batch: Any, row: int) -> Iterator[tuple[str, Any]]:
 
 
 def take(batch: Any, indices: Sequence[int] | np.ndarray) -> Any:
-  """Returns the rows of a batch at `indices`, in that order."""
+  """Returns the rows of a batch at `indices`, in that order.
+
+  Args:
+    batch: Pytree of arrays [batch_size, ...].
+    indices: Indices of rows, [n].
+  """
   indices = np.asarray(indices, dtype=np.int32)
   return jax.tree.map(lambda x: _host(x)[indices], batch)
 
@@ -80,8 +85,8 @@ def fill(batch: Any, rows: np.ndarray, value: float) -> Any:
   """Returns the batch with `value` in the floating-point arrays at `rows`.
 
   Args:
-    batch: A pytree of arrays [batch_size, ...].
-    rows: bool [batch_size].
+    batch: Pytree of arrays [batch_size, ...].
+    rows: Mask of the rows, bool [batch_size].
     value: Any float.
   """
 
@@ -93,7 +98,12 @@ def fill(batch: Any, rows: np.ndarray, value: float) -> Any:
 
 
 def scale(batch: Any, factor: float) -> Any:
-  """Returns the batch with its floating-point arrays times `factor`."""
+  """Returns the batch with its floating-point arrays times `factor`.
+
+  Args:
+    batch: Pytree of arrays [batch_size, ...].
+    factor: Any float.
+  """
   return jax.tree.map(lambda x: _times(_host(x), factor), batch)
 
 

@@ -2,8 +2,8 @@
 
 The invariant: of sound noise, independent N(0, stddev^2) of every coordinate
 and step, a check fails with probability at most `significance`, by bounds that
-hold for any number of draws. Powers are not promised, but stated: the report
-gives the interval that the measured standard deviation had to be in.
+hold for any number of draws. The power is not promised, but stated: the report
+gives the interval that the measured standard deviation must be in.
 
 Example:
   >>> import jax, jax.numpy as jnp, optax
@@ -41,14 +41,14 @@ _NUM_HEAD = 64
 
 @dataclasses.dataclass(frozen=True)
 class NoiseReport:
-  """What was seen of noise that passed; functions of it alone, not of data.
+  """Result of a noise check that passed: functions of noise, not of data.
 
   Attributes:
     stddev: Claimed standard deviation, in the units of the incoming sum.
-    measured_stddev: That of all draws together.
-    stddev_interval: Where it had to be.
-    num_steps: Updates run.
-    num_draws: Coordinates of noise looked at.
+    measured_stddev: Standard deviation of all draws together.
+    stddev_interval: Interval that the measured one must be in.
+    num_steps: Number of updates that were run.
+    num_draws: Number of coordinates of noise that were looked at.
   """
 
   stddev: float
@@ -79,22 +79,23 @@ def check_noise(
       callback to the host.
     params: Pytree of floating-point arrays, as for `optimizer.init`.
     stddev: Claimed standard deviation: noise multiplier x L2 sensitivity.
-    num_steps: Updates to run; None for 128, more where there are fewer than 4
-      parameters. With fewer, less is found.
+    num_steps: Number of updates to run; None for 128, more where there are
+      fewer than 4 parameters. With fewer, less is found.
     significance: Probability that sound noise fails, over all tests together.
-    same_noise: The same pipeline built for other microbatch sizes or devices:
-      must draw the same noise, bit for bit.
-    on_grid: The sum is int32, in steps of a grid, and `stddev` too. Rounding to
-      steps adds 1 / 12 to the variance: below ten steps, that is seen.
+    same_noise: Pipelines that are the same but for microbatch sizes or devices:
+      they must draw the same noise, bit for bit.
+    on_grid: Whether the sum is int32, in steps of a grid, and `stddev` too.
+      Rounding to steps adds 1 / 12 to the variance: below ten steps, that is
+      seen.
 
   Returns:
     A `NoiseReport`.
 
   Raises:
-    NoiseError: If any gradient gets past the noise, or the noise of an array,
-      a step or all has another standard deviation (chi-square, two-sided), has
-      not mean zero (normal, two-sided), or is correlated: two arrays' at up to
-      7 steps' distance, two steps', or neighbours' in an array.
+    NoiseError: If any gradient gets past the noise, or the noise of an array, a
+      step or all has another standard deviation (chi-square, two-sided), has a
+      mean other than zero (normal, two-sided), or is correlated: two arrays' at
+      up to 7 steps' distance, two steps', or neighbours' in an array.
     ValueError: If an argument breaks its rule.
 
   Guarantee: Passing proves that no gradient reaches the update or the state

@@ -42,9 +42,9 @@ class Draw:
   """Noise, and the gradient that it was added to.
 
   Attributes:
-    leaves: Of which leaves of the gradient, by position.
-    signal: The gradient as it was when noise was added.
-    noise: What was added, of the same shape.
+    leaves: Positions of the gradient's leaves that the noise is of.
+    signal: Gradient as it was when noise was added.
+    noise: Noise that was added, of the same shape.
   """
 
   leaves: tuple[int, ...]
@@ -80,9 +80,9 @@ def run(
   """Runs one update; may be traced.
 
   Args:
-    transformation: Noise, and what follows it.
+    transformation: Noise, and all that follows it.
     grads: The sum of clipped gradients.
-    state: The transformation's.
+    state: State of the transformation.
     params: Parameters.
 
   Returns:

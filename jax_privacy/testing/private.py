@@ -1,8 +1,7 @@
 """Checks what `make_private` returns, gradient and noise, in one line.
 
-The invariant: the claim is the mechanism's, as the accountant is given it, and
-nothing is believed of what is checked but its `.sensitivity()`, which is
-checked first.
+The invariant: the claim is the mechanism's, as the accountant gets it. Nothing
+is believed of what is checked but its `.sensitivity()`, which is checked first.
 
 Example:
   >>> import types
@@ -43,8 +42,8 @@ class PrivateReport:
   """Both reports; PRIVATE, see `SensitivityReport`.
 
   Attributes:
-    sensitivity: Of the gradient function.
-    noise: Of the optimiser.
+    sensitivity: Report on the gradient function.
+    noise: Report on the optimiser.
   """
 
   sensitivity: movement.SensitivityReport
@@ -64,29 +63,31 @@ def check_private(
   """Checks a private pipeline: its sensitivity, then its noise.
 
   Args:
-    private: Anything with a `grad_fn` and an `optimizer`, such as what
-      `make_private` returns.
+    private: Object with a `grad_fn` and an `optimizer`, such as
+      `make_private`'s.
     params: Parameters.
     *batch: Real examples; see `check_sensitivity`.
-    mechanism: What the accountant is told; its `noise_multiplier` is the claim.
+    mechanism: Mechanism of the accountant; its `noise_multiplier` is the claim.
       With a `batch_size_schedule`, the noise is checked from the first step of
       each phase on.
-    unbatched: See `check_sensitivity`.
-    max_examples: See `check_sensitivity`.
-    num_steps: See `check_noise`.
-    significance: See `check_noise`.
+    unbatched: Positions in `batch` without a batch axis; see
+      `check_sensitivity`.
+    max_examples: Number of examples to use, the first ones.
+    num_steps: Number of updates to run; see `check_noise`.
+    significance: Probability that sound noise fails.
 
   Returns:
-    A `PrivateReport`; of the noise, that of the phase which is furthest off.
+    A `PrivateReport`; its noise is from the phase that is furthest off.
 
   Raises:
-    SensitivityError: See `check_sensitivity`.
-    NoiseError: See `check_noise`.
+    SensitivityError: If one example can do more than is claimed.
+    NoiseError: If the noise is not as claimed.
     ValueError: If an argument breaks its rule.
 
-  Guarantee: As of the two checks: what `grad_fn` returns moves by no more than
-    its sensitivity, as far as was tried, and `optimizer` adds noise of noise
-    multiplier x that. The sampler is not checked, nor what lies between them.
+  Guarantee: The guarantees of the two checks. What `grad_fn` returns moves by
+    no more than its sensitivity, as far as was tried, and `optimizer` adds
+    noise of noise multiplier x sensitivity. The sampler is not checked, nor
+    what is done between these parts.
   """
   for part in ("grad_fn", "optimizer"):
     if not hasattr(private, part):

@@ -170,8 +170,11 @@ def test_a_split_is_the_name_of_a_folder(root, split):
     [
         ({"image_size": (8,)}, r"image_size must be \(height, width\)"),
         ({"image_size": 8}, r"image_size must be \(height, width\)"),
-        ({"image_size": (8, 0)}, "image_size must be a positive integer"),
-        ({"image_size": (8, 2.5)}, "image_size must be a positive integer"),
+        ({"image_size": (8, 0)}, "image_size must be an integer of at least 1"),
+        (
+            {"image_size": (8, 2.5)},
+            "image_size must be an integer of at least 1",
+        ),
         ({"channels": 4}, "channels must be 1 or 3, got 4"),
         ({"channels": True}, "channels must be 1 or 3, got True"),
         ({"num_examples": 5}, "num_examples must be .* 4, got 5"),

@@ -150,7 +150,9 @@ def test_a_stated_number_that_differs_is_refused_and_both_are_named(make):
 
 @pytest.mark.parametrize("value", [0, -5, 5.0, True, float("nan"), "5"])
 def test_a_stated_number_must_be_a_positive_integer(make, value):
-  with pytest.raises(ValueError, match="num_examples must be a positive int"):
+  with pytest.raises(
+      ValueError, match="num_examples must be an integer of at least 1"
+  ):
     make(num_examples=value)
 
 
@@ -185,8 +187,11 @@ def test_classes_without_names_are_called_by_number(make):
     ("options", "text"),
     [
         ({"num_classes": None}, "num_classes must be given where"),
-        ({"num_classes": 0}, "num_classes must be a positive integer, got 0"),
-        ({"num_classes": 2.0}, "num_classes must be a positive integer"),
+        (
+            {"num_classes": 0},
+            "num_classes must be an integer of at least 1, got 0",
+        ),
+        ({"num_classes": 2.0}, "num_classes must be an integer of at least 1"),
         ({"label_names": ["a", "b"]}, "num_classes must be .* 2, got 3"),
         ({"label_names": ["a", "b", "a"]}, "label_names must be .* different"),
         ({"label_names": []}, "label_names must be one or more"),

@@ -275,7 +275,7 @@ def test_the_launcher_trains_on_it(load, small, tmp_path):
         ),
         ({"split": ["train"]}, r"split must be .* got \['train'\]"),
         ({"data_dir": 3}, "data_dir must be a string or a path, got 3"),
-        ({"image_size": (0, 3)}, "image_size must be a positive integer"),
+        ({"image_size": (0, 3)}, "image_size must be an integer of at least 1"),
         ({"num_examples": 29}, "num_examples must be .* 30, got 29"),
         ({"path": "x"}, "path is no option of 'tfds:fashion_mnist'"),
     ],

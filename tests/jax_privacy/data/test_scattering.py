@@ -231,13 +231,22 @@ def test_groups_are_normalised_as_group_norm_does():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"num_scales": 0}, "num_scales must be a positive integer, got 0"),
-        ({"num_scales": True}, "num_scales must be a positive integer"),
-        ({"num_angles": 2.0}, "num_angles must be a positive integer, got 2.0"),
+        (
+            {"num_scales": 0},
+            "num_scales must be an integer of at least 1, got 0",
+        ),
+        ({"num_scales": True}, "num_scales must be an integer of at least 1"),
+        (
+            {"num_angles": 2.0},
+            "num_angles must be an integer of at least 1, got 2.0",
+        ),
         ({"num_scales": 3}, "sides that are multiples of 8 .* larger, got"),
         ({"num_scales": 10**9}, "num_scales must be at most"),
         ({"num_angles": 10**9}, "num_angles must be at most"),
-        ({"num_groups": 0}, "num_groups must be a positive integer, got 0"),
+        (
+            {"num_groups": 0},
+            "num_groups must be an integer of at least 1, got 0",
+        ),
         (
             {"num_groups": 7},
             "num_groups must divide the number of features, 81",

@@ -154,7 +154,9 @@ def test_wrong_images_are_refused(name):
 @pytest.mark.parametrize("name", models.names())
 @pytest.mark.parametrize("value", [0, -1, 2.0, True, float("nan"), None])
 def test_wrong_numbers_of_classes_are_refused(name, value):
-  with pytest.raises(ValueError, match="num_classes must be a positive int"):
+  with pytest.raises(
+      ValueError, match="num_classes must be an integer of at least 1"
+  ):
     models.build(name, rngs=nnx.Rngs(0), num_classes=value)
 
 

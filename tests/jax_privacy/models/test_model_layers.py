@@ -212,8 +212,11 @@ def test_group_norm_takes_statistics_in_float32(dtype):
     ("options", "text"),
     [
         ({"num_groups": 3}, "num_groups must divide num_features = 8, got 3."),
-        ({"num_groups": 0}, "num_groups must be a positive integer, got 0."),
-        ({"num_groups": True}, "must be a positive integer, got True."),
+        (
+            {"num_groups": 0},
+            "num_groups must be an integer of at least 1, got 0.",
+        ),
+        ({"num_groups": True}, "must be an integer of at least 1, got True."),
         ({"num_groups": 2, "epsilon": 0.0}, "epsilon must be positive"),
         ({"num_groups": 2, "epsilon": float("nan")}, "epsilon must be"),
     ],
@@ -227,8 +230,8 @@ def test_group_norm_refuses(options, text):
     ("options", "text"),
     [
         ({"kernel_size": (3,)}, "kernel_size must be 2 positive integers"),
-        ({"kernel_size": (3, 0)}, "must be a positive integer, got 0."),
-        ({"kernel_size": (3, 3), "strides": -1}, "strides must be a positive"),
+        ({"kernel_size": (3, 0)}, "must be an integer of at least 1, got 0."),
+        ({"kernel_size": (3, 3), "strides": -1}, "strides must be an integer"),
         ({"kernel_size": (3, 3), "padding": "same"}, "padding must be 'SAME'"),
     ],
 )

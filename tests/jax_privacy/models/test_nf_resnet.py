@@ -261,8 +261,8 @@ def test_stochastic_depth_drops_later_blocks_more_often():
     ("option", "value", "rule"),
     [
         ("depth", 34, "one of 26, 50, 101, 152, 200, 288"),
-        ("depth", 50.0, "a positive integer"),
-        ("width", 0, "a positive integer"),
+        ("depth", 50.0, "an integer of at least 1"),
+        ("width", 0, "an integer of at least 1"),
         ("activation", "ReLU", "one of elu, gelu, relu, silu, tanh"),
         ("activation", ["relu"], "one of elu, gelu, relu, silu, tanh"),
         ("alpha", 0.0, "a positive finite number"),

@@ -271,8 +271,8 @@ def test_inner_channels_are_of_the_output_unless_told(big_width, inner):
     [
         ("variant", "F8", "one of F0, F1, F2"),
         ("channels", (8, 16, 24), "4 positive integers"),
-        ("num_blocks", (1, 1, 1, 0), "a positive integer"),
-        ("group_width", 0, "a positive integer"),
+        ("num_blocks", (1, 1, 1, 0), "an integer of at least 1"),
+        ("group_width", 0, "an integer of at least 1"),
         ("bottleneck", 0.0, "a positive finite number"),
         ("big_width", 1, "True or False"),
         ("activation", "GELU", "one of elu, gelu, relu, silu, tanh"),
