@@ -6,6 +6,7 @@ import pytest
 
 import accounting
 from accounting import mechanism as accounting_mechanism
+from accounting import samplers
 from configs import common, fields
 from experiments.plan import fields as plan_fields
 from experiments.plan import mechanism, optimizer, schedules
@@ -73,7 +74,7 @@ _CHOICES = {
     "loss.name": losses.NAMES,
     "dp.neighboring_relation": accounting_mechanism.NEIGHBORING_RELATIONS,
     "dp.auto_tune": mechanism.AUTO_TUNE,
-    "dp.sampling": accounting_mechanism.SAMPLINGS,
+    "dp.sampling": samplers.names(),
     "train.weight_decay_on": optimizer.WEIGHT_DECAY_ON,
     "train.schedule": schedules.names(),
 }
