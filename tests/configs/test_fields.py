@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-import accounting
+from accounting import accountants, samplers
 from accounting import mechanism as accounting_mechanism
 from accounting import samplers
 from configs import common, fields
@@ -72,6 +72,7 @@ def test_configs_share_no_default():
 _CHOICES = {
     "model.restore.format": plan_fields.FORMATS,
     "loss.name": losses.NAMES,
+    "dp.accountant": accountants.names(),
     "dp.neighboring_relation": accounting_mechanism.NEIGHBORING_RELATIONS,
     "dp.auto_tune": mechanism.AUTO_TUNE,
     "dp.sampling": samplers.names(),
@@ -87,13 +88,4 @@ def test_rules_list_what_is_checked(name):
   listed = listed.split(", ")
   if "warmup_" in rule:
     listed += [f"warmup_{each}" for each in listed]
-  assert listed == list(_CHOICES[name])
-
-
-def test_every_accountant_in_the_rule_counts():
-  run = accounting.Mechanism(
-      noise_multiplier=2.0, num_steps=1, sampling_prob=0.1
-  )
-  rule = dict(fields.leaves())["dp.accountant"].rule
-  for name in re.fullmatch(r"One of (.*)\.", rule)[1].split(", "):
-    assert accounting.epsilon(run, delta=1e-5, accountant=name) > 0
+  assert sorted(listed) == sorted(_CHOICES[name])
