@@ -2,10 +2,12 @@
 
   python -m benchmarks.soak --minutes=10 --seed=0 --json=soak.json
 
-Trains a small config once without a break. Then, until the time is over, trains
-it in a child process that is killed at random moments and started again until
-it is done: by SIGKILL anywhere in its life, by SIGKILL aimed at a checkpoint
-being saved, or by SIGTERM. Prints, and writes as JSON, what `Tally` holds.
+Trains a small config once without a break. Then, until the time is over and
+there were enough kills, trains it in a child process that is killed at random
+moments and started again until it is done: by SIGKILL anywhere in its life, by
+SIGKILL aimed at a checkpoint being saved, or by SIGTERM. A moment is a number of
+steps or saves that were seen, so that a slow machine is killed as often as a
+fast one. Prints, and writes as JSON, what `Tally` holds.
 
 Invariant: only the command line is used and only the files of a run are read,
 as by someone who lost their machine. Exit code 1 if a step was lost, a number
@@ -81,6 +83,11 @@ class Tally:
   errors: list[str] = dataclasses.field(default_factory=list)
 
   @property
+  def all_kills(self) -> int:
+    """Of every kind."""
+    return self.kills + self.kills_at_save + self.terms
+
+  @property
   def passed(self) -> bool:
     """Whether nothing was lost, changed or failed, and a run was finished."""
     return self.runs > 0 and not (
@@ -123,15 +130,21 @@ def _cache(folder) -> dict[str, str]:
 
 
 def soak(
-    job: Job, folder: pathlib.Path, *, seconds: float, rng: random.Random
+    job: Job,
+    folder: pathlib.Path,
+    *,
+    seconds: float,
+    kills: int,
+    rng: random.Random,
 ) -> Tally:
-  """Trains, kills and compares until the time is over.
+  """Trains, kills and compares until there is enough of both.
 
   Args:
     job: What is trained.
     folder: For the files of the runs; an unbroken one stays in it.
     seconds: When no new run is started, counted from the end of the unbroken
       one; the last is still finished.
+    kills: How many there must be, of any kind, whatever time that takes.
     rng: Of the kinds and moments of kills.
 
   Returns:
@@ -147,7 +160,10 @@ def soak(
   life = _seconds_of_children() - before
   start = time.monotonic()
   tally = Tally()
-  while time.monotonic() - start < seconds and not tally.errors:
+  enough = lambda: (
+      time.monotonic() - start >= seconds and tally.all_kills >= kills
+  )
+  while not (enough() or tally.errors):
     workdir, reached = folder / "killed", 0
     while not (workdir / "summary.json").exists() and not tally.errors:
       _live(job, workdir, tally, life=life, rng=rng)
@@ -177,7 +193,11 @@ def _live(job, workdir, tally, *, life, rng) -> None:
     _wait_for_saves(process, workdir, rng.randint(1, 6))
     time.sleep(rng.uniform(0, 0.03))
   else:
-    _wait(process, math.inf if kind is None else rng.uniform(0, life))
+    # Half of the kills come while it starts, or soon after.
+    steps = rng.choice((0, rng.randint(1, job.num_steps // 2)))
+    _wait_for_steps(process, workdir, math.inf if kind is None else steps)
+    if not steps:
+      _wait(process, rng.uniform(0, life))
   alive = process.poll() is None
   if alive:
     process.send_signal(signal.SIGTERM if kind == "term" else signal.SIGKILL)
@@ -211,6 +231,12 @@ def _wait(process, seconds) -> None:
     time.sleep(0.005)
 
 
+def _wait_for_steps(process, workdir, number) -> None:
+  """Returns when it has told of so many steps, or at the end."""
+  while process.poll() is None and len(_steps(workdir)) < number:
+    time.sleep(0.001)
+
+
 def _wait_for_saves(process, workdir, number) -> None:
   """Returns when so many saves have been seen to begin, or at the end."""
   seen = set(_unfinished(workdir))
@@ -233,9 +259,13 @@ def _unfinished(workdir) -> set[str]:
 
 def _first_step(workdir) -> int | None:
   """The first step that the last child told of."""
+  return next(iter(_steps(workdir)), None)
+
+
+def _steps(workdir) -> list[int]:
+  """The steps that the last child told of."""
   text = pathlib.Path(f"{workdir}.out").read_text()
-  found = re.search(r"^step (\d+)/", text, re.MULTILINE)
-  return int(found[1]) if found else None
+  return [int(n) for n in re.findall(r"^step (\d+)/", text, re.MULTILINE)]
 
 
 def _last_step(workdir) -> int:
@@ -293,6 +323,7 @@ def main() -> None:
   """Runs the command line."""
   parser = argparse.ArgumentParser()
   parser.add_argument("--minutes", type=float, default=10.0)
+  parser.add_argument("--kills", type=int, default=1)
   parser.add_argument("--seed", type=int, default=0)
   parser.add_argument("--config", default=_CONFIG)
   parser.add_argument("--num-steps", type=int, default=1000)
@@ -310,6 +341,7 @@ def main() -> None:
         Job(flags=flags, num_steps=args.num_steps),
         pathlib.Path(folder),
         seconds=60 * args.minutes,
+        kills=args.kills,
         rng=random.Random(args.seed),
     )
   report = {"settings": {**vars(args), "json": None}}

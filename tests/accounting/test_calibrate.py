@@ -92,6 +92,7 @@ def test_every_sampler_can_be_calibrated(fields):
 @pytest.mark.parametrize("prob", [1e-300, 0.1])
 @pytest.mark.parametrize("target", [1e-300, 1e-6, 1e300])
 @pytest.mark.parametrize("delta", [1e-300, 1e-5, 1 - 1e-16])
+# Targets that nobody should have: all that is warned of is right.
 @pytest.mark.filterwarnings("ignore::accounting.AccountingWarning")
 def test_extreme_targets_end_in_an_answer_or_a_refusal(prob, target, delta):
   run = Mechanism(noise_multiplier=1.0, num_steps=5, sampling_prob=prob)

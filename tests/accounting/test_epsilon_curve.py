@@ -12,6 +12,8 @@ from tests.support import mechanisms
 _run = mechanisms.run
 
 
+# The tests are of numbers, of which some are too large to protect anybody; that
+# they are warned of is tested in `test_epsilon_faults`.
 @pytest.fixture(autouse=True)
 def _vacuous_is_fine():
   with warnings.catch_warnings():

@@ -20,6 +20,7 @@ _run = mechanisms.run
 _SETTINGS = hypothesis.settings(max_examples=8, deadline=None)
 
 
+# Faults are at the ends of what can be asked, where each of these is right.
 @pytest.fixture(autouse=True)
 def _vacuous_is_fine():
   with warnings.catch_warnings():

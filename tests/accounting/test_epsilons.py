@@ -34,6 +34,8 @@ def _row_mechanism(row, **fields):
   return Mechanism(**{n: row[n] for n in names}, **fields)
 
 
+# The tests are of numbers, of which some are too large to protect anybody; that
+# they are warned of is tested in `test_epsilon_faults`.
 @pytest.fixture(autouse=True)
 def _vacuous_is_fine():
   with warnings.catch_warnings():

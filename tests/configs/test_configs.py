@@ -86,6 +86,7 @@ def test_cifar10_rows_cost_what_they_state(epsilon):
         ("imagenet_nf_resnet", 1_271_167, 2.5, 71_589, 8.0, 8.000),
     ],
 )
+# The second paper's delta, 8e-7, is above 1 / num_examples.
 @pytest.mark.filterwarnings("ignore::accounting.LargeDeltaWarning")
 def test_paper_rows_cost_what_they_state(
     name, num_examples, noise_multiplier, num_steps, stated, by_rdp

@@ -11,6 +11,9 @@ from jax_privacy.data import radiograph_columns as radiographs
 from jax_privacy.data import source as source_lib
 from tests.support import launch
 
+# Papers' deltas are not below 1 / num_examples.
+pytestmark = pytest.mark.filterwarnings("ignore:delta .* is 1 / num_examples")
+
 # Published facts of what recipes read: examples that they train on, classes (or
 # labels), channels, and sides where no option says them.
 _SETS = {
@@ -91,9 +94,6 @@ def _batch(experiment, size):
 @pytest.mark.parametrize(
     "name", launch.configs(slow=("imagenet_nfnet", "places365_nfnet"))
 )
-@pytest.mark.filterwarnings(
-    "ignore:delta .* is 1 / num_examples"
-)  # The paper's.
 def test_builds_at_full_size(name, monkeypatch):
   params, experiment = _build_shapes(name, monkeypatch)
   if name in _NUM_PARAMETERS:

@@ -314,6 +314,7 @@ def test_an_empty_batch_is_a_step_like_any_other():
     ],
     ids=str,
 )
+# Of noise that is too small, before the field that is refused.
 @pytest.mark.filterwarnings("ignore:epsilon .* is above 50")
 def test_bad_fields_are_named(fields, message):
   with pytest.raises(ValueError, match=message):

@@ -101,6 +101,7 @@ def test_a_compression_that_numpy_does_not_write_is_refused(tmp_path):
       data.load("npz", path=path)
 
 
+# zipfile's, when the test writes the second.
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_an_array_that_is_there_twice_is_refused(tmp_path):
   """Readers differ in which of the two they take."""

@@ -191,7 +191,22 @@ def _check_header(folder, header, key):
 _KEYS = st.sampled_from(["x_train", "y_train", "label_names"])
 
 
-@pytest.mark.filterwarnings("ignore:Reading `.npy` or `.npz`")
+def _numpys_warnings(test):
+  """Without what NumPy says of a header before it refuses or reads it.
+
+  It evaluates it as a Python literal, in which a backslash may be out of place,
+  and reads the headers of Python 2 with a warning.
+  """
+  for text in (
+      "Reading `.npy` or `.npz`",
+      r"invalid escape sequence:DeprecationWarning",  # Until Python 3.12.
+      r".*invalid escape sequence:SyntaxWarning",
+  ):
+    test = pytest.mark.filterwarnings(f"ignore:{text}")(test)
+  return test
+
+
+@_numpys_warnings
 @fuzz.SHORT
 @hypothesis.given(header=_HEADERS, key=_KEYS)
 def test_any_header_of_an_array(tmp_path, header, key):
@@ -199,7 +214,7 @@ def test_any_header_of_an_array(tmp_path, header, key):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Reading `.npy` or `.npz`")
+@_numpys_warnings
 @fuzz.LONG
 @hypothesis.given(header=_HEADERS, key=_KEYS)
 def test_any_header_of_an_array_at_length(tmp_path, header, key):

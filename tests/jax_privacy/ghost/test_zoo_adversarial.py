@@ -64,7 +64,7 @@ def test_gradients_of_any_size(loss, size):
 def test_norms_of_any_size(size):
   case = zoo.Case(
       name="sized", loss=_loss, params=_PARAMS,
-      batch=(_BATCH[0], _BATCH[1] * size), runs=zoo.NOT_JITTED,
+      batch=(_BATCH[0], _BATCH[1] * size), run=zoo.F32, runs=zoo.NOT_JITTED,
   )  # fmt: skip
   zoo.check(case)  # With a clip norm of that size.
 
@@ -110,6 +110,7 @@ def _flags(w, x, i, flag):
                 np.array([True, False, True, True]),
             ),
             runs=zoo.NOT_JITTED,
+            run=zoo.EAGER,
         ),
         zoo.Case(
             name="data_not_used",
@@ -118,6 +119,7 @@ def _flags(w, x, i, flag):
             batch=_BATCH,
             clip_norm=1.0,
             runs=zoo.NOT_JITTED,
+            run=zoo.F32,
         ),
         zoo.Case(
             name="gradient_is_zero",
@@ -132,6 +134,7 @@ def _flags(w, x, i, flag):
             loss=_loss,
             params=_PARAMS,
             batch=(_BATCH[0], np.where(np.arange(4) == 2, 0, _BATCH[1].T).T),
+            run=zoo.F32,
         ),
         zoo.Case(
             name="all_examples_are_clipped",
@@ -146,12 +149,14 @@ def _flags(w, x, i, flag):
             params=_PARAMS,
             batch=_BATCH,
             clip_norm=1e8,
+            run=zoo.F32,
         ),
         zoo.Case(
             name="data_of_several_sizes_in_a_pytree",
             loss=lambda p, d: _loss(p, d["x"], d["more"][0]),
             params=_PARAMS,
             batch=({"x": _BATCH[0], "more": [_BATCH[1], np.arange(4)]},),
+            run=zoo.F32,
         ),
     ],
     ids=str,
@@ -202,7 +207,7 @@ def test_the_zoo_sees_a_term_that_is_missing(monkeypatch, wrong):
       loss=_loss,
       params=_PARAMS,
       batch=_BATCH,
-      runs=(("float64", True),),
+      runs=(),
   )
   zoo.check(case)
   right = zoo.reference(case)

@@ -106,14 +106,21 @@ _DROPPED = {"options": {"keep_batch_dim": False}}
 @pytest.mark.parametrize(
     "case",
     [
-        _case("rnn", _rnn, runs=zoo.NOT_JITTED),
-        _case("rnn_dropped", _rnn, **_DROPPED),
-        _case("reverse", functools.partial(_rnn, reverse=True)),
+        _case("rnn", _rnn, runs=zoo.NOT_JITTED, run=zoo.EAGER),
+        _case("rnn_dropped", _rnn, **_DROPPED, run=zoo.F32),
+        _case("reverse", functools.partial(_rnn, reverse=True), run=zoo.F32),
         _case("unrolled", functools.partial(_rnn, unroll=2)),
-        _case("gru", _gru, _GRU),
-        _case("gru_dropped", _gru, _GRU, **_DROPPED),
-        _case("stacked", _stacked_layers, _STACK, (2, 3), zoo.NOT_JITTED),
-        _case("weight_in_the_carry", _weight_in_the_carry),
+        _case("gru", _gru, _GRU, run=zoo.F32),
+        _case("gru_dropped", _gru, _GRU, **_DROPPED, run=zoo.F32),
+        _case(
+            "stacked",
+            _stacked_layers,
+            _STACK,
+            (2, 3),
+            zoo.NOT_JITTED,
+            run=zoo.F32,
+        ),
+        _case("weight_in_the_carry", _weight_in_the_carry, run=zoo.F32),
         _case("associative_scan", _recurrence, runs=zoo.NOT_JITTED),
         _case("associative_scan_dropped", _recurrence, **_DROPPED),
         _case(
@@ -121,6 +128,7 @@ _DROPPED = {"options": {"keep_batch_dim": False}}
             lambda p, x: zoo.readout(
                 jax.lax.map(lambda row: row @ p["u"], x[0])
             ),
+            run=zoo.F32,
         ),
         _case(
             "scan_over_data_alone",
@@ -187,9 +195,16 @@ def _switch(params, x):
 @pytest.mark.parametrize(
     "case",
     [
-        _case("fori_loop", _fori),
-        _case("while_on_parameters", _while_on_parameters, runs=zoo.NOT_JITTED),
-        _case("while_on_data", _while_on_data, runs=zoo.NOT_JITTED),
+        _case("fori_loop", _fori, run=zoo.F32),
+        _case(
+            "while_on_parameters",
+            _while_on_parameters,
+            runs=zoo.NOT_JITTED,
+            run=zoo.F32,
+        ),
+        _case(
+            "while_on_data", _while_on_data, runs=zoo.NOT_JITTED, run=zoo.EAGER
+        ),
         _case("cond_on_parameters", _cond(True), runs=zoo.NOT_JITTED),
         _case("cond_on_data", _cond(False), **_DROPPED),
         _case("cond_that_picks_a_weight", _cond_that_picks_a_weight),

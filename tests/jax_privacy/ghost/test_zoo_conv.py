@@ -24,7 +24,9 @@ def _conv(x, w, spec=None, **options):
   return jax.lax.conv_general_dilated(x, w, dimension_numbers=spec, **options)
 
 
-def _case(name, x, w, *, bias=False, keep=True, runs=zoo.RUNS, **options):
+def _case(
+    name, x, w, *, bias=False, keep=True, run=zoo.F64, runs=zoo.RUNS, **options
+):
   """One convolution of an example of shape x, without its batch axis."""
 
   def loss(params, x):
@@ -40,6 +42,7 @@ def _case(name, x, w, *, bias=False, keep=True, runs=zoo.RUNS, **options):
       params=params,
       batch=(_batch(*x),),
       options={"keep_batch_dim": keep},
+      run=run,
       runs=runs,
   )
 
@@ -57,17 +60,27 @@ def _case(name, x, w, *, bias=False, keep=True, runs=zoo.RUNS, **options):
         # The Gram form is the cheaper one where pixels are few and channels
         # many; an example's own gradient is, where it is the other way round.
         _case("few_pixels", (2, 2, 24), (3, 3, 24, 16), bias=True),
-        _case("many_pixels", (12, 12, 2), (3, 3, 2, 3), bias=True),
-        _case("pointwise", (5, 5, 6), (1, 1, 6, 4), bias=True),
-        _case("whole_image", (4, 4, 3), (4, 4, 3, 5), padding="VALID"),
-        _case("even_kernel", (5, 6, 2), (2, 4, 2, 3)),
-        _case("kernel_wider_than_image", (2, 3, 2), (5, 5, 2, 3)),
-        _case("views", (3, 4, 4, 2), (3, 3, 2, 2), bias=True, keep=False),
+        _case("many_pixels", (12, 12, 2), (3, 3, 2, 3), bias=True, run=zoo.F32),
+        _case("pointwise", (5, 5, 6), (1, 1, 6, 4), bias=True, run=zoo.F32),
+        _case(
+            "whole_image", (4, 4, 3), (4, 4, 3, 5), padding="VALID", run=zoo.F32
+        ),
+        _case("even_kernel", (5, 6, 2), (2, 4, 2, 3), run=zoo.F32),
+        _case("kernel_wider_than_image", (2, 3, 2), (5, 5, 2, 3), run=zoo.F32),
+        _case(
+            "views",
+            (3, 4, 4, 2),
+            (3, 3, 2, 2),
+            bias=True,
+            keep=False,
+            run=zoo.F32,
+        ),
         _case(
             "highest_precision",
             (4, 4, 2),
             (3, 3, 2, 2),
             precision=jax.lax.Precision.HIGHEST,
+            run=zoo.F32,
         ),
     ],
     ids=str,
@@ -79,7 +92,7 @@ def test_ranks(case):
 @pytest.mark.parametrize(
     "case",
     [
-        _case("valid", (6, 5, 2), (3, 2, 2, 3), padding="VALID"),
+        _case("valid", (6, 5, 2), (3, 2, 2, 3), padding="VALID", run=zoo.F32),
         _case("explicit", (5, 4, 2), (3, 2, 2, 3), padding=((2, 1), (0, 3))),
         _case("negative", (7, 6, 2), (2, 3, 2, 3), padding=((-1, 0),) * 2),
         _case(
@@ -89,9 +102,15 @@ def test_ranks(case):
             padding=((-1, 1), (0, -2)),
             # jaxlib 0.10.2 on a CPU gives a wrong gradient for this one under
             # vmap in float32, whatever the library does.
-            runs=(("float64", True),),
+            runs=(),
         ),
-        _case("strides", (7, 6, 2), (3, 3, 2, 3), window_strides=(2, 3)),
+        _case(
+            "strides",
+            (7, 6, 2),
+            (3, 3, 2, 3),
+            window_strides=(2, 3),
+            run=zoo.F32,
+        ),
         _case(
             "strides_that_leave_a_rest",
             (8, 9, 2),
@@ -99,12 +118,14 @@ def test_ranks(case):
             window_strides=(3, 2),
             padding="VALID",
             runs=zoo.NOT_JITTED,
+            run=zoo.F32,
         ),
         _case(
             "stride_above_kernel",
             (7, 7, 3),
             (1, 1, 3, 4),
             window_strides=(2, 2),
+            run=zoo.F32,
         ),
         _case("rhs_dilation", (7, 8, 2), (3, 2, 2, 3), rhs_dilation=(2, 3)),
         _case(
@@ -123,6 +144,7 @@ def test_ranks(case):
             lhs_dilation=(1, 2),
             rhs_dilation=(2, 2),
             keep=False,
+            run=zoo.F32,
         ),
         _case(
             "1d_all_at_once",
@@ -155,7 +177,7 @@ def test_windows(case):
     [
         _case(
             "depthwise", (5, 4, 3), (3, 3, 1, 3), bias=True,
-            feature_group_count=3, runs=zoo.NOT_JITTED,
+            feature_group_count=3, runs=zoo.NOT_JITTED, run=zoo.EAGER,
         ),
         _case(
             "depthwise_multiplied", (5, 4, 3), (3, 2, 1, 6),
@@ -163,7 +185,7 @@ def test_windows(case):
         ),
         _case(
             "grouped", (5, 4, 4), (3, 3, 2, 6), bias=True,
-            feature_group_count=2, keep=False, runs=zoo.NOT_JITTED,
+            feature_group_count=2, keep=False, runs=zoo.NOT_JITTED, run=zoo.F32,
         ),
         _case(
             "grouped_few_pixels", (2, 2, 16), (3, 3, 8, 12),
@@ -184,7 +206,7 @@ def test_windows(case):
         ),
         _case(
             "nchw_few_pixels", (16, 2, 2), (12, 16, 3, 3),
-            spec=("NCHW", "OIHW", "NCHW"), keep=False,
+            spec=("NCHW", "OIHW", "NCHW"), keep=False, run=zoo.F32,
         ),
         _case(
             "nchw_grouped", (4, 4, 5), (6, 2, 3, 2),
@@ -194,7 +216,9 @@ def test_windows(case):
             "chwn_to_nhwc", (6, 5, 2, 1), (2, 3, 3, 4),
             spec=("HWCN", "IHWO", "CNWH"), keep=False, padding="VALID",
         ),
-        _case("ncw", (2, 6), (3, 2, 3), spec=("NCH", "OIH", "NCH")),
+        _case(
+            "ncw", (2, 6), (3, 2, 3), spec=("NCH", "OIH", "NCH"), run=zoo.F32
+        ),
     ],
     ids=str,
 )  # fmt: skip
@@ -229,7 +253,7 @@ _SHARED = {"w": _normal(3, 3, 2, 2) / 4, "b": _normal(2), "scale": _normal(2)}
                 strides=(2, 1), padding="VALID", transpose_kernel=True
             ),
             params={"w": _normal(3, 2, 3, 2), "b": _normal(3)},
-            batch=(_batch(3, 4, 2),),
+            batch=(_batch(3, 4, 2),), run=zoo.F32,
         ),
         zoo.Case(
             name="kernel_used_twice",
@@ -237,7 +261,7 @@ _SHARED = {"w": _normal(3, 3, 2, 2) / 4, "b": _normal(2), "scale": _normal(2)}
                 _conv(jnp.sin(_conv(x, p["w"])), p["w"], rhs_dilation=(2, 2))
             ),
             params=_SHARED,
-            batch=(_batch(5, 4, 2),),
+            batch=(_batch(5, 4, 2),), run=zoo.F32,
         ),
         zoo.Case(
             name="kernel_made_by_the_data",
@@ -245,7 +269,7 @@ _SHARED = {"w": _normal(3, 3, 2, 2) / 4, "b": _normal(2), "scale": _normal(2)}
                 _conv(p["image"], jnp.tanh(x.reshape(3, 3, 2, 1)))
             ),
             params={"image": _normal(1, 5, 4, 2)},
-            batch=(_batch(18),),
+            batch=(_batch(18),), run=zoo.F32,
         ),
         zoo.Case(
             name="both_operands_are_parameters",
@@ -264,7 +288,7 @@ _SHARED = {"w": _normal(3, 3, 2, 2) / 4, "b": _normal(2), "scale": _normal(2)}
                 ) @ w
             ),
             params=_normal(12, 3),
-            batch=(_batch(5, 4, 2),),
+            batch=(_batch(5, 4, 2),), run=zoo.F32,
         ),
         zoo.Case(
             name="weights_of_their_own_at_each_pixel",
@@ -288,7 +312,7 @@ _SHARED = {"w": _normal(3, 3, 2, 2) / 4, "b": _normal(2), "scale": _normal(2)}
                 )
             ),
             params={"w": _normal(3, 3, 2, 3), "v": _normal(2, 2, 3, 2)},
-            batch=(_batch(6, 6, 2),),
+            batch=(_batch(6, 6, 2),), run=zoo.F32,
         ),
     ],
     ids=str,

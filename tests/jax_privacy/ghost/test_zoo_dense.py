@@ -73,13 +73,14 @@ def test_mlp(case):
   zoo.check(case)
 
 
-def _einsum(spec, x, w):
+def _einsum(spec, x, w, run=zoo.F64):
   return zoo.Case(
       name=spec.replace("->", "_to_").replace(",", "_"),
       loss=lambda w, x: jnp.mean(jnp.sin(jnp.einsum(spec, x, w))),
       params=_normal(*w),
       batch=(_batch(*x),),
       options={"keep_batch_dim": False},
+      run=run,
       runs=zoo.NOT_JITTED,
   )
 
@@ -88,25 +89,27 @@ def _einsum(spec, x, w):
     "case",
     [
         _einsum("i,i->", (4,), (4,)),
-        _einsum("i,ij->j", (4,), (4, 3)),
-        _einsum("i,ji->j", (4,), (3, 4)),
-        _einsum("ti,io->ot", (3, 4), (4, 2)),
-        _einsum("it,io->to", (4, 3), (4, 2)),
+        _einsum("i,ij->j", (4,), (4, 3), zoo.F32),
+        _einsum("i,ji->j", (4,), (3, 4), zoo.F32),
+        _einsum("ti,io->ot", (3, 4), (4, 2), zoo.EAGER),
+        _einsum("it,io->to", (4, 3), (4, 2), zoo.F32),
         _einsum("td,dhk->htk", (3, 4), (4, 2, 5)),  # Query, key or value.
-        _einsum("hsk,hko->so", (2, 3, 5), (2, 5, 4)),  # Attention's output.
-        _einsum("stij,ij->st", (2, 3, 4, 2), (4, 2)),
-        _einsum("stij,jiok->tsko", (2, 3, 4, 2), (2, 4, 3, 2)),
+        _einsum(
+            "hsk,hko->so", (2, 3, 5), (2, 5, 4), zoo.F32
+        ),  # Attention's output.
+        _einsum("stij,ij->st", (2, 3, 4, 2), (4, 2), zoo.F32),
+        _einsum("stij,jiok->tsko", (2, 3, 4, 2), (2, 4, 3, 2), zoo.F32),
         # Axes that stay in both operands: a weight of its own for each.
         _einsum("gi,gio->go", (3, 4), (3, 4, 2)),
         _einsum("gti,gio->gto", (3, 5, 4), (3, 4, 2)),
         _einsum("tgi,ogi->gto", (5, 3, 4), (2, 3, 4)),
-        _einsum("ghti,hgio->thgo", (2, 3, 4, 3), (3, 2, 3, 2)),
+        _einsum("ghti,hgio->thgo", (2, 3, 4, 3), (3, 2, 3, 2), zoo.F32),
         _einsum("ti,ti->t", (3, 4), (3, 4)),
-        _einsum("ti,ti->ti", (3, 4), (3, 4)),
+        _einsum("ti,ti->ti", (3, 4), (3, 4), zoo.F32),
         _einsum("ti,i->ti", (3, 4), (4,)),
         # No axis in common, and axes that are summed in one operand alone.
-        _einsum("t,d->td", (3,), (4,)),
-        _einsum("ti,do->td", (3, 4), (2, 5)),
+        _einsum("t,d->td", (3,), (4,), zoo.F32),
+        _einsum("ti,do->td", (3, 4), (2, 5), zoo.F32),
         _einsum("ti,->t", (3, 4), ()),
     ],
     ids=str,
@@ -136,6 +139,7 @@ def _expert_loss(params, x):
             loss=lambda w, x: jnp.sum(jnp.cos(x @ w.T)),
             params=_normal(3, 4),
             batch=(_batch(5, 4),),
+            run=zoo.F32,
         ),
         zoo.Case(
             name="weight_meets_activations_of_another_weight",
@@ -163,6 +167,7 @@ def _expert_loss(params, x):
             params=_normal(4, 3),
             batch=(_batch(3, 4),),
             options={"keep_batch_dim": False},
+            run=zoo.F32,
         ),
         zoo.Case(
             name="weight_masked_by_the_data",
@@ -171,6 +176,7 @@ def _expert_loss(params, x):
             ),
             params=_normal(4, 3),
             batch=(_batch(4),),
+            run=zoo.F32,
         ),
         *zoo.both(
             name="mixture_of_experts",
@@ -185,6 +191,7 @@ def _expert_loss(params, x):
             ),
             params=_normal(4, 3),
             batch=(_batch(2, 4),),
+            run=zoo.F32,
         ),
     ],
     ids=str,

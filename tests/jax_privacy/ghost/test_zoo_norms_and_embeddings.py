@@ -42,7 +42,7 @@ def _of_this_library(params, x):
   return norm(x)
 
 
-def _norm_case(name, layer, *shape, keep=True, runs=zoo.RUNS):
+def _norm_case(name, layer, *shape, keep=True, run=zoo.F64, runs=zoo.RUNS):
   loss = lambda params, x, y: jnp.sum(layer(params, x) ** 2 * y)
   params = {"scale": _normal(shape[-1]), "bias": _normal(shape[-1])}
   if layer is _rms_norm:
@@ -54,6 +54,7 @@ def _norm_case(name, layer, *shape, keep=True, runs=zoo.RUNS):
       # The output does not depend on x's scale, so y's must differ.
       batch=(_batch(*shape), _batch(*shape)),
       options={"keep_batch_dim": keep},
+      run=run,
       runs=runs,
   )
 
@@ -64,14 +65,14 @@ def _norm_case(name, layer, *shape, keep=True, runs=zoo.RUNS):
         _norm_case("layer", _layer_norm, 5, runs=zoo.NOT_JITTED),
         _norm_case("layer", _layer_norm, 5, keep=False, runs=zoo.NOT_JITTED),
         _norm_case("layer", _layer_norm, 3, 5),
-        _norm_case("layer", _layer_norm, 2, 3, 5, keep=False),
+        _norm_case("layer", _layer_norm, 2, 3, 5, keep=False, run=zoo.F32),
         _norm_case("rms", _rms_norm, 5, runs=zoo.NOT_JITTED),
         _norm_case("rms", _rms_norm, 3, 5, keep=False),
-        _norm_case("rms", _rms_norm, 2, 3, 5),
+        _norm_case("rms", _rms_norm, 2, 3, 5, run=zoo.F32),
         _norm_case("group", _group_norm, 3, 4, runs=zoo.NOT_JITTED),
         _norm_case("group", _group_norm, 3, 2, 4),
-        _norm_case("group", _group_norm, 2, 3, 3, 4, keep=False),
-        _norm_case("library", _of_this_library, 3, 2, 4),
+        _norm_case("group", _group_norm, 2, 3, 3, 4, keep=False, run=zoo.F32),
+        _norm_case("library", _of_this_library, 3, 2, 4, run=zoo.F32),
         _norm_case("library", _of_this_library, 2, 3, 3, 4, keep=False),
     ],
     ids=str,
@@ -89,7 +90,9 @@ def _lookup(mode):
   return lambda table, ids: jnp.take(table, ids, axis=0, mode=mode)
 
 
-def _embedding(mode, *shape, keep=True, runs=zoo.RUNS, low=0, high=5):
+def _embedding(
+    mode, *shape, keep=True, run=zoo.F64, runs=zoo.RUNS, low=0, high=5
+):
   look_up = _lookup(mode)
 
   def loss(table, ids, weight):
@@ -104,6 +107,7 @@ def _embedding(mode, *shape, keep=True, runs=zoo.RUNS, low=0, high=5):
       params=_normal(5, 3),
       batch=(ids, _batch(*shape, 3)),
       options={"keep_batch_dim": keep},
+      run=run,
       runs=runs,
   )
 
@@ -111,12 +115,12 @@ def _embedding(mode, *shape, keep=True, runs=zoo.RUNS, low=0, high=5):
 @pytest.mark.parametrize(
     "case",
     [
-        _embedding("index", runs=zoo.NOT_JITTED),
-        _embedding("index", keep=False),
+        _embedding("index", run=zoo.EAGER, runs=zoo.NOT_JITTED),
+        _embedding("index", keep=False, run=zoo.F32),
         # More ids than rows: some must repeat.
         _embedding("index", 9, runs=zoo.NOT_JITTED),
         _embedding("index", 2, 4, keep=False),
-        _embedding("index", 7, low=-5, high=0),
+        _embedding("index", 7, low=-5, high=0, run=zoo.F32),
         # NumPy's rules: -1 is the last row; beyond either end, the end.
         _embedding("index", 11, low=-9, high=9, runs=zoo.NOT_JITTED),
         _embedding("clip", 9, low=-9, high=9),
@@ -141,12 +145,14 @@ def test_embedding(case):
             params=_normal(5, 3),
             batch=(_integers(0, 5, 4, 6),),
             options={"keep_batch_dim": False},
+            run=zoo.F32,
         ),
         zoo.Case(
             name="second_axis",
             loss=lambda w, ids: zoo.readout(jnp.take(w, ids, axis=1)),
             params=_normal(3, 5),
             batch=(_integers(0, 5, 4, 6),),
+            run=zoo.F32,
         ),
         zoo.Case(
             name="two_indices",
@@ -155,6 +161,7 @@ def test_embedding(case):
             batch=(_integers(-3, 3, 4, 6), _integers(-4, 4, 4, 6)),
             options={"keep_batch_dim": False},
             runs=zoo.NOT_JITTED,
+            run=zoo.F32,
         ),
         zoo.Case(
             name="take_along_axis",
@@ -163,6 +170,7 @@ def test_embedding(case):
             ),
             params=_normal(6, 4),
             batch=(_integers(0, 4, 4, 6),),
+            run=zoo.F32,
         ),
         zoo.Case(
             name="window_at_an_index",
@@ -270,6 +278,7 @@ _NORM = {"scale": 1 + 0.1 * _normal(6), "bias": 0.1 * _normal(6)}
             ),
             batch=(_batch(4, 6),),
             runs=zoo.NOT_JITTED,
+            run=zoo.F32,
         ),
         *zoo.both(
             name="transformer",

@@ -26,7 +26,16 @@ def _loss_and_aux(params, x, y):
   return _loss(params, x, y), {"mean": jnp.mean(x), "h": x @ params["w"]}
 
 
-def _case(name, *, loss=_loss, runs=zoo.RUNS, size=4, clip_norm=None, **fields):
+def _case(
+    name,
+    *,
+    loss=_loss,
+    run=zoo.F64,
+    runs=zoo.RUNS,
+    size=4,
+    clip_norm=None,
+    **fields,
+):
   batch = (_batch(5, 4, size=size), _batch(5, 2, size=size))
   params = fields.pop("params", _PARAMS)
   batch = fields.pop("batch", batch)
@@ -39,6 +48,7 @@ def _case(name, *, loss=_loss, runs=zoo.RUNS, size=4, clip_norm=None, **fields):
       options=fields,
       clip_norm=clip_norm,
       padding=padding,
+      run=run,
       runs=runs,
   )
 
@@ -70,14 +80,23 @@ _PER_LAYER = {"w": 0.5, "b": 1.0, "out": 3.0}
 @pytest.mark.parametrize(
     "case",
     [
-        _case("aux", loss=_loss_and_aux, has_aux=True, runs=zoo.NOT_JITTED),
+        _case(
+            "aux",
+            loss=_loss_and_aux,
+            has_aux=True,
+            runs=zoo.NOT_JITTED,
+            run=zoo.EAGER,
+        ),
         _case(
             "aux_dropped",
             loss=_loss_and_aux,
             has_aux=True,
             keep_batch_dim=False,
+            run=zoo.F32,
         ),
-        _case("per_layer", clip_norm=_PER_LAYER, runs=zoo.NOT_JITTED),
+        _case(
+            "per_layer", clip_norm=_PER_LAYER, runs=zoo.NOT_JITTED, run=zoo.F32
+        ),
         _case(
             "per_layer_of_a_shared_loss",
             clip_norm=_PER_LAYER,
@@ -87,20 +106,28 @@ _PER_LAYER = {"w": 0.5, "b": 1.0, "out": 3.0}
             rescale_to_unit_norm=True,
         ),
         _case("rescaled", rescale_to_unit_norm=True, normalize_by=7.0),
-        _case("dropout", loss=_dropout_loss, **_KEYED, runs=zoo.NOT_JITTED),
+        _case(
+            "dropout",
+            loss=_dropout_loss,
+            **_KEYED,
+            runs=zoo.NOT_JITTED,
+            run=zoo.EAGER,
+        ),
         _case(
             "dropout_dropped",
             loss=_dropout_loss,
             keep_batch_dim=False,
             **_KEYED,
+            run=zoo.F32,
         ),
-        _case("views", loss=_views_loss, **_KEYED),
+        _case("views", loss=_views_loss, **_KEYED, run=zoo.F32),
         _case(
             "views_in_microbatches",
             loss=_views_loss,
             microbatch_size=2,
             keep_batch_dim=False,
             **_KEYED,
+            run=zoo.F32,
         ),
         _case(
             "several_argnums",
@@ -112,18 +139,27 @@ _PER_LAYER = {"w": 0.5, "b": 1.0, "out": 3.0}
             argnums=(2, 0),
             batch_argnums=(3, 1),
             runs=zoo.NOT_JITTED,
+            run=zoo.F32,
         ),
         _case("microbatches", size=6, microbatch_size=2, runs=zoo.NOT_JITTED),
-        _case("uneven_microbatches", size=7, microbatch_size=3),
+        _case("uneven_microbatches", size=7, microbatch_size=3, run=zoo.F32),
         _case("microbatch_above_the_batch", size=3, microbatch_size=64),
-        _case("one_example", size=1, clip_norm=0.1),
-        _case("padding", padding=np.array([False, True, False, True])),
-        _case("all_padding", padding=np.ones(4, bool), runs=zoo.NOT_JITTED),
+        _case("one_example", size=1, clip_norm=0.1, run=zoo.F32),
+        _case(
+            "padding", padding=np.array([False, True, False, True]), run=zoo.F32
+        ),
+        _case(
+            "all_padding",
+            padding=np.ones(4, bool),
+            runs=zoo.NOT_JITTED,
+            run=zoo.EAGER,
+        ),
         _case(
             "padding_in_microbatches",
             # Not the last ones: microbatches of padding at the end are skipped.
             padding=np.arange(4) < 2,
             microbatch_size=2,
+            run=zoo.F32,
         ),
         _case("spmd_axis_name", spmd_axis_name="data"),
     ],
@@ -143,20 +179,36 @@ def _with(value, position):
 @pytest.mark.parametrize(
     "case",
     [
-        _case("nan", batch=_with(np.nan, 1), runs=zoo.NOT_JITTED),
-        _case("nan_in_the_last", batch=_with(np.nan, 3), keep_batch_dim=False),
-        _case("nan_per_layer", batch=_with(np.nan, 0), clip_norm=_PER_LAYER),
+        _case("nan", batch=_with(np.nan, 1), runs=zoo.NOT_JITTED, run=zoo.F32),
+        _case(
+            "nan_in_the_last",
+            batch=_with(np.nan, 3),
+            keep_batch_dim=False,
+            run=zoo.F32,
+        ),
+        _case(
+            "nan_per_layer",
+            batch=_with(np.nan, 0),
+            clip_norm=_PER_LAYER,
+            run=zoo.F32,
+        ),
         _case(
             "nan_in_the_padding",
             batch=_with(np.nan, 1),
             padding=np.arange(4) == 1,
         ),
-        _case("nan_in_a_microbatch", batch=_with(np.nan, 2), microbatch_size=2),
+        _case(
+            "nan_in_a_microbatch",
+            batch=_with(np.nan, 2),
+            microbatch_size=2,
+            run=zoo.F32,
+        ),
         _case(
             "inf",
             # tanh would make it finite again.
             loss=lambda p, x, y: _loss(p, x, y) + jnp.sum((x @ p["w"]) ** 2),
             batch=_with(np.inf, 1),
+            run=zoo.F32,
         ),
     ],
     ids=str,
@@ -204,6 +256,7 @@ def test_eval_shape():
   assert got == jax.tree.map(lambda x: (x.shape, x.dtype), grad_fn(*args))
 
 
+# No output has the shape of the batch, whose buffers were donated too.
 @pytest.mark.filterwarnings("ignore:Some donated buffers were not usable")
 def test_donated_arguments():
   grad_fn, args = _float32()

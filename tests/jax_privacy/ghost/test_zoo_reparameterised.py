@@ -12,7 +12,9 @@ _normal, _batch = _ARRAYS.normal, _ARRAYS.batch
 _W = _normal(3, 3)
 
 
-def _case(name, loss, params, *, runs=zoo.RUNS, batch=None, **options):
+def _case(
+    name, loss, params, *, run=zoo.F64, runs=zoo.RUNS, batch=None, **options
+):
   batch = (_batch(4, 3),) if batch is None else batch
   return zoo.Case(
       name=name,
@@ -20,6 +22,7 @@ def _case(name, loss, params, *, runs=zoo.RUNS, batch=None, **options):
       params=params,
       batch=batch,
       options=options,
+      run=run,
       runs=runs,
   )
 
@@ -54,9 +57,21 @@ _GAINED = {"v": _normal(3, 3), "gain": 1 + 0.1 * _normal(1, 3)}
             lambda p, x: zoo.readout(x @ (p["v"] * p["gain"])),
             _GAINED,
             runs=zoo.NOT_JITTED,
+            run=zoo.F32,
         ),
-        _case("weight_norm", _weight_norm, _GAINED, runs=zoo.NOT_JITTED),
-        _case("spectral_norm", _spectral, {"v": _W, "gain": np.array([[1.5]])}),
+        _case(
+            "weight_norm",
+            _weight_norm,
+            _GAINED,
+            runs=zoo.NOT_JITTED,
+            run=zoo.EAGER,
+        ),
+        _case(
+            "spectral_norm",
+            _spectral,
+            {"v": _W, "gain": np.array([[1.5]])},
+            run=zoo.F32,
+        ),
         _case(
             "product_of_two",
             lambda p, x: zoo.readout(x @ (p["v"] @ jnp.sin(p["v"].T))),
@@ -81,6 +96,7 @@ _GAINED = {"v": _normal(3, 3), "gain": 1 + 0.1 * _normal(1, 3)}
             lambda p, x: p["a"] * zoo.readout(x * jnp.exp(p["t"])) + p["b"],
             {"a": np.float64(0.5), "b": np.float64(2.0), "t": np.float64(0.1)},
             runs=zoo.NOT_JITTED,
+            run=zoo.F32,
         ),
         _case(
             "a_scalar_alone",
@@ -145,13 +161,20 @@ _COMPLEX = {"re": _normal(3, 3), "im": _normal(3, 3)}
             params=_COMPLEX,
             batch=(_batch(4, 3),),
         ),
-        _case("complex_dense", _complex_dense, _COMPLEX, runs=zoo.NOT_JITTED),
+        _case(
+            "complex_dense",
+            _complex_dense,
+            _COMPLEX,
+            runs=zoo.NOT_JITTED,
+            run=zoo.F32,
+        ),
         _case(
             "fft_of_a_weight",
             lambda w, x: zoo.readout(
                 jnp.abs(jax.lax.complex(x, jnp.cos(x)) @ jnp.fft.fft(0.2 * w))
             ),
             _W,
+            run=zoo.F32,
         ),
         _case(
             "complex_data",

@@ -19,7 +19,9 @@ _W = _normal(3, 3)
 _GAINED = {"v": _normal(3, 3), "gain": 1 + 0.1 * _normal(1, 3)}
 
 
-def _case(name, loss, params, *, runs=zoo.RUNS, batch=None, **options):
+def _case(
+    name, loss, params, *, run=zoo.F64, runs=zoo.RUNS, batch=None, **options
+):
   batch = (_batch(4, 3),) if batch is None else batch
   return zoo.Case(
       name=name,
@@ -27,6 +29,7 @@ def _case(name, loss, params, *, runs=zoo.RUNS, batch=None, **options):
       params=params,
       batch=batch,
       options=options,
+      run=run,
       runs=runs,
   )
 
@@ -80,6 +83,7 @@ def _tied_through_a_layer(params, ids):
                 "opposite_uses",
                 lambda w, x: zoo.readout(x @ w) - 0.999 * zoo.readout(x @ w),
                 _W,
+                run=zoo.F32,
             ),
             # A gradient g less 0.999 g: 1.999 |g| over 0.001 |g|.
             cancels=1999.0,
@@ -93,6 +97,7 @@ def _tied_through_a_layer(params, ids):
             "weight_and_its_norm",
             lambda w, x: zoo.readout(x @ w) * (1 + jnp.sum(w**2)),
             _W,
+            run=zoo.F32,
         ),
         _case(
             "bias_used_twice",
@@ -100,8 +105,14 @@ def _tied_through_a_layer(params, ids):
                 zoo.add_bias(jnp.tanh(zoo.add_bias(x @ p["w"], p["b"])), p["b"])
             ),
             {"w": _W, "b": _normal(3)},
+            run=zoo.F32,
         ),
-        _case("in_and_outside_a_scan", _in_and_outside_a_scan, {"w": _W}),
+        _case(
+            "in_and_outside_a_scan",
+            _in_and_outside_a_scan,
+            {"w": _W},
+            run=zoo.F32,
+        ),
         _case(
             "tied_embedding",
             _tied_embedding,
@@ -172,6 +183,7 @@ def test_lora(keep_batch_dim):
                 x @ (jax.lax.stop_gradient(p["gain"]) * p["v"])
             ),
             _GAINED,
+            run=zoo.F32,
         ),
         _case(
             "only_its_shape",
@@ -182,6 +194,7 @@ def test_lora(keep_batch_dim):
             "empty_parameter",
             lambda p, x: zoo.readout(x @ p["v"]) + jnp.sum(p["none"]),
             {"v": _W, "none": np.zeros((0, 3))},
+            run=zoo.F32,
         ),
         # Weight decay: a part of the gradient that no example's data enters.
         _case(

@@ -92,7 +92,7 @@ def _remat(**options):
             "checkpoint_with_a_policy",
             _remat(policy=jax.checkpoint_policies.dots_saveable),
         ),
-        _case("checkpointed_scan", jax.checkpoint(_rnn)),
+        _case("checkpointed_scan", jax.checkpoint(_rnn), run=zoo.F32),
         _case("checkpoint_dropped", _remat(prevent_cse=False), **_DROPPED),
         _case(
             "custom_jvp",
@@ -112,6 +112,7 @@ def _remat(**options):
             lambda p, x: zoo.readout(
                 x @ _sign_through(p["u"]).astype(x.dtype) @ p["w"]
             ),
+            run=zoo.F32,
         ),
         _case("inner_gradient_by_parameters", _meta),
         _case(
@@ -135,6 +136,7 @@ def _remat(**options):
                 jax.vmap(lambda row: zoo.readout(row[None] @ p["u"]))(x)
             ),
             **_DROPPED,
+            run=zoo.F32,
         ),
         _case(
             "vmap_over_weights",
@@ -143,6 +145,7 @@ def _remat(**options):
             ),
             _normal(3, 2, 2),
             runs=zoo.NOT_JITTED,
+            run=zoo.EAGER,
         ),
         _case(
             "optimization_barrier",
@@ -153,6 +156,7 @@ def _remat(**options):
         _case(
             "named_scope",
             jax.named_call(lambda p, x: zoo.readout(x @ p["u"]), name="dense"),
+            run=zoo.F32,
         ),
     ],
     ids=str,
