@@ -5,9 +5,9 @@
 Trains a small config once without a break. Then, until the time is over and
 there were enough kills, trains it in a child process that is killed at random
 moments and started again until it is done: by SIGKILL anywhere in its life, by
-SIGKILL aimed at a checkpoint being saved, or by SIGTERM. A moment is a number of
-steps or saves that were seen, so that a slow machine is killed as often as a
-fast one. Prints, and writes as JSON, what `Tally` holds.
+SIGKILL aimed at a checkpoint being saved, or by SIGTERM. A moment is a number
+of steps or saves that were seen, so a slow machine sees as many kills as any.
+Prints, and writes as JSON, what `Tally` holds.
 
 Invariant: only the command line is used and only the files of a run are read,
 as by someone who lost their machine. Exit code 1 if a step was lost, a number
@@ -158,12 +158,10 @@ def soak(
   if job.start(whole).wait():
     raise RuntimeError(_last_line(whole))
   life = _seconds_of_children() - before
-  start = time.monotonic()
-  tally = Tally()
-  enough = lambda: (
-      time.monotonic() - start >= seconds and tally.all_kills >= kills
-  )
-  while not (enough() or tally.errors):
+  tally, end = Tally(), time.monotonic() + seconds
+  while not tally.errors:
+    if time.monotonic() >= end and tally.all_kills >= kills:
+      break
     workdir, reached = folder / "killed", 0
     while not (workdir / "summary.json").exists() and not tally.errors:
       _live(job, workdir, tally, life=life, rng=rng)

@@ -13,8 +13,8 @@ from experiments.run import workdir as workdir_lib
 from jax_privacy.data import radiograph_columns
 from tests.support import launch
 
-# recipes.md, CIFAR-10 from scratch: epsilon by RDP and PLD of each row, as
-# computed with dp-accounting 0.6.0 when the table was made.
+# De et al. 2022, CIFAR-10 from scratch: noise multiplier and steps of each row;
+# epsilon by RDP and PLD as computed with dp-accounting 0.6.0.
 _CIFAR10 = {
     1.0: (10, 875, 0.988, 0.904),
     2.0: (6, 1125, 2.000, 1.837),
@@ -77,8 +77,8 @@ def test_cifar10_rows_cost_what_they_state(epsilon):
     assert got <= epsilon + 6e-3
 
 
-# recipes.md, [V]: noise multiplier and steps of De et al.'s configs. Epsilon by
-# RDP as computed here; the papers state 1 and 8, with their own RDP orders.
+# Noise multiplier and steps of De et al.'s published configs. Epsilon by RDP as
+# computed here; the papers state 1 and 8, with their own RDP orders.
 @pytest.mark.parametrize(
     "name, num_examples, noise_multiplier, num_steps, stated, by_rdp",
     [

@@ -29,8 +29,8 @@ _SETS = {
     "tfds:svhn_cropped": (73_257, 10, 3, 32),
 }
 
-# recipes.md: the first two to the digit; NFNets with 1000 classes have 71.5 and
-# 254.9 million, of which 3072 x 1000 + 1000 are the classifier's.
+# docs/models.md: the first two to the digit; NFNets with 1000 classes have 71.5
+# and 254.9 million, of which 3072 x 1000 + 1000 are the classifier's.
 _F0, _F3, _WIDTH = 71.5e6, 254.9e6, 3072
 _NUM_PARAMETERS = {
     "cifar10_wrn": (2_753_818, 0),

@@ -55,21 +55,17 @@ def chexpert_file(split, patient, study=1, view="view1_frontal"):
   return f"{split}/patient{patient:05}/study{study}/{view}.jpg"
 
 
-def make_chexpert(root, *, num_patients, images_of_each=1, num_test=2):
-  """Writes a whole folder, with an image for each row; returns the folder."""
+def make_chexpert(root, *, num_patients):
+  """Writes a whole folder, of one image a patient and two to test on."""
   tables = {"train": [], "valid": []}
-  for patient in range(1, num_patients + 1 + num_test):
+  for patient in range(1, num_patients + 3):
     split = "train" if patient <= num_patients else "valid"
-    for study in range(1, images_of_each + 1):
-      file = chexpert_file(split, patient, study)
-      write_image(root / file)
-      values = [
-          ("1.0", "0.0", "-1.0", "")[(patient + i) % 4] for i in range(14)
-      ]
-      sex = ("Male", "Female")[patient % 2]
-      tables[split].append(
-          chexpert_row(file, *values, sex=sex, age=str(7 * patient % 100))
-      )
+    file = chexpert_file(split, patient)
+    write_image(root / file)
+    values = [("1.0", "0.0", "-1.0", "")[(patient + i) % 4] for i in range(14)]
+    sex = ("Male", "Female")[patient % 2]
+    age = str(7 * patient % 100)
+    tables[split].append(chexpert_row(file, *values, sex=sex, age=age))
   for split, rows in tables.items():
     write_csv(root / f"{split}.csv", rows)
   return root
