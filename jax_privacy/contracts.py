@@ -11,6 +11,9 @@ from typing import Any, Protocol, TypedDict
 
 import jax
 import numpy as np
+import optax
+
+from jax_privacy import root_key
 
 
 class Mechanism(Protocol):
@@ -80,6 +83,38 @@ class BatchStrategy(Protocol):
       generator: For what is drawn once in a run, such as groups; `draw` is
         given one of its own at each step. With `secure_random` they are
         `secure_sampling.CipherGenerator`s, which have fewer methods.
+    """
+    ...
+
+
+class Noise(Protocol):
+  """What `make_private` adds to each sum of clipped gradients."""
+
+  @property
+  def is_secure(self) -> bool:
+    """Whether a cipher draws it; batches are then drawn by the cipher too."""
+    ...
+
+  def privatizer(
+      self,
+      mechanism: Mechanism,
+      *,
+      stddev: float,
+      root: root_key.RootKey,
+      grid_step: float | None,
+  ) -> optax.GradientTransformation:
+    """Returns an optax transformation that adds noise to a sum.
+
+    Args:
+      mechanism: What the run releases; it has `num_steps` draws.
+      stddev: The mechanism's noise multiplier times what one example may add
+        to the sum, in the sum's units.
+      root: Of the run. Each key is derived from it under a label of its own.
+      grid_step: None for sums of floats; else see
+        `secure_noise.secure_gaussian_privatizer`.
+
+    Raises:
+      ValueError: If an argument breaks its rule.
     """
     ...
 

@@ -49,16 +49,16 @@ from jax_privacy import (
     clipping,
     grid,
     mixing,
-    noise_addition,
+    noises,
     post_processing,
     root_key,
     samplers,
-    secure_noise,
-    secure_random,
 )
+from jax_privacy import secure_random as secure_random_lib
 from jax_privacy.contracts import ClippedGradOptions as ClippedGradOptions
 from jax_privacy.contracts import GradFn as GradFn
 from jax_privacy.contracts import Mechanism as Mechanism
+from jax_privacy.contracts import Noise as Noise
 
 _FIELDS = {
     "noise_multiplier": "standard deviation of the noise over the clip norm",
@@ -95,6 +95,7 @@ def make_private(
     key: root_key.RootKey | chex.PRNGKey | int,
     microbatch_size: int | None = None,
     secure_random: bool = False,
+    noise: str | Noise | None = None,
     mesh: jax.sharding.Mesh | None = None,
     check_loss: bool = True,
     **clipped_grad_options: Unpack[ClippedGradOptions],
@@ -119,6 +120,9 @@ def make_private(
       all 128 bits of a `RootKey`, and not by JAX's and NumPy's generators,
       which are not made to withstand an adversary. Slower; see
       docs/performance.md. Needs the extra `secure`.
+    noise: What is added to sums: a name of `noises.py`, an object as `Noise`
+      says, or None for Gaussian noise, of a cipher with `secure_random`. The
+      guarantee takes an object of your own at its word.
     mesh: See `clipped_grad` and `sharding.py`. Padded sizes are then multiples
       of the number of devices, and padding is spread evenly over them.
     check_loss: Whether `grad_fn`, when it is first called, refuses a loss that
@@ -166,11 +170,12 @@ def make_private(
   schedule = samplers.schedule_of(mechanism)
   optimizer = post_processing.checked(optimizer)
   root = root_key.RootKey.of(key)
+  noise = noises.chosen(noise, secure_random=secure_random)
   sampler = make_sampler(
       mechanism,
       key=root,
       microbatch_size=microbatch_size,
-      secure_random=secure_random,
+      secure_random=noise.is_secure,
       num_devices=1 if mesh is None else mesh.size,
   )
   num_examples = _validate.integer(
@@ -192,25 +197,15 @@ def make_private(
   # the neighbouring relation; the accountant knows that a replaced example
   # moves the sum by two shares.
   stddev = noise_multiplier * grad_fn.sensitivity("add_or_remove_one")
+  privatizer = noise.privatizer(
+      mechanism, stddev=stddev, root=root, grid_step=grad_fn.grid_step
+  )
   if grad_fn.grid_step is not None:
-    _check_grid(grad_fn, max(sampler.sizes), secure_random)
-  if secure_random:
-    noise = secure_noise.secure_gaussian_privatizer(
-        stddev=stddev,
-        key=_secure_key(root, "secure noise"),
-        grid_step=grad_fn.grid_step,
-        num_steps=mechanism.num_steps,
-    )
-  else:
-    noise = noise_addition.gaussian_privatizer(
-        stddev=stddev,
-        prng_key=root.prng_key("noise"),
-        num_steps=mechanism.num_steps,
-    )
+    grid.check_range(int(grad_fn.l2_norm_bound), max(sampler.sizes))
   if schedule:
     # Behind the noise: before it, a factor would change its scale.
     optimizer = optax.chain(batch_schedule.rescale(schedule), optimizer)
-  return PrivateTraining(sampler, grad_fn, optax.chain(noise, optimizer))
+  return PrivateTraining(sampler, grad_fn, optax.chain(privatizer, optimizer))
 
 
 def make_sampler(
@@ -249,7 +244,7 @@ def make_sampler(
   )
   root = root_key.RootKey.of(key)
   if secure_random:
-    rng = _secure_key(root, "secure sampler")
+    rng = secure_random_lib.SecureKey.derived(root, "secure sampler")
   else:
     rng = root.seed("sampler")
   batches = strategy.bind(num_examples, rng)
@@ -281,17 +276,3 @@ def _with_mask(fun):
     return fun(*args, is_padding_example=is_padding_example)
 
   return masked
-
-
-def _check_grid(grad_fn, batch_size, is_secure):
-  """Refuses a grid that noise or the largest usual batch does not fit."""
-  if not is_secure:
-    # JAX's float32 normals are 2^23 numbers: with a standard deviation of 2^16
-    # steps, those next to each other at 4 sigma are 58 steps apart.
-    rule = "True with a grid_scale (float32 noise leaves gaps on a grid)"
-    _validate.fail("secure_random", rule, is_secure)
-  grid.check_range(int(grad_fn.l2_norm_bound), batch_size)
-
-
-def _secure_key(root, label):
-  return secure_random.SecureKey(root.derive(label, secure_random.NUM_BYTES))

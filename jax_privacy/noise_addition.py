@@ -23,6 +23,7 @@ Example:
   2.0 1
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -31,10 +32,37 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jax_privacy import _validate, precision
+from jax_privacy import _validate, contracts, precision, root_key
 
 # A counter's last value, at which it stays: it is never noised.
 _LAST_COUNT = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Gaussian:
+  """The noise "gaussian" of `make_private`: see `contracts.Noise`."""
+
+  is_secure = False
+
+  def privatizer(
+      self,
+      mechanism: contracts.Mechanism,
+      *,
+      stddev: float,
+      root: root_key.RootKey,
+      grid_step: float | None,
+  ) -> optax.GradientTransformation:
+    """Returns `gaussian_privatizer` of the key that the root gives noise."""
+    if grid_step is not None:
+      # JAX's float32 normals are 2^23 numbers: with a standard deviation of
+      # 2^16 steps, those next to each other at 4 sigma are 58 steps apart.
+      rule = "True with a grid_scale (float32 noise leaves gaps on a grid)"
+      _validate.fail("secure_random", rule, False)
+    return gaussian_privatizer(
+        stddev=stddev,
+        prng_key=root.prng_key("noise"),
+        num_steps=mechanism.num_steps,
+    )
 
 
 class GaussianNoiseState(NamedTuple):

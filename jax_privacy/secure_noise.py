@@ -25,6 +25,7 @@ Example:
 """
 
 import concurrent.futures
+import dataclasses
 import functools
 import math
 import os
@@ -38,9 +39,11 @@ import optax
 
 from jax_privacy import (
     _validate,
+    contracts,
     grid,
     noise_addition,
     precision,
+    root_key,
     secure_random,
 )
 
@@ -52,6 +55,29 @@ MAX_LEAF_SIZE = secure_random.MAX_BYTES // _DRAW_BYTES
 _MAX_SIGMA = 14
 # Draws made at a time: what they need fits in a core's cache.
 _CHUNK = 2**14
+
+
+@dataclasses.dataclass(frozen=True)
+class SecureGaussian:
+  """The noise "secure_gaussian" of `make_private`: see `contracts.Noise`."""
+
+  is_secure = True
+
+  def privatizer(
+      self,
+      mechanism: contracts.Mechanism,
+      *,
+      stddev: float,
+      root: root_key.RootKey,
+      grid_step: float | None,
+  ) -> optax.GradientTransformation:
+    """Returns `secure_gaussian_privatizer` of a key that the root gives."""
+    return secure_gaussian_privatizer(
+        stddev=stddev,
+        key=secure_random.SecureKey.derived(root, "secure noise"),
+        grid_step=grid_step,
+        num_steps=mechanism.num_steps,
+    )
 
 
 class SecureNoiseState(NamedTuple):

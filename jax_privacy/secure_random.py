@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from jax_privacy import _extras, _validate
+from jax_privacy import _extras, _validate, root_key
 
 NUM_BYTES = 32
 BLOCK_BYTES = 64
@@ -64,6 +64,11 @@ class SecureKey:
   def fresh(cls) -> "SecureKey":
     """Returns a key from the operating system."""
     return cls(secrets.token_bytes(NUM_BYTES))
+
+  @classmethod
+  def derived(cls, root: root_key.RootKey, label: str) -> "SecureKey":
+    """Returns a key of a run's root, by a label that is used once."""
+    return cls(root.derive(label, NUM_BYTES))
 
   @classmethod
   def of(cls, key: Any, *, name: str = "key") -> "SecureKey":

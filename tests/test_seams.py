@@ -22,6 +22,7 @@ from accounting.accountants import registry as accountant_table
 from accounting.numerics import terms
 from accounting.samplers import registry as sampler_table
 from jax_privacy import dp_sgd, root_key
+from jax_privacy import noises as noise_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,6 +205,91 @@ def test_make_private_draws_a_toy_sampler(with_sampler, secure_random):
   drawn = np.concatenate([b[b >= 0] for b in batches[:4]])
   np.testing.assert_array_equal(np.sort(drawn), np.arange(19))
   np.testing.assert_array_equal(batches[8], batches[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Constant:
+  """Adds the standard deviation itself; the toy of a noise."""
+
+  is_secure: bool = False
+
+  def privatizer(self, mechanism, *, stddev, root, grid_step):
+    assert grid_step is None and isinstance(root, root_key.RootKey)
+    assert mechanism.num_steps == 3
+    return optax.stateless(
+        lambda updates, _: jax.tree.map(lambda x: x + stddev, updates)
+    )
+
+
+_MECHANISM = types.SimpleNamespace(  # No class of the project's.
+    num_steps=3,
+    sampling="poisson",
+    sampling_prob=0.5,
+    num_examples=8,
+    max_batch_size=None,
+    noise_multiplier=2.0,
+)
+
+
+def _private(**options):
+  return dp_sgd.make_private(
+      lambda w, x: w * jnp.sum(x),
+      optax.sgd(1.0),
+      _MECHANISM,
+      l2_clip_norm=1.0,
+      key=root_key.RootKey.from_seed(0),
+      check_loss=False,
+      **options,
+  )
+
+
+@pytest.mark.parametrize("noise", ["toy", _Constant()])
+def test_make_private_adds_a_toy_noise(noise, monkeypatch):
+  table = dict(noise_table._NOISES) | {"toy": _Constant()}
+  monkeypatch.setattr(noise_table, "_NOISES", table)
+  private = _private(noise=noise)
+  state = private.optimizer.init(jnp.zeros(()))
+  updates, _ = private.optimizer.update(jnp.ones(()), state)
+  # The noise multiplier times one example's share, 1 / (8 x 0.5); then SGD.
+  assert updates == -(1.0 + 2.0 / 4)
+
+
+def test_a_noise_by_name_is_that_of_the_flag():
+  def update(**options):
+    optimizer = _private(**options).optimizer
+    state = optimizer.init(jnp.zeros(3))
+    return np.asarray(optimizer.update(jnp.zeros(3), state)[0])
+
+  def indices(**options):
+    return [b.indices.tolist() for b in _private(**options).sampler]
+
+  default, flag = update(), update(secure_random=True)
+  np.testing.assert_array_equal(update(noise="gaussian"), default)
+  np.testing.assert_array_equal(update(noise="secure_gaussian"), flag)
+  assert not np.array_equal(default, flag)
+  # A cipher's noise brings a cipher's batches.
+  secure = indices(noise="secure_gaussian")
+  assert secure == indices(secure_random=True) != indices()
+
+
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        (
+            {"noise": "laplace"},
+            "noise must be one of gaussian, secure_gaussian,",
+        ),
+        ({"noise": 1.0}, "noise must be one of gaussian"),
+        (
+            {"noise": "gaussian", "secure_random": True},
+            "secure_random must be F",
+        ),
+        ({"grid_scale": 1000}, "secure_random must be True with a grid_scale"),
+    ],
+)
+def test_a_noise_that_does_not_fit_is_refused(options, text):
+  with pytest.raises(ValueError, match=text):
+    _private(**options)
 
 
 class _Drawing:
