@@ -197,11 +197,11 @@ def make_private(
   # the neighbouring relation; the accountant knows that a replaced example
   # moves the sum by two shares.
   stddev = noise_multiplier * grad_fn.sensitivity("add_or_remove_one")
+  if grad_fn.grid_step is not None:
+    grid.check_range(int(grad_fn.l2_norm_bound), max(sampler.sizes))
   privatizer = noise.privatizer(
       mechanism, stddev=stddev, root=root, grid_step=grad_fn.grid_step
   )
-  if grad_fn.grid_step is not None:
-    grid.check_range(int(grad_fn.l2_norm_bound), max(sampler.sizes))
   if schedule:
     # Behind the noise: before it, a factor would change its scale.
     optimizer = optax.chain(batch_schedule.rescale(schedule), optimizer)

@@ -23,6 +23,7 @@ from jax_privacy import (
     root_key,
     secure_noise,
     secure_random,
+    streams,
 )
 from jax_privacy import (
     views as views_lib,
@@ -204,10 +205,10 @@ def test_normals_are_those_of_the_version(name):
 def test_another_draw_has_another_digest(monkeypatch):
   """Planted: batch t drawn from stream t, and the next leaf's noise."""
   batches, noise = _digest(_samplers(False)), _digest(_grid_noise())
-  real = batch_selection._generator
+  real = streams.generator_of
   monkeypatch.setattr(
-      batch_selection,
-      "_generator",
+      streams,
+      "generator_of",
       lambda seed, stream: real(seed, max(stream - 1, 0)),
   )
   assert _digest(_samplers(False)) != batches
