@@ -6,7 +6,6 @@ import pytest
 
 from accounting import accountants, samplers
 from accounting import mechanism as accounting_mechanism
-from accounting import samplers
 from configs import common, fields
 from experiments.plan import fields as plan_fields
 from experiments.plan import mechanism, optimizer, schedules
