@@ -12,7 +12,8 @@ import pytest
 from tests.support import launch
 
 _FOLDERS = (
-    "accounting", "benchmarks", "configs", "experiments", "jax_privacy", "tests"
+    "accounting", "benchmarks", "configs", "examples", "experiments",
+    "jax_privacy", "tests",
 )  # fmt: skip
 _FILES = [p for f in _FOLDERS for p in sorted((launch.ROOT / f).rglob("*.py"))]
 _PAGES = sorted((launch.ROOT / "docs").glob("*.md"))
