@@ -26,6 +26,8 @@ _NEEDS = {
     "from accounting.budget import plots; plots.curve([1], [1.0], label='a')": (
         "plots"
     ),
+    "from jax_privacy.data.tables import files; list(files.read_file("
+    "'tests/support/people.csv', columns=('age',)))": "tables",
     "import experiments.train": "experiments",
     "import experiments.evaluation.auc": "experiments",
     "import configs.common": "experiments",
@@ -48,8 +50,8 @@ _PROGRAM = """
       def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in (
             "PIL", "array_record", "cryptography", "flax", "grain",
-            "matplotlib", "ml_collections", "orbax", "rich", "sklearn",
-            "tensorflow", "tensorflow_datasets"):
+            "matplotlib", "ml_collections", "orbax", "pyarrow", "rich",
+            "sklearn", "tensorflow", "tensorflow_datasets"):
           raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     sys.meta_path.insert(0, Blocker())

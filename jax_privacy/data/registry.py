@@ -27,6 +27,7 @@ from jax_privacy.data import (
     mimic_cxr,
     npz,
     published,
+    tables,
     tfds,
 )
 from jax_privacy.data import source as source_lib
@@ -35,12 +36,15 @@ _SOURCES: types.MappingProxyType[str, Callable[..., source_lib.Source]] = (
     types.MappingProxyType(
         {
             "arrays": arrays.load_arrays,
+            "breast_cancer": tables.load_breast_cancer,
             "chexpert": chexpert.load_chexpert,
             "digits": digits.load_digits,
             "folder": folder.load_folder,
             "idx": idx.load_idx,
             "mimic_cxr": mimic_cxr.load_mimic_cxr,
             "npz": npz.load_npz,
+            "table": tables.load_table,
+            "wine": tables.load_wine,
             **{
                 f"tfds:{n}": functools.partial(tfds.load_tfds, n)
                 for n in published.SETS

@@ -1,0 +1,190 @@
+"""Turns rows of a table into the arrays that a model takes.
+
+Invariant: what a row becomes depends on that row and on the schema alone, never
+on the other rows: no mean, no deviation and no list is taken from the data.
+
+>>> from jax_privacy.data.tables import frames, schema
+>>> stated = schema.from_dict({"columns": {
+...     "age": {"kind": "number", "bounds": [0, 100], "missing": "indicator"},
+...     "job": {"kind": "category", "values": ["a", "b"]},
+...     "rich": {"kind": "category", "values": ["no", "yes"]}}})
+>>> encoder = Encoder(stated, target="rich")
+>>> encoder.number_names, encoder.category_sizes
+(('age', 'age is missing'), (2,))
+>>> rows = np.array(
+...     [(75.0, "b", "no"), (np.nan, "a", "yes")],
+...     [("age", float), ("job", "U1"), ("rich", "U3")])
+>>> (block,) = frames.read_frame(rows, columns=encoder.columns)
+>>> encoded = encoder.encode(block)
+>>> encoded["numbers"].tolist(), encoded["target"].tolist()
+([[0.5, 0.0], [0.0, 1.0]], [0, 1])
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from jax_privacy.data import bounded
+from jax_privacy.data.tables import cells as cells_lib
+from jax_privacy.data.tables import columns as columns_lib
+from jax_privacy.data.tables import schema as schema_lib
+
+
+class Encoder:
+  """What the columns of a schema are to a model.
+
+  Args:
+    schema: what the columns may hold.
+    target: the column that is predicted.
+    features: columns that the model sees; all but the target if empty.
+    groups: categories that evaluation looks at. One that the model is not to
+      see must be left out of `features`.
+
+  Attributes:
+    target: see `schema.Target`.
+    number_names: what "numbers" [num_rows, k] has, in order.
+    category_names: what "categories" [num_rows, c] has, in order.
+    category_sizes: how many values each of these has.
+    groups: columns that evaluation looks at.
+    columns: names of the columns that are read.
+
+  Raises:
+    ValueError: if a name is not in the schema, is there twice, or is of
+      another kind.
+  """
+
+  def __init__(
+      self,
+      schema: schema_lib.Schema,
+      *,
+      target: str,
+      features: Sequence[str] = (),
+      groups: Sequence[str] = (),
+  ):
+    self._schema, self.target = schema, schema.target(target)
+    features = _names("features", features)
+    self.groups = _names("groups", groups)
+    self._features = features or tuple(k for k in schema.columns if k != target)
+    if target in self._features or not self._features:
+      raise ValueError(
+          "features must be one or more columns, not the target"
+          f" {target!r}, got {bounded.short(self._features)}."
+      )
+    self._numbers, categories = [], {}
+    for name in self._features:
+      column = schema.column(name)
+      if isinstance(column, columns_lib.Category):
+        categories[name] = len(column.names)
+      else:
+        self._numbers.append(name)
+    for name in self.groups:
+      if not isinstance(schema.column(name), columns_lib.Category):
+        raise ValueError(
+            f"groups must be categories, got {name!r}, which is none."
+        )
+    self.category_names = tuple(categories)
+    self.category_sizes = tuple(categories.values())
+    self._with_indicator = [
+        name
+        for name in self._numbers
+        if schema.columns[name].missing == "indicator"
+    ]
+    self.number_names = (
+        *self._numbers,
+        *(f"{name} is missing" for name in self._with_indicator),
+    )
+    self.columns = tuple(dict.fromkeys((*self._features, *self.groups, target)))
+
+  @property
+  def inputs(self) -> tuple[str, ...]:
+    """Names of the columns that the model sees: what a prediction needs."""
+    return self._features
+
+  def group_names(self, name: str) -> tuple[str, ...]:
+    """Returns the names of a group column's values."""
+    return self._schema.columns[name].names
+
+  def encode(
+      self, block: Mapping[str, cells_lib.Cells]
+  ) -> dict[str, np.ndarray]:
+    """Returns the arrays of some rows: what `encode_inputs` does, and others.
+
+    Args:
+      block: cells by column, of all `columns`.
+
+    Returns:
+      Also "target", int32 of classes or float32 within the target's bounds; and
+      "groups", int32 [num_rows, num_groups].
+
+    Raises:
+      ValueError: if a cell is refused; the text names the column and the rule.
+    """
+    found = self.encode_inputs(block)
+    with _column(self.target.name):
+      cells, column = self._cells(block, self.target.name), self.target.column
+      is_number = isinstance(column, columns_lib.Number)
+      found["target"] = (column.raw if is_number else column.encode)(cells)
+    codes = [self._encode(block, name) for name in self.groups]
+    found["groups"] = _stack(codes, len(found["target"]), np.int32)
+    return found
+
+  def encode_inputs(
+      self, block: Mapping[str, cells_lib.Cells]
+  ) -> dict[str, np.ndarray]:
+    """Returns what the model sees of some rows.
+
+    Args:
+      block: cells by column, of all `inputs`.
+
+    Returns:
+      "numbers", float32 [num_rows, k] in [-1, 1], and "categories", int32
+      [num_rows, c].
+
+    Raises:
+      ValueError: if a cell is refused; the text names the column and the rule.
+    """
+    num_rows = len(block[self._features[0]].places)
+    numbers = [self._encode(block, name) for name in self._numbers]
+    numbers += [
+        self._cells(block, name).is_missing for name in self._with_indicator
+    ]
+    codes = [self._encode(block, name) for name in self.category_names]
+    return {
+        "numbers": _stack(numbers, num_rows, np.float32),
+        "categories": _stack(codes, num_rows, np.int32),
+    }
+
+  def _encode(self, block, name) -> np.ndarray:
+    with _column(name):
+      return self._schema.columns[name].encode(self._cells(block, name))
+
+  def _cells(self, block, name) -> cells_lib.Cells:
+    return block[name].without(self._schema.missing_texts)
+
+
+@contextlib.contextmanager
+def _column(name: str) -> Iterator[None]:
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(f"column {name!r} {error}") from None
+
+
+def _names(what: str, names: Sequence[str]) -> tuple[str, ...]:
+  is_list = isinstance(names, list | tuple)
+  if not is_list or not all(isinstance(name, str) for name in names):
+    raise ValueError(
+        f"{what} must be names of columns, got {bounded.short(repr(names))}."
+    )
+  if len(set(names)) != len(names):
+    raise ValueError(
+        f"{what} must be different, got {bounded.short(repr(names))}."
+    )
+  return tuple(names)
+
+
+def _stack(arrays, num_rows, dtype) -> np.ndarray:
+  if not arrays:
+    return np.zeros((num_rows, 0), dtype)
+  return np.stack(arrays, axis=1).astype(dtype)

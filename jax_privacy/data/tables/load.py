@@ -1,0 +1,239 @@
+"""Loads a table's split, from a file or from a frame.
+
+Invariant: which split a row is in depends on that row alone. Were it to depend
+on its place, adding one row would move others between the splits, and the two
+training sets would not be neighbours.
+
+>>> rows = np.array(
+...     [(i, "yes" if i % 3 else "no") for i in range(50)],
+...     [("age", int), ("rich", "U3")])
+>>> stated = {"columns": {
+...     "age": {"kind": "number", "bounds": [0, 100]},
+...     "rich": {"kind": "category", "values": ["no", "yes"]}}}
+>>> train, test = (
+...     from_frame(rows, schema=stated, target="rich", split=split)
+...     for split in ("train", "test"))
+>>> len(train) + len(test)
+50
+"""
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from jax_privacy.data import source as source_lib
+from jax_privacy.data.tables import cells as cells_lib
+from jax_privacy.data.tables import encode, files, frames
+from jax_privacy.data.tables import schema as schema_lib
+from jax_privacy.data.tables import source as table_source
+
+# (columns) -> blocks of rows
+_Read: TypeAlias = Callable[..., Iterator[files.Block]]
+
+
+def load_table(
+    *,
+    split: str = "train",
+    path: str,
+    schema: str | Mapping[str, Any],
+    target: str,
+    test_path: str = "",
+    test_fraction: float = 0.2,
+    features: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    num_examples: int | None = None,
+) -> table_source.TableSource:
+  """Loads a split of a CSV or Parquet file.
+
+  Args:
+    split: "train" or "test".
+    path: the file, whose name ends in .csv, .csv.gz or .parquet.
+    schema: a TOML file that states bounds and categories (docs/tables.md), or
+      the same as nested dicts.
+    target: the column that is predicted.
+    test_path: a file of the same columns for "test"; "" to hold out rows of
+      `path`.
+    test_fraction: the chance of each row to be held out, by a hash of what the
+      model sees of it; equal rows are in the same split.
+    features: columns that the model sees; all others of the schema if empty.
+    groups: categories that evaluation looks at.
+    num_examples: the stated number of rows of the split.
+
+  Returns:
+    The source.
+
+  Raises:
+    ImportError: if pyarrow is not installed.
+    ValueError: if an option breaks its rule, or the file does; the text names
+      the file and the column.
+  """
+  split = source_lib.check_split(split)
+  for name, value in (("path", path), ("test_path", test_path)):
+    source_lib.check_path(value, name=name)
+  if test_path and split == "test":
+    path = test_path
+  read = functools.partial(files.read_file, path)
+  with source_lib.named(str(path)):
+    return _load(
+        read,
+        encoder=_encoder(schema, target, features, groups),
+        part=_part(split, test_fraction, is_whole=bool(test_path)),
+        num_examples=num_examples,
+    )
+
+
+def from_frame(
+    frame: Any,
+    *,
+    schema: str | Mapping[str, Any],
+    target: str,
+    split: str | None = None,
+    test_fraction: float = 0.2,
+    features: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    num_examples: int | None = None,
+) -> table_source.TableSource:
+  """Makes a source of a pandas or polars frame, or a NumPy structured array.
+
+  Args:
+    frame: the rows.
+    schema: as for `load_table`.
+    target: as for `load_table`.
+    split: "train" or "test", of which rows are held out; None for all rows.
+    test_fraction: as for `load_table`.
+    features: as for `load_table`.
+    groups: as for `load_table`.
+    num_examples: the stated number of rows of the split.
+
+  Returns:
+    The source.
+
+  Raises:
+    ValueError: if an argument or a cell breaks its rule.
+  """
+  whole = split is None
+  return _load(
+      functools.partial(frames.read_frame, frame),
+      encoder=_encoder(schema, target, features, groups),
+      part=_part(
+          source_lib.check_split("train" if whole else split),
+          test_fraction,
+          is_whole=whole,
+      ),
+      num_examples=num_examples,
+  )
+
+
+class _Part:
+  """Which rows of a table a split has.
+
+  Args:
+    split: its name, "" for the whole table.
+    test_fraction: the chance of a row to be in "test".
+  """
+
+  def __init__(self, split: str, test_fraction: float):
+    self._split, self._limit = split, int(test_fraction * 2**64)
+
+  def rows(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Returns the rows, ascending; None for all."""
+    if not self._split:
+      return None
+    is_test = _hashes(arrays) < self._limit
+    return np.flatnonzero(is_test == (self._split == "test"))
+
+
+def _part(split: str, test_fraction: float, *, is_whole: bool) -> _Part:
+  if is_whole:
+    return _Part("", 0.0)
+  is_number = isinstance(test_fraction, float)
+  if not is_number or not 0.0 < test_fraction < 1.0:
+    raise ValueError(f"test_fraction must be in (0, 1), got {test_fraction!r}.")
+  return _Part(split, test_fraction)
+
+
+def _encoder(schema, target, features, groups) -> encode.Encoder:
+  if isinstance(schema, str | os.PathLike):
+    schema = schema_lib.read(schema)
+  elif not isinstance(schema, schema_lib.Schema):
+    schema = schema_lib.from_dict(schema)
+  return encode.Encoder(schema, target=target, features=features, groups=groups)
+
+
+def _load(
+    read: _Read,
+    *,
+    encoder: encode.Encoder,
+    part: _Part,
+    num_examples: int | None,
+) -> table_source.TableSource:
+  encoded = [encoder.encode(block) for block in read(columns=encoder.columns)]
+  if not encoded:
+    raise ValueError("a table must hold a row, got none.")
+  arrays = {
+      name: np.concatenate([some[name] for some in encoded])
+      for name in encoded[0]
+  }
+  _refuse_constant(encoder, arrays)
+  rows = part.rows(arrays)
+  if rows is not None:
+    if not len(rows):
+      raise ValueError(
+          "each split must hold a row, got none for one: state another"
+          " test_fraction, or test_path."
+      )
+    arrays = {name: array[rows] for name, array in arrays.items()}
+  return table_source.TableSource(
+      encoder,
+      arrays,
+      num_examples=num_examples,
+      read_column=functools.partial(_read_column, read),
+      rows=rows,
+  )
+
+
+def _read_column(read: _Read, name: str) -> cells_lib.Cells:
+  """Joins a column's blocks; each value stays in its block's list."""
+  blocks = [block[name] for block in read(columns=(name,))]
+  places, offset = [], 0
+  for cells in blocks:
+    places.append(np.where(cells.is_missing, -1, cells.places + offset))
+    offset += len(cells.values)
+  return cells_lib.Cells(
+      np.concatenate([cells.values for cells in blocks]),
+      np.concatenate(places),
+  )
+
+
+def _refuse_constant(encoder: encode.Encoder, arrays) -> None:
+  """Refuses a column of one value, which most likely is a mistake."""
+  if len(arrays["target"]) < 2:
+    return
+  found = dict(
+      zip(encoder.number_names, arrays["numbers"].T, strict=True)
+  ) | dict(zip(encoder.category_names, arrays["categories"].T, strict=True))
+  found[encoder.target.name] = arrays["target"]
+  for name in (*encoder.inputs, encoder.target.name):
+    if (found[name] == found[name][0]).all():
+      raise ValueError(
+          f"column {name!r} must have two different values or more, got one"
+          f" ({cells_lib.PRIVATE}): leave it out of the schema."
+      )
+
+
+def _hashes(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+  """uint64 [num_rows], each of its own row's bytes."""
+  wide = [
+      np.ascontiguousarray(array.reshape(len(array), -1)).astype("<f8")
+      for array in arrays.values()
+  ]
+  rows = np.concatenate(wide, axis=1)
+  digests = [
+      hashlib.blake2b(row.tobytes(), digest_size=8, person=b"split").digest()
+      for row in rows
+  ]
+  return np.frombuffer(b"".join(digests), "<u8")

@@ -1,0 +1,126 @@
+"""A source of rows of a table, encoded, in memory.
+
+Invariant: `source[indices]` is a pure function of the indices; index -1 is
+padding: zeros, and class 0 or the middle of a regression target's bounds.
+
+>>> from jax_privacy.data.tables import load
+>>> rows = np.array([(41, "no"), (7, "yes")], [("age", int), ("rich", "U3")])
+>>> source = load.from_frame(rows, target="rich", num_examples=2, schema={
+...     "columns": {"age": {"kind": "number", "bounds": [0, 82]},
+...                 "rich": {"kind": "category", "values": ["no", "yes"]}}})
+>>> batch = source[np.array([0, -1])]
+>>> batch["numbers"].tolist(), batch["target"].tolist()
+([[0.0], [0.0]], [0, 0])
+>>> source.column("age").tolist()
+[41.0, 7.0]
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from jax_privacy.data import labels as labels_lib
+from jax_privacy.data import source as source_lib
+from jax_privacy.data.tables import cells as cells_lib
+from jax_privacy.data.tables import encode
+from jax_privacy.data.tables import schema as schema_lib
+
+
+class TableSource(source_lib.Described):
+  """Rows of a table.
+
+  Args:
+    encoder: what the columns are.
+    arrays: as `Encoder.encode` returns them.
+    num_examples: the stated number of rows; must be that of the arrays.
+    read_column: returns the cells of a column of the whole table, by name.
+    rows: which rows of the table these are; None for all.
+
+  Attributes:
+    target: see `schema.Target`.
+    number_names: what "numbers" [n, k] has, in order.
+    category_names: what "categories" [n, c] has, in order.
+    category_sizes: how many values each of these has.
+
+  Raises:
+    ValueError: if the stated number is not what was found.
+  """
+
+  in_memory = True
+
+  def __init__(
+      self,
+      encoder: encode.Encoder,
+      arrays: Mapping[str, np.ndarray],
+      *,
+      num_examples: int | None,
+      read_column: Callable[[str], cells_lib.Cells],
+      rows: np.ndarray | None = None,
+  ):
+    self.encoder = encoder
+    self.target: schema_lib.Target = encoder.target
+    self.number_names = encoder.number_names
+    self.category_names = encoder.category_names
+    self.category_sizes = encoder.category_sizes
+    groups = {
+        name: labels_lib.Group(
+            names=encoder.group_names(name), codes=arrays["groups"][:, i]
+        )
+        for i, name in enumerate(encoder.groups)
+    }
+    super().__init__(
+        len(arrays["target"]),
+        label_names=self.target.label_names,
+        num_classes=None,
+        num_examples=num_examples,
+        groups=groups,
+    )
+    self._arrays = {k: arrays[k] for k in ("numbers", "categories", "target")}
+    self._read_column, self._rows = read_column, rows
+
+  def __getitem__(self, indices: np.ndarray) -> source_lib.Batch:
+    """Returns the rows at a 1-D array of integers; -1 is padding.
+
+    Returns:
+      "numbers", float32 [n, k] in [-1, 1]; "categories", int32 [n, c]; and
+      "target", int32 [n] of classes, or float32 [n] in the column's units.
+    """
+    rows, padding = source_lib.check_indices(indices, length=len(self))
+    batch = {name: array[rows] for name, array in self._arrays.items()}
+    for array in batch.values():
+      array[padding] = 0
+    if self.target.kind == "regression":
+      batch["target"][padding] = np.mean(self.target.column.bounds)
+    return batch
+
+  def as_arrays(self) -> source_lib.Batch:
+    """Returns a copy of all the rows, in order of index."""
+    return {name: array.copy() for name, array in self._arrays.items()}
+
+  def column(self, name: str) -> np.ndarray:
+    """Reads all values of one column of the table: private, as the rows are.
+
+    Args:
+      name: any column's, in the schema or not, as that of the persons whose
+        rows these are.
+
+    Returns:
+      [n] float64, datetime64[D] or objects, row i being example i; None, NaN or
+      NaT where missing.
+
+    Raises:
+      ValueError: if there is no such column, or the table has changed.
+    """
+    cells = self._read_column(name)
+    nothing = None if cells.values.dtype == object else "NaN"
+    if cells.values.dtype.kind in "fM":
+      nothing = np.array("NaT" if cells.values.dtype.kind == "M" else "nan")
+      nothing = nothing.astype(cells.values.dtype)
+    values = cells.take(cells.values, missing=nothing)
+    if self._rows is None:
+      if len(values) != len(self):
+        raise ValueError("the table must be the one that was read.")
+      return values
+    if len(self._rows) and len(values) <= self._rows.max():
+      raise ValueError("the table must be the one that was read.")
+    return values[self._rows]

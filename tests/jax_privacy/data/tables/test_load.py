@@ -1,0 +1,309 @@
+"""Sources of tables: encoded rows, splits, groups, frames of others."""
+
+import datetime
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from jax_privacy import data
+from jax_privacy.data import tables
+from tests.support import launch
+
+_PEOPLE = str(launch.ROOT / "tests/support/people.csv")
+_SCHEMA = str(launch.ROOT / "tests/support/people.toml")
+
+
+def _load(**options):
+  options = {
+      "path": _PEOPLE,
+      "schema": _SCHEMA,
+      "target": "income",
+      "test_path": _PEOPLE,
+  } | options
+  return data.load("table", **options)
+
+
+def _rows(num_rows=200, seed=0):
+  generator = np.random.default_rng(seed)
+  rows = np.zeros(num_rows, [("x", float), ("job", "U1"), ("y", "U3")])
+  rows["x"] = generator.normal(size=num_rows)
+  rows["job"] = generator.choice(["a", "b"], num_rows)
+  rows["y"] = generator.choice(["no", "yes"], num_rows)
+  return rows
+
+
+_ROWS_SCHEMA = {
+    "columns": {
+        "x": {"kind": "number", "bounds": [-2, 2], "outside": "clamp"},
+        "job": {"kind": "category", "values": ["a", "b"]},
+        "y": {"kind": "category", "values": ["no", "yes"]},
+    }
+}
+
+
+def _frame_source(rows, **options):
+  options = {"schema": _ROWS_SCHEMA, "target": "y"} | options
+  return tables.from_frame(rows, **options)
+
+
+def test_rows_of_a_file_are_what_the_schema_makes_of_them():
+  source = _load(groups=("job",), num_examples=6)
+  assert source.number_names == ("age", "joined", "age is missing")
+  assert source.category_names == ("job",) and source.category_sizes == (3,)
+  assert (source.target.kind, source.label_names) == ("binary", ("low", "high"))
+  assert source.num_examples == len(source) == 6 and source.in_memory
+  batch = source[np.array([3, -1, 0])]
+  days = (datetime.date(2022, 11, 30) - datetime.date(2018, 1, 1)).days
+  joined = 2 * days / 2191 - 1  # 2191 days from 2018 to 2024.
+  assert batch["numbers"].dtype == np.float32
+  np.testing.assert_allclose(batch["numbers"][0], [0, joined, 1], atol=1e-6)
+  np.testing.assert_array_equal(batch["numbers"][1], 0)
+  assert batch["categories"].tolist() == [[0], [0], [1]]
+  assert batch["target"].tolist() == [1, 0, 0]
+  assert source.groups["job"].names == ("clerk", "nurse", "(missing)")
+  assert source.groups["job"].codes.tolist() == [1, 0, 2, 0, 1, 0]
+
+
+def test_features_that_are_named_are_all_that_the_model_sees():
+  source = _load(features=("age",), groups=("job",))
+  assert source.number_names == ("age", "age is missing")
+  assert source[np.array([0])]["categories"].shape == (1, 0)
+  assert list(source.groups) == ["job"]
+
+
+def test_a_regression_keeps_the_targets_units():
+  source = _load(target="age", schema=_regression(outside="clamp"))
+  assert source.target.kind == "regression"
+  assert source.label_names == ("age",)
+  batch = source[np.array([0, 4, -1])]
+  assert batch["target"].dtype == np.float32
+  assert batch["target"].tolist() == [41.0, 60.0, 35.0]  # Clamped; the middle.
+  with pytest.raises(ValueError, match="people.csv: column 'age' must be in"):
+    _load(target="age", schema=_regression(outside="refuse"))
+
+
+def _regression(**options):
+  # Row 4 of the file has no age: as a text that is no number it is refused.
+  age = {"kind": "number", "bounds": [10, 60]} | options
+  return {
+      "columns": {"age": age, "income": {"kind": "category"} | _LOW_HIGH},
+      "missing_texts": [],
+  }
+
+
+_LOW_HIGH = {"values": ["low", "high"]}
+
+
+@pytest.fixture(autouse=True)
+def _people_without_a_missing_age(request, monkeypatch, tmp_path):
+  if "regression" in request.node.name:
+    text = open(_PEOPLE, encoding="utf-8").read().replace("\n,", "\n50,")
+    path = tmp_path / "people.csv"
+    path.write_text(text)
+    monkeypatch.setattr(f"{__name__}._PEOPLE", str(path))
+
+
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        ({"target": "pay"}, "must state column 'pay'"),
+        ({"target": "joined"}, "must be a category or a number"),
+        ({"features": ("income",)}, "features must be one or more columns"),
+        ({"features": ("age", "age")}, "features must be different"),
+        ({"features": "age"}, "features must be names of columns"),
+        ({"groups": ("age",)}, "groups must be categories, got 'age'"),
+        ({"groups": ("sex",)}, "must state column 'sex'"),
+        ({"schema": "no.toml"}, "never read off the data"),
+        ({"schema": 5}, "a schema must be of columns"),
+        ({"path": 5}, "path must be a string or a path"),
+        ({"split": "valid"}, "split must be 'train' or 'test'"),
+        ({"test_path": "", "test_fraction": 1.0}, r"must be in \(0, 1\)"),
+        ({"test_path": "", "test_fraction": np.nan}, r"must be in \(0, 1\)"),
+        ({"num_examples": 7}, "number of examples of the source, 6, got 7"),
+    ],
+)
+def test_wrong_options_are_refused(options, text):
+  with pytest.raises(ValueError, match=text) as error:
+    _load(**options)
+  assert "\n" not in str(error.value)
+
+
+def test_a_cell_that_is_refused_is_named_with_file_column_and_rule():
+  strict = {
+      "columns": {
+          "age": {"kind": "number", "bounds": [0, 60], "missing": "indicator"},
+          "income": {"kind": "category"} | _LOW_HIGH,
+      }
+  }
+  with pytest.raises(ValueError) as error:
+    _load(schema=strict)
+  assert str(error.value) == (
+      f"{_PEOPLE}: column 'age' must be in its stated bounds [0, 60], got '63'"
+      " in row 5 (row and value are private, not for release): state wider"
+      ' bounds, or outside = "clamp".'
+  )
+
+
+def test_a_column_that_is_not_in_the_file_is_named():
+  schema = {"columns": {"pay": {"kind": "number", "bounds": [0, 1]}}}
+  schema["columns"]["income"] = {"kind": "category"} | _LOW_HIGH
+  with pytest.raises(ValueError, match="people.csv: column 'pay' must be in"):
+    _load(schema=schema)
+
+
+@pytest.mark.parametrize("name", ["x", "job", "y"])
+def test_a_constant_column_is_refused(name):
+  rows = _rows()
+  rows[name] = rows[name][0]
+  with pytest.raises(ValueError, match=f"column '{name}' must have two .*priv"):
+    _frame_source(rows)
+  # Of what evaluation or prediction may look at, one row is enough.
+  assert len(_frame_source(rows[:1])) == 1
+
+
+def test_splits_are_disjoint_and_follow_the_stated_fraction():
+  rows = _rows(2000)
+  sources = [
+      _frame_source(rows, split=split, test_fraction=0.25)
+      for split in ("train", "test")
+  ]
+  seen = [source.as_arrays()["numbers"][:, 0] for source in sources]
+  assert not set(seen[0]) & set(seen[1]) - {-1.0, 1.0}
+  assert len(seen[0]) + len(seen[1]) == 2000
+  # Binomial, deviation sqrt(2000 x 0.25 x 0.75) = 19: five of them.
+  assert abs(len(seen[1]) - 500) < 97
+
+
+def test_a_rows_split_does_not_depend_on_other_rows():
+  """Were it by place, one more row would change half of a training set."""
+  rows = _rows(100)
+  before = _frame_source(rows, split="train").as_arrays()["numbers"]
+  more = np.concatenate([_rows(1, seed=9), rows])
+  after = _frame_source(more, split="train").as_arrays()["numbers"]
+  assert len(after) - len(before) in (0, 1)
+  np.testing.assert_array_equal(after[len(after) - len(before) :], before)
+
+
+def test_all_values_of_any_column_can_be_read():
+  source = _load(num_examples=6)
+  persons = source.column("person")
+  assert persons.tolist() == ["p1", "p2", "p1", "p3", "p4", "p2"]
+  train = _frame_source(_rows(), split="train")
+  np.testing.assert_array_equal(
+      train.as_arrays()["numbers"][:, 0],
+      np.clip(train.column("x") / 2, -1, 1).astype(np.float32),
+  )
+  with pytest.raises(ValueError, match="'pay' must be in the file once"):
+    source.column("pay")
+
+
+def test_a_source_can_be_given_to_another_process():
+  source = _load(num_examples=6)
+  again = pickle.loads(pickle.dumps(source))
+  rows = np.array([5, -1])
+  for name, array in source[rows].items():
+    np.testing.assert_array_equal(again[rows][name], array)
+
+
+def test_csv_and_parquet_and_frames_give_the_same_rows(tmp_path):
+  rows = _rows(50)
+  path = tmp_path / "t.parquet"
+  columns = {name: rows[name] for name in rows.dtype.names}
+  parquet.write_table(pa.table(columns), path)
+  csv = tmp_path / "t.csv"
+  lines = [",".join(map(str, row)) for row in rows.tolist()]
+  csv.write_text("\n".join(["x,job,y", *lines]) + "\n")
+  whole = _frame_source(rows, split="train").as_arrays()
+  for file in (path, csv):
+    options = {"schema": _ROWS_SCHEMA, "target": "y", "test_path": ""}
+    again = _load(path=str(file), **options).as_arrays()
+    for name, array in whole.items():
+      np.testing.assert_array_equal(again[name], array)
+
+
+class _Series:
+  """What a column of a frame has in common with those of two libraries."""
+
+  def __init__(self, values):
+    self._values = values
+
+  def to_numpy(self):
+    return self._values
+
+
+class _Frame(dict):
+
+  @property
+  def columns(self):
+    return list(self)
+
+  def __len__(self):
+    return len(self["x"].to_numpy())
+
+
+def _frames():
+  rows = _rows(50)
+  columns = {name: rows[name] for name in rows.dtype.names}
+  yield "neither", lambda: _Frame(
+      {k: _Series(v.astype(object)) for k, v in columns.items()}
+  )
+  for name in ("pandas", "polars"):
+    yield name, lambda name=name: pytest.importorskip(name).DataFrame(columns)
+
+
+@pytest.mark.parametrize("name, make", list(_frames()))
+def test_frames_of_other_libraries(name, make):
+  del name
+  source = _frame_source(make(), split=None)
+  wanted = _frame_source(_rows(50), split=None).as_arrays()
+  for key, array in wanted.items():
+    np.testing.assert_array_equal(source.as_arrays()[key], array)
+
+
+def test_missing_values_of_frames():
+  columns = {
+      "n": {"kind": "number", "bounds": [0, 4], "missing": "indicator"},
+      "c": {"kind": "category", "values": ["a", "b"], "missing": "indicator"},
+      "y": {"kind": "category", "values": ["0", "1"]},
+  }
+  for name in ("pandas", "polars"):
+    library = pytest.importorskip(name)
+    frame = library.DataFrame(
+        {"n": [1, None, 3], "c": [None, "a", "b"], "y": [0, 1, 1]}
+    )
+    batch = tables.from_frame(
+        frame, schema={"columns": columns}, target="y"
+    ).as_arrays()
+    assert batch["numbers"].tolist() == [[-0.5, 0], [0, 1], [0.5, 0]]
+    assert batch["categories"].tolist() == [[2], [0], [1]]
+
+
+@pytest.mark.parametrize(
+    "frame", [None, "people.csv", np.zeros(3), np.zeros((2, 2), "f,f"), 5]
+)
+def test_what_is_no_frame_is_refused(frame):
+  with pytest.raises(
+      ValueError, match="frame must be a pandas or polars frame"
+  ):
+    _frame_source(frame)
+
+
+def test_an_empty_frame_is_refused():
+  with pytest.raises(ValueError, match="must hold a row, got none"):
+    _frame_source(_rows(0))
+
+
+@pytest.mark.parametrize(
+    "name, sizes", [("breast_cancer", (455, 114)), ("wine", (142, 36))]
+)
+def test_bundled_tables_are_within_their_stated_bounds(name, sizes):
+  train, test = (data.load(name, split=split) for split in ("train", "test"))
+  assert (train.num_examples, test.num_examples) == sizes
+  # What is out of bounds would be refused; these are wide, but not too wide.
+  numbers = train.as_arrays()["numbers"]
+  assert (np.abs(numbers).max(axis=0) > 0.5).all()
+  classes = np.bincount(test.as_arrays()["target"])
+  assert classes.min() >= 9
