@@ -15,7 +15,7 @@ image_shape, multi_label, num_examples, split.
 import functools
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jax_privacy.data import (
@@ -27,7 +27,6 @@ from jax_privacy.data import (
     mimic_cxr,
     npz,
     published,
-    tables,
     tfds,
 )
 from jax_privacy.data import source as source_lib
@@ -36,15 +35,12 @@ _SOURCES: types.MappingProxyType[str, Callable[..., source_lib.Source]] = (
     types.MappingProxyType(
         {
             "arrays": arrays.load_arrays,
-            "breast_cancer": tables.load_breast_cancer,
             "chexpert": chexpert.load_chexpert,
             "digits": digits.load_digits,
             "folder": folder.load_folder,
             "idx": idx.load_idx,
             "mimic_cxr": mimic_cxr.load_mimic_cxr,
             "npz": npz.load_npz,
-            "table": tables.load_table,
-            "wine": tables.load_wine,
             **{
                 f"tfds:{n}": functools.partial(tfds.load_tfds, n)
                 for n in published.SETS
@@ -98,6 +94,29 @@ def load(
     make = _SOURCES[name]
   else:
     name = f"{name.__module__}:{name.__qualname__}"
+  check_options(name, make, options)
+  source = make(split=split, **options)
+  if missing := sorted(set(_ATTRIBUTES) - set(dir(source))):
+    raise ValueError(
+        f"name must give a source, got {name!r}, which gives a"
+        f" {type(source).__name__} without {missing[0]}."
+    )
+  return source
+
+
+def check_options(
+    name: str, make: Callable[..., Any], options: Mapping[str, Any]
+) -> None:
+  """Checks that a source has these options, and lacks none.
+
+  Args:
+    name: Name of the source, for the error text.
+    make: Function that takes `split` and the options by name.
+    options: Options by name.
+
+  Raises:
+    ValueError: If one is unknown or missing; the text lists the valid ones.
+  """
   parameters = inspect.signature(make).parameters
   for option in options:
     if option not in parameters:
@@ -109,10 +128,3 @@ def load(
     given = option in options or option == "split"
     if parameter.default is parameter.empty and not given:
       raise ValueError(f"{option} must be given for {name!r}, got none.")
-  source = make(split=split, **options)
-  if missing := sorted(set(_ATTRIBUTES) - set(dir(source))):
-    raise ValueError(
-        f"name must give a source, got {name!r}, which gives a"
-        f" {type(source).__name__} without {missing[0]}."
-    )
-  return source

@@ -1,7 +1,7 @@
-"""Image classifiers fit for DP-SGD, built by name.
+"""Models of images and of tables fit for DP-SGD, built by name.
 
-Invariant: every model is a pure function of its parameters and of each image on
-its own. None holds BatchNorm, running statistics or a random state, so the
+Invariant: every model is a pure function of its parameters and of each example
+on its own. None holds BatchNorm, running statistics or a random state, so the
 gradient of one example never depends on another example.
 
 >>> from flax import nnx
@@ -27,6 +27,7 @@ from jax_privacy.models.pure import num_parameters as num_parameters
 from jax_privacy.models.pure import refuse_batch_norm as refuse_batch_norm
 from jax_privacy.models.registry import build as build
 from jax_privacy.models.registry import names as names
+from jax_privacy.models.registry import table_names as table_names
 
 __all__ = (
     "GroupNorm",
@@ -37,6 +38,7 @@ __all__ = (
     "names",
     "num_parameters",
     "refuse_batch_norm",
+    "table_names",
 )
 
 

@@ -20,7 +20,14 @@ from typing import Any
 
 from flax import nnx
 
-from jax_privacy.models import cnn, linear, nf_resnet, nfnet, wide_resnet
+from jax_privacy.models import (
+    cnn,
+    linear,
+    nf_resnet,
+    nfnet,
+    tabular,
+    wide_resnet,
+)
 
 _MODELS: types.MappingProxyType[str, type[nnx.Module]] = types.MappingProxyType(
     {
@@ -32,11 +39,26 @@ _MODELS: types.MappingProxyType[str, type[nnx.Module]] = types.MappingProxyType(
         "wide_resnet": wide_resnet.WideResNet,
     }
 )
+# Of rows of a table, in place of images.
+_TABLE_MODELS: types.MappingProxyType[str, type[nnx.Module]] = (
+    types.MappingProxyType(
+        {
+            "table_linear": tabular.TableLinear,
+            "table_mlp": tabular.TableMLP,
+            "table_resnet": tabular.TableResNet,
+        }
+    )
+)
 
 
 def names() -> tuple[str, ...]:
-  """Returns the names that `build` takes, sorted."""
+  """Returns the names of models of images that `build` takes, sorted."""
   return tuple(sorted(_MODELS))
+
+
+def table_names() -> tuple[str, ...]:
+  """Returns the names of models of tables that `build` takes, sorted."""
+  return tuple(sorted(_TABLE_MODELS))
 
 
 def build(
@@ -45,15 +67,18 @@ def build(
   """Builds the model of that name.
 
   Args:
-    name: One of `names()`; or a class, or a function that returns a model, of
-      the caller's own, which takes `rngs` and the options by name.
+    name: One of `names()` or `table_names()`; or a class, or a function that
+      returns a model, of the caller's own, which takes `rngs` and the options
+      by name.
     rngs: Source of the parameters' random keys.
-    **options: The model's own; every model takes `num_classes` and
-      `image_shape`, (height, width, channels).
+    **options: The model's own; every model of images takes `num_classes` and
+      `image_shape`, (height, width, channels); every model of tables takes
+      `num_outputs`, `num_numbers` and `category_sizes`.
 
   Returns:
     The model: called with float images [n, height, width, channels] it gives
-    logits [n, num_classes].
+    logits [n, num_classes]; called with rows of a table, as a `TableSource`
+    has them, outputs [n, num_outputs].
 
   Raises:
     ValueError: If the name or an option is unknown (the text lists the valid
@@ -61,10 +86,11 @@ def build(
   """
   model: Any = name
   if not callable(name):
-    if name not in _MODELS:
-      rule = f"one of {', '.join(names())}"
+    found = _MODELS | _TABLE_MODELS
+    if name not in found:
+      rule = f"one of {', '.join((*names(), *table_names()))}"
       raise ValueError(f"name must be {rule}, got {name!r}.")
-    model = _MODELS[name]  # Each takes `rngs`; nnx.Module itself does not.
+    model = found[name]  # Each takes `rngs`; nnx.Module itself does not.
   else:
     name = f"{name.__module__}:{name.__qualname__}"
   # A module's class itself has the signature of its metaclass.

@@ -4,25 +4,22 @@ Invariant: bounds and categories come from a schema that the owner states, and
 never from the rows; see docs/tables.md.
 
 >>> from jax_privacy.data import tables
->>> source = tables.load_breast_cancer(split="train")
+>>> source = tables.load("breast_cancer", split="train")
 >>> len(source), source.target.kind, len(source.number_names)
 (455, 'binary', 30)
 """
 
-from jax_privacy.data.tables.bundled import (
-    load_breast_cancer as load_breast_cancer,
-)
-from jax_privacy.data.tables.bundled import load_wine as load_wine
 from jax_privacy.data.tables.columns import Category as Category
 from jax_privacy.data.tables.columns import Date as Date
 from jax_privacy.data.tables.columns import Number as Number
 from jax_privacy.data.tables.draft import draft_schema as draft_schema
 from jax_privacy.data.tables.encode import Encoder as Encoder
-from jax_privacy.data.tables.load import from_frame as from_frame
-from jax_privacy.data.tables.load import load_table as load_table
+from jax_privacy.data.tables.registry import load as load
+from jax_privacy.data.tables.registry import names as names
 from jax_privacy.data.tables.schema import Schema as Schema
 from jax_privacy.data.tables.schema import Target as Target
 from jax_privacy.data.tables.source import TableSource as TableSource
+from jax_privacy.data.tables.splits import from_frame as from_frame
 
 __all__ = (
     "Category",
@@ -34,9 +31,8 @@ __all__ = (
     "Target",
     "draft_schema",
     "from_frame",
-    "load_breast_cancer",
-    "load_table",
-    "load_wine",
+    "load",
+    "names",
 )
 
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from jax_privacy import _extras
 from jax_privacy.data import source as source_lib
-from jax_privacy.data.tables import load
 from jax_privacy.data.tables import source as table_source
+from jax_privacy.data.tables import splits
 
 # The upper bound of each measurement: of its mean, its error and its worst.
 # The lower ones are 0.
@@ -46,7 +46,7 @@ _WINE = {
     "od280/od315_of_diluted_wines": (1.0, 4.0),
     "proline": (250.0, 1700.0),
 }
-# Every so many of each class, in their order, are the test split.
+# One in five of each class, in their order, is of the test split.
 _HELD_OUT_EVERY = 5
 # Public: the sets' published sizes.
 _NUM_EXAMPLES = {
@@ -61,12 +61,15 @@ def load_breast_cancer(
   """Loads 30 measurements of 569 samples, malignant or benign.
 
   Args:
-    split: "train" (455) or "test" (114).
-    num_examples: the stated number; None for the published one.
+    split: Name of the split, "train" (455) or "test" (114).
+    num_examples: Stated number of rows; None for the published one.
+
+  Returns:
+    The source.
 
   Raises:
-    ImportError: if scikit-learn is not installed.
-    ValueError: if an option breaks its rule.
+    ImportError: If scikit-learn is not installed.
+    ValueError: If an option breaks its rule.
 
   Source: Wolberg, Street and Mangasarian 1995, UCI; bundled by scikit-learn.
   """
@@ -86,12 +89,15 @@ def load_wine(
   """Loads 13 measurements of 178 wines of three cultivars.
 
   Args:
-    split: "train" (142) or "test" (36).
-    num_examples: the stated number; None for the published one.
+    split: Name of the split, "train" (142) or "test" (36).
+    num_examples: Stated number of rows; None for the published one.
+
+  Returns:
+    The source.
 
   Raises:
-    ImportError: if scikit-learn is not installed.
-    ValueError: if an option breaks its rule.
+    ImportError: If scikit-learn is not installed.
+    ValueError: If an option breaks its rule.
 
   Source: Aeberhard and Forina 1992, UCI; bundled by scikit-learn.
   """
@@ -119,7 +125,7 @@ def _load(name: str, bounds, split, num_examples) -> table_source.TableSource:
   is_test = np.zeros(len(rows), bool)
   order = np.argsort(bundle.target, kind="stable")
   is_test[order[::_HELD_OUT_EVERY]] = True
-  return load.from_frame(
+  return splits.from_frame(
       rows[is_test == (split == "test")],
       schema={"columns": columns},
       target="target",

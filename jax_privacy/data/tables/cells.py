@@ -1,4 +1,4 @@
-"""Cells of one column, however a file or a frame had them.
+"""Cells of one column, of whichever file or frame.
 
 Invariant: every refusal names the rule, and says that the row and the value it
 shows are private. A missing cell has place -1.
@@ -30,10 +30,10 @@ class Cells(NamedTuple):
   """Some rows of a column.
 
   Attributes:
-    values: float64 or datetime64[D] of one dimension, or objects: text,
+    values: Float64 or datetime64[D] of one dimension, or objects: text,
       numbers, booleans and dates.
-    places: int64 [num_rows]: where in `values` a row's value is, -1 if missing.
-    first_row: the number of the first row in its table, counted from 1.
+    places: Int64 [num_rows]: where in `values` a row's value is, -1 if missing.
+    first_row: The number of the first row in its table, counted from 1.
   """
 
   values: np.ndarray
@@ -46,7 +46,11 @@ class Cells(NamedTuple):
     return self.places < 0
 
   def without(self, missing_texts: Sequence[str]) -> "Cells":
-    """Returns the cells, where these texts mean that a value is missing."""
+    """Returns the cells with some texts as missing.
+
+    Args:
+      missing_texts: Texts that mean that a value is missing.
+    """
     if self.values.dtype != object or not len(self.values):
       return self
     means_missing = np.array(
@@ -59,8 +63,11 @@ class Cells(NamedTuple):
     """Returns, for each row, what belongs to its value.
 
     Args:
-      of_values: [len(values)].
-      missing: what a missing cell has.
+      of_values: Array [len(values)].
+      missing: Entry of a missing cell.
+
+    Returns:
+      An array [num_rows].
     """
     if not len(of_values):
       return np.full(len(self.places), missing, of_values.dtype)
@@ -74,12 +81,12 @@ class Cells(NamedTuple):
     """Refuses the first row that has a wrong value.
 
     Args:
-      is_wrong: bool [len(values)].
-      rule: what a value must be.
-      remedy: what to do about it.
+      is_wrong: Bool [len(values)].
+      rule: Rule that a value must follow, for the error text.
+      remedy: Advice for the error text.
 
     Raises:
-      ValueError: if a row has one.
+      ValueError: If a row has one.
     """
     rows = np.flatnonzero(self.take(is_wrong, missing=False))
     if len(rows):
@@ -87,7 +94,14 @@ class Cells(NamedTuple):
       self._fail(rows[0], rule, _shown(_scalar(value)), remedy)
 
   def refuse_missing(self, *, remedy: str) -> None:
-    """Refuses the first row whose value is missing."""
+    """Refuses the first row whose value is missing.
+
+    Args:
+      remedy: Advice for the error text.
+
+    Raises:
+      ValueError: If a row has none.
+    """
     rows = np.flatnonzero(self.is_missing)
     if len(rows):
       self._fail(rows[0], "given", "none", remedy)
@@ -104,12 +118,12 @@ def from_array(array: np.ndarray, *, first_row: int = 1) -> Cells:
   """Returns the cells of a NumPy array.
 
   Args:
-    array: [num_rows] numbers, booleans, dates, text or objects; NaN, NaT and
-      None are missing.
-    first_row: as in `Cells`.
+    array: Array [num_rows] of numbers, booleans, dates, text or objects; NaN,
+      NaT and None are missing.
+    first_row: Number of the first row, as in `Cells`.
 
   Raises:
-    ValueError: if it is of another shape or type.
+    ValueError: If it is of another shape or type.
   """
   if array.ndim != 1:
     raise ValueError(f"must be 1-D, got {list(array.shape)}.")
@@ -131,7 +145,11 @@ def from_array(array: np.ndarray, *, first_row: int = 1) -> Cells:
 
 
 def number(value: Any) -> float:
-  """Returns a number, or NaN for what is none."""
+  """Returns a number, or NaN for what is none.
+
+  Args:
+    value: Value of a cell.
+  """
   if isinstance(value, str) and "_" in value:  # Python's own 1_000.
     return math.nan
   try:
@@ -143,7 +161,11 @@ def number(value: Any) -> float:
 
 
 def text(value: Any) -> str:
-  """Returns a category's text: of whole numbers, without a point."""
+  """Returns a category's text: of whole numbers, without a point.
+
+  Args:
+    value: Value of a cell.
+  """
   value = _scalar(value)
   if isinstance(value, float) and value.is_integer():
     value = int(value)
@@ -154,7 +176,11 @@ def text(value: Any) -> str:
 
 
 def date(value: Any) -> np.datetime64:
-  """Returns a day, or NaT for what is none; text is as 2026-01-31."""
+  """Returns a day, or NaT for what is none; text is as 2026-01-31.
+
+  Args:
+    value: Value of a cell.
+  """
   if isinstance(value, np.datetime64):
     return value.astype(_DAYS)
   if isinstance(value, datetime.datetime):
@@ -172,14 +198,24 @@ def date(value: Any) -> np.datetime64:
 def of_values(
     cells: Cells, convert: Callable[[Any], Any], dtype: Any
 ) -> np.ndarray:
-  """Returns each value converted, [len(values)]; any for one that is NaN."""
+  """Returns each value converted, [len(values)].
+
+  Args:
+    cells: Cells of a column.
+    convert: Function of one value.
+    dtype: Type of the array; values of that type are not converted.
+  """
   if cells.values.dtype == np.dtype(dtype) and dtype is not object:
     return cells.values
   return np.array([convert(value) for value in cells.values], dtype=dtype)
 
 
 def grouped(cells: Cells) -> Cells:
-  """Returns the same cells with each value once."""
+  """Returns the same cells with each value once.
+
+  Args:
+    cells: Cells of a column.
+  """
   if cells.values.dtype == object:
     return cells
   values, places = np.unique(cells.values, return_inverse=True)
@@ -215,7 +251,7 @@ def _distinct(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _is_none(value: Any) -> bool:
-  """Tells what stands for no value: None, NaN, NaT and pandas' NA."""
+  """Tells what means no value: None, NaN, NaT and pandas' NA."""
   if value is None:
     return True
   try:

@@ -41,16 +41,16 @@ class Number:
   """A column of numbers.
 
   Args:
-    bounds: (low, high), in the column's units.
-    outside: "refuse" or "clamp", for a number beyond them.
-    missing: "refuse", or "indicator": such a row has the middle of the bounds,
-      and a feature says that it is missing.
+    bounds: Pair (low, high), in the column's units.
+    outside: Rule for a number beyond them, "refuse" or "clamp".
+    missing: Rule for a missing number: "refuse", or "indicator", by which
+      such a row has the middle of the bounds, and a feature says so.
 
   Raises:
-    ValueError: if one breaks its rule.
+    ValueError: If one breaks its rule.
   """
 
-  bounds: tuple[float, float] | None = None
+  bounds: tuple[float, float] = ()
   outside: str = "refuse"
   missing: str = "refuse"
 
@@ -68,16 +68,22 @@ class Number:
   def encode(self, cells: cells_lib.Cells) -> np.ndarray:
     """Returns float32 [num_rows] in [-1, 1]: `raw` by the bounds.
 
+    Args:
+      cells: Cells of the column.
+
     Raises:
-      ValueError: if a cell is refused.
+      ValueError: If a cell is refused.
     """
     return _scaled(cells, self._within(cells), self.bounds)
 
   def raw(self, cells: cells_lib.Cells) -> np.ndarray:
     """Returns float32 [num_rows], within the bounds, in the column's units.
 
+    Args:
+      cells: Cells of the column.
+
     Raises:
-      ValueError: if a cell is refused, or missing.
+      ValueError: If a cell is refused, or missing.
     """
     taken = cells.take(self._within(cells), missing=math.nan)
     return taken.astype(np.float32)
@@ -101,15 +107,15 @@ class Date:
   """A column of days, as 2026-01-31; a time of day is left out.
 
   Args:
-    bounds: (first, last) day, each a date or its text.
-    outside: as in `Number`.
-    missing: as in `Number`.
+    bounds: Pair (first, last) of days, each a date or its text.
+    outside: Rule, as in `Number`.
+    missing: Rule, as in `Number`.
 
   Raises:
-    ValueError: if one breaks its rule.
+    ValueError: If one breaks its rule.
   """
 
-  bounds: tuple[datetime.date, datetime.date] | None = None
+  bounds: tuple[datetime.date, datetime.date] = ()
   outside: str = "refuse"
   missing: str = "refuse"
 
@@ -126,8 +132,11 @@ class Date:
   def encode(self, cells: cells_lib.Cells) -> np.ndarray:
     """Returns float32 [num_rows]: -1 for the first day, 1 for the last.
 
+    Args:
+      cells: Cells of the column.
+
     Raises:
-      ValueError: if a cell is refused.
+      ValueError: If a cell is refused.
     """
     _check_missing(self, cells)
     found = cells_lib.of_values(cells, cells_lib.date, "datetime64[D]")
@@ -149,21 +158,23 @@ class Category:
   """A column of texts, each one of a list; numbers count by their text.
 
   Args:
-    values: the list, two or more.
-    outside: "refuse", or "other" for what is not listed, as one more category.
-    missing: "refuse", or "indicator" for one more category.
+    values: List of two or more.
+    outside: Rule for what is not listed: "refuse", or "other", one more
+      category.
+    missing: Rule for a missing value: "refuse", or "indicator", one more
+      category.
 
   Raises:
-    ValueError: if one breaks its rule.
+    ValueError: If one breaks its rule.
   """
 
-  values: tuple[str, ...] | None = None
+  values: tuple[str, ...] = ()
   outside: str = "refuse"
   missing: str = "refuse"
 
   def __post_init__(self):
     _check_rules(self, ("refuse", OTHER))
-    if self.values is None:
+    if _is_unstated(self.values):
       raise ValueError(_unstated("values", 'values = ["yes", "no"]'))
     is_list = isinstance(self.values, Sequence | np.ndarray)
     is_list = is_list and not isinstance(self.values, str)
@@ -183,7 +194,7 @@ class Category:
 
   @property
   def names(self) -> tuple[str, ...]:
-    """The listed values, and what stands for others and for missing ones."""
+    """The listed values, and names for others and for missing ones."""
     more = [OTHER] * (self.outside == OTHER)
     more += [_MISSING_NAME] * (self.missing == "indicator")
     return (*self.values, *(f"({name})" for name in more))
@@ -191,8 +202,11 @@ class Category:
   def encode(self, cells: cells_lib.Cells) -> np.ndarray:
     """Returns int32 [num_rows] in [0, len(names)).
 
+    Args:
+      cells: Cells of the column.
+
     Raises:
-      ValueError: if a cell is refused.
+      ValueError: If a cell is refused.
     """
     _check_missing(self, cells)
     cells = cells_lib.grouped(cells)
@@ -218,11 +232,11 @@ def from_dict(stated: Any) -> Column:
   """Returns a column from what a schema file or a config states of it.
 
   Args:
-    stated: "kind", one of number, date and category, and the fields of that
-      class.
+    stated: Fields by name: "kind", one of number, date and category, and
+      those of that class.
 
   Raises:
-    ValueError: if a field is unknown or breaks its rule.
+    ValueError: If a field is unknown or breaks its rule.
   """
   kind = stated.get("kind") if isinstance(stated, Mapping) else None
   if not isinstance(kind, str) or kind not in _KINDS:
@@ -241,7 +255,11 @@ def from_dict(stated: Any) -> Column:
 
 
 def to_dict(column: Column) -> dict[str, Any]:
-  """Returns what `from_dict` takes."""
+  """Returns what `from_dict` takes.
+
+  Args:
+    column: Column of a schema.
+  """
   (kind,) = (k for k, of_kind in _KINDS.items() if type(column) is of_kind)
   return {"kind": kind, **dataclasses.asdict(column)}
 
@@ -261,7 +279,7 @@ def _check_missing(column: Column, cells: cells_lib.Cells) -> None:
 
 
 def _pair(bounds: Any) -> tuple[Any, Any]:
-  if bounds is None:
+  if _is_unstated(bounds):
     raise ValueError(_unstated("bounds", "bounds = [low, high]"))
   is_pair = isinstance(bounds, list | tuple) and len(bounds) == 2
   if not is_pair or any(isinstance(bound, bool) for bound in bounds):
@@ -269,6 +287,10 @@ def _pair(bounds: Any) -> tuple[Any, Any]:
         f"bounds must be [low, high], got {bounded.short(repr(bounds))}."
     )
   return tuple(bounds)
+
+
+def _is_unstated(value: Any) -> bool:
+  return value is None or (isinstance(value, list | tuple) and not value)
 
 
 def _unstated(name: str, form: str) -> str:

@@ -43,7 +43,7 @@ def draft_schema(
     The schema, and the columns that were left out, with why.
 
   Raises:
-    ValueError: if no column is left.
+    ValueError: If no column is left.
   """
   found: dict[str, dict] = {}
   with_missing: set[str] = set()

@@ -35,22 +35,22 @@ class Encoder:
   """What the columns of a schema are to a model.
 
   Args:
-    schema: what the columns may hold.
-    target: the column that is predicted.
-    features: columns that the model sees; all but the target if empty.
-    groups: categories that evaluation looks at. One that the model is not to
+    schema: Schema of the table.
+    target: Name of the column that is predicted.
+    features: Columns that the model sees; all but the target if empty.
+    groups: Categories that evaluation looks at. One that the model is not to
       see must be left out of `features`.
 
   Attributes:
-    target: see `schema.Target`.
-    number_names: what "numbers" [num_rows, k] has, in order.
-    category_names: what "categories" [num_rows, c] has, in order.
-    category_sizes: how many values each of these has.
-    groups: columns that evaluation looks at.
-    columns: names of the columns that are read.
+    target: Column that is predicted.
+    number_names: Names of the k columns of "numbers", in order.
+    category_names: Names of the c columns of "categories", in order.
+    category_sizes: Number of values of each of these.
+    groups: Columns that evaluation looks at.
+    columns: Names of the columns that are read.
 
   Raises:
-    ValueError: if a name is not in the schema, is there twice, or is of
+    ValueError: If a name is not in the schema, is there twice, or is of
       another kind.
   """
 
@@ -102,7 +102,11 @@ class Encoder:
     return self._features
 
   def group_names(self, name: str) -> tuple[str, ...]:
-    """Returns the names of a group column's values."""
+    """Returns the names of a group column's values.
+
+    Args:
+      name: Name of the column.
+    """
     return self._schema.columns[name].names
 
   def encode(
@@ -111,14 +115,14 @@ class Encoder:
     """Returns the arrays of some rows: what `encode_inputs` does, and others.
 
     Args:
-      block: cells by column, of all `columns`.
+      block: Cells by column, of all `columns`.
 
     Returns:
       Also "target", int32 of classes or float32 within the target's bounds; and
       "groups", int32 [num_rows, num_groups].
 
     Raises:
-      ValueError: if a cell is refused; the text names the column and the rule.
+      ValueError: If a cell is refused; the text names the column and the rule.
     """
     found = self.encode_inputs(block)
     with _column(self.target.name):
@@ -135,14 +139,14 @@ class Encoder:
     """Returns what the model sees of some rows.
 
     Args:
-      block: cells by column, of all `inputs`.
+      block: Cells by column, of all `inputs`.
 
     Returns:
       "numbers", float32 [num_rows, k] in [-1, 1], and "categories", int32
       [num_rows, c].
 
     Raises:
-      ValueError: if a cell is refused; the text names the column and the rule.
+      ValueError: If a cell is refused; the text names the column and the rule.
     """
     num_rows = len(block[self._features[0]].places)
     numbers = [self._encode(block, name) for name in self._numbers]

@@ -47,12 +47,12 @@ def read_file(
   """Yields the rows of some columns, in blocks, in the order of the file.
 
   Args:
-    path: a file whose name ends in .csv, .csv.gz or .parquet.
-    columns: names of columns that the file must have.
+    path: A file whose name ends in .csv, .csv.gz or .parquet.
+    columns: Names of columns that the file must have.
 
   Raises:
-    ImportError: if pyarrow is not installed.
-    ValueError: if the file is another, lacks a column, or is damaged.
+    ImportError: If pyarrow is not installed.
+    ValueError: If the file is another, lacks a column, or is damaged.
   """
   name = str(path)
   if not name.endswith((".csv", ".csv.gz", ".parquet")):
@@ -73,11 +73,11 @@ def column_names(path: str | os.PathLike) -> tuple[str, ...]:
   """Returns the names of a file's columns, in its order.
 
   Args:
-    path: as for `read_file`.
+    path: A file, as for `read_file`.
 
   Raises:
-    ImportError: if pyarrow is not installed.
-    ValueError: if the file cannot be read.
+    ImportError: If pyarrow is not installed.
+    ValueError: If the file cannot be read.
   """
   name = str(path)
   if not bounded.is_regular(path):

@@ -23,11 +23,11 @@ def read_frame(frame: Any, *, columns: Sequence[str]) -> Iterator[files.Block]:
   """Yields all rows of some columns, as one block.
 
   Args:
-    frame: a pandas or polars frame, or a NumPy structured array [num_rows].
-    columns: names of columns that it must have.
+    frame: A pandas or polars frame, or a NumPy structured array [num_rows].
+    columns: Names of columns that it must have.
 
   Raises:
-    ValueError: if it is no such frame, or lacks a column.
+    ValueError: If it is no such frame, or lacks a column.
   """
   names = column_names(frame)
   found: files.Block = {}
@@ -49,8 +49,11 @@ def read_frame(frame: Any, *, columns: Sequence[str]) -> Iterator[files.Block]:
 def column_names(frame: Any) -> tuple[str, ...]:
   """Returns the names of a frame's columns.
 
+  Args:
+    frame: A frame, as for `read_frame`.
+
   Raises:
-    ValueError: if it is no frame.
+    ValueError: If it is no frame.
   """
   if isinstance(frame, np.ndarray) and frame.dtype.names and frame.ndim == 1:
     return frame.dtype.names

@@ -39,9 +39,9 @@ class Target:
   """What is predicted.
 
   Attributes:
-    name: the column's.
-    kind: "binary", "class" or "regression".
-    column: a `Category`, or a `Number` for regression.
+    name: Name of the column.
+    kind: Kind of prediction, "binary", "class" or "regression".
+    column: A `Category`, or a `Number` for regression.
   """
 
   name: str
@@ -61,11 +61,11 @@ class Schema:
   """What the owner of a table states of it.
 
   Args:
-    columns: by name; columns of a table that are not here are not read.
-    missing_texts: the texts that mean that a value is missing.
+    columns: Columns by name; others of the table are not read.
+    missing_texts: The texts that mean that a value is missing.
 
   Raises:
-    ValueError: if one breaks its rule.
+    ValueError: If one breaks its rule.
   """
 
   columns: Mapping[str, columns_lib.Column]
@@ -96,8 +96,11 @@ class Schema:
   def column(self, name: str) -> columns_lib.Column:
     """Returns the column of that name.
 
+    Args:
+      name: Name of the column.
+
     Raises:
-      ValueError: if the schema has none.
+      ValueError: If the schema has none.
     """
     if name not in self.columns:
       shown = bounded.short(", ".join(self.columns))
@@ -110,8 +113,11 @@ class Schema:
   def target(self, name: str) -> Target:
     """Returns a column as what is predicted.
 
+    Args:
+      name: Name of the column.
+
     Raises:
-      ValueError: if it is a date, or allows values that cannot be predicted.
+      ValueError: If it is a date, or allows values that cannot be predicted.
     """
     column = self.column(name)
     if isinstance(column, columns_lib.Date):
@@ -133,11 +139,11 @@ def from_dict(stated: Any) -> Schema:
   """Returns a schema from nested dicts, as of a config.
 
   Args:
-    stated: "columns", by name as of `columns.from_dict`; and "missing_texts",
-      if not ("",).
+    stated: Mapping of "columns", by name as of `columns.from_dict`; and of
+      "missing_texts", ("",) by default.
 
   Raises:
-    ValueError: if a field breaks its rule; the text names the column.
+    ValueError: If a field breaks its rule; the text names the column.
   """
   if not isinstance(stated, Mapping) or set(stated) - {
       "columns",
@@ -166,8 +172,11 @@ def from_dict(stated: Any) -> Schema:
 def parse(text: str) -> Schema:
   """Returns the schema of a TOML text.
 
+  Args:
+    text: TOML.
+
   Raises:
-    ValueError: if it is no TOML, or breaks a rule.
+    ValueError: If it is no TOML, or breaks a rule.
   """
   try:
     stated = tomllib.loads(text)
@@ -179,8 +188,11 @@ def parse(text: str) -> Schema:
 def read(path: str | os.PathLike) -> Schema:
   """Returns the schema of a TOML file.
 
+  Args:
+    path: Path of the file.
+
   Raises:
-    ValueError: if there is none, or it breaks a rule; the text names the file.
+    ValueError: If there is none, or it breaks a rule; the text names the file.
   """
   if not bounded.is_regular(path):
     raise ValueError(
@@ -201,8 +213,8 @@ def to_toml(schema: Schema, *, comments: Sequence[str] = ()) -> str:
   """Returns a text that `parse` takes.
 
   Args:
-    schema: what to write.
-    comments: lines to open with.
+    schema: Schema to write.
+    comments: Lines of comment to open with.
   """
   lines = [f"# {comment}" for comment in comments]
   lines.append(f"missing_texts = {_toml(schema.missing_texts)}")

@@ -3,9 +3,9 @@
 Invariant: `source[indices]` is a pure function of the indices; index -1 is
 padding: zeros, and class 0 or the middle of a regression target's bounds.
 
->>> from jax_privacy.data.tables import load
+>>> from jax_privacy.data.tables import splits
 >>> rows = np.array([(41, "no"), (7, "yes")], [("age", int), ("rich", "U3")])
->>> source = load.from_frame(rows, target="rich", num_examples=2, schema={
+>>> source = splits.from_frame(rows, target="rich", num_examples=2, schema={
 ...     "columns": {"age": {"kind": "number", "bounds": [0, 82]},
 ...                 "rich": {"kind": "category", "values": ["no", "yes"]}}})
 >>> batch = source[np.array([0, -1])]
@@ -30,20 +30,21 @@ class TableSource(source_lib.Described):
   """Rows of a table.
 
   Args:
-    encoder: what the columns are.
-    arrays: as `Encoder.encode` returns them.
-    num_examples: the stated number of rows; must be that of the arrays.
-    read_column: returns the cells of a column of the whole table, by name.
-    rows: which rows of the table these are; None for all.
+    encoder: Encoder of the table.
+    arrays: Arrays that `Encoder.encode` returns.
+    num_examples: Stated number of rows; must be the number in the arrays.
+    read_column: Function that returns the cells of a column of the whole
+      table, by name.
+    rows: Rows of the table that these are; None for all.
 
   Attributes:
-    target: see `schema.Target`.
-    number_names: what "numbers" [n, k] has, in order.
-    category_names: what "categories" [n, c] has, in order.
-    category_sizes: how many values each of these has.
+    target: Column that is predicted.
+    number_names: Names of the k columns of "numbers", in order.
+    category_names: Names of the c columns of "categories", in order.
+    category_sizes: Number of values of each of these.
 
   Raises:
-    ValueError: if the stated number is not what was found.
+    ValueError: If the stated number is not what was found.
   """
 
   in_memory = True
@@ -101,15 +102,15 @@ class TableSource(source_lib.Described):
     """Reads all values of one column of the table: private, as the rows are.
 
     Args:
-      name: any column's, in the schema or not, as that of the persons whose
-        rows these are.
+      name: Name of any column, in the schema or not, such as one that says
+        whose row it is.
 
     Returns:
       [n] float64, datetime64[D] or objects, row i being example i; None, NaN or
       NaT where missing.
 
     Raises:
-      ValueError: if there is no such column, or the table has changed.
+      ValueError: If there is no such column, or the table has changed.
     """
     cells = self._read_column(name)
     nothing = None if cells.values.dtype == object else "NaN"

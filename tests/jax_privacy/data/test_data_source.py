@@ -317,7 +317,7 @@ def test_own_sources_are_loaded_too():
         ({"name": _load_own, "number": 0}, "gives a list without groups"),
         (
             {"name": "mnist"},
-            "name must be one of arrays, breast_cancer, .*, got 'mnist'",
+            "name must be one of arrays, chexpert, digits, .*, got 'mnist'",
         ),
         (
             {"name": "digits", "path": "x"},

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from jax_privacy import data
 from jax_privacy.data import tables
 from tests.support import launch
 
@@ -23,7 +22,7 @@ def _load(**options):
       "target": "income",
       "test_path": _PEOPLE,
   } | options
-  return data.load("table", **options)
+  return tables.load("table", **options)
 
 
 def _rows(num_rows=200, seed=0):
@@ -300,10 +299,24 @@ def test_an_empty_frame_is_refused():
     "name, sizes", [("breast_cancer", (455, 114)), ("wine", (142, 36))]
 )
 def test_bundled_tables_are_within_their_stated_bounds(name, sizes):
-  train, test = (data.load(name, split=split) for split in ("train", "test"))
+  train, test = (tables.load(name, split=split) for split in ("train", "test"))
   assert (train.num_examples, test.num_examples) == sizes
   # What is out of bounds would be refused; these are wide, but not too wide.
   numbers = train.as_arrays()["numbers"]
   assert (np.abs(numbers).max(axis=0) > 0.5).all()
   classes = np.bincount(test.as_arrays()["target"])
   assert classes.min() >= 9
+
+
+@pytest.mark.parametrize(
+    "name, options, text",
+    [
+        ("people", {}, "name must be one of breast_cancer, table, wine, got"),
+        ("wine", {"path": "x"}, "path is no option of 'wine'"),
+        ("table", {"path": "x"}, "schema must be given for 'table', got none"),
+        (lambda split: 5, {}, "name must give a TableSource, got .*a int"),
+    ],
+)
+def test_unknown_names_and_options_are_refused(name, options, text):
+  with pytest.raises(ValueError, match=text):
+    tables.load(name, **options)

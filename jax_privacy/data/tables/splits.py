@@ -50,25 +50,25 @@ def load_table(
   """Loads a split of a CSV or Parquet file.
 
   Args:
-    split: "train" or "test".
-    path: the file, whose name ends in .csv, .csv.gz or .parquet.
-    schema: a TOML file that states bounds and categories (docs/tables.md), or
+    split: Name of the split, "train" or "test".
+    path: The file, whose name ends in .csv, .csv.gz or .parquet.
+    schema: A TOML file that states bounds and categories (docs/tables.md), or
       the same as nested dicts.
-    target: the column that is predicted.
-    test_path: a file of the same columns for "test"; "" to hold out rows of
+    target: The column that is predicted.
+    test_path: A file of the same columns for "test"; "" to hold out rows of
       `path`.
-    test_fraction: the chance of each row to be held out, by a hash of what the
+    test_fraction: The chance of each row to be held out, by a hash of what the
       model sees of it; equal rows are in the same split.
-    features: columns that the model sees; all others of the schema if empty.
-    groups: categories that evaluation looks at.
-    num_examples: the stated number of rows of the split.
+    features: Columns that the model sees; all others of the schema if empty.
+    groups: Categories that evaluation looks at.
+    num_examples: The stated number of rows of the split.
 
   Returns:
     The source.
 
   Raises:
-    ImportError: if pyarrow is not installed.
-    ValueError: if an option breaks its rule, or the file does; the text names
+    ImportError: If pyarrow is not installed.
+    ValueError: If an option breaks its rule, or the file does; the text names
       the file and the column.
   """
   split = source_lib.check_split(split)
@@ -100,20 +100,20 @@ def from_frame(
   """Makes a source of a pandas or polars frame, or a NumPy structured array.
 
   Args:
-    frame: the rows.
-    schema: as for `load_table`.
-    target: as for `load_table`.
-    split: "train" or "test", of which rows are held out; None for all rows.
-    test_fraction: as for `load_table`.
-    features: as for `load_table`.
-    groups: as for `load_table`.
-    num_examples: the stated number of rows of the split.
+    frame: The rows.
+    schema: A file or nested dicts, as for `load_table`.
+    target: Name of a column, as for `load_table`.
+    split: Name of the split, "train" or "test"; None for all rows.
+    test_fraction: A chance, as for `load_table`.
+    features: Names of columns, as for `load_table`.
+    groups: Names of categories, as for `load_table`.
+    num_examples: The stated number of rows of the split.
 
   Returns:
     The source.
 
   Raises:
-    ValueError: if an argument or a cell breaks its rule.
+    ValueError: If an argument or a cell breaks its rule.
   """
   whole = split is None
   return _load(
@@ -132,8 +132,8 @@ class _Part:
   """Which rows of a table a split has.
 
   Args:
-    split: its name, "" for the whole table.
-    test_fraction: the chance of a row to be in "test".
+    split: Its name, "" for the whole table.
+    test_fraction: The chance of a row to be in "test".
   """
 
   def __init__(self, split: str, test_fraction: float):
