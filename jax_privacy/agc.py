@@ -44,12 +44,12 @@ def adaptive_grad_clip(
   r"""Scales each unit's gradient G to a norm of `clipping` * max(|W|, eps).
 
   Args:
-    clipping: The most norm of a unit's gradient over that of its parameters.
-    eps: The least norm of parameters to count with, so that what starts at 0
-      can move.
-    exclude: A regular expression, searched for in each parameter's path (its
-      keys with dots between, "blocks.0.conv_0.kernel"); what matches is left
-      alone. None clips everything. The paper leaves out the final linear layer
+    clipping: Largest ratio of a unit's gradient to its parameters, in L2 norm.
+    eps: Least norm of parameters to count with, so that parameters that start
+      at 0 can move.
+    exclude: Regular expression, searched for in each parameter's path (its keys
+      with dots between, "blocks.0.conv_0.kernel"); what matches is left alone.
+      None clips everything. The paper leaves out the final linear layer
       (its code the weight alone: there, r"^linear\.kernel$").
 
   Returns:

@@ -86,7 +86,7 @@ def check_mechanism(mechanism: Any, fields: Mapping[str, str]) -> None:
 
   Args:
     mechanism: Any object.
-    fields: What to look for, each with its meaning.
+    fields: Meanings of the fields to look for, by name.
 
   Raises:
     ValueError: If a field is not there, or is None; the text names it.
@@ -127,7 +127,7 @@ def check_params(args: Sequence[Any], argnums: int | Sequence[int]) -> None:
 
   Args:
     args: All arguments of the loss.
-    argnums: Which to differentiate.
+    argnums: Positions of the arguments to differentiate.
 
   Raises:
     ValueError: If a position is not among them, or holds None.
@@ -158,7 +158,7 @@ def batch_size(args: Sequence[Any], batch_argnums: Sequence[int]) -> int:
 
   Args:
     args: All arguments of the loss.
-    batch_argnums: Which have a leading batch axis.
+    batch_argnums: Positions of the arguments with a leading batch axis.
 
   Raises:
     ValueError: If a position is not among them, or holds None; if a leaf is not
@@ -314,7 +314,7 @@ def _not_rows(leaf):
   if _is_array(leaf) and (_is_key(leaf) or _is_numeric(leaf)):
     return None
   if isinstance(leaf, _NUMBERS):
-    return None  # Its size is told with the others'.
+    return None  # Its size is named with the others'.
   return "convert it by np.asarray, or keep it outside the batch"
 
 
@@ -338,7 +338,15 @@ def _has_list(tree):
 def padding_mask(
     is_padding_example: jax.Array | None, batch_size: int
 ) -> jax.Array:
-  """Returns the mask of a batch, bool [batch_size]; None marks no row."""
+  """Returns the mask of a batch, bool [batch_size].
+
+  Args:
+    is_padding_example: Mask, bool [batch_size]; None marks no row.
+    batch_size: Number of rows of the batch.
+
+  Raises:
+    ValueError: If the mask has another shape or dtype.
+  """
   if is_padding_example is None:
     return jnp.zeros(batch_size, dtype=bool)
   mask = jnp.asarray(is_padding_example)

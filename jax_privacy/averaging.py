@@ -30,7 +30,7 @@ class AverageState(NamedTuple):
 
   Attributes:
     average: Pytree like params, each leaf float32 at least.
-    num_updates: int32 scalar.
+    num_updates: Number of updates so far, an int32 scalar.
   """
 
   average: chex.ArrayTree
@@ -38,7 +38,12 @@ class AverageState(NamedTuple):
 
 
 class Averaging(NamedTuple):
-  """A pair of pure functions: `init(params)` and `update(params, state)`."""
+  """A pair of pure functions: `init(params)` and `update(params, state)`.
+
+  Attributes:
+    init: Function of the parameters that gives the first `AverageState`.
+    update: Function of (parameters, state) that gives the next one.
+  """
 
   init: Callable[[chex.ArrayTree], AverageState]
   update: Callable[[chex.ArrayTree, AverageState], AverageState]
@@ -48,9 +53,9 @@ def ema(decay: float, *, warmup: bool = True) -> Averaging:
   """Exponential moving average: average <- d average + (1 - d) params.
 
   Args:
-    decay: In [0, 1). 0 keeps the last parameters.
-    warmup: Use d = min(decay, (1 + t) / (10 + t)) at update t = 0, 1, ..., so
-      that the initial parameters are soon forgotten; else d = decay.
+    decay: Decay d, in [0, 1); 0 keeps the last parameters.
+    warmup: Whether d = min(decay, (1 + t) / (10 + t)) at update t = 0, 1, ...,
+      so that the initial parameters are soon forgotten; else d = decay.
 
   Returns:
     An `Averaging`. Before the first update the average is the parameters.
@@ -75,11 +80,14 @@ def polyak(*, start_step: int = 0) -> Averaging:
   """Uniform mean of the parameters from update `start_step` on.
 
   Args:
-    start_step: Updates before this one leave the average at the parameters
-      themselves.
+    start_step: First update that counts, from 0. Until then the average is the
+      parameters themselves.
 
   Returns:
     An `Averaging`.
+
+  Raises:
+    ValueError: If `start_step` is not an integer of at least 0.
 
   Source: Polyak and Juditsky 1992.
   """

@@ -43,12 +43,12 @@ def check(
 
   Args:
     schedule: Pairs (first step, factor).
-    sampling_prob: What the factors multiply, in (0, 1].
-    num_steps: Of the run.
+    sampling_prob: Probability that the factors multiply, in (0, 1].
+    num_steps: Number of updates of the run.
 
   Raises:
     ValueError: If it does not begin at step 0, steps do not ascend or are not
-      of the run, or a probability is not in (0, 1].
+      in [0, num_steps), or a probability is not in (0, 1].
   """
   name, pairs = "batch_size_schedule", []
   for pair in schedule:
@@ -73,7 +73,12 @@ def check(
 
 
 def factor_at(schedule: Schedule, step: int) -> float:
-  """Returns the factor at a step, counted from 0."""
+  """Returns the factor at a step, counted from 0.
+
+  Args:
+    schedule: Pairs (first step, factor), as `check` returns them.
+    step: Number of the step, from 0.
+  """
   begun = [factor for first, factor in schedule if first <= step]
   return begun[-1] if begun else 1.0
 
@@ -82,10 +87,10 @@ def rescale(schedule: Schedule) -> optax.GradientTransformation:
   """Divides update t by the factor of step t.
 
   Args:
-    schedule: A checked one.
+    schedule: Schedule, as `check` returns it.
 
   Returns:
-    An optax transformation, which counts updates in its state. To stand after
+    An optax transformation, which counts updates in its state. It comes after
     the noise.
 
   Guarantee: On a noised update it is post-processing, and free.

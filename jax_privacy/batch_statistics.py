@@ -40,7 +40,7 @@ def in_loss(closed: jex_core.ClosedJaxpr) -> list[str]:
   """Returns the batch norms that take means in a traced loss.
 
   Args:
-    closed: As `jax.make_jaxpr` returns it.
+    closed: Closed jaxpr of the loss, as `jax.make_jaxpr` returns it.
 
   Returns:
     Library, class and the place in the model, where known; without repeats.

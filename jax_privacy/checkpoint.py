@@ -49,12 +49,12 @@ class CheckpointError(Exception):
 
 
 class Restored(NamedTuple):
-  """What `restore_latest` found.
+  """Result of `restore_latest`.
 
   Attributes:
-    step: Of the checkpoint.
+    step: Step of the checkpoint.
     state: The named pytrees that were asked for.
-    facts: As given to `save`.
+    facts: Facts that `save` was called with.
     damaged: One line for each newer checkpoint that could not be read.
   """
 
@@ -65,10 +65,10 @@ class Restored(NamedTuple):
 
 
 class Item(NamedTuple):
-  """What `read_latest` found.
+  """Result of `read_latest`.
 
   Attributes:
-    step: Of the checkpoint.
+    step: Step of the checkpoint.
     leaves: Arrays by the keys that lead to them, as text.
   """
 
@@ -80,10 +80,13 @@ class Checkpoints:
   """The checkpoints of one run, in a folder of their own.
 
   Args:
-    directory: Made if it does not exist, unless `read_only`.
-    keep: How many of the newest to keep. Two at least let a run go on when the
-      newest is damaged.
-    read_only: Touch nothing: for looking at a run that may be going on.
+    directory: Folder, made if it does not exist, unless `read_only`.
+    keep: Number of the newest to keep, at least 1. With two, a run survives
+      damage of the newest.
+    read_only: Whether to change no file, to read a run that may be going on.
+
+  Raises:
+    ValueError: If `keep` is not an integer of at least 1.
   """
 
   def __init__(
@@ -116,15 +119,15 @@ class Checkpoints:
       *,
       facts: Mapping[str, Any] | None = None,
   ) -> None:
-    """Copies named pytrees of arrays or PRNG keys, and writes them meanwhile.
+    """Copies named pytrees of arrays or PRNG keys, and writes them.
 
     The state may be donated or changed once this returns; the writing goes on
     in the background, until `wait` or the next `save`.
 
     Args:
-      step: Above that of every checkpoint there is.
-      state: Names to pytrees.
-      facts: What JSON can hold, given back with the state.
+      step: Step of the state, above the steps of all checkpoints.
+      state: Pytrees by name.
+      facts: Values that JSON can hold, restored with the state.
 
     Raises:
       ValueError: If the step is not above the others, or with `read_only`.
@@ -164,8 +167,8 @@ class Checkpoints:
     STEP.damaged1, so that its step can be saved again.
 
     Args:
-      like: For each name to read, a pytree of the structure, shapes and dtypes
-        that were saved: arrays or `jax.ShapeDtypeStruct`.
+      like: Pytrees by name to read, of the structure, shapes and dtypes that
+        were saved: arrays or `jax.ShapeDtypeStruct`.
 
     Raises:
       ValueError: If what was saved has another structure.
@@ -198,7 +201,7 @@ class Checkpoints:
     known, and where the newest is damaged the one before is used.
 
     Args:
-      name: Of a pytree that was saved.
+      name: Name of a pytree that was saved.
 
     Returns:
       The item; None if there is no checkpoint.
@@ -305,6 +308,9 @@ def tree_sha256(tree: Any) -> str:
   """Returns a digest of the names, shapes, dtypes and bits of a pytree.
 
   Of arrays that are split over processes, all of them must ask.
+
+  Args:
+    tree: Pytree of arrays or PRNG keys.
   """
   return _sha256(
       (jax.tree_util.keystr(path), leaf)

@@ -35,7 +35,11 @@ def versions() -> dict[str, str]:
 
 
 def package_version(name: str) -> str:
-  """Returns an installed package's version, or "unknown" for a checkout's."""
+  """Returns an installed package's version, or "unknown" for a checkout's.
+
+  Args:
+    name: Name of the distribution.
+  """
   try:
     return importlib.metadata.version(name)
   except importlib.metadata.PackageNotFoundError:

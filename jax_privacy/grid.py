@@ -90,15 +90,23 @@ def tighten(
 
 
 def to_steps(x: jax.Array) -> jax.Array:
-  """Rounds finite floats of less than 2^31, in steps, to int32."""
+  """Returns finite floats of less than 2^31, in steps, rounded to int32.
+
+  Args:
+    x: Floats, in steps of the grid, any shape.
+  """
   return jnp.round(x).astype(jnp.int32)
 
 
 def check_range(grid_scale: float, batch_size: int) -> None:
   """Refuses a grid on which a batch's sum might wrap.
 
+  Args:
+    grid_scale: Steps in the clip norm.
+    batch_size: Number of rows of the padded batch.
+
   Raises:
-    ValueError: If so.
+    ValueError: If batch_size x grid_scale steps might wrap.
   """
   if batch_size * grid_scale > MAX_STEPS:
     most = MAX_STEPS // max(batch_size, 1)

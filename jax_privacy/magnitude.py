@@ -58,13 +58,21 @@ def relative_norm(
 
 
 def unit_near(clip_norm: float) -> float:
-  """Returns a power of two near an extreme clip norm; 1 for ordinary ones."""
+  """Returns a power of two near an extreme clip norm; 1 for ordinary ones.
+
+  Args:
+    clip_norm: Clip norm, a positive finite number.
+  """
   _, exponent = math.frexp(clip_norm)
   return 1.0 if abs(exponent) < 14 else math.ldexp(1.0, exponent)
 
 
 def block_sum(x: jax.Array) -> jax.Array:
-  """Sums over the first axis, eight at a time."""
+  """Returns the sum over the first axis, taken eight at a time.
+
+  Args:
+    x: Array [n, ...].
+  """
   while len(x) > _BLOCK:
     pad = -len(x) % _BLOCK
     x = jnp.pad(x, [(0, pad), *[(0, 0)] * (x.ndim - 1)])
@@ -75,17 +83,17 @@ def block_sum(x: jax.Array) -> jax.Array:
 def contract(
     spec: str, x: jax.Array, z: jax.Array, *, letter: str, block: int
 ) -> jax.Array:
-  """As `jnp.einsum`, but no accumulator takes more than `block` numbers.
+  """Returns an einsum in which no accumulator takes more than `block` numbers.
 
   Args:
-    spec: Of two operands.
-    x: The first.
-    z: The second.
-    letter: The axis of `spec` that is summed in blocks.
-    block: Numbers of that axis that are summed in one go.
+    spec: Subscripts of two operands, as for `jnp.einsum`.
+    x: First operand.
+    z: Second operand.
+    letter: Axis of `spec` that is summed in blocks.
+    block: Number of entries of that axis to sum at a time.
 
   Returns:
-    What `jnp.einsum(spec, x, z)` does, up to rounding.
+    `jnp.einsum(spec, x, z)`, up to rounding.
   """
   of_x, of_z, out = spec.replace("->", ",").split(",")
   axes = of_x.index(letter), of_z.index(letter)

@@ -48,9 +48,9 @@ def checked(
   """Returns `grad_fn`, which looks at its loss once, when first called.
 
   Args:
-    grad_fn: What `clipped_grad` returns.
-    loss_fn: Its loss.
-    options: Those of `clipped_grad` that it was given.
+    grad_fn: Function of `clipped_grad`.
+    loss_fn: Loss of `grad_fn`.
+    options: Options of `clipped_grad` that `grad_fn` was made with.
 
   Returns:
     The same function, which raises ValueError if the loss mixes examples. It
@@ -141,9 +141,9 @@ def fault(seen: together.Comparison, is_strict: bool = False) -> str | None:
   """Returns what is wrong by a comparison, or None.
 
   Args:
-    seen: What was seen.
-    is_strict: Whether to name as well what trains, but not as in a batch, and
-      what shows nothing.
+    seen: Comparison of examples alone and together.
+    is_strict: Whether to name two more faults: a loss that trains, but not as
+      in a batch, and one that shows nothing.
   """
   together_differ = (
       f"the gradient of {seen.num_examples} examples together is no"

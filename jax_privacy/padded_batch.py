@@ -31,10 +31,10 @@ class PaddedBatch:
   A pytree, so that compiled functions may take it.
 
   Attributes:
-    indices: Of the examples, signed integers [batch_size]; -1 for padding. For
-      a data source that knows -1; for arrays, call `take`.
-    num_examples: Number of examples that batches are drawn from, or None where
-      it is not known.
+    indices: Indices of the examples, signed integers [batch_size]; -1 for
+      padding. For a data source that knows -1; for arrays, call `take`.
+    num_examples: Number of examples that batches are drawn from; None if not
+      known.
   """
 
   indices: Any

@@ -51,7 +51,7 @@ def checked(fun: Callable[..., Any]) -> Callable[..., Any]:
   """Returns `fun`, made to raise where XLA would split it wrongly.
 
   Args:
-    fun: Of pytrees of arrays.
+    fun: Function of pytrees of arrays.
 
   Returns:
     A function of the same results. It raises ValueError when it is compiled
@@ -71,7 +71,11 @@ def checked(fun: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def is_split_wrongly(jaxpr: Any) -> bool:
-  """Returns whether a jaxpr holds a convolution as described above."""
+  """Returns whether a jaxpr holds a convolution as described above.
+
+  Args:
+    jaxpr: Jaxpr, with those inside it.
+  """
   for eqn in jaxpr.eqns:
     if eqn.primitive.name == "conv_general_dilated" and _is_wrong(eqn):
       return True
@@ -87,7 +91,7 @@ def _is_wrong(eqn) -> bool:
   kernel_shape = eqn.invars[1].aval.shape
   if kernel_shape[axes.rhs_spec[1]] > 1:  # Is replicated, at a cost, not split.
     return False
-  # Where axis i of the input stands in the output, and the inverse of that.
+  # The place of axis i of the input in the output, and the inverse.
   order = dict(zip(axes.lhs_spec, axes.out_spec, strict=True))
   inverse = dict(zip(axes.out_spec, axes.lhs_spec, strict=True))
   channels = axes.lhs_spec[1]

@@ -89,11 +89,11 @@ def checked(
   some optimisers fit the user's parameters alone.
 
   Args:
-    optimizer: See `check`.
+    optimizer: Optax optimiser; see `check`.
 
   Raises:
-    ValueError: See `check`. Also from `update`, if it is given a loss or a
-      gradient of the batch.
+    ValueError: If it is no post-processing; see `check`. Also from `update`, if
+      that gets a loss or a gradient of the batch.
   """
   name = "optimizer"
   _check_type(optimizer, name)

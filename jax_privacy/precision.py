@@ -19,7 +19,7 @@ def at_least_float32(*dtypes: jax.typing.DTypeLike) -> jnp.dtype:
   """Returns the longest of float32 and the dtypes given.
 
   Args:
-    *dtypes: Of arrays of gradients or parameters.
+    *dtypes: Types of arrays of gradients or parameters.
 
   Raises:
     TypeError: If one is not real and floating point.

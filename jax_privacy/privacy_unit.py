@@ -69,7 +69,7 @@ def group(
     max_rows_per_unit: int,
     key: root_key.RootKey | chex.PRNGKey | int,
 ) -> "Grouping":
-  """Groups rows by the person, or other unit, that they are of.
+  """Returns rows grouped by the person, or other unit, that they are of.
 
   Args:
     ids: One id a row: strings or whole numbers [num_rows], or [num_rows,
@@ -131,6 +131,13 @@ class Grouping:
 
   Its length is the number of units that there are: private, where
   add-or-remove-one is the neighbouring relation.
+
+  Args:
+    rows: Indices of the rows in use, unit by unit, integers [sum of counts].
+    counts: Numbers of rows in use of each unit, integers [number of units].
+    num_rows: Number of rows that were grouped.
+    num_units: Stated number of units; None where nothing is accounted.
+    max_rows_per_unit: Number of rows that an example is padded to.
 
   Attributes:
     max_rows_per_unit: Rows that an example is padded to.
@@ -250,10 +257,11 @@ def over_rows(
 
   Args:
     loss_fn: `loss_fn(params, row, ...)`, as for `make_private`.
-    reduction: "mean" or "sum" of the losses of a unit's own rows. A mean gives
-      every person the same weight before clipping.
-    has_aux: Whether `loss_fn` returns `(loss, aux)`. Aux is then that of every
-      row, [max_rows_per_unit, ...]; where no row is, another row's.
+    reduction: Name, "mean" or "sum", of what to take of the losses of a unit's
+      own rows. A mean gives every person the same weight before clipping.
+    has_aux: Whether `loss_fn` returns `(loss, aux)`. Aux then has an
+      entry for every row, [max_rows_per_unit, ...]; where no row is, another
+      row's.
     keep_batch_dim: Whether `loss_fn` takes rows with a leading axis of size 1,
       as `make_private`'s option of that name says; give both the same.
     prng_argnum: Position of an argument of `loss_fn` that is a PRNG key. The

@@ -33,7 +33,7 @@ def quiet(fun: Callable[..., Any], *args: Any) -> Callable[..., Any]:
 
   Args:
     fun: Any traceable function of arrays.
-    *args: What it will be called with: arrays or shapes, in pytrees.
+    *args: Arguments of the function: arrays or shapes, in pytrees.
   """
   closed, shape = jax.make_jaxpr(fun, return_shape=True)(*args)
   if not _draws(closed.jaxpr):

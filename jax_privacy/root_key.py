@@ -81,7 +81,14 @@ class RootKey:
 
   @classmethod
   def from_words(cls, words: Any) -> "RootKey":
-    """Returns the root whose `words` these are, uint32 [4]."""
+    """Returns the root whose `words` these are.
+
+    Args:
+      words: Integers, uint32 [4].
+
+    Raises:
+      ValueError: If they are not uint32 [4].
+    """
     words = np.asarray(words)
     if words.shape != (4,) or words.dtype != np.uint32:
       got = f"{words.dtype} {words.shape}"
@@ -111,7 +118,11 @@ class RootKey:
     return cls(hkdf_sha256(data, info=b"JAX key", num_bytes=NUM_BYTES))
 
   def child(self, label: str) -> "RootKey":
-    """Returns a root for a part of the run, whose labels are its own."""
+    """Returns a root for a part of the run, whose labels are its own.
+
+    Args:
+      label: Name of the part.
+    """
     return RootKey(self.derive(label, NUM_BYTES))
 
   def words(self) -> np.ndarray:
@@ -134,12 +145,20 @@ class RootKey:
     return hkdf_sha256(self.secret, info=label.encode(), num_bytes=num_bytes)
 
   def prng_key(self, label: str) -> jax.Array:
-    """Returns a JAX key (Threefry, 64 bits) for one use; see `derive`."""
+    """Returns a JAX key (Threefry, 64 bits) for one use; see `derive`.
+
+    Args:
+      label: Name of the use.
+    """
     data = np.frombuffer(self.derive(label, 8), "<u4").astype(np.uint32)
     return jax.random.wrap_key_data(jnp.asarray(data), impl="threefry2x32")
 
   def seed(self, label: str) -> int:
-    """Returns a seed of all 128 bits for one use; see `derive`."""
+    """Returns a seed of all 128 bits for one use; see `derive`.
+
+    Args:
+      label: Name of the use.
+    """
     return int.from_bytes(self.derive(label, NUM_BYTES), "little")
 
   def __repr__(self):
@@ -149,13 +168,13 @@ class RootKey:
 def hkdf_sha256(
     secret: bytes, *, info: bytes, num_bytes: int, salt: bytes = _SALT
 ) -> bytes:
-  """Extracts and expands a secret: HKDF with SHA-256.
+  """Returns a key that is extracted and expanded from a secret: HKDF, SHA-256.
 
   Args:
-    secret: The input keying material.
-    info: What the key is for.
-    num_bytes: Length of the key, at most 255 x 32.
-    salt: Not secret.
+    secret: Input keying material.
+    info: Purpose of the key.
+    num_bytes: Length of the key in bytes, at most 255 x 32.
+    salt: Salt, which need not be secret.
 
   Raises:
     ValueError: If `num_bytes` is out of range.

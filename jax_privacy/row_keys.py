@@ -28,10 +28,10 @@ def of_rows(keys: Any, batch_size: int, *, by_example: bool) -> Any:
   """Returns one key per row.
 
   Args:
-    keys: One PRNG key, typed or raw, to split by position; `by_example`, one
-      key per row. Or a pytree of these.
+    keys: PRNG key, typed or raw, to split by position; `by_example`, one key
+      per row. Or a pytree of these.
     batch_size: Number of rows.
-    by_example: Which of the two it is.
+    by_example: Whether there is one key per row.
 
   Raises:
     ValueError: If `by_example` and there is not one key per row.
@@ -59,7 +59,15 @@ def of_rows(keys: Any, batch_size: int, *, by_example: bool) -> Any:
 
 
 def check(prng_argnum: int | None, keys_by_example: bool) -> None:
-  """Refuses keys by example where there is no argument for keys."""
+  """Refuses keys by example where there is no argument for keys.
+
+  Args:
+    prng_argnum: Position of the argument for keys; None for none.
+    keys_by_example: Whether that argument has one key per row.
+
+  Raises:
+    ValueError: If so.
+  """
   if keys_by_example and prng_argnum is None:
     rule = "False without a prng_argnum"
     _validate.fail("keys_by_example", rule, keys_by_example)

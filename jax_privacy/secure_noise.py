@@ -71,7 +71,14 @@ class SecureGaussian:
       root: root_key.RootKey,
       grid_step: float | None,
   ) -> optax.GradientTransformation:
-    """Returns `secure_gaussian_privatizer` of a key that the root gives."""
+    """Returns `secure_gaussian_privatizer` of a key that the root gives.
+
+    Args:
+      mechanism: Mechanism of the run, of which the number of steps is read.
+      stddev: Standard deviation, in the units of the incoming sum.
+      root: Private randomness of the run.
+      grid_step: Size of the grid's steps; None for sums of floats.
+    """
     return secure_gaussian_privatizer(
         stddev=stddev,
         key=secure_random.SecureKey.derived(root, "secure noise"),
@@ -81,7 +88,7 @@ class SecureGaussian:
 
 
 class SecureNoiseState(NamedTuple):
-  """Where the noise stands: both must be saved to resume a run.
+  """Position in the noise: both must be saved to resume a run.
 
   Attributes:
     key: The cipher's key, uint32 [8]; whoever knows it can subtract the noise.
@@ -102,14 +109,14 @@ def secure_gaussian_privatizer(
   """Adds independent N(0, stddev^2), drawn by a cipher, to each coordinate.
 
   Args:
-    stddev: In the units of the incoming sum: noise multiplier x its L2
-      sensitivity to one example. A positive finite number.
-    key: 256 bits that are used nowhere else: `SecureKey.fresh()`, 32 bytes, or
-      uint32 [8].
-    grid_step: None for sums of floats. Else the `.grid_step` of a
-      `clipped_grad(grid_scale=...)`: the sum is int32, in steps of this size,
-      and so is `stddev`; noise is rounded to whole steps.
-    num_steps: See `gaussian_privatizer`.
+    stddev: Standard deviation in the units of the incoming sum: noise
+      multiplier x its L2 sensitivity to one example. A positive finite number.
+    key: Key of 256 bits that is used nowhere else: `SecureKey.fresh()`, 32
+      bytes, or uint32 [8].
+    grid_step: Size of the grid's steps, the `.grid_step` of a
+      `clipped_grad(grid_scale=...)`: the sum is int32, in such steps, and so is
+      `stddev`; noise is rounded to whole steps. None for sums of floats.
+    num_steps: Number of updates that noise is for; see `gaussian_privatizer`.
 
   Returns:
     An optax transformation. `init(params)` gives a `SecureNoiseState`; `update`
@@ -184,12 +191,12 @@ def draw(
   """Draws the standard normals of one step.
 
   Args:
-    key: The key.
-    step: Which step: an integer in [0, 2^31).
-    sizes: Of each leaf, at most 2^34.
+    key: Key of the cipher.
+    step: Number of the step, an integer in [0, 2^31).
+    sizes: Number of entries of each leaf, at most 2^34.
 
   Returns:
-    For each size, float64 [size].
+    Float64 [size] for each size.
 
   Raises:
     ValueError: If an argument is out of range.
@@ -255,11 +262,14 @@ def _draw(key, step, arrays, stddev):
 
 
 def to_normals(words: np.ndarray) -> np.ndarray:
-  """Returns float64 [n] standard normals of random words, uint64 [n, 2].
+  """Returns float64 [n] standard normals, made of random words.
 
   By inversion of the distribution function: a number of (0, 1/2] gives the
   size, a coin the sign, so that both tails are drawn as finely as the middle.
   The largest, with probability 2^-127, is 13.1.
+
+  Args:
+    words: Random words, uint64 [n, 2].
   """
   from scipy import special  # Costs an import that only secure noise needs.
 

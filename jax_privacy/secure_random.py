@@ -67,7 +67,12 @@ class SecureKey:
 
   @classmethod
   def derived(cls, root: root_key.RootKey, label: str) -> "SecureKey":
-    """Returns a key of a run's root, by a label that is used once."""
+    """Returns a key of a run's root, by a label that is used once.
+
+    Args:
+      root: Private randomness of the run.
+      label: Name of the key's use.
+    """
     return cls(root.derive(label, NUM_BYTES))
 
   @classmethod
@@ -111,13 +116,13 @@ def keystream(
   """Returns a piece of a stream, from anywhere in it.
 
   Args:
-    key: The key.
-    nonce: (purpose, a, b), which stream: integers in [0, 2^32).
-    num_bytes: Length of the piece.
-    first_block: Where it begins, in blocks of 64 bytes.
+    key: Key of the cipher.
+    nonce: Numbers (purpose, a, b) of the stream, integers in [0, 2^32).
+    num_bytes: Length of the piece, in bytes.
+    first_block: Number of the block of 64 bytes at which it begins.
 
   Returns:
-    uint8 [num_bytes].
+    Bytes of the stream, uint8 [num_bytes].
 
   Raises:
     ValueError: If an argument is out of range, or the piece would reach beyond
@@ -154,7 +159,7 @@ def half_uniforms(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   beyond 8.3 sigma, and those near there are a handful.
 
   Args:
-    words: uint64 [n, 2].
+    words: Random words, uint64 [n, 2].
 
   Returns:
     float64 [n], uniform in (0, 1/2], at least 2^-129; and bool [n], fair coins.

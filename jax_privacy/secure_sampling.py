@@ -36,8 +36,8 @@ class CipherGenerator:
   """Draws from one stream of a key, in order.
 
   Args:
-    key: The key.
-    stream: Which stream: an integer in [0, 2^32).
+    key: Key of the cipher.
+    stream: Number of the stream, an integer in [0, 2^32).
   """
 
   def __init__(self, key: secure_random.SecureKey, stream: int):
@@ -46,7 +46,11 @@ class CipherGenerator:
     self._next_block = 0
 
   def words(self, size: int) -> np.ndarray:
-    """Returns uint64 [size], each word of the stream used once at most."""
+    """Returns uint64 [size], each word of the stream used once at most.
+
+    Args:
+      size: Number of words.
+    """
     num_blocks = -(-8 * size // secure_random.BLOCK_BYTES)
     piece = secure_random.keystream(
         self._key,
@@ -62,6 +66,13 @@ class CipherGenerator:
 
     Words in the last, incomplete, run of `high` values are thrown away: their
     remainders would make small integers likelier than large ones.
+
+    Args:
+      high: Upper end, which is not drawn; at least 1.
+      size: Number of integers.
+
+    Raises:
+      ValueError: If `high` is out of range.
     """
     _validate.integer("high", high, at_least=1)
     end = 2**64 - 2**64 % high  # The first word to throw away.
@@ -76,6 +87,13 @@ class CipherGenerator:
 
     The gaps between successes are geometric, and a geometric number is an
     exponential one rounded down; their sum says how many fall within n.
+
+    Args:
+      n: Number of trials.
+      p: Probability of success, in [0, 1].
+
+    Raises:
+      ValueError: If `n` is not an integer in [0, 2^53].
 
     Source: Devroye 1986, Non-uniform random variate generation, section X.4.3.
     """
@@ -98,7 +116,12 @@ class CipherGenerator:
     return count
 
   def multinomial(self, n: int, pvals: Sequence[float]) -> np.ndarray:
-    """Returns int64 [len(pvals)]: how many of n fall to each."""
+    """Returns how many of n trials have each outcome, int64 [len(pvals)].
+
+    Args:
+      n: Number of trials.
+      pvals: Probabilities of the outcomes, which add up to 1.
+    """
     counts, rest = [], 1.0
     for share in pvals[:-1]:
       counts.append(self.binomial(n - sum(counts), min(share / rest, 1.0)))
@@ -106,9 +129,12 @@ class CipherGenerator:
     return np.asarray([*counts, n - sum(counts)], np.int64)
 
   def permutation(self, n: int) -> np.ndarray:
-    """Returns int64 [n]: 0 ... n - 1 in an order, all of them equally likely.
+    """Returns 0 ... n - 1, int64 [n], in an order that is uniformly random.
 
     The order of n random words; where two are equal, all are drawn again.
+
+    Args:
+      n: Number of integers.
     """
     while True:
       words = self.words(n)
@@ -127,10 +153,13 @@ class CipherGenerator:
     """Returns `size` distinct elements, all subsets being equally likely.
 
     Args:
-      a: An array, or a number for the integers below it.
-      size: How many; O(size) work.
-      replace: Must be False.
-      shuffle: Ignored: the order is random.
+      a: Array, or a number for the integers below it.
+      size: Number of elements to draw; O(size) work.
+      replace: Flag of NumPy's method that must be False.
+      shuffle: Flag of NumPy's method, ignored: the order is random.
+
+    Raises:
+      ValueError: If `replace`, or `size` exceeds the number of elements.
     """
     del shuffle
     if replace:

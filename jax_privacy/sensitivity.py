@@ -57,8 +57,9 @@ class BoundedSensitivityCallable:
     """Returns the L2 sensitivity of the output to one example.
 
     Args:
-      neighboring_relation: "add_or_remove_one", "replace_special" (zero-out) or
-        "replace_one"; or a member of `dp_accounting.NeighboringRelation`.
+      neighboring_relation: Name: "add_or_remove_one", "replace_special"
+        (zero-out) or "replace_one"; or a member of
+        `dp_accounting.NeighboringRelation`.
 
     Returns:
       The L2 distance by which two neighbouring batches' outputs can differ.

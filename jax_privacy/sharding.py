@@ -56,10 +56,10 @@ def make_mesh(
   """Returns a mesh of data x fsdp devices.
 
   Args:
-    data: How many copies of the parameters there are.
-    fsdp: Over how many devices each copy is split.
-    devices: What to take the first data x fsdp of; by default all there are, of
-      all processes.
+    data: Number of copies of the parameters.
+    fsdp: Number of devices over which each copy is split.
+    devices: Devices, of which the first data x fsdp are taken; None for all
+      devices of all processes.
 
   Raises:
     ValueError: If there are too few devices, or if a process would have none in
@@ -90,8 +90,8 @@ def spec(mesh: Mesh, shape: Sequence[int]) -> PartitionSpec:
   """Returns how an array of this shape is split: see the file's beginning.
 
   Args:
-    mesh: Any mesh; one without an axis `fsdp` splits nothing.
-    shape: Of a parameter.
+    mesh: Mesh; one without an axis `fsdp` splits nothing.
+    shape: Shape of a parameter.
   """
   axis = _split_axis(mesh, shape)
   if axis is None:
@@ -134,8 +134,9 @@ def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
   """Returns which rows of a batch belong to this process's devices.
 
   Args:
-    mesh: A mesh.
-    batch_size: Of the whole batch, a multiple of the mesh's size.
+    mesh: Mesh of all processes.
+    batch_size: Number of rows of the whole batch, a multiple of the mesh's
+      size.
 
   Returns:
     Positions in the batch, ascending; all of them if there is one process. A
@@ -177,7 +178,11 @@ def put_batch(mesh: Mesh, batch: Any) -> Any:
 
 
 def to_host(tree: Any) -> Any:
-  """Returns whole NumPy arrays in every process; all processes must call."""
+  """Returns whole NumPy arrays in every process; all processes must call.
+
+  Args:
+    tree: Pytree of arrays, which may be split over processes.
+  """
   if jax.process_count() == 1:
     return jax.device_get(tree)
 
@@ -192,6 +197,10 @@ def to_host(tree: Any) -> Any:
 
 def check_batch_size(mesh: Mesh, batch_size: int) -> None:
   """Refuses a batch that cannot be split evenly over the mesh.
+
+  Args:
+    mesh: Mesh over which it is split.
+    batch_size: Number of rows of the batch.
 
   Raises:
     ValueError: If it cannot.
@@ -209,9 +218,14 @@ def local_microbatch_size(
 ) -> int | None:
   """Returns how many of a microbatch's examples are each device's.
 
-  With a mesh, a microbatch is so many rows of each device's own block: no row
-  moves to another device, as those of a contiguous microbatch of the whole
-  batch would, and every device has a share of each microbatch's work.
+  With a mesh, a microbatch takes the same number of rows from each device's own
+  block. So no row moves to another device, and every device has a share of each
+  microbatch's work.
+
+  Args:
+    microbatch_size: Number of examples of a microbatch, over all devices; None
+      for none.
+    mesh: Mesh over which batches are split; None for one device.
 
   Raises:
     ValueError: If an argument breaks its rule.
@@ -239,8 +253,9 @@ def sum_over_devices(
   Args:
     local_fn: `local_fn(args, is_padding_example)` returning `(total, *rest)`:
       total a sum over the batch, every leaf of rest with a leading batch axis.
-    mesh: The batch is split over all its axes.
-    batch_argnums: Which of args are batched; devices get the others whole.
+    mesh: Mesh over all axes of which the batch is split.
+    batch_argnums: Positions of the batch arguments; devices get the others
+      whole.
 
   Returns:
     A compiled function of the same arguments and results. Each array of total

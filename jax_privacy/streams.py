@@ -7,7 +7,7 @@ Example:
   >>> from jax_privacy import streams
   >>> seed = streams.seed_of(7)
   >>> third, again = (streams.generator_of(seed, 3) for _ in range(2))
-  >>> third.integers(10**9) == again.integers(10**9)
+  >>> bool(third.integers(10**9) == again.integers(10**9))
   True
 """
 

@@ -42,7 +42,16 @@ _LEAF_TOLERANCE = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-  """A loss and how `clipped_grad` calls it; see there."""
+  """A loss and how `clipped_grad` calls it; see there.
+
+  Attributes:
+    fun: Loss function.
+    argnums: Positions of the parameters.
+    has_aux: Whether the loss returns (loss, aux).
+    batch_argnums: Positions of the batch arguments.
+    keep_batch_dim: Whether the loss takes rows with a leading axis of size 1.
+    prng_argnum: Position of the argument for keys; None for none.
+  """
 
   fun: Callable[..., Any]
   argnums: int | Sequence[int] = 0
@@ -58,17 +67,29 @@ class Loss:
     return (numbers,) if isinstance(numbers, int) else tuple(numbers)
 
   def params(self, args: Sequence[Any]) -> tuple[Any, ...]:
-    """The arguments that are differentiated."""
+    """Returns the arguments that are differentiated.
+
+    Args:
+      args: All arguments of the loss.
+    """
     numbers = self.argnums
     numbers = (numbers,) if isinstance(numbers, int) else numbers
     return tuple(args[i] for i in numbers)
 
   def rows(self, args: Sequence[Any]) -> tuple[Any, ...]:
-    """The batch arguments."""
+    """Returns the batch arguments.
+
+    Args:
+      args: All arguments of the loss.
+    """
     return tuple(args[i] for i in self.batched)
 
   def bind(self, args: Sequence[Any]) -> Callable[..., Any]:
-    """Returns the loss as a function (params, rows), the rest as in `args`."""
+    """Returns the loss as a function of (params, rows).
+
+    Args:
+      args: All arguments of the loss; the rest is taken from here.
+    """
     numbers = self.argnums
     numbers = (numbers,) if isinstance(numbers, int) else numbers
 
@@ -88,18 +109,19 @@ class Loss:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-  """What `compare` saw.
+  """Result of `compare`.
 
   Attributes:
-    verdict: "mean", "sum", "first" (the others count nothing), "weighted" (a
-      combination of the examples' gradients by other weights), "mixed" (none),
-      "zero" (every example alone has a gradient of zero, or not finite, and so
-      have all together), "alone" (the loss takes one example), or "unknown" (a
-      gradient is not finite).
-    weights: Of the examples, where it is a combination; else ().
+    verdict: Name: "mean", "sum", "first" (the others count nothing), "weighted"
+      (a combination of the examples' gradients by other weights), "mixed"
+      (none), "zero" (every example alone has a gradient of zero, or not finite,
+      and so have all together), "alone" (the loss takes one example), or
+      "unknown" (a gradient is not finite).
+    weights: Weights of the examples, where it is a combination; else ().
     gap: Distance of the gradient to the nearest combination, relative to it.
-    num_silent: Examples that alone have a gradient of zero, or not finite.
-    num_examples: How many were compared.
+    num_silent: Number of examples that alone have a gradient of zero, or not
+      finite.
+    num_examples: Number of examples that were compared.
   """
 
   verdict: str
@@ -110,14 +132,14 @@ class Comparison:
 
 
 def compare(loss: Loss, args: Sequence[Any]) -> Comparison:
-  """Compares a loss of rows together with that of each alone.
+  """Compares the loss of rows together with the loss of each alone.
 
   Args:
-    loss: The loss.
-    args: Its arguments, as for `clipped_grad`; concrete.
+    loss: Loss to compare.
+    args: Arguments of the loss, as for `clipped_grad`; concrete.
 
   Returns:
-    The gravest verdict at the parameters given, and at others near them.
+    The gravest verdict at the parameters given and at others near them.
   """
   rows = loss.rows(args)
   value, params = loss.bind(args), loss.params(args)
@@ -161,7 +183,12 @@ def _struct(x, size):
 
 
 def take(rows: Any, indices: Sequence[int]) -> Any:
-  """Returns the rows at `indices`."""
+  """Returns the rows at `indices`.
+
+  Args:
+    rows: Pytree of arrays [batch_size, ...].
+    indices: Indices of rows, [n].
+  """
   indices = np.asarray(indices)
   return jax.tree.map(lambda x: jnp.asarray(x)[indices], rows)
 

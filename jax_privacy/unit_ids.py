@@ -52,7 +52,8 @@ class UnitIds:
   """Whose each row is. PRIVATE.
 
   Attributes:
-    codes: int64 [num_rows]; units are numbered in the order of sorted ids.
+    codes: Numbers of the rows' units, int64 [num_rows], in the order of sorted
+      ids.
     columns: The ids as they were read, each array [num_rows].
   """
 
@@ -60,7 +61,11 @@ class UnitIds:
   columns: tuple[np.ndarray, ...]
 
   def name(self, row: int) -> bytes:
-    """Returns bytes that the unit of a row shares with no other unit."""
+    """Returns bytes that the unit of a row shares with no other unit.
+
+    Args:
+      row: Number of the row.
+    """
     texts = [
         str(ids[row]).encode("utf-8", "surrogatepass") for ids in self.columns
     ]

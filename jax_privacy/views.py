@@ -34,7 +34,7 @@ import jax.numpy as jnp
 
 from jax_privacy import _validate
 
-# Stands where a view's number stands, and is none.
+# In the place of a view's number, which it is not.
 _MASKS = 2**32 - 1
 
 # (key, image) -> image
@@ -94,7 +94,14 @@ def sample_views(
     *,
     num_views: int,
 ) -> jax.Array:
-  """Returns [num_views, ...]: independent views of one example."""
+  """Returns independent views of one example, [num_views, ...].
+
+  Args:
+    augment_fn: Function of (key, example) that returns one view.
+    key: PRNG key of the example.
+    example: Example, any shape.
+    num_views: Number of views.
+  """
   keys = _view_keys(key, num_views)
   return jax.vmap(augment_fn, in_axes=(0, None))(keys, example)
 
@@ -111,7 +118,11 @@ def _view_keys(key, num_views):
 def mean_over_views(
     loss_fn: Callable[[jax.Array, Any], jax.Array],
 ) -> Callable[[jax.Array, Any], jax.Array]:
-  """Turns a loss over one view's logits into the mean over K views' logits."""
+  """Returns the mean over views of a loss over one view's logits.
+
+  Args:
+    loss_fn: Function of (logits, label) of one view.
+  """
 
   def mean_loss(logits, label):
     losses = jax.vmap(loss_fn, in_axes=(0, None))(logits, label)

@@ -32,9 +32,9 @@ def standardise_weight(
   everything but the output channel, float32 at least.
 
   Args:
-    kernel: [..., out] weights.
-    gain: [out] norms.
-    epsilon: the least squared norm that a centred channel is divided by.
+    kernel: Weights [..., out].
+    gain: Norms [out] of the output channels.
+    epsilon: Least squared norm by which a centred channel is divided.
 
   Returns:
     The standardised kernel, of the shape and dtype of `kernel`.
@@ -49,11 +49,11 @@ def standardise_weight(
 def channel_scale(
     kernel: jax.Array, epsilon: jax.typing.ArrayLike
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Returns what a centred channel is multiplied by to have norm 1.
+  """Returns the factor that gives each centred channel norm 1.
 
   Args:
-    kernel: [..., out] weights.
-    epsilon: the least squared norm that a centred channel is divided by.
+    kernel: Weights [..., out].
+    epsilon: Least squared norm by which a centred channel is divided.
 
   Returns:
     The centred kernel, the scales [out], and where the channel's norm is
@@ -69,7 +69,13 @@ def channel_scale(
 
 @jax.jit
 def scaled_weight_standardisation(kernel, gain, epsilon):
-  """`standardise_weight`, under the name that ghost clipping looks for."""
+  """Returns `standardise_weight`, under the name that ghost clipping looks for.
+
+  Args:
+    kernel: Weights [..., out].
+    gain: Norms [out] of the output channels.
+    epsilon: Least squared norm by which a centred channel is divided.
+  """
   centred, scale, _ = channel_scale(kernel, epsilon)
   scale *= gain.astype(scale.dtype)
   scale = jnp.expand_dims(scale, tuple(range(kernel.ndim - 1)))
