@@ -50,6 +50,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.data.num_examples = 223_414
   config.data.mean = (0.54725,) * 3  # Of the code of De et al.'s group.
   config.data.std = (0.2719352,) * 3
+  config.task.name = "multi_label"
   config.loss.name = "sigmoid"
   config.eval.labels = _REPORTED
   config.dp.delta = 4.478e-6

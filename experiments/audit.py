@@ -62,7 +62,7 @@ def main() -> None:
   """Runs the command line."""
   config = flags.FLAGS.config
   with cli.exit_on(
-      ValueError, OSError, data.ImageError, checkpoint.CheckpointError
+      ValueError, OSError, data.ExampleError, checkpoint.CheckpointError
   ):
     devices.check_one_device(config)
     if _REPLAY.value:

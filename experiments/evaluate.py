@@ -49,13 +49,16 @@ _JSON = flags.DEFINE_string("json", None, "File to write all numbers to.")
 def main() -> None:
   """Runs the command line."""
   with cli.exit_on(
-      ValueError, OSError, data.ImageError, checkpoint.CheckpointError
+      ValueError, OSError, data.ExampleError, checkpoint.CheckpointError
   ):
-    run = saved.load(pathlib.Path(_WORKDIR.value), split=_SPLIT.value)
+    run = saved.load(
+        pathlib.Path(_WORKDIR.value),
+        split=_SPLIT.value,
+        labels=_LABELS.value or None,
+    )
     evaluate_run.evaluate(
         run,
         which=_PARAMS.value,
-        labels=_LABELS.value or run.config.eval.labels,
         twin=_TWIN.value,
         json_file=_JSON.value,
     )

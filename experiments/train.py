@@ -22,7 +22,7 @@ from absl import flags
 
 from accounting import claims
 from experiments.evaluation import final
-from experiments.plan import averages, features
+from experiments.plan import averages
 from experiments.plan import experiment as experiment_lib
 from experiments.run import cli, devices, loop, resume, signals
 from experiments.run import log as log_lib
@@ -54,9 +54,9 @@ def main() -> None:
       if summary is None:
         experiment = experiment_lib.build(config, say=log_lib.say)
     if summary is None:
-      # An image is decoded when it is drawn; a disk fills up when it does.
+      # An example is decoded when it is drawn; a disk fills up when it does.
       with cli.exit_on(
-          data.ImageError,
+          data.ExampleError,
           OSError,
           checkpoint.CheckpointError,
           workdir_lib.WorkdirError,
@@ -130,7 +130,7 @@ def fit(
     step, num_steps = int(state.step), experiment.mechanism.num_steps
     begun_before = workdir.read_steps_begun()
     workdir.keep_metrics_until(step)
-    features.compute(experiment.train_source)
+    experiment.task.prepare(experiment.train_source)
     facts, is_due = resume.facts(experiment), _save_times(experiment)
     with log_lib.RunLog(experiment, workdir, initial_step=step) as log:
       steps = _steps(experiment, state, workdir, on_new_size=log.compiling)

@@ -18,11 +18,12 @@ Example:
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from configs.fields import data, dp, model, run, train
+from configs.fields import data, dp, model, run, task, train
 from configs.fields.entry import Field
 
 FIELDS: dict[str, Any] = {
     **run.TOP,
+    "task": task.TASK,
     "data": data.DATA,
     "model": model.MODEL,
     "augment": data.AUGMENT,

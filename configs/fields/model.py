@@ -38,7 +38,7 @@ LOSS = {
         "softmax",
         "Loss of one example: one class an example (softmax), or several"
         " labels (sigmoid).",
-        "One of softmax, sigmoid; as the source's labels.",
+        "One of softmax, sigmoid; sigmoid for task multi_label.",
     ),
     "label_smoothing": Field(
         0.0,

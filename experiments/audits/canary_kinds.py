@@ -4,7 +4,8 @@
   random_direction  a random direction each, likewise
   clipped           an example whose gradient is 10 clip norms long, along a
                     parameter of its own: loss and clipping are audited too
-  input             test images with wrong labels: odd examples like any others
+  input             odd examples like any others, which the task makes: for
+                    images, test images with wrong labels
 
 Invariant: a plant function changes a run by its canaries alone; what trains it
 is `_build`'s own gradient function, noise and optimiser. The attacker behind
@@ -21,10 +22,10 @@ import numpy as np
 import optax
 
 from experiments.plan import experiment as experiment_lib
-from experiments.plan import loss as loss_lib
 from experiments.plan import optimizer as optimizer_lib
 from experiments.run import loop
-from jax_privacy import auditing, batch_selection, data
+from experiments.tasks import task as task_lib
+from jax_privacy import auditing, batch_selection
 from jax_privacy.auditing import input_canaries
 
 # Of a "clipped" canary's gradient, in clip norms.
@@ -86,8 +87,9 @@ def _plant_random_direction(base, membership):
 
 def _plant_gradients(base, membership, canaries, *, independent):
   """Canaries that join the sum behind the clipping."""
-  loss_fn = _loss_fn(base, base.model)
-  private = _private(base, loss_fn, _recorder(canaries, base.mechanism))
+  private = _private(
+      base, base.model.loss_fn, _recorder(canaries, base.mechanism)
+  )
 
   def without_canaries(indices):
     return membership.split_batch(indices)[0]
@@ -109,43 +111,40 @@ def _plant_clipped(base, membership):
   """Rows whose loss moves a parameter of their own, too far.
 
   No real example moves these parameters, and no such row any other, so that
-  what is seen there is noise and canary alone.
+  what is seen there is noise and canary alone. A row is padding, and the number
+  of its canary.
   """
-  _check_one_label(base)
   num_canaries = membership.num_canaries
-  num_classes = base.train_source.num_classes
   own = auditing.dirac_canaries(
       jnp.zeros(num_canaries),
       num_canaries=num_canaries,
       l2_norm=_share(base),
       seed=0,  # All coordinates there are.
   )
-  apply_fn = base.model.apply_fn
-  model = dataclasses.replace(
-      base.model,
-      apply_fn=lambda params, *args: apply_fn(
-          {k: v for k, v in params.items() if k != _OWN}, *args
-      ),
-      # Beside the model's, whose paths the config may name.
-      params={**base.model.params, _OWN: jnp.zeros(num_canaries)},
-  )
-  base = dataclasses.replace(
-      base, model=model, partition=base.partition.also(_OWN)
-  )
-  real_loss_fn = _loss_fn(base, model)
+  real_loss_fn = base.model.loss_fn
   gradient_norm = _GRADIENT_NORM * base.config.dp.l2_clip_norm
 
-  def loss_fn(params, image, label, key):
-    index = label - num_classes
-    real = real_loss_fn(params, image, jnp.minimum(label, num_classes - 1), key)
+  def loss_fn(params, example, key):
+    others = {k: v for k, v in params.items() if k != _OWN}
+    real = real_loss_fn(others, example["example"], key)
+    index = example["canary"]
     row = own.linear_loss(params[_OWN], index, gradient_norm=gradient_norm)
     return jnp.where(index >= 0, row, real)
 
-  blank = base.train_source[np.full(num_canaries, -1)]
-  rows = {
-      "image": blank["image"],
-      "label": num_classes + np.arange(num_canaries, dtype=np.int32),
-  }
+  model = dataclasses.replace(
+      base.model,
+      # Beside the model's, whose paths the config may name.
+      params={**base.model.params, _OWN: jnp.zeros(num_canaries)},
+      loss_fn=loss_fn,
+  )
+  base = dataclasses.replace(
+      base,
+      model=model,
+      partition=base.partition.also(_OWN),
+      train_source=_Numbered(base.train_source),
+  )
+  rows = base.train_source[np.full(num_canaries, -1)]
+  rows["canary"] = np.arange(num_canaries, dtype=np.int32)
   recorder = _recorder(_Within(own, _OWN), base.mechanism)
   private = _private(base, loss_fn, recorder)
   return _plant_rows(
@@ -154,53 +153,27 @@ def _plant_clipped(base, membership):
 
 
 def _plant_input(base, membership):
-  """Test images with wrong labels, scored by how well they are learned."""
-  _check_one_label(base)
-  model, images = base.test_model, base.test_source
-  if images.image_shape != base.train_source.image_shape:
-    raise ValueError(
-        "data.test_options must leave images of the training split's shape for"
-        f" 'input' canaries, got {images.image_shape} for"
-        f" {base.train_source.image_shape}."
-    )
-  if membership.num_canaries > len(images):
-    raise ValueError(
-        "num_canaries must be at most the number of test images for 'input'"
-        f" canaries, {len(images)}, got {membership.num_canaries}."
-    )
-  chosen = np.arange(membership.num_canaries) * len(images)
-  rows = input_canaries.mislabelled(
-      images[chosen // membership.num_canaries],
-      num_classes=images.num_classes,
+  """Odd examples of the task's own, scored by how well they are learned."""
+  rows, losses_fn = base.task.input_canaries(
+      base.train_source,
+      base.test_source,
+      base.predictor,
+      num_canaries=membership.num_canaries,
       seed=base.run_key.seed("canaries"),
   )
+  losses_fn = jax.jit(losses_fn)
   # A copy: training gives the buffers of the first parameters away.
-  reference = jax.device_get(model.params)
-
-  @jax.jit
-  def losses_fn(params, batch):
-    logits = model.apply_fn(params, model.standardise_fn(batch["image"]))
-    return optax.softmax_cross_entropy_with_integer_labels(
-        logits, batch["label"]
-    )
+  reference = jax.device_get(base.model.params)
 
   def score_fn(state):
     return auditing.loss_scores(
         losses_fn, state.params, rows, reference_params=reference
     )
 
-  private = _private(base, _loss_fn(base, base.model))
+  private = _private(base, base.model.loss_fn)
   return _plant_rows(
       base, membership, rows, private, score_fn=score_fn, independent=False
   )
-
-
-def _check_one_label(base) -> None:
-  if base.train_source.is_multi_label:
-    raise ValueError(
-        "canary must be 'dirac' or 'random_direction' for several labels an"
-        f" example, got {base.config.audit.canary!r}: the others have one."
-    )
 
 
 def _plant_rows(base, membership, rows, private, **planted):
@@ -215,12 +188,6 @@ def _plant_rows(base, membership, rows, private, **planted):
           batches=private.sampler.batches,
           **planted,
       ),
-  )
-
-
-def _loss_fn(base, model):
-  return loss_lib.build_loss(
-      base.config.loss, model, augment_config=base.config.augment
   )
 
 
@@ -254,7 +221,7 @@ def _trained(base):
 
 def _share(base) -> float:
   """The most that one example may add to the sum."""
-  private = _private(base, _loss_fn(base, base.model))
+  private = _private(base, base.model.loss_fn)
   return private.grad_fn.sensitivity("add_or_remove_one")
 
 
@@ -303,48 +270,50 @@ class _Within:
 
 
 @dataclasses.dataclass(frozen=True)
-class _WithRows:
-  """A source with canaries behind its examples."""
+class _Numbered:
+  """A source whose examples say that they are no canary, by number -1."""
 
-  source: data.Source
-  rows: data.Batch
+  source: task_lib.Source
 
   @property
   def num_examples(self) -> int:
-    return self.source.num_examples + len(self.rows["label"])
-
-  @property
-  def label_names(self) -> tuple[str, ...]:
-    return self.source.label_names
-
-  @property
-  def image_dtype(self) -> np.dtype:
-    return self.source.image_dtype
+    return self.source.num_examples
 
   @property
   def in_memory(self) -> bool:
-    return self.source.in_memory
-
-  @property
-  def num_classes(self) -> int:
-    return self.source.num_classes
-
-  @property
-  def image_shape(self) -> tuple[int, int, int]:
-    return self.source.image_shape
-
-  @property
-  def is_multi_label(self) -> bool:
-    return self.source.is_multi_label
-
-  @property
-  def groups(self) -> dict[str, data.Group]:
-    return {}  # Canaries belong to none, and training reads none.
+    return getattr(self.source, "in_memory", False)
 
   def __len__(self) -> int:
-    return len(self.source) + len(self.rows["label"])
+    return len(self.source)
 
-  def __getitem__(self, indices: np.ndarray) -> data.Batch:
+  def __getitem__(self, indices: np.ndarray) -> dict[str, Any]:
+    numbers = np.full(len(indices), -1, np.int32)
+    return {"example": self.source[indices], "canary": numbers}
+
+
+@dataclasses.dataclass(frozen=True)
+class _WithRows:
+  """A source with canaries behind its examples."""
+
+  source: task_lib.Source
+  rows: task_lib.Batch
+
+  @property
+  def num_examples(self) -> int:
+    return self.source.num_examples + self._num_rows
+
+  @property
+  def in_memory(self) -> bool:
+    return getattr(self.source, "in_memory", False)
+
+  @property
+  def _num_rows(self) -> int:
+    return len(jax.tree.leaves(self.rows)[0])
+
+  def __len__(self) -> int:
+    return len(self.source) + self._num_rows
+
+  def __getitem__(self, indices: np.ndarray) -> task_lib.Batch:
     return input_canaries.read(
         self.source,
         self.rows,

@@ -36,11 +36,10 @@ def replay(
   return testing.check_private(
       experiment.private,
       trained,
-      batch["image"],
-      batch["label"],
+      batch,
       keys,
       frozen,
-      unbatched=(3,),
+      unbatched=(2,),
       mechanism=experiment.mechanism,
       max_examples=max_examples,
   )

@@ -6,7 +6,6 @@ on are marked private, on screen and in the file.
 
 import json
 import pathlib
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -14,20 +13,15 @@ import rich.console
 
 from experiments.evaluation import outcomes, results, saved, tables
 from experiments.evaluation import twin as twin_lib
-from experiments.plan import averages, splits
+from experiments.plan import averages
 from experiments.run import workdir as workdir_lib
-
-_STANDARD_ERRORS = (
-    "binomial for accuracies, DeLong's for areas under the curve; of"
-    " differences, paired"
-)
+from experiments.tasks import task as task_lib
 
 
 def evaluate(
     run: saved.SavedRun,
     *,
     which: str | None = None,
-    labels: Sequence[str] = (),
     twin: str | None = None,
     json_file: str | None = None,
 ) -> None:
@@ -37,17 +31,15 @@ def evaluate(
     run: See `saved.load`.
     which: Name of the parameters, or "all"; None for those of eval.params, and
       the others in short.
-    labels: Where an example has many, those to report; all if empty.
     twin: See `twin.collect`; None for none.
     json_file: Where to write all numbers; None for nowhere.
 
   Raises:
-    ValueError: If there are no such parameters or labels, or the twin is not
-      one of the same examples.
+    ValueError: If there are no such parameters, or the twin is not one of the
+      same examples.
     OSError: If a file cannot be read or written.
   """
   names, detailed = _names(run.config, which)
-  splits.reported(run.source, labels)
   if json_file and not pathlib.Path(json_file).absolute().parent.is_dir():
     raise ValueError(
         f"json must be in a folder that there is, got {json_file}."
@@ -55,15 +47,16 @@ def evaluate(
   rows = outcomes.chosen_rows(run.source, run.config.eval.num_examples)
   found = {name: run.collect(name, rows) for name in names}
   told = {
-      name: results.sections(found[name], run.source, rows, labels=labels)
+      name: results.sections(run.task, found[name], run.source, rows)
       if name in detailed
-      else _in_short(found[name], run.source, labels)
+      else [results.overall(run.task, found[name], run.source)]
       for name in names
   }
   beside = None
   if twin is not None:
-    beside = twin_lib.collect(twin, run, rows, found[names[0]].labels)
-    twins = results.sections(beside.found, run.source, rows, labels=labels)
+    targets = run.task.targets(found[names[0]])
+    beside = twin_lib.collect(twin, run, rows, targets)
+    twins = results.sections(run.task, beside.found, run.source, rows)
     beside = _Beside(beside.name, twins, beside.is_private)
   is_private = run.is_private or (beside is not None and beside.is_private)
   _print(run, told, beside, num_examples=len(rows), is_private=is_private)
@@ -78,7 +71,7 @@ class _Beside(NamedTuple):
   """A twin, with what was found of it."""
 
   name: str
-  sections: list[results.Section]
+  sections: list[task_lib.Section]
   is_private: bool
 
 
@@ -103,18 +96,13 @@ def _names(
   return (*others, chosen), (chosen,)
 
 
-def _in_short(found, source, labels) -> list[results.Section]:
-  overall = outcomes.overall(found, source, labels=labels)
-  return [results.Section(results.OVERALL, overall, {})]
-
-
 def _print(run, told, beside, *, num_examples, is_private) -> None:
   console = rich.console.Console(highlight=False, soft_wrap=True)
   if is_private:
     console.print("These are training examples: the numbers are PRIVATE.")
   console.print(
       f"on {num_examples} examples of {run.split}; +- is a standard error:"
-      f" {_STANDARD_ERRORS}",
+      f" {run.task.standard_errors}",
       markup=False,
   )
   if beside is not None:
@@ -122,11 +110,12 @@ def _print(run, told, beside, *, num_examples, is_private) -> None:
   for name, sections in told.items():
     title = f"{name} parameters of step {run.step}"
     if len(sections) == 1:
-      line = tables.one_line(sections[0].rows)
+      line = tables.one_line(sections[0].rows, run.task.metrics)
       console.print(f"{title}: {line}", markup=False)
     else:
       console.print(title)
-      tables.show(console, sections, beside and beside.sections)
+      twins = beside and beside.sections
+      tables.show(console, sections, twins, names=run.task.metrics)
 
 
 def _record(run, told, beside, *, is_private) -> dict[str, Any]:
@@ -144,7 +133,7 @@ def _record(run, told, beside, *, is_private) -> dict[str, Any]:
       "step": run.step,
       "split": run.split,
       "eval_params": run.config.eval.params,
-      "standard_errors": _STANDARD_ERRORS,
+      "standard_errors": run.task.standard_errors,
       "twin_name": None if beside is None else beside.name,
       **({workdir_lib.PRIVATE: numbers} if is_private else numbers),
   }

@@ -3,13 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import ml_collections
 
 from experiments.evaluation import outcomes as outcomes_lib
-from experiments.plan import averages, fields, splits
 from experiments.plan import experiment as experiment_lib
-from experiments.plan import model as model_lib
+from experiments.plan import fields
+from experiments.tasks import registry, sections
 
 
 def of_run(
@@ -22,32 +21,39 @@ def of_run(
     params: Parameters of the whole model, by name; see `averages.by_name`.
 
   Returns:
-    "test_examples", their number; and each metric by name of the parameters.
-    Of examples with many labels there is no accuracy, and an area that the
-    examples do not define is None.
+    "test_examples", their number; "headline", the task's first metric, as
+    people read it; and each metric by name of the parameters, as the task names
+    it. A number that the examples do not define is None.
   """
-  config, source = experiment.config, experiment.test_source
+  config, source, task = (
+      experiment.config,
+      experiment.test_source,
+      experiment.task,
+  )
   rows = outcomes_lib.chosen_rows(source, config.eval.num_examples)
-  found = {}
+  values, is_share = {}, {}
   for name, of_name in params.items():
     outcomes = outcomes_lib.collect(
-        experiment.test_model,
+        task,
+        experiment.predictor,
         of_name,
         source,
         rows,
         batch_size=config.eval.batch_size,
     )
-    numbers = outcomes_lib.overall(outcomes, source, labels=config.eval.labels)
-    for metric, estimate in numbers.items():
+    for metric, estimate in task.overall(source, outcomes).items():
       value = None if estimate.why_undefined else estimate.value
-      found.setdefault(metric, {})[name] = value
-  accuracies = found.pop("accuracy", None)
+      values.setdefault(metric, {})[name] = value
+      is_share[metric] = estimate.is_share
+  first = next(iter(task.metrics))
   return {
       "test_examples": len(rows),
-      "test_accuracy": accuracies and accuracies[averages.LAST],
-      "test_accuracy_ema": accuracies and accuracies[averages.EMA],
-      "test_accuracies": accuracies,
-      **{f"test_{metric}": values for metric, values in found.items()},
+      "headline": {
+          "metric": task.metrics[first],
+          "is_share": is_share[first],
+          "values": values[first],
+      },
+      **task.summary_numbers(values),
   }
 
 
@@ -55,25 +61,16 @@ def of_params(
     config: ml_collections.ConfigDict, params: Any
 ) -> dict[str, float]:
   """Returns the numbers of a config's model with these parameters, by name."""
-  with fields.named("data.test_split"):
-    source = splits.build_source(
-        config.data,
-        config.data.test_split,
-        augment_config=config.augment,
-        for_evaluation=True,
-    )
+  task = registry.build(**fields.task_sections(config))
+  with sections.named("data.test_split"):
+    source = task.load(config.data.test_split, for_evaluation=True)
   found = outcomes_lib.collect(
-      model_lib.build_for_evaluation(
-          config.model,
-          source,
-          jax.random.key(0),
-          data_config=config.data,
-          augment_config=config.augment,
-      ),
+      task,
+      task.build_predictor(source),
       params,
       source,
       outcomes_lib.chosen_rows(source, config.eval.num_examples),
       batch_size=config.eval.batch_size,
   )
-  numbers = outcomes_lib.overall(found, source, labels=config.eval.labels)
+  numbers = task.overall(source, found)
   return {name: float(number.value) for name, number in numbers.items()}

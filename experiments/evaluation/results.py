@@ -6,76 +6,53 @@ their errors are paired.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from experiments.evaluation import groups, outcomes
-from experiments.metrics import accuracies, roc
+from experiments.evaluation import groups
 from experiments.metrics import estimate as estimate_lib
-from experiments.plan import splits
-from jax_privacy import data
+from experiments.tasks import task as task_lib
 
 OVERALL = "overall"
 
 
-class Section(NamedTuple):
-  """Numbers of one kind.
-
-  Attributes:
-    title: "overall", "class" or "label"; or a column of groups, or two.
-    rows: Estimates by name.
-    facts: What follows from them: disparities or the largest gap. By name,
-      numbers and names of rows.
-    notes: What is to be said of them.
-  """
-
-  title: str
-  rows: dict[str, estimate_lib.Estimate]
-  facts: dict[str, float | str | None]
-  notes: tuple[str, ...] = ()
-
-
 def sections(
-    found: outcomes.Outcomes | outcomes.Scores,
-    source: data.Source,
+    task: task_lib.Task,
+    found: Any,
+    source: task_lib.Source,
     rows: np.ndarray,
-    *,
-    labels: Sequence[str] = (),
-) -> list[Section]:
-  """Returns all that is told of a model's outcomes.
+) -> list[task_lib.Section]:
+  """Returns all that is known of a model's outcomes.
 
   Args:
+    task: What the model was trained for.
     found: What the model made of the examples.
     source: What they are from.
     rows: Which of its examples they are.
-    labels: With many labels, those to report; all if empty.
   """
-  overall = outcomes.overall(found, source, labels=labels)
-  told = [Section(OVERALL, overall, {})]
-  if isinstance(found, outcomes.Outcomes):
-    told.append(_of_classes(found, source.label_names))
-  else:
-    columns = splits.reported(source, labels)
-    names = [source.label_names[i] for i in columns]
-    found = outcomes.Scores(found.labels[:, columns], found.scores[:, columns])
-    told.append(_of_labels(found, names))
-    # What nobody has cannot be told of any group; it is named above.
-    defined = [not e.why_undefined for e in told[-1].rows.values()]
-    found = outcomes.Scores(found.labels[:, defined], found.scores[:, defined])
-    names = [name for name, is_in in zip(names, defined, strict=True) if is_in]
-  codes = {k: group.codes[rows] for k, group in source.groups.items()}
-  group_names = {k: group.names for k, group in source.groups.items()}
-  for split in groups.splits(codes, group_names):
-    told.append(
-        _of_groups(split, found, names if source.is_multi_label else ())
-    )
-  return told
+  everything = [overall(task, found, source), *task.tables(source, found)]
+  of_all = getattr(source, "groups", {})
+  codes = {k: group.codes[rows] for k, group in of_all.items()}
+  if not codes:
+    return everything
+  names = {k: group.names for k, group in of_all.items()}
+  of_rows = task.group_metric(source, found)
+  return everything + [
+      _of_groups(split, of_rows) for split in groups.splits(codes, names)
+  ]
+
+
+def overall(
+    task: task_lib.Task, found: Any, source: task_lib.Source
+) -> task_lib.Section:
+  """Returns the numbers of all examples together."""
+  return task_lib.Section(OVERALL, task.overall(source, found))
 
 
 def difference(
-    ours: Section, twins: Section
+    ours: task_lib.Section, twins: task_lib.Section
 ) -> dict[str, estimate_lib.Estimate]:
   """Returns ours less the twin's, row by row."""
   return {
@@ -84,7 +61,7 @@ def difference(
   }
 
 
-def as_json(told: Sequence[Section]) -> dict[str, Any]:
+def as_json(told: Sequence[task_lib.Section]) -> dict[str, Any]:
   """Returns sections by title, as JSON has them: None for what is undefined."""
   return {
       section.title: {
@@ -97,7 +74,7 @@ def as_json(told: Sequence[Section]) -> dict[str, Any]:
 
 
 def differences_as_json(
-    ours: Sequence[Section], twins: Sequence[Section]
+    ours: Sequence[task_lib.Section], twins: Sequence[task_lib.Section]
 ) -> dict[str, Any]:
   """Returns ours less the twin's, by title of the section and name."""
   return {
@@ -123,42 +100,12 @@ def estimate_json(estimate: estimate_lib.Estimate) -> dict[str, Any]:
   return told
 
 
-def _of_classes(found, label_names) -> Section:
-  rows = {
-      name: accuracies.accuracy(found.ranks[found.labels == label])
-      for label, name in enumerate(label_names)
-  }
-  got = accuracies.disparity(
-      {name: row.value for name, row in rows.items()},
-      overall=accuracies.accuracy(found.ranks).value,
-  )
-  facts = {
-      "absolute_disparity": got.absolute,
-      "relative_disparity": got.relative,
-      "worst": got.worst,
-  }
-  return Section("class", rows, facts, _left_out(rows))
-
-
-def _of_labels(found, names) -> Section:
-  rows = {
-      name: roc.auc(found.labels[:, i], found.scores[:, i])
-      for i, name in enumerate(names)
-  }
-  return Section("label", rows, {}, _left_out(rows))
-
-
-def _left_out(rows: Mapping[str, estimate_lib.Estimate]) -> tuple[str, ...]:
-  names = [name for name, row in rows.items() if row.why_undefined]
-  return (f"left out: {', '.join(names)}",) if names else ()
-
-
-def _of_groups(split, found, names) -> Section:
-  rows = {k: _of_group(found, rows, names) for k, rows in split.rows.items()}
+def _of_groups(split, of_rows) -> task_lib.Section:
+  rows = {name: of_rows(rows) for name, rows in split.rows.items()}
   notes = [split.left_out] if split.left_out else []
   if split.num_unknown:
     notes.append(f"of unknown group: {split.num_unknown} examples")
-  gap, facts = groups.largest_gap(rows), {}
+  gap, facts, lines = groups.largest_gap(rows), {}, ()
   if gap is not None:
     facts = {
         "largest_gap": gap.value,
@@ -166,33 +113,15 @@ def _of_groups(split, found, names) -> Section:
         "highest": gap.highest,
         "lowest": gap.lowest,
     }
+    is_share = rows[gap.highest].is_share
+    size = estimate_lib.shown(gap.value, is_share=is_share)
+    error = estimate_lib.shown(gap.standard_error, is_share=is_share)
+    lines = (
+        f"largest gap: {size} +- {error} ({gap.highest} above {gap.lowest})",
+    )
   elif rows:
     notes.append("no gap: fewer than two groups have a number")
-  return Section(split.column, rows, facts, tuple(notes))
-
-
-def _of_group(found, rows, names) -> estimate_lib.Estimate:
-  """Accuracy, or the mean area over the labels that all groups are told of.
-
-  An area over some labels is not to be compared with one over others: a group
-  in which one is not defined has no number.
-  """
-  if isinstance(found, outcomes.Outcomes):
-    return accuracies.accuracy(found.ranks[rows])
-  labels, scores = found.labels[rows], found.scores[rows]
-  each = [roc.auc(labels[:, i], scores[:, i]) for i in range(len(names))]
-  for name, estimate in zip(names, each, strict=True):
-    if estimate.why_undefined:
-      why = f"too small: {estimate.why_undefined} ({name})"
-      return estimate._replace(
-          num_examples=len(rows), num_positive=None, why_undefined=why
-      )
-  if not each:
-    why = "no label is defined"
-    return estimate_lib.Estimate(
-        math.nan, np.zeros(len(rows)), len(rows), why_undefined=why
-    )
-  return roc.macro(each)
+  return task_lib.Section(split.column, rows, facts, lines, tuple(notes))
 
 
 def _finite(value: float) -> float | None:

@@ -5,17 +5,17 @@ read, unless they are the split that is asked for.
 """
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import ml_collections
 import numpy as np
 
 from experiments.evaluation import outcomes
 from experiments.plan import averages, fields, splits
-from experiments.plan import model as model_lib
 from experiments.run import workdir as workdir_lib
-from jax_privacy import data
+from experiments.tasks import registry
+from experiments.tasks import task as task_lib
 
 
 class SavedRun(NamedTuple):
@@ -23,17 +23,19 @@ class SavedRun(NamedTuple):
 
   Attributes:
     config: The run's.
+    task: What it learned.
     split: The split's name.
     source: Its examples.
-    model: See `model.Model`.
+    predictor: For these examples.
     step: Updates done.
     params: Parameters by name; see `plan/averages.py`.
   """
 
   config: ml_collections.ConfigDict
+  task: task_lib.Task
   split: str
-  source: data.Source
-  model: model_lib.Model
+  source: task_lib.Source
+  predictor: task_lib.Predictor
   step: int
   params: dict[str, Any]
 
@@ -42,12 +44,11 @@ class SavedRun(NamedTuple):
     """Whether the split has examples that the run was trained on."""
     return splits.share_examples(self.split, self.config.data.train_split)
 
-  def collect(
-      self, name: str, rows: np.ndarray
-  ) -> outcomes.Outcomes | outcomes.Scores:
+  def collect(self, name: str, rows: np.ndarray) -> Any:
     """Runs the model with the parameters of that name over some examples."""
     return outcomes.collect(
-        self.model,
+        self.task,
+        self.predictor,
         self.params[name],
         self.source,
         rows,
@@ -56,13 +57,18 @@ class SavedRun(NamedTuple):
 
 
 def load(
-    path: pathlib.Path, *, split: str | None = None, what: str = "workdir"
+    path: pathlib.Path,
+    *,
+    split: str | None = None,
+    labels: Sequence[str] | None = None,
+    what: str = "workdir",
 ) -> SavedRun:
   """Reads a run's folder.
 
   Args:
     path: The folder.
     split: The split's name; the config's test split by default.
+    labels: What to report in place of the config's eval.labels; () for all.
     what: What the caller calls the folder, for the message.
 
   Raises:
@@ -78,18 +84,13 @@ def load(
         f"{what} must hold a run without canaries, got {path}, an audit's."
     )
   config = fields.from_json(stored)
+  if labels is not None:
+    config.eval.labels = tuple(labels)
+  task = registry.build(**fields.task_sections(config))
   split = split or config.data.test_split
-  source = splits.build_source(
-      config.data, split, augment_config=config.augment, for_evaluation=True
-  )
-  model = model_lib.build_for_evaluation(
-      config.model,
-      source,
-      jax.random.key(0),
-      data_config=config.data,
-      augment_config=config.augment,
-  )
+  source = task.load(split, for_evaluation=True)
+  predictor = task.build_predictor(source)
   step, params = averages.restore(
-      workdir.checkpoints, config.train, model.params
+      workdir.checkpoints, config.train, predictor.params
   )
-  return SavedRun(config, split, source, model, step, params)
+  return SavedRun(config, task, split, source, predictor, step, params)

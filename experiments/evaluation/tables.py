@@ -5,6 +5,7 @@ out: one that is not defined has the reason in its place.
 """
 
 import math
+import types
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,13 +15,7 @@ import rich.table
 
 from experiments.evaluation import results
 from experiments.metrics import estimate as estimate_lib
-
-_NAMES = {
-    "accuracy": "accuracy",
-    "top5_accuracy": "top-5 accuracy",
-    "macro_auc": "macro AUC",
-    "micro_auc": "micro AUC",
-}
+from experiments.tasks import task as task_lib
 
 
 class _Table(NamedTuple):
@@ -34,8 +29,10 @@ class _Table(NamedTuple):
 
 def show(
     console: rich.console.Console,
-    ours: Sequence[results.Section],
-    twins: Sequence[results.Section] | None = None,
+    ours: Sequence[task_lib.Section],
+    twins: Sequence[task_lib.Section] | None = None,
+    *,
+    names: Mapping[str, str] = types.MappingProxyType({}),
 ) -> None:
   """Prints sections, beside a twin's if there is one.
 
@@ -43,21 +40,29 @@ def show(
     console: Where.
     ours: What was found.
     twins: The same sections of another model, or None.
+    names: What people call a metric; see `task.Task`.
   """
   for i, section in enumerate(ours):
-    table = _table(section, None if twins is None else twins[i])
+    table = _table(section, None if twins is None else twins[i], names)
     if console.is_terminal:
       _show_rich(console, table)
     else:
       _show_plain(console, table, is_first=i == 0)
 
 
-def one_line(overall: Mapping[str, estimate_lib.Estimate]) -> str:
-  """Returns the numbers of a whole split on one line."""
-  return ", ".join(f"{_NAMES[k]} {_shown(v)}" for k, v in overall.items())
+def one_line(
+    overall: Mapping[str, estimate_lib.Estimate], names: Mapping[str, str]
+) -> str:
+  """Returns the numbers of a whole split on one line.
+
+  Args:
+    overall: By metric.
+    names: What people call it; see `task.Task`.
+  """
+  return ", ".join(f"{names[k]} {_shown(v)}" for k, v in overall.items())
 
 
-def _table(section, twin) -> _Table:
+def _table(section, twin, names) -> _Table:
   header = ("value",)
   if twin is not None:
     header += ("twin", "difference")
@@ -65,43 +70,29 @@ def _table(section, twin) -> _Table:
   header += ("of",)
   rows = []
   for name, estimate in section.rows.items():
-    cells = [_NAMES.get(name, name), _shown(estimate)]
+    cells = [names.get(name, name), _shown(estimate)]
     if twin is not None:
       cells += [_shown(twin.rows[name]), _shown(differences[name], sign="+")]
     rows.append((*cells, _count(estimate)))
-  below = [*_facts(section.facts, "")]
+  below = [*section.lines]
   if twin is not None:
-    below += _facts(twin.facts, "the twin's ")
+    below += [f"the twin's {line}" for line in twin.lines]
   return _Table(section.title, header, rows, [*below, *section.notes])
 
 
 def _shown(estimate: estimate_lib.Estimate, *, sign: str = "") -> str:
   if math.isnan(estimate.value):
     return f"undefined ({estimate.why_undefined})"
-  return f"{estimate.value:{sign}.2%} +- {estimate.standard_error:.2%}"
+  is_share = estimate.is_share
+  value = estimate_lib.shown(estimate.value, is_share=is_share, sign=sign)
+  error = estimate_lib.shown(estimate.standard_error, is_share=is_share)
+  return f"{value} +- {error}"
 
 
 def _count(estimate: estimate_lib.Estimate) -> str:
   if estimate.num_positive is None:
     return str(estimate.num_examples)
   return f"{estimate.num_examples}, {estimate.num_positive} with it"
-
-
-def _facts(facts, whose) -> list[str]:
-  lines = []
-  if "absolute_disparity" in facts:
-    lines.append(
-        f"{whose}disparity: absolute {facts['absolute_disparity']:.2%},"
-        f" relative {facts['relative_disparity']:.3f}"
-        f" (worst: {facts['worst']})"
-    )
-  if "largest_gap" in facts:
-    lines.append(
-        f"{whose}largest gap: {facts['largest_gap']:.2%} +-"
-        f" {facts['largest_gap_standard_error']:.2%}"
-        f" ({facts['highest']} above {facts['lowest']})"
-    )
-  return lines
 
 
 def _show_rich(console, table) -> None:

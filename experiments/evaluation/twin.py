@@ -3,19 +3,18 @@
 Invariant: the same examples, by their labels: a twin whose labels differ from
 ours anywhere is refused, so that differences are never of two data sets.
 
-A file is an archive of NumPy's, .npz, of `logits`, floats [num_examples,
-num_classes], and `labels`, integers as the split has them: one row for each of
-its examples, in its order. Whatever trained the model may write it.
+A file is what the task reads (`Task.read_twin`): for images an archive of
+NumPy's, .npz, of `logits`, floats [num_examples, num_classes], and `labels`,
+integers as the split has them: one row for each of its examples, in its order.
+Whatever trained the model may write it.
 """
 
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.evaluation import outcomes, saved
-from jax_privacy import data
-from jax_privacy.data import archive
+from experiments.evaluation import saved
 
 
 class Twin(NamedTuple):
@@ -28,12 +27,12 @@ class Twin(NamedTuple):
   """
 
   name: str
-  found: outcomes.Outcomes | outcomes.Scores
+  found: Any
   is_private: bool = False
 
 
 def collect(
-    path: str, ours: saved.SavedRun, rows: np.ndarray, labels: np.ndarray
+    path: str, ours: saved.SavedRun, rows: np.ndarray, targets: np.ndarray
 ) -> Twin:
   """Returns the twin's outcomes.
 
@@ -42,17 +41,17 @@ def collect(
       taken; or a .npz file, see above.
     ours: The run it stands beside.
     rows: Which examples of the split.
-    labels: Of these examples, as found with ours.
+    targets: Of these examples, as found with ours; see `Task.targets`.
 
   Raises:
     ValueError: If it is neither, or of other examples.
     CheckpointError: If no checkpoint of the folder can be read.
   """
-  if path.endswith(".npz"):
-    twin = _from_file(path, ours.source, rows)
+  if pathlib.Path(path).suffix and not pathlib.Path(path).is_dir():
+    twin = Twin(path, ours.task.read_twin(path, ours.source, rows))
   else:
     twin = _from_run(path, ours, rows)
-  differ = twin.found.labels != labels
+  differ = ours.task.targets(twin.found) != targets
   if differ.any():
     first = rows[np.argwhere(differ)[0][0]]
     raise ValueError(
@@ -64,10 +63,11 @@ def collect(
 
 def _from_run(path: str, ours, rows) -> Twin:
   run = saved.load(pathlib.Path(path), split=ours.split, what="twin")
-  for what in ("label_names", "is_multi_label"):
-    theirs, mine = getattr(run.source, what), getattr(ours.source, what)
-    if theirs != mine:
-      raise ValueError(f"twin must have the {what} {mine}, got {theirs}.")
+  if run.task.name != ours.task.name:
+    raise ValueError(
+        f"twin must be of task {ours.task.name!r}, got {run.task.name!r}."
+    )
+  ours.task.check_twin(ours.source, run.source)
   if len(run.source) != len(ours.source):
     raise ValueError(
         f"twin must have {len(ours.source)} examples of {ours.split}, got"
@@ -79,32 +79,3 @@ def _from_run(path: str, ours, rows) -> Twin:
       run.collect(name, rows),
       is_private=run.is_private,
   )
-
-
-def _from_file(path: str, source: data.Source, rows) -> Twin:
-  shape = (len(source), source.num_classes)
-  with archive.Archive(path) as file:
-    if missing := {"logits", "labels"} - file.keys():
-      raise ValueError(f"{path} must hold {min(missing)}, got none.")
-    logits = file.read("logits", kinds="f", ndims=(2,))
-    labels = file.read("labels", kinds="iu", ndims=(1, 2))
-  labels_shape = shape if source.is_multi_label else shape[:1]
-  for name, array, wanted in (
-      ("logits", logits, shape),
-      ("labels", labels, labels_shape),
-  ):
-    if array.shape != wanted:
-      raise ValueError(
-          f"{name} of {path} must be of shape {wanted}, got {array.shape}."
-      )
-  # Checked before they are used: a wrong one is no row of the logits.
-  low, high = (-1, 1) if source.is_multi_label else (0, source.num_classes - 1)
-  if labels.min() < low or labels.max() > high:
-    raise ValueError(
-        f"labels of {path} must be in [{low}, {high}], got"
-        f" {labels.min()} to {labels.max()}."
-    )
-  found = outcomes.outcomes(
-      source, labels[rows].astype(np.int32), logits[rows].astype(np.float32)
-  )
-  return Twin(path, found)

@@ -12,6 +12,8 @@ that is exactly the binomial sqrt(p (1 - p) / n).
 0.5 0.25
 >>> mean(np.zeros(0)).why_undefined
 'no example'
+>>> shown(0.5, is_share=True), shown(0.5, is_share=False, sign="+")
+('50.00%', '+0.5')
 """
 
 import math
@@ -100,3 +102,14 @@ def undefined(
       why_undefined=why,
       is_share=is_share,
   )
+
+
+def shown(value: float, *, is_share: bool, sign: str = "") -> str:
+  """Returns a number as people read it: a share in percent.
+
+  Args:
+    value: An estimate's value, or its standard error.
+    is_share: See `Estimate`.
+    sign: "+" to put a sign before what is positive, too.
+  """
+  return f"{value:{sign}.2%}" if is_share else f"{value:{sign}.4g}"

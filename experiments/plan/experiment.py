@@ -1,8 +1,9 @@
 """Turns a config into the objects of a run: the only place that reads it.
 
 The invariant: sampler, noise and accountant come from one `Mechanism`, and
-nothing is computed from the training data but what goes through it; shapes and
-label names come from the source's description, sizes from the stated number.
+nothing is computed from the training data but what goes through it; what the
+model must know of them comes from the source's description, sizes from the
+stated number.
 
 Every mistake in a config is a ValueError here, before any training.
 """
@@ -25,12 +26,12 @@ from experiments.plan import (
     splits,
     trainable,
 )
-from experiments.plan import loss as loss_lib
 from experiments.plan import mechanism as mechanism_lib
 from experiments.plan import mesh as mesh_lib
-from experiments.plan import model as model_lib
 from experiments.plan import optimizer as optimizer_lib
-from jax_privacy import averaging, data, dp_sgd, root_key
+from experiments.tasks import registry, sections
+from experiments.tasks import task as task_lib
+from jax_privacy import averaging, dp_sgd, root_key
 
 
 class Canaries(Protocol):
@@ -51,10 +52,11 @@ class Experiment:
     config: As given.
     mechanism: What the run releases.
     schedule_steps: What learning-rate schedules span; see `mechanism.Plan`.
+    task: What is learnt.
     train_source: Private examples.
     test_source: Examples that are not part of the guarantee.
-    model: See `model.Model`.
-    test_model: The same parameters, for what evaluation sees of test images.
+    model: Initial parameters, and the loss of one example.
+    predictor: The same parameters, for what evaluation sees of the test split.
     partition: Which parameters are trained.
     private: Sampler, gradient function and optimiser, of trained parameters;
       the gradient function's last argument is the frozen ones.
@@ -71,10 +73,11 @@ class Experiment:
   config: ml_collections.ConfigDict
   mechanism: accounting.Mechanism
   schedule_steps: int
-  train_source: data.Source
-  test_source: data.Source
-  model: model_lib.Model
-  test_model: model_lib.Model
+  task: task_lib.Task
+  train_source: task_lib.Source
+  test_source: task_lib.Source
+  model: task_lib.Model
+  predictor: task_lib.Predictor
   partition: trainable.Partition
   private: dp_sgd.PrivateTraining
   averagings: Mapping[str, averaging.Averaging]
@@ -104,10 +107,8 @@ def build(
   """
   fields.check(config)
   say(f"reading data: {config.data.source}")
-  train_source, test_source = splits.load(
-      config.data, augment_config=config.augment, eval_config=config.eval
-  )
-  loss_lib.check_labels(config.loss, train_source)
+  task = registry.build(**fields.task_sections(config))
+  train_source, test_source = splits.load(task, config.data)
   say("finding noise and steps for the privacy budget")
   mechanism, schedule_steps = mechanism_lib.build_plan(
       config.dp, config.train, train_source.num_examples
@@ -117,28 +118,13 @@ def build(
     run_key = make_run_key(config.seed)
   private_key = run_key.child("private")
   say(f"building the model: {config.model.name}")
-  model = model_lib.build_model(
-      config.model,
-      train_source,
-      run_key.prng_key("parameters"),
-      data_config=config.data,
-      augment_config=config.augment,
-  )
-  with fields.named("model.restore"):
+  model = task.build_model(train_source, run_key.prng_key("parameters"))
+  with sections.named("model.restore"):
     params, restored_from = restore.restore(config.model, model.params)
   model = dataclasses.replace(model, params=params)
-  test_model = model_lib.for_evaluation(
-      model,
-      model_config=config.model,
-      data_config=config.data,
-      augment_config=config.augment,
-      train_source=train_source,
-      test_source=test_source,
-  )
+  predictor = task.build_predictor(test_source, model)
+  _check_predictor(predictor, model)
   placement.on_device(config.data, train_source)  # Refuses what cannot be.
-  loss_fn = loss_lib.build_loss(
-      config.loss, model, augment_config=config.augment
-  )
   partition = trainable.build(config.train, model.params)
   trained, _ = partition.split(model.params)
   optimizer = optimizer_lib.build_optimizer(
@@ -151,14 +137,15 @@ def build(
       config=config,
       mechanism=mechanism,
       schedule_steps=schedule_steps,
+      task=task,
       train_source=train_source,
       test_source=test_source,
       model=model,
-      test_model=test_model,
+      predictor=predictor,
       partition=partition,
       private=build_private(
           config.dp,
-          loss_fn,
+          model.loss_fn,
           optimizer,
           mechanism,
           key=private_key,
@@ -186,13 +173,13 @@ def build_private(
 ) -> dp_sgd.PrivateTraining:
   """Returns sampler, gradient function and optimiser of one mechanism.
 
-  The gradient function is called with what is trained, a batch's images, labels
-  and keys, and what is frozen, if anything is: that is no part of what it
+  The gradient function is called with what is trained, a batch, its examples'
+  keys, and what is frozen, if anything is: that is no part of what it
   differentiates.
 
   Args:
     dp_config: A config's section.
-    loss_fn: Of one example; see `loss.build_loss`.
+    loss_fn: Of one example; see `task.Model`.
     optimizer: Of trained parameters.
     mechanism: What the run releases.
     key: Of batches and noise.
@@ -203,8 +190,8 @@ def build_private(
     ValueError: If a field breaks its rule; the text names it.
   """
 
-  def split_loss_fn(trained, image, label, key, frozen=None):
-    return loss_fn(trainable.merge(trained, frozen), image, label, key)
+  def split_loss_fn(trained, example, key, frozen=None):
+    return loss_fn(trainable.merge(trained, frozen), example, key)
 
   if with_norms:
     optimizer = optimizer_lib.showing(optimizer)
@@ -218,7 +205,7 @@ def build_private(
       grid_scale=dp_config.grid_scale,
       mesh=mesh,
       rescale_to_unit_norm=dp_config.rescale_to_unit_norm,
-      batch_argnums=(1, 2, 3),
+      batch_argnums=(1, 2),
       keep_batch_dim=False,
       return_values=True,
       return_grad_norms=with_norms,
@@ -231,6 +218,23 @@ def make_run_key(seed: int | None) -> root_key.RootKey:
     words = root_key.RootKey.fresh().words()
     return root_key.RootKey.from_words(mesh_lib.from_primary(words))
   return root_key.RootKey.from_seed(seed)
+
+
+def _check_predictor(predictor, model) -> None:
+  """Checks that what was trained is what is evaluated.
+
+  Raises:
+    ValueError: If the two have other parameters.
+  """
+  theirs, mine = (
+      jax.tree.map(lambda x: (x.shape, x.dtype), params)
+      for params in (predictor.params, model.params)
+  )
+  if theirs != mine:
+    raise ValueError(
+        "build_predictor must return the parameters of build_model, by"
+        " structure, shape and dtype, got others."
+    )
 
 
 def _check_physical_batch_size(size: int | None, mechanism) -> None:

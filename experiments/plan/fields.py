@@ -12,20 +12,18 @@ Traceback (most recent call last):
 ValueError: train.learning_rate must be a number that float32 holds, got nan.
 """
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
 
 from configs import common
 from experiments.plan import averages
-from jax_privacy import data, losses, models
+from experiments.tasks import registry, sections
 
 # Of `model.restore`; "auto" tells the others apart.
 FORMATS = ("auto", "run", "npz", "haiku")
 _MAX_FLOAT32 = 2.0**128 - 2.0**104
-_MAX_SHOWN = 100
 _MAX_AHEAD = 1024  # Processes, or batches in memory.
 
 _KINDS = {
@@ -48,13 +46,12 @@ def check(config: ml_collections.ConfigDict) -> None:
     ValueError: If a field is missing or breaks its rule; the text names it.
   """
   check_kinds(config)
-  _choice("data.source", config.data.source, data.names())
-  if features := config.data.features.name:
-    _choice("data.features.name", features, data.feature_names())
-  _choice("model.name", config.model.name, models.names())
-  _choice("loss.name", config.loss.name, losses.NAMES)
-  _choice("eval.params", config.eval.params, averages.names(config.train))
-  _choice("model.restore.format", config.model.restore.format, FORMATS)
+  registry.build(**task_sections(config))  # It checks its own.
+  names = averages.names(config.train)
+  sections.check_choice("eval.params", config.eval.params, names)
+  sections.check_choice(
+      "model.restore.format", config.model.restore.format, FORMATS
+  )
   counts = {
       "physical_batch_size": config.physical_batch_size,
       "eval.batch_size": config.eval.batch_size,
@@ -80,6 +77,18 @@ def check(config: ml_collections.ConfigDict) -> None:
     )
 
 
+def task_sections(
+    config: ml_collections.ConfigDict,
+) -> dict[str, ml_collections.ConfigDict]:
+  """Returns the sections that a task takes, as `registry.build` names them.
+
+  Args:
+    config: Of which `check_kinds` is true.
+  """
+  names = ("task", "data", "model", "augment", "loss", "eval")
+  return {f"{name}_config": config[name] for name in names}
+
+
 def check_kinds(config: ml_collections.ConfigDict) -> None:
   """Checks that every field is there, with a value of its kind.
 
@@ -96,7 +105,7 @@ def check_kinds(config: ml_collections.ConfigDict) -> None:
       raise ValueError(f"{name} must be given, got no such field.") from None
     if not (_is(kind, value) or (optional and value is None)):
       rule = _KINDS[kind] + (" or None" if optional else "")
-      raise ValueError(f"{name} must be {rule}, got {_shown(value)}.")
+      raise ValueError(f"{name} must be {rule}, got {sections.shown(value)}.")
 
 
 def leaves(
@@ -123,11 +132,28 @@ def from_json(stored: Mapping[str, Any]) -> ml_collections.ConfigDict:
   """
   _refuse_older(stored)
   try:
-    config = ml_collections.ConfigDict(_over(common.base().to_dict(), stored))
+    whole = _over(common.base().to_dict(), stored)
+    if "task" not in stored:
+      whole["task"] = task_of_older(stored)
+    config = ml_collections.ConfigDict(whole)
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise ValueError(f"config.json must hold a config: {error}.") from error
   check(config)
   return config
+
+
+def task_of_older(stored: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the section `task` of a config from before there were tasks.
+
+  Its loss said what it learned.
+
+  Args:
+    stored: The config, as JSON gives it.
+  """
+  loss = stored.get("loss")
+  is_sigmoid = isinstance(loss, Mapping) and loss.get("name") == "sigmoid"
+  name = "multi_label" if is_sigmoid else "classification"
+  return {"name": name, "options": {}}
 
 
 def _refuse_older(stored: Any) -> None:
@@ -138,41 +164,6 @@ def _refuse_older(stored: Any) -> None:
         "config.json must have train.ema_decays, got train.ema_decay: the run"
         " is of an older version, which saved other averages. Train again."
     )
-
-
-def options(
-    name: str, given: ml_collections.ConfigDict, *, taken: Sequence[str]
-) -> dict[str, Any]:
-  """Returns options as keyword arguments.
-
-  Args:
-    name: The field's.
-    given: Its value.
-    taken: Arguments that are set from elsewhere.
-
-  Raises:
-    ValueError: If one of these is among the options.
-  """
-  if wrong := sorted(set(taken) & set(given)):
-    raise ValueError(
-        f"{name} must be options that no other field decides, got {wrong[0]}."
-    )
-  return given.to_dict()
-
-
-@contextlib.contextmanager
-def named(name: str) -> Iterator[None]:
-  """Puts the field's name before a ValueError that another package raises."""
-  try:
-    yield
-  except ValueError as error:
-    raise ValueError(f"{name}: {error}") from error
-
-
-def _choice(name: str, value: str, options: Sequence[str]) -> None:
-  if value not in options:
-    rule = f"one of {', '.join(options)}"
-    raise ValueError(f"{name} must be {rule}, got {_shown(value)}.")
 
 
 def _get(config, name: str) -> Any:
@@ -213,12 +204,3 @@ def _over(base: Any, stored: Any) -> Any:
   if not (isinstance(base, dict) and isinstance(stored, Mapping) and base):
     return stored
   return base | {k: _over(base.get(k), v) for k, v in stored.items()}
-
-
-def _shown(value: Any) -> str:
-  """Returns repr(value) on one line, cut where it is long."""
-  try:
-    text = " ".join(repr(value).split())
-  except ValueError:  # An integer of more digits than Python prints.
-    return f"a {type(value).__name__} too long to show"
-  return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."

@@ -28,7 +28,8 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from experiments.plan import fields, schedules
+from experiments.plan import schedules
+from experiments.tasks import sections
 from jax_privacy import agc, post_processing
 
 WEIGHT_DECAY_ON = ("all", "matrices")
@@ -100,7 +101,7 @@ def _agc(train_config, trained) -> optax.GradientTransformation | None:
     )
   if train_config.train_only is not None and not any(is_final):
     exclude = None  # The final layer is frozen.
-  with fields.named("train.agc_clipping"):
+  with sections.named("train.agc_clipping"):
     optimizer = agc.adaptive_grad_clip(clipping=clipping, exclude=exclude)
     jax.eval_shape(optimizer.init, trained)
   return optimizer

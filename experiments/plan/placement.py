@@ -1,16 +1,15 @@
 """Decides whether a run's examples are put on its devices, once.
 
 The invariant: decided from public numbers only: the stated number of examples,
-the shape of an image, and what a device holds. Where they are put changes no
+the size of an example, and what a device holds. Where they are put changes no
 bit of the run.
 """
-
-import math
 
 import jax
 import ml_collections
 
-from jax_privacy import data
+from experiments.tasks import task as task_lib
+from jax_privacy.data import reading
 
 # Of a device that does not say how much it holds, as a CPU.
 _UNKNOWN_LIMIT = 2**31
@@ -19,7 +18,7 @@ _SHARE = 4
 
 
 def on_device(
-    data_config: ml_collections.ConfigDict, source: data.Source
+    data_config: ml_collections.ConfigDict, source: task_lib.Source
 ) -> bool:
   """Returns whether the training examples are gathered on the devices.
 
@@ -27,7 +26,7 @@ def on_device(
 
   Args:
     data_config: Its `on_device` is True, False, or None: where the source holds
-      decoded images, which fit, and there is one process. Not on a CPU, which
+      decoded examples, which fit, and there is one process. Not on a CPU, which
       shares the source's memory, and gathers with NumPy as fast or faster.
     source: The training examples.
 
@@ -36,27 +35,29 @@ def on_device(
       the process that reads them.
   """
   asked, is_cpu = data_config.on_device, jax.devices()[0].platform == "cpu"
-  size = source.num_examples * math.prod(source.image_shape)
-  size *= source.image_dtype.itemsize
+  in_memory = getattr(source, "in_memory", False)
+  if asked is False or (asked is None and (is_cpu or not in_memory)):
+    return False
+  size = source.num_examples * reading.example_bytes(source)
   fits, alone = size <= limit_bytes(), jax.process_count() == 1
   if asked is None:
-    return source.in_memory and fits and alone and not is_cpu
-  if asked and not fits:
+    return fits and alone
+  if not fits:
     raise ValueError(
         "data.on_device must be None or False for more than a quarter of the"
         f" device's memory (2 GiB where that is not known), {limit_bytes()}"
         f" bytes, got True for {size}."
     )
-  if asked and not alone:
+  if not alone:
     raise ValueError(
         "data.on_device must be None or False for several processes, each of"
         " which reads its own devices' examples and no others, got True."
     )
-  return asked
+  return True
 
 
 def limit_bytes() -> int:
-  """Returns how many bytes of images are put on a device at most."""
+  """Returns how many bytes of examples are put on a device at most."""
   stats = jax.local_devices()[0].memory_stats() or {}
   if "bytes_limit" not in stats:
     return _UNKNOWN_LIMIT

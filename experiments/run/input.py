@@ -42,7 +42,7 @@ def physical_batches(
   Close it (`contextlib.closing`) to stop what reads ahead.
 
   Raises:
-    ImageError: If an example cannot be used; its text says it is private.
+    ExampleError: If an example cannot be used; its text says it is private.
   """
   draws = _draws(experiment, first_step)
   if placement.on_device(experiment.config.data, experiment.train_source):
@@ -113,7 +113,7 @@ def _gathered(experiment, draws) -> Iterator[PhysicalBatch]:
     yield PhysicalBatch(examples, indices, draw.is_last)
 
 
-def _all_examples(experiment) -> data.Batch:
+def _all_examples(experiment) -> Any:
   """Reads all the examples, and behind them one of padding."""
   source = experiment.train_source
   batches = reading.read(
@@ -126,7 +126,7 @@ def _all_examples(experiment) -> data.Batch:
 
 
 def gather_fn(
-    mesh: jax.sharding.Mesh | None, examples: data.Batch
+    mesh: jax.sharding.Mesh | None, examples: Any
 ) -> Callable[[jax.Array], Any]:
   """Returns `gather(indices)`; a program of its own, so that none changes.
 
@@ -173,6 +173,6 @@ def _marked_private() -> Iterator[None]:
   """Says of an example's error that its name is private."""
   try:
     yield
-  except data.ImageError as error:
+  except data.ExampleError as error:
     text = f"{error} (private, not for release)"
-    raise data.ImageError(text) from error
+    raise type(error)(text) from error

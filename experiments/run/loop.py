@@ -1,6 +1,6 @@
 """The only training loop.
 
-Data flow of step t: sampler -> indices -> source -> uint8 images -> views ->
+Data flow of step t: sampler -> indices -> source -> examples -> views ->
 clipped sum -> noise -> optimiser -> average. Everything random is a pure
 function of (key, t, example index), so a loop that starts from a saved state
 goes on as if it had never stopped.
@@ -146,8 +146,7 @@ def _compile(experiment: experiment_lib.Experiment, state: TrainState):
     trained, frozen = partition.split(params)
     grads, aux = private.grad_fn(
         trained,
-        batch["image"],
-        batch["label"],
+        batch,
         views_lib.example_keys(
             experiment.augment_key, step=step, indices=indices
         ),

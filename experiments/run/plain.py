@@ -16,11 +16,10 @@ import numpy as np
 import optax
 
 from experiments.plan import experiment as experiment_lib
-from experiments.plan import fields, splits
-from experiments.plan import loss as loss_lib
+from experiments.plan import fields
 from experiments.plan import mechanism as mechanism_lib
-from experiments.plan import model as model_lib
 from experiments.plan import optimizer as optimizer_lib
+from experiments.tasks import registry
 from jax_privacy import views as views_lib
 from jax_privacy.models import saved
 
@@ -59,35 +58,22 @@ def pretrain(config: ml_collections.ConfigDict) -> Any:
         "train.batch_size_schedule must be () for training without privacy,"
         f" got {schedule}."
     )
-  source = splits.build_source(
-      config.data, config.data.train_split, augment_config=config.augment
-  )
-  loss_lib.check_labels(config.loss, source)
+  task = registry.build(**fields.task_sections(config))
+  source = task.load(config.data.train_split)
   run_key = experiment_lib.make_run_key(config.seed)
-  model = model_lib.build_model(
-      config.model,
-      source,
-      run_key.prng_key("parameters"),
-      data_config=config.data,
-      augment_config=config.augment,
-  )
+  model = task.build_model(source, run_key.prng_key("parameters"))
   size = _batch_size(config.train, source)
   num_steps = mechanism_lib.num_steps(config.train, size / len(source))
   if num_steps < 1:
     raise ValueError(f"train.num_steps must be at least 1, got {num_steps}.")
   batches = _batches(len(source), run_key, batch_size=size, num_steps=num_steps)
-  loss_fn = loss_lib.build_loss(
-      config.loss, model, augment_config=config.augment
-  )
   optimizer = optimizer_lib.build_optimizer(
       config.train, num_steps, model.params
   )
   augment_key = run_key.prng_key("augmentation")
 
   def mean_loss(params, batch, keys):
-    losses = jax.vmap(loss_fn, in_axes=(None, 0, 0, 0))(
-        params, batch["image"], batch["label"], keys
-    )
+    losses = jax.vmap(model.loss_fn, in_axes=(None, 0, 0))(params, batch, keys)
     return jnp.mean(losses)
 
   @jax.jit

@@ -29,8 +29,7 @@ def facts(experiment: experiment_lib.Experiment) -> dict[str, Any]:
       "options": workdir_lib.plain(config.data.options),
       "train_split": config.data.train_split,
       "num_examples": source.num_examples,
-      "label_names": list(source.label_names),
-      "image_shape": list(source.image_shape),
+      **experiment.task.describe(source),
   }
   return {
       "config_sha256": workdir_lib.json_sha256(

@@ -9,6 +9,7 @@ import jax
 
 import accounting
 from accounting import claims
+from experiments.metrics import estimate as estimate_lib
 from experiments.plan import averages
 from experiments.plan import experiment as experiment_lib
 from jax_privacy import checkpoint, draws, models
@@ -48,6 +49,7 @@ def summarise(
   return {
       "status": "finished",
       "name": config.name,
+      "task": config.task.name,
       **privacy(config, mechanism),
       "num_steps": num_steps,
       "num_views": config.augment.num_views,
@@ -111,15 +113,14 @@ def show(summary: Mapping[str, Any]) -> None:
 
 
 def _text(summary: Mapping[str, Any]) -> str:
-  metric, found = "accuracy", summary["test_accuracies"]
-  if found is None:
-    metric, found = "macro AUC", summary["test_macro_auc"]
+  metric, is_share, found = _headline(summary)
   chosen = summary["eval_params"]
   # JSON has put the names in order of the alphabet.
   names = sorted(found, key=lambda name: name != averages.LAST)
-  each = ", ".join(f"{name} {_share(found[name])}" for name in names)
+  shown = {name: _shown(found[name], is_share) for name in names}
+  each = ", ".join(f"{name} {shown[name]}" for name in names)
   text = (
-      f"test {metric} {_share(found[chosen])} ({chosen} parameters; {each})\n"
+      f"test {metric} {shown[chosen]} ({chosen} parameters; {each})\n"
       f"({claims.at_most(summary['epsilon'])},"
       f" {claims.at_most_short(summary['delta'])})-DP for"
       f" {summary['neighboring_relation'].replace('_', ' ')} example, by"
@@ -152,8 +153,21 @@ def _text(summary: Mapping[str, Any]) -> str:
   return text
 
 
-def _share(value: float | None) -> str:
-  return "undefined" if value is None else f"{value:.2%}"
+def _headline(summary) -> tuple[str, bool, Mapping[str, float | None]]:
+  """Returns the metric's name, whether it is a share, and it by parameters."""
+  if "headline" in summary:
+    head = summary["headline"]
+    return head["metric"], head["is_share"], head["values"]
+  # Of a version before there were tasks.
+  if summary["test_accuracies"] is not None:
+    return "accuracy", True, summary["test_accuracies"]
+  return "macro AUC", True, summary["test_macro_auc"]
+
+
+def _shown(value: float | None, is_share: bool) -> str:
+  if value is None:
+    return "undefined"
+  return estimate_lib.shown(value, is_share=is_share)
 
 
 def _phases(summary: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 import ml_collections
 
 from accounting import json_object
+from experiments.plan import fields as plan_fields
 from experiments.plan import restore
 from experiments.run import metrics as metrics_lib
 from jax_privacy import _owner_only, draws
@@ -244,9 +245,12 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the fields that make a run this run.
 
   The mesh changes no more than how sums round, and how examples are brought to
-  the devices changes nothing: these may differ on a resume.
+  the devices changes nothing: these may differ on a resume. A task that a run
+  from before there were tasks would have is left out, as it was then.
   """
   fields = {name: value for name, value in config.items() if name != "mesh"}
+  if fields.get("task") == plan_fields.task_of_older(fields):
+    del fields["task"]
   if isinstance(fields.get("data"), dict):
     fields["data"] = {
         k: v for k, v in fields["data"].items() if k not in _INPUT_FIELDS

@@ -20,8 +20,6 @@ of plan/, run/, evaluation/ or audits/ reads one by its name.
 >>> source = Numbers()
 >>> source[np.array([2, -1])]["x"].tolist()
 [2.5, 0.0]
->>> example_bytes(source)
-4
 """
 
 import abc
@@ -63,8 +61,8 @@ class Source(Protocol):
   def __getitem__(self, indices: np.ndarray) -> Batch:
     """Returns the examples at a 1-D array of integers.
 
-    Index -1 is padding: an example of the same shapes and dtypes, with finite
-    values, that depends on no record. Any other index out of range is an
+    Index -1 is padding: an example of the same shapes and dtypes that depends
+    on no record; its loss is finite. Any other index out of range is an
     IndexError. Example i is the same bits on every read.
     """
 
@@ -223,7 +221,7 @@ class Task(abc.ABC):
     """Does what is done once, before the first training example is read.
 
     Raises:
-      ImageError: If an example cannot be used; its text says it is private.
+      ExampleError: If an example cannot be used; its text says it is private.
     """
     del source
 
@@ -313,6 +311,22 @@ class Task(abc.ABC):
       return self.overall(source, take(outcomes, rows))[first]
 
     return of_rows
+
+  def check_twin(self, source: Source, twin_source: Source) -> None:
+    """Checks that a twin, another run of this task, is of the same targets.
+
+    By default what `describe` says of both must be the same.
+
+    Args:
+      source: This run's.
+      twin_source: The twin's, of as many examples.
+
+    Raises:
+      ValueError: If they differ.
+    """
+    theirs, mine = self.describe(twin_source), self.describe(source)
+    if theirs != mine:
+      raise ValueError(f"twin must be of data like {mine}, got {theirs}.")
 
   def targets(self, outcomes: Any) -> np.ndarray:
     """Returns what the examples themselves say, [n, ...]: labels, targets.
@@ -413,12 +427,12 @@ class Task(abc.ABC):
     raise ValueError(f"task {self.name!r} must have columns, got none.")
 
 
+def left_out(rows: Mapping[str, estimate_lib.Estimate]) -> tuple[str, ...]:
+  """Returns the note of rows that are undefined, for `Section.notes`."""
+  names = [name for name, row in rows.items() if row.why_undefined]
+  return (f"left out: {', '.join(names)}",) if names else ()
+
+
 def take(tree: Any, rows: np.ndarray) -> Any:
   """Returns these rows of every array of a pytree, NumPy's."""
   return jax.tree.map(lambda array: array[rows], tree)
-
-
-def example_bytes(source: Source) -> int:
-  """Returns the size of one example, public: that of padding."""
-  padding = source[np.array([-1])]
-  return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(padding))

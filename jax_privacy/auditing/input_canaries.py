@@ -1,8 +1,9 @@
 """Input-space canaries: odd examples that a model learns only by heart.
 
 They follow the real examples of a data set, at the indices that `Membership`
-gives them, and go through the whole pipeline: augmentation, loss, clipping.
-Batches are dicts of NumPy arrays with "image" and "label".
+gives them, and go through the whole pipeline: augmentation, loss, clipping. The
+batches of `mislabelled` and `random_images` are dicts of NumPy arrays with
+"image" and "label"; `read` takes any pytree.
 
 Invariant: canary j is the same example whenever it is read, in or out.
 
@@ -17,8 +18,9 @@ Example:
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
+import jax
 import numpy as np
 
 from jax_privacy import _validate
@@ -29,7 +31,7 @@ Batch = Mapping[str, np.ndarray]
 class SourceLike(Protocol):
   """A data set that is read by indices."""
 
-  def __getitem__(self, indices: np.ndarray) -> Batch:
+  def __getitem__(self, indices: np.ndarray) -> Any:
     """Returns the examples at these indices, of which -1 is padding."""
 
 
@@ -94,16 +96,17 @@ def random_images(
 
 def read(
     source: SourceLike,
-    canaries: Batch,
+    canaries: Any,
     *,
     num_examples: int,
     indices: np.ndarray,
-) -> dict[str, np.ndarray]:
+) -> Any:
   """Reads a batch of real examples and canaries.
 
   Args:
     source: The real examples.
-    canaries: The canaries; canary j has the index num_examples + j.
+    canaries: The canaries, a batch as the source gives it; canary j has the
+      index num_examples + j.
     num_examples: Stated number of real examples.
     indices: Indices, int [size]; -1 is padding. Pass what
       `Membership.drop_excluded` returns: this reads every canary it is asked
@@ -119,18 +122,19 @@ def read(
   indices = np.asarray(indices)
   is_canary = indices >= num_examples
   which = indices[is_canary] - num_examples
-  if which.size and which.max() >= len(canaries["label"]):
-    rule = f"below {num_examples + len(canaries['label'])}"
+  num_canaries = len(jax.tree.leaves(canaries)[0])
+  if which.size and which.max() >= num_canaries:
+    rule = f"below {num_examples + num_canaries}"
     _validate.fail("indices", rule, int(indices.max()))
   real = source[np.where(is_canary, -1, indices).astype(indices.dtype)]
-  batch = {}
-  for name, rows in real.items():
-    ours = np.asarray(canaries[name])
-    rows = np.array(rows)  # A copy: the source's own may be a view.
+
+  def put(path, rows, ours):
+    rows, ours = np.array(rows), np.asarray(ours)  # A copy, not a view.
     if ours.dtype != rows.dtype or ours.shape[1:] != rows.shape[1:]:
       rule = f"{rows.dtype} rows of shape {rows.shape[1:]}, as the source's"
       got = f"{ours.dtype} {ours.shape[1:]}"
-      _validate.fail(f"canaries[{name!r}]", rule, got)
+      _validate.fail(f"canaries{jax.tree_util.keystr(path)}", rule, got)
     rows[is_canary] = ours[which]
-    batch[name] = rows
-  return batch
+    return rows
+
+  return jax.tree_util.tree_map_with_path(put, real, canaries)

@@ -25,6 +25,7 @@ from jax_privacy.data.radiograph_columns import CHEXPERT_14 as CHEXPERT_14
 from jax_privacy.data.registry import load as load
 from jax_privacy.data.registry import names as names
 from jax_privacy.data.source import Batch as Batch
+from jax_privacy.data.source import ExampleError as ExampleError
 from jax_privacy.data.source import Group as Group
 from jax_privacy.data.source import Source as Source
 
@@ -33,6 +34,7 @@ __all__ = (
     "Batch",
     "CHEXPERT_14",
     "CHEXPERT_5",
+    "ExampleError",
     "FeatureSource",
     "Group",
     "ImageError",

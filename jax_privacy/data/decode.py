@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from jax_privacy import _extras
-from jax_privacy.data import bounded
+from jax_privacy.data import bounded, source
 
 if TYPE_CHECKING:
   import PIL.Image
@@ -134,7 +134,7 @@ def _centred_box(
   return left, top, left + box_width, top + box_height
 
 
-class ImageError(ValueError):
+class ImageError(source.ExampleError):
   """An image that cannot be used; found when it is first read."""
 
 

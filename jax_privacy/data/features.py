@@ -87,10 +87,18 @@ class FeatureSource:
   def __getitem__(self, indices: np.ndarray) -> source_lib.Batch:
     """Returns the examples at a 1-D array of integers; -1 is padding."""
     rows, padding = source_lib.check_indices(indices, length=len(self))
+    if padding.all():  # Of no example, so that nothing need be computed.
+      return self._blank(len(rows))
     batch = {key: values[rows] for key, values in self.as_arrays().items()}
     batch["image"][padding] = 0
     batch["label"][padding] = -1 if self.is_multi_label else 0
     return batch
+
+  def _blank(self, size: int) -> source_lib.Batch:
+    """Returns padding alone."""
+    batch = self._images[np.full(size, -1)]
+    images = np.zeros((size, *self.image_shape), self.image_dtype)
+    return {**batch, "image": images}
 
   def as_arrays(self) -> source_lib.Batch:
     """Returns all the examples, in order of index: read-only, no copy."""

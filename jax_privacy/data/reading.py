@@ -22,13 +22,13 @@ import sys
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from multiprocessing import process
-from typing import Any
+from typing import Any, Protocol
 
+import jax
 import numpy as np
 from absl import flags
 
 from jax_privacy import _extras
-from jax_privacy.data import source as source_lib
 
 # What a worker makes at a time: small enough that all have a share of a batch.
 _PART_BYTES = 2**23
@@ -38,18 +38,26 @@ _PART_EXAMPLES = 256
 _BLOCK_INDICES = 2**22
 
 
+class Indexed(Protocol):
+  """Anything that gives batches, pytrees of arrays with a leading axis."""
+
+  def __getitem__(self, indices: np.ndarray) -> Any:
+    """Returns the examples at these indices; -1 is padding."""
+
+
 def read(
-    source: source_lib.Source,
+    source: Indexed,
     indices: Iterable[np.ndarray],
     *,
     num_workers: int = 0,
     prefetch: int = 0,
-) -> Generator[source_lib.Batch, None, None]:
+) -> Generator[Any, None, None]:
   """Yields `source[i]` for each array i of indices.
 
   Args:
-    source: Source of the examples. Workers need a picklable one, as this
-      package's are. One that is `in_memory` is read in this process.
+    source: Source of the examples, or anything else that gives them by index.
+      Workers need a picklable one, as this package's are. One that has a true
+      `in_memory` is read in this process.
     indices: Arrays of integers, 1-D; -1 is padding. They are drawn ahead of
       what is yielded: 2^22 indices, where anything is read ahead.
     num_workers: Number of processes that read; 0 for none.
@@ -67,13 +75,13 @@ def read(
       ImageError and OSError.
     RuntimeError: If a worker was killed.
   """
-  if source.in_memory:
+  if getattr(source, "in_memory", False):
     num_workers = 0
   if not num_workers and not prefetch:
     for rows in indices:
       yield source[rows]
     return
-  size = max(1, _PART_BYTES // math.prod(source.image_shape))
+  size = max(1, _PART_BYTES // max(1, example_bytes(source)))
   size = min(size, _PART_EXAMPLES)
   for block in _blocks(indices):
     parts = [_split(rows, size) for rows in block]
@@ -87,16 +95,26 @@ def read(
       reader.close()
 
 
+def example_bytes(source: Indexed) -> int:
+  """Returns the size of one example, in bytes: of padding, so it is public.
+
+  Args:
+    source: whose.
+  """
+  padding = source[np.array([-1])]
+  return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(padding))
+
+
 class _Parts:
   """The parts of batches by number, as grain asks for them."""
 
-  def __init__(self, source: source_lib.Source, parts: Sequence[np.ndarray]):
+  def __init__(self, source: Indexed, parts: Sequence[np.ndarray]):
     self._source, self._parts = source, parts
 
   def __len__(self) -> int:
     return len(self._parts)
 
-  def __getitem__(self, i: int) -> source_lib.Batch:
+  def __getitem__(self, i: int) -> Any:
     return self._source[self._parts[i]]
 
 
@@ -118,10 +136,8 @@ def _split(rows: np.ndarray, size: int) -> list[np.ndarray]:
   return [rows[i : i + size] for i in range(0, max(len(rows), 1), size)]
 
 
-def _joined(parts: Sequence[source_lib.Batch]) -> source_lib.Batch:
-  return {
-      name: np.concatenate([part[name] for part in parts]) for name in parts[0]
-  }
+def _joined(parts: Sequence[Any]) -> Any:
+  return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
 
 def _reader(parts: _Parts, *, num_workers: int, num_ahead: int) -> Any:

@@ -38,6 +38,10 @@ _MAX_SIDE = 2**13
 _SPLIT_ALIASES = {"train_valid": "train+valid"}
 
 
+class ExampleError(ValueError):
+  """An example that cannot be used; found when it is first read: private."""
+
+
 class Source(Protocol):
   """Labelled images with random access.
 

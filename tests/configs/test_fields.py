@@ -9,6 +9,7 @@ from accounting import mechanism as accounting_mechanism
 from configs import common, fields
 from experiments.plan import fields as plan_fields
 from experiments.plan import mechanism, optimizer, schedules
+from experiments.tasks import registry
 from jax_privacy import losses
 from tests.support import launch
 
@@ -31,24 +32,24 @@ def test_the_table_has_every_field_of_a_config():
 @pytest.mark.parametrize(
     "planted, message",
     [
-        (0.5, "task.dropout must be a Field(default, meaning, rule), got 0.5"),
-        ({}, "task.dropout must be a Field(default, meaning, rule), got {}"),
-        (fields.Field(0.5, "", "In [0, 1)."), "task.dropout must have a mean"),
-        (fields.Field(0.5, "Share.", ""), "task.dropout must have a meaning"),
-        (fields.Field(None, "Share.", "Any."), "task.dropout must have a type"),
+        (0.5, "toy.dropout must be a Field(default, meaning, rule), got 0.5"),
+        ({}, "toy.dropout must be a Field(default, meaning, rule), got {}"),
+        (fields.Field(0.5, "", "In [0, 1)."), "toy.dropout must have a mean"),
+        (fields.Field(0.5, "Share.", ""), "toy.dropout must have a meaning"),
+        (fields.Field(None, "Share.", "Any."), "toy.dropout must have a type"),
     ],
 )
 def test_a_field_without_its_entry_is_named(planted, message, monkeypatch):
-  monkeypatch.setitem(fields.FIELDS, "task", {"dropout": planted})
+  monkeypatch.setitem(fields.FIELDS, "toy", {"dropout": planted})
   with pytest.raises(TypeError, match=re.escape(message)):
     common.base()
 
 
 def test_a_new_entry_reaches_config_and_table(monkeypatch):
   entry = fields.Field(None, "Share of units.", "In [0, 1).", float)
-  monkeypatch.setitem(fields.FIELDS, "task", {"dropout": entry})
-  assert common.base().task.dropout is None
-  row = fields.Row("task.dropout", "number", "None", *entry[1:3])
+  monkeypatch.setitem(fields.FIELDS, "toy", {"dropout": entry})
+  assert common.base().toy.dropout is None
+  row = fields.Row("toy.dropout", "number", "None", *entry[1:3])
   assert fields.table()[-1] == row
   assert fields.page().endswith("| Share of units. | In [0, 1). |\n")
 
@@ -69,6 +70,7 @@ def test_configs_share_no_default():
 
 # A rule's list of names is the list that the check has.
 _CHOICES = {
+    "task.name": registry.names(),
     "model.restore.format": plan_fields.FORMATS,
     "loss.name": losses.NAMES,
     "dp.accountant": accountants.names(),

@@ -84,8 +84,10 @@ def _batch(experiment, size):
     labels = (size, experiment.train_source.num_classes)
   dtype = experiment.train_source.image_dtype
   return (
-      jax.ShapeDtypeStruct(shape, dtype),
-      jax.ShapeDtypeStruct(labels, jnp.int32),
+      {
+          "image": jax.ShapeDtypeStruct(shape, dtype),
+          "label": jax.ShapeDtypeStruct(labels, jnp.int32),
+      },
       jax.eval_shape(lambda: jax.random.split(jax.random.key(0), size)),
   )
 
@@ -99,13 +101,12 @@ def test_builds_at_full_size(name, monkeypatch):
   if name in _NUM_PARAMETERS:
     want, tolerance = _NUM_PARAMETERS[name]
     assert abs(models.num_parameters(params) - want) <= tolerance
-  images, _, keys = _batch(experiment, 2)
+  batch, keys = _batch(experiment, 2)
+  network = experiment.model.network
   logits = jax.eval_shape(
-      lambda p, x, k: experiment.model.apply_fn(
-          p, experiment.model.standardise_fn(x), k
-      ),
+      lambda p, x, k: network.apply_fn(p, network.standardise_fn(x), k),
       params,
-      jax.ShapeDtypeStruct((2, *_seen(experiment)), images.dtype),
+      jax.ShapeDtypeStruct((2, *_seen(experiment)), batch["image"].dtype),
       keys,
   )
   assert logits.shape == (2, experiment.train_source.num_classes)

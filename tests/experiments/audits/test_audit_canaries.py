@@ -17,9 +17,9 @@ from experiments import audit
 from experiments.audits import audit as audit_lib
 from experiments.audits import canaries
 from experiments.plan import experiment as experiment_lib
-from experiments.plan import model as model_lib
 from experiments.run import loop
 from experiments.run import workdir as workdir_lib
+from experiments.tasks.images import model as model_lib
 from jax_privacy import noise_addition, per_example, root_key
 from tests.support import launch
 
@@ -35,18 +35,19 @@ def _linear_model(monkeypatch):
     del keys
     return images.reshape(images.shape[0], -1) @ params["w"] + params["b"][None]
 
-  def build_model(model_config, source, key, **sections):
+  def build_network(model_config, source, key, **sections):
     del model_config, key, sections
-    return model_lib.Model(
+    return model_lib.Network(
         apply_fn=apply_fn,
         standardise_fn=lambda images: images.astype(jnp.float32) / 255,
         params={
             "w": jnp.zeros((math.prod(source.image_shape), 10)),
             "b": jnp.zeros(10),
         },
+        view_shape=source.image_shape,
     )
 
-  monkeypatch.setattr(model_lib, "build_model", build_model)
+  monkeypatch.setattr(model_lib, "build_network", build_network)
 
 
 def _config(**fields):

@@ -11,9 +11,12 @@ import rich.console
 from sklearn import metrics
 
 from experiments.evaluation import outcomes, results, tables
-from experiments.plan import model as model_lib
-from experiments.plan import splits
+from experiments.plan import fields, splits
+from experiments.tasks import registry
+from experiments.tasks import task as task_lib
+from experiments.tasks.images import sources
 from jax_privacy import data
+from tests.support import launch
 
 _CLASSES = 12
 
@@ -28,11 +31,23 @@ def _source(num_examples=23, **options):
 
 
 def _model_of(logits_fn):
-  return model_lib.Model(
-      apply_fn=lambda params, images: params * logits_fn(images),
-      standardise_fn=lambda x: x.astype(jnp.float32),
+  return task_lib.Predictor(
       params=jnp.float32(1),
+      predict_fn=lambda params, batch: params
+      * logits_fn(batch["image"].astype(jnp.float32)),
   )
+
+
+def _task(source, labels=()):
+  kind = {"task__name": "classification"}
+  if source.is_multi_label:
+    kind = {"task__name": "multi_label", "loss__name": "sigmoid"}
+  config = launch.config(eval__labels=labels, **kind)
+  return registry.build(**fields.task_sections(config))
+
+
+def _sections(found, source, rows, labels=()):
+  return results.sections(_task(source, labels), found, source, rows)
 
 
 def _predicting(predict):
@@ -47,7 +62,7 @@ def _predicting(predict):
 def _collect(model, source, *, batch_size=5, num_examples=None):
   rows = outcomes.chosen_rows(source, num_examples)
   found = outcomes.collect(
-      model, model.params, source, rows, batch_size=batch_size
+      _task(source), model, model.params, source, rows, batch_size=batch_size
   )
   return found, rows
 
@@ -57,7 +72,7 @@ def test_counts_every_example_once(batch_size):
   # Class 2 is taken for 0; classes 0 and 1 are right; others have no example.
   model, source = _predicting(lambda x: jnp.where(x == 2, 0, x)), _source()
   found, rows = _collect(model, source, batch_size=batch_size)
-  overall, classes = results.sections(found, source, rows)
+  overall, classes = _sections(found, source, rows)
   assert overall.rows["accuracy"].num_examples == 23
   assert overall.rows["accuracy"].value == pytest.approx(16 / 23)
   # Of class 2 the logit ties with all but the first: it is the third.
@@ -79,7 +94,7 @@ def test_a_part_evenly_spaced():
   )
   assert rows.tolist() == [0, 3, 6, 9, 13, 16, 19]
   # Four of them are of class 0.
-  overall = outcomes.overall(found, source)
+  overall = _task(source).overall(source, found)
   assert overall["accuracy"].value == pytest.approx(4 / 7)
 
 
@@ -123,7 +138,7 @@ def test_areas_of_labels_and_of_groups():
   codes = [0] * 30 + [1] * 25 + [2] * 3 + [-1] * 2
   source = _multi_label(groups=_sex(codes))
   found, rows = _collect(_pixels(), source, batch_size=7)
-  overall, labels, sex = results.sections(found, source, rows)
+  overall, labels, sex = _sections(found, source, rows)
   arrays = source.as_arrays()
   scores = arrays["image"].reshape(60, 4).astype(float)
 
@@ -158,8 +173,8 @@ def test_areas_of_labels_and_of_groups():
 def test_some_labels_alone():
   source = _multi_label()
   found, rows = _collect(_pixels(), source)
-  whole = results.sections(found, source, rows)[1].rows
-  overall, labels = results.sections(found, source, rows, labels=("cow", "ant"))
+  whole = _sections(found, source, rows)[1].rows
+  overall, labels = _sections(found, source, rows, labels=("cow", "ant"))
   assert list(labels.rows) == ["cow", "ant"]
   want = (whole["cow"].value + whole["ant"].value) / 2
   assert overall.rows["macro_auc"].value == pytest.approx(want)
@@ -183,7 +198,7 @@ def test_some_labels_alone():
 )
 def test_labels_that_there_are_not(make, labels, message):
   with pytest.raises(ValueError, match=message):
-    splits.reported(make(), labels)
+    sources.reported(make(), labels)
 
 
 def test_groups_of_one_class_each_and_their_intersections():
@@ -203,7 +218,7 @@ def test_groups_of_one_class_each_and_their_intersections():
 
   found, rows = _collect(_model_of(logits), source)
   right = ~((np.arange(23) % 3 == 2) & (sex == 1))
-  _, _, by_sex, by_age, both = results.sections(found, source, rows)
+  _, _, by_sex, by_age, both = _sections(found, source, rows)
   assert [s.title for s in (by_sex, by_age, both)] == [
       "sex",
       "age",
@@ -217,7 +232,7 @@ def test_groups_of_one_class_each_and_their_intersections():
   assert cell.num_examples == ((sex == 1) & (age == 1)).sum()
   # Of a part of the rows, the codes of those rows.
   found, rows = _collect(_model_of(logits), source, num_examples=7)
-  by_sex = results.sections(found, source, rows)[2]
+  by_sex = _sections(found, source, rows)[2]
   want = right[rows][sex[rows] == 1].mean()
   assert by_sex.rows["M"].value == pytest.approx(want)
 
@@ -236,9 +251,9 @@ def test_everything_is_printed(terminal):
   codes = [0] * 30 + [1] * 25 + [2] * 3 + [-1] * 2
   source = _multi_label(groups=_sex(codes))
   found, rows = _collect(_pixels(), source)
-  told = results.sections(found, source, rows)
+  told = _sections(found, source, rows)
   twin, _ = _collect(_model_of(lambda x: -x.reshape(len(x), 4)), source)
-  twins = results.sections(twin, source, rows)
+  twins = _sections(twin, source, rows)
   text = _printed(told, twins, terminal=terminal)
   macro = told[0].rows["macro_auc"]
   assert f"{macro.value:.2%} +- {macro.standard_error:.2%}" in text
@@ -261,5 +276,5 @@ def test_names_are_no_markup():
   source = _source(groups=groups)
   found, rows = _collect(_predicting(lambda x: x), source)
   for terminal in (False, True):
-    text = _printed(results.sections(found, source, rows), terminal=terminal)
+    text = _printed(_sections(found, source, rows), terminal=terminal)
     assert "[b]" in text and "[red]" in text

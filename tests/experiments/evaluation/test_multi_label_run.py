@@ -42,6 +42,7 @@ def run(tmp_path_factory):
       data__options={"path": str(path / "set.npz")},
       data__num_examples=80,
       dp__delta=1e-3,
+      task__name="multi_label",
       loss__name="sigmoid",
       eval__num_examples=None,
       eval__labels=("even", "high"),
@@ -68,9 +69,7 @@ def test_areas_stand_in_for_the_accuracy(run, capsys):
 def test_evaluation_has_the_numbers_of_the_summary(run, capsys, tmp_path):
   path, summary = run
   saved = saved_lib.load(path)
-  evaluate_run.evaluate(
-      saved, labels=("even", "high"), json_file=f"{tmp_path}/told.json"
-  )
+  evaluate_run.evaluate(saved, json_file=f"{tmp_path}/told.json")
   told = json.loads((tmp_path / "told.json").read_text())
   for name, area in summary["test_macro_auc"].items():
     got = told["params"][name]["overall"]["rows"]["macro_auc"]
@@ -81,6 +80,7 @@ def test_evaluation_has_the_numbers_of_the_summary(run, capsys, tmp_path):
   assert f"\nmacro AUC {summary['test_macro_auc']['ema']:.2%} +- " in printed
   assert "PRIVATE" not in printed and told["twin_name"] is None
   # All labels, of all parameters.
+  saved = saved_lib.load(path, labels=())
   evaluate_run.evaluate(saved, which="all")
   printed = capsys.readouterr().out
   assert printed.count("  none: undefined (no example with it)") == 3
@@ -98,7 +98,7 @@ def _twin_file(path, saved, **changes):
 
 
 def test_a_twin_stands_beside_it(run, capsys, tmp_path):
-  saved = saved_lib.load(run[0])
+  saved = saved_lib.load(run[0], labels=())
   twin = _twin_file(tmp_path / "twin.npz", saved)
   evaluate_run.evaluate(saved, twin=twin, json_file=f"{tmp_path}/told.json")
   told = json.loads((tmp_path / "told.json").read_text())
@@ -157,7 +157,6 @@ def test_a_twin_of_other_examples_is_refused(run, changes, message, tmp_path):
     "options, message",
     [
         ({"which": "best"}, "params must be one of last, ema, polyak or all"),
-        ({"labels": ("emu",)}, "labels must be among even, high, zero, none"),
         ({"json_file": "no/such/folder.json"}, "json must be in a folder"),
         ({"twin": "no_such_run"}, "twin must hold a run, got no_such_run"),
         ({"twin": "no_such.npz"}, "must be a readable .npz file"),
@@ -166,3 +165,9 @@ def test_a_twin_of_other_examples_is_refused(run, changes, message, tmp_path):
 def test_mistakes_are_named(run, options, message):
   with pytest.raises(ValueError, match=message):
     evaluate_run.evaluate(saved_lib.load(run[0]), **options)
+
+
+def test_a_label_that_there_is_not_is_named(run):
+  text = "eval.labels: labels must be among even, high, zero, none, got 'emu'"
+  with pytest.raises(ValueError, match=text):
+    saved_lib.load(run[0], labels=("emu",))

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.audits import canary_kinds
 from experiments.plan import experiment as experiment_lib
-from experiments.plan import features
+from experiments.tasks.images import features
 from jax_privacy import auditing, data
 from tests.support import launch
 
@@ -53,7 +53,7 @@ def test_the_model_sees_features_as_they_are(experiment):
       )._extract_fn(images)
   )
   batch = experiment.train_source[np.arange(5)]["image"]
-  got = np.asarray(experiment.model.standardise_fn(batch))
+  got = np.asarray(experiment.model.network.standardise_fn(batch))
   np.testing.assert_allclose(got, want, atol=1e-5)
   assert experiment.train_source.image_shape == (2, 2, 81)
 
@@ -65,8 +65,7 @@ def test_a_step_clips_the_gradients_of_logistic_regression(experiment):
   keys = jax.random.split(jax.random.key(0), 6)
   got, _ = experiment.private.grad_fn(
       params,
-      batch["image"],
-      batch["label"],
+      batch,
       keys,
       is_padding_example=np.arange(6) == 5,
   )
@@ -92,6 +91,9 @@ def test_canaries_are_rows_among_features(experiment, kind):
   planted = canary_kinds.PLANT_FNS[kind](experiment, membership)
   indices = np.array([num_examples + 3, 0, -1])
   batch = planted.train_source[indices]
+  if kind == "clipped":
+    assert batch["canary"].tolist() == [3, -1, -1]
+    batch = batch["example"]
   real = experiment.train_source[np.array([0])]
   assert batch["image"].dtype == np.float32
   np.testing.assert_array_equal(batch["image"][1], real["image"][0])

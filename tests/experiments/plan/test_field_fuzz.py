@@ -32,6 +32,8 @@ _WRONG = {
 # Of the right kind, and still against the field's own rule.
 _OUTSIDE = {
     "seed": [-1, 2**128],
+    "task.name": ["", "regression", "multi_label"],
+    "task.options": [{"colour": 1}],
     "data.source": ["", "mnist"],
     "data.options": [{"colour": 1}, {"split": "train"}, {"image_shape": "abc"}],
     "data.train_split": ["", "../train"],

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.plan import experiment as experiment_lib
-from experiments.plan import model as model_lib
-from experiments.plan import splits
+from experiments.tasks.images import model as model_lib
+from experiments.tasks.images import sources
 from jax_privacy.data import augment
 from tests.support import launch
 
@@ -22,8 +22,8 @@ _CROP = {
 }
 
 
-def _predict(model, params, images):
-  return model.apply_fn(params, model.standardise_fn(images))
+def _predict(network, params, images):
+  return network.apply_fn(params, network.standardise_fn(images))
 
 
 def _images(source):
@@ -32,13 +32,13 @@ def _images(source):
 
 def test_evaluation_sees_the_centre_of_training_sized_crops():
   experiment = experiment_lib.build(launch.config(**_CROP))
-  model, images = experiment.model, _images(experiment.test_source)
+  network, images = experiment.model.network, _images(experiment.test_source)
   assert images.shape[1:] == (12, 12, 1)
   # The small CNN has parameters for each position: it is of the crop's size.
   centres = images[:, 1:11, 1:10]
   np.testing.assert_array_equal(
-      _predict(experiment.test_model, model.params, images),
-      _predict(model, model.params, centres),
+      experiment.predictor.predict_fn(network.params, {"image": images}),
+      _predict(network, network.params, centres),
   )
 
 
@@ -57,22 +57,21 @@ def test_the_same_parameters_are_applied_at_another_size(options, size):
   experiment = experiment_lib.build(config)
   params = experiment.model.params
   images = _images(experiment.test_source)
-  got = _predict(experiment.test_model, params, images)
+  got = experiment.predictor.predict_fn(params, {"image": images})
   # A model that is built for that size, as `evaluate` does, and its input.
   source = experiment.test_source
   other = model_lib.build_for_evaluation(
       config.model,
       source,
-      jax.random.key(1),
       data_config=config.data,
       augment_config=config.augment,
   )
   np.testing.assert_array_equal(got, _predict(other, params, images))
   seen = jax.vmap(lambda x: augment.centre_crop(x, crop_size=size))(images)
-  standardised = experiment.model.standardise_fn(seen)
+  standardised = experiment.model.network.standardise_fn(seen)
   np.testing.assert_array_equal(got, other.apply_fn(params, standardised))
   with pytest.raises(ValueError, match="images must be of shape"):
-    experiment.model.apply_fn(params, standardised)
+    experiment.model.network.apply_fn(params, standardised)
 
 
 @pytest.mark.slow  # Compiles a WRN.
@@ -113,7 +112,7 @@ def test_sizes_that_do_not_fit_are_refused(fields, message):
 
 
 def test_other_sizes_are_said_and_not_found(monkeypatch):
-  real = splits.build_source
+  real = sources.build_source
 
   def build_source(data_config, split, **options):
     data_config = data_config.copy_and_resolve_references()
@@ -121,6 +120,6 @@ def test_other_sizes_are_said_and_not_found(monkeypatch):
       data_config.options = {"image_shape": (9, 9, 1)}
     return real(data_config, split, **options)
 
-  monkeypatch.setattr(splits, "build_source", build_source)
+  monkeypatch.setattr(sources, "build_source", build_source)
   with pytest.raises(ValueError, match="shape where no data.test_options say"):
     experiment_lib.build(launch.config(**_WRN))

@@ -10,9 +10,8 @@ import pytest
 from experiments import train
 from experiments.audits import canaries
 from experiments.plan import experiment as experiment_lib
-from experiments.plan import loss as loss_lib
-from experiments.plan import splits
 from experiments.run import workdir as workdir_lib
+from experiments.tasks.images import sources
 from jax_privacy import data
 from tests.support import launch, radiograph_sets
 
@@ -33,6 +32,7 @@ def _chexpert_config(folder, **fields):
           "data__train_split": "train+valid",
           "data__num_examples": _NUM_PATIENTS,
           "model__options": {"channels": (4, 4)},
+          "task__name": "multi_label",
           "loss__name": "sigmoid",
           "train__num_steps": 2,
           "train__expected_batch_size": 8.0,
@@ -55,7 +55,7 @@ def test_several_labels_are_trained_through_the_launcher(folder, tmp_path):
   config = _chexpert_config(folder, log_every=1)
   experiment, state, _ = _fit(config, tmp_path / "run")
   assert experiment.train_source.is_multi_label
-  assert experiment.model.apply_fn(
+  assert experiment.model.network.apply_fn(
       state.params, jnp.zeros((1, 8, 8, 1))
   ).shape == (1, 14)
   assert int(state.step) == 2
@@ -77,7 +77,7 @@ def test_padding_of_several_labels_moves_nothing_even_where_none_masks_it(
   indices = np.array([3, 5, -1, -1])
   batch = experiment.train_source[indices]
   grad_fn = jax.jit(experiment.private.grad_fn)
-  args = experiment.model.params, batch["image"], batch["label"]
+  args = experiment.model.params, batch
   keys = jax.random.split(jax.random.key(0), len(indices))
   unmasked, aux = grad_fn(*args, keys, is_padding_example=np.zeros(4, bool))
   masked, _ = grad_fn(*args, keys, is_padding_example=indices < 0)
@@ -97,15 +97,11 @@ def test_views_that_differ_cost_more_under_the_invariance_weight():
   for weight in (0.0, 1.0, 2.0):
     config = launch.config(loss__invariance_weight=weight, **fields)
     experiment = experiment_lib.build(config)
-    loss_fn = loss_lib.build_loss(
-        config.loss, experiment.model, augment_config=config.augment
-    )
     batch = experiment.train_source[np.array([0])]
     losses.append(
-        jax.jit(loss_fn)(
+        jax.jit(experiment.model.loss_fn)(
             experiment.model.params,
-            batch["image"][0],
-            batch["label"][0],
+            jax.tree.map(lambda x: x[0], batch),
             jax.random.key(0),
         )
     )
@@ -120,7 +116,11 @@ def test_views_that_differ_cost_more_under_the_invariance_weight():
     [
         (
             {"loss__name": "softmax"},
-            "loss.name must be 'sigmoid' for a source of several labels",
+            "loss.name must be 'sigmoid' for task 'multi_label', got 'softmax'",
+        ),
+        (
+            {"loss__name": "softmax", "task__name": "classification"},
+            "task.name must be 'multi_label' for a source of several labels",
         ),
         ({"loss__label_smoothing": 0.1}, "label_smoothing must be 0 for 'sig"),
         ({"loss__invariance_weight": 0.5}, "must be 0 where augment.num_views"),
@@ -131,9 +131,19 @@ def test_a_loss_that_does_not_fit_is_refused(folder, fields, text):
     experiment_lib.build(_chexpert_config(folder, **fields))
 
 
-def test_a_sigmoid_loss_of_one_class_an_example_is_refused():
-  with pytest.raises(ValueError, match="must be 'softmax' for a source of one"):
-    experiment_lib.build(launch.config(loss__name="sigmoid"))
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({}, "loss.name must be 'softmax' for task 'classification'"),
+        (
+            {"task__name": "multi_label"},
+            "task.name must be 'classification' for a source of one class",
+        ),
+    ],
+)
+def test_a_sigmoid_loss_of_one_class_an_example_is_refused(fields, text):
+  with pytest.raises(ValueError, match=text):
+    experiment_lib.build(launch.config(loss__name="sigmoid", **fields))
 
 
 def test_splits_of_different_kinds_of_labels_are_refused(folder, monkeypatch):
@@ -151,24 +161,30 @@ def test_splits_of_different_kinds_of_labels_are_refused(folder, monkeypatch):
     source.is_multi_label = not for_evaluation
     return source
 
-  monkeypatch.setattr(splits, "build_source", one_label)
+  monkeypatch.setattr(sources, "build_source", one_label)
   with pytest.raises(
-      ValueError, match="data.test_split must have as many labe"
+      ValueError, match="data.test_split: task.name must be 'classification'"
   ):
     experiment_lib.build(_chexpert_config(folder))
 
 
-@pytest.mark.parametrize("canary", ["clipped", "input"])
-def test_canaries_of_one_label_are_refused(folder, canary):
+def test_canaries_of_one_label_are_refused(folder):
   config = canaries.add_to_config(
-      _chexpert_config(folder), canary=canary, num_canaries=20
+      _chexpert_config(folder), canary="input", num_canaries=20
   )
-  with pytest.raises(ValueError, match="canary must be 'dirac' or 'random_dir"):
+  with pytest.raises(ValueError, match="canary must be 'dirac', 'random_dir"):
     canaries.build(config)
 
 
-def test_canaries_behind_the_clipping_take_any_labels(folder):
+def test_canaries_that_need_no_label_take_any_labels(folder):
   config = canaries.add_to_config(
       _chexpert_config(folder), canary="dirac", num_canaries=20
   )
   assert canaries.build(config).train_source.is_multi_label
+  config = canaries.add_to_config(
+      _chexpert_config(folder), canary="clipped", num_canaries=20
+  )
+  source = canaries.build(config).train_source
+  batch = source[np.array([0, _NUM_PATIENTS + 3])]
+  assert batch["canary"].tolist() == [-1, 3]
+  assert batch["example"]["label"].shape == (2, 14)

@@ -1,8 +1,8 @@
 """Only `experiment.build` sees the whole config; others take their sections.
 
-Read off the syntax trees of experiments/plan: nothing but `build` reads a
-section from anything, whatever that is called, or takes a `config`. `fields.py`
-checks every field and builds nothing.
+Read off the syntax trees of experiments/plan and experiments/tasks: nothing but
+`build` reads a section from anything, whatever that is called, or takes a
+`config`. `fields.py` checks every field and builds nothing.
 """
 
 import ast
@@ -14,6 +14,7 @@ from configs import common
 from tests.support import launch
 
 _FOLDER = launch.ROOT / "experiments" / "plan"
+_TASKS = launch.ROOT / "experiments" / "tasks"
 _SECTIONS = {
     name
     for name, value in common.base().items()
@@ -60,12 +61,15 @@ def _faults(source: str, *, may_build: bool = False) -> list[str]:
 
 @pytest.mark.parametrize(
     "path",
-    sorted(set(_FOLDER.glob("*.py")) - {_FOLDER / "fields.py"}),
+    sorted(
+        {*_FOLDER.glob("*.py"), *_TASKS.rglob("*.py")}
+        - {_FOLDER / "fields.py"}
+    ),
     ids=lambda path: path.stem,
 )
 def test_a_builder_takes_its_sections(path):
   source = path.read_text(encoding="utf-8")
-  assert not _faults(source, may_build=path.stem == "experiment")
+  assert not _faults(source, may_build=path == _FOLDER / "experiment.py")
 
 
 def test_what_is_looked_for_is_there():

@@ -38,14 +38,14 @@ def _grads(experiment, rows=8):
   keys = views_lib.example_keys(
       experiment.augment_key, step=0, indices=jnp.arange(rows)
   )
-  args = (trained, batch["image"], batch["label"], keys, frozen)
+  args = (trained, batch, keys, frozen)
   is_padding = np.arange(rows) == rows - 1
   return args, is_padding
 
 
 def _head_by_hand(experiment, images, labels):
   """Logistic regression on the frozen features, and each example's norm."""
-  model, params = experiment.model, experiment.model.params
+  model, params = experiment.model.network, experiment.model.params
   standardised = model.standardise_fn(images)
   weights = np.asarray(params["linear"]["kernel"])
   features, apply_fn = [], jax.jit(model.apply_fn)
@@ -68,9 +68,10 @@ def _head_by_hand(experiment, images, labels):
 
 def test_the_clipped_sum_is_that_of_the_head_alone_by_hand():
   experiment = experiment_lib.build(_config())
-  (trained, images, labels, keys, frozen), is_padding = _grads(experiment)
+  (trained, batch, keys, frozen), is_padding = _grads(experiment)
+  images, labels = batch["image"], batch["label"]
   grads, _ = jax.jit(experiment.private.grad_fn)(
-      trained, images, labels, keys, frozen, is_padding_example=is_padding
+      trained, batch, keys, frozen, is_padding_example=is_padding
   )
   assert set(grads) == {"linear"}
   features, errors, norms = _head_by_hand(experiment, images, labels)
@@ -92,7 +93,7 @@ def test_the_clipped_sum_is_that_of_the_head_alone_by_hand():
   (params, *_, nothing), _ = _grads(whole)
   assert not jax.tree.leaves(nothing)
   total, _ = jax.jit(whole.private.grad_fn)(
-      params, images, labels, keys, nothing, is_padding_example=is_padding
+      params, batch, keys, nothing, is_padding_example=is_padding
   )
   kernel = np.asarray(total["linear"]["kernel"])
   assert np.abs(kernel - want["kernel"]).max() > 0.01 * np.abs(kernel).max()

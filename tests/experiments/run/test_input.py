@@ -199,11 +199,12 @@ def test_what_does_not_fit_is_left_where_it_is(monkeypatch):
   config = launch.config(data__on_device=True)
   source = data.load("digits", split="train")
   assert placement.on_device(config.data, source)
-  monkeypatch.setattr(placement, "limit_bytes", lambda: 1437 * 64)
+  size = 1437 * (64 + 4)  # Of pixels and label.
+  monkeypatch.setattr(placement, "limit_bytes", lambda: size)
   assert placement.on_device(config.data, source)
-  monkeypatch.setattr(placement, "limit_bytes", lambda: 1437 * 64 - 1)
+  monkeypatch.setattr(placement, "limit_bytes", lambda: size - 1)
   with pytest.raises(
-      ValueError, match="data.on_device must be None or False .* True for 91968"
+      ValueError, match="data.on_device must be None or False .* True for 97716"
   ):
     experiment_lib.build(config)
   assert not placement.on_device(launch.config().data, source)
@@ -214,7 +215,7 @@ def test_by_itself_an_accelerator_gets_what_fits(monkeypatch):
     platform = "gpu"
 
     def memory_stats(self):
-      return {"bytes_limit": 4 * 1437 * 64}
+      return {"bytes_limit": 4 * 1437 * 68}
 
   monkeypatch.setattr(jax, "devices", lambda: [Device()])
   monkeypatch.setattr(jax, "local_devices", lambda: [Device()])

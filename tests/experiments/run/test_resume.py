@@ -13,9 +13,9 @@ import pytest
 import accounting
 from experiments import train
 from experiments.plan import experiment as experiment_lib
-from experiments.plan import splits
 from experiments.run import loop, resume, signals
 from experiments.run import workdir as workdir_lib
+from experiments.tasks.images import sources
 from jax_privacy import checkpoint, draws, root_key
 from tests.support import launch
 
@@ -236,14 +236,14 @@ def test_checkpoints_of_another_mechanism_are_refused(copy, monkeypatch):
 
 
 def test_checkpoints_of_another_data_set_are_refused(copy, monkeypatch):
-  real = splits.build_source
+  real = sources.build_source
 
   def other(*args, **kwargs):
     source = real(*args, **kwargs)
     source.label_names = tuple(f"digit {i}" for i in range(10))
     return source
 
-  monkeypatch.setattr(splits, "build_source", other)
+  monkeypatch.setattr(sources, "build_source", other)
   assert "checkpoints of this data set" in _refusal(copy)
 
 

@@ -12,7 +12,6 @@ import optax
 import pytest
 
 from experiments.plan import experiment as experiment_lib
-from experiments.plan import loss as loss_lib
 from experiments.plan import optimizer as optimizer_lib
 from experiments.run import loop, train_metrics
 from experiments.run import summary as summary_lib
@@ -124,15 +123,10 @@ def _oracle(config, step):
   keys = views_lib.example_keys(
       experiment.augment_key, step=jnp.int32(step - 1), indices=indices
   )
-  loss_fn = loss_lib.build_loss(
-      config.loss, experiment.model, augment_config=config.augment
-  )
-  grad_fn = jax.jit(jax.grad(loss_fn))
+  grad_fn = jax.jit(jax.grad(experiment.model.loss_fn))
   grads = [
-      _flat(grad_fn(before, image, label, key))
-      for image, label, key in zip(
-          batch["image"], batch["label"], keys, strict=True
-      )
+      _flat(grad_fn(before, jax.tree.map(lambda x, i=i: x[i], batch), key))
+      for i, key in enumerate(keys)
   ]
   return told, np.array(grads), update
 

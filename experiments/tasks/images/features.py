@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from experiments.plan import fields
+from experiments.tasks import sections
 from jax_privacy import data
 from jax_privacy.data import augment
 
@@ -33,7 +33,7 @@ def extract(
     ValueError: If a field breaks its rule, or could have no effect.
   """
   name = data_config.features.name
-  options = fields.options(
+  options = sections.options(
       "data.features.options",
       data_config.features.options,
       taken=("image_shape",),
@@ -60,7 +60,7 @@ def extract(
         "data.test_options must have no crop_size with data.features, which are"
         f" of whole images, got {data_config.test_options.crop_size}."
     )
-  with fields.named("data.features"):
+  with sections.named("data.features"):
     return data.with_features(source, name, **options)
 
 

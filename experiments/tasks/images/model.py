@@ -1,4 +1,4 @@
-"""Builds a config's model, as a pure function of what the source gives."""
+"""Builds a config's network, as a pure function of what the source gives."""
 
 import dataclasses
 import functools
@@ -9,37 +9,40 @@ import jax
 import ml_collections
 from flax import nnx
 
-from experiments.plan import augment as augment_lib
-from experiments.plan import features, fields
+from experiments.tasks import sections
+from experiments.tasks.images import augment as augment_lib
+from experiments.tasks.images import features
 from jax_privacy import data, models
 from jax_privacy.data import augment
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Model:
-  """A model as a pure function of standardised images.
+class Network:
+  """A network as a pure function of standardised images.
 
   Attributes:
     apply_fn: `apply_fn(params, images, keys=None)` giving logits; images float,
       a key per image for what is dropped in training, None in evaluation.
     standardise_fn: A source's images, or features, to what `apply_fn` takes.
-    params: Initial parameters.
+    params: Initial parameters, or their shapes.
+    view_shape: (height, width, channels) of the images that it was built for.
   """
 
   apply_fn: Callable[..., jax.Array]
   standardise_fn: Callable[[jax.Array], jax.Array]
   params: Any
+  view_shape: tuple[int, int, int]
 
 
-def build_model(
+def build_network(
     model_config: ml_collections.ConfigDict,
     source: data.Source,
     key: jax.Array,
     *,
     data_config: ml_collections.ConfigDict,
     augment_config: ml_collections.ConfigDict,
-) -> Model:
-  """Builds the model for views of a source's images, initialised by key.
+) -> Network:
+  """Builds the network for views of a source's images, initialised by key.
 
   Args:
     model_config: A config's section.
@@ -55,83 +58,58 @@ def build_model(
   apply_fn, params = models.functional(
       _module(model_config, source, shape, key)
   )
-  return Model(
+  return Network(
       apply_fn=apply_fn,
       standardise_fn=features.make_standardise_fn(
           data_config, source.image_shape
       ),
       params=params,
+      view_shape=shape,
   )
 
 
 def build_for_evaluation(
     model_config: ml_collections.ConfigDict,
     source: data.Source,
-    key: jax.Array,
+    trained: Network | None = None,
     *,
     data_config: ml_collections.ConfigDict,
     augment_config: ml_collections.ConfigDict,
-) -> Model:
-  """Builds the model for what evaluation sees of a source's images.
+) -> Network:
+  """Builds the network for what evaluation sees of a source's images.
 
   Args:
-    model_config: As for `build_model`.
+    model_config: As for `build_network`.
     source: Read with `data.test_options`.
-    key: As for `build_model`.
-    data_config: As for `build_model`.
-    augment_config: As for `build_model`.
-
-  Raises:
-    ValueError: If a field breaks its rule.
-  """
-  shape, standardise_fn = _seen(source, data_config, augment_config)
-  apply_fn, params = models.functional(
-      _module(model_config, source, shape, key)
-  )
-  return Model(apply_fn=apply_fn, standardise_fn=standardise_fn, params=params)
-
-
-def for_evaluation(
-    model: Model,
-    *,
-    model_config: ml_collections.ConfigDict,
-    data_config: ml_collections.ConfigDict,
-    augment_config: ml_collections.ConfigDict,
-    train_source: data.Source,
-    test_source: data.Source,
-) -> Model:
-  """Returns a model with the same parameters, for what evaluation sees.
-
-  Args:
-    model: Of `build_model`.
-    model_config: As for `build_model`.
-    data_config: As for `build_model`.
-    augment_config: As for `build_model`.
-    train_source: What it was built for.
-    test_source: Read with `data.test_options`.
+    trained: That of `build_network`, whose parameters it is to take; None where
+      there is none: then shapes stand for them.
+    data_config: As for `build_network`.
+    augment_config: As for `build_network`.
 
   Raises:
     ValueError: If a field breaks its rule, or images of this size need other
-      parameters.
+      parameters than the trained network's.
   """
-  shape, standardise_fn = _seen(test_source, data_config, augment_config)
-  apply_fn = model.apply_fn
-  if shape != augment_lib.output_shape(
-      augment_config, train_source.image_shape
-  ):
-    # Nothing is computed: of these parameters only shapes are looked at.
-    module = nnx.eval_shape(
-        lambda: _module(model_config, test_source, shape, key=0)
-    )
-    apply_fn, params = models.functional(module)
-    if _shapes(params) != _shapes(model.params):
+  shape, standardise_fn = _seen(source, data_config, augment_config)
+  if trained is not None and shape == trained.view_shape:
+    return dataclasses.replace(trained, standardise_fn=standardise_fn)
+  # Nothing is computed: of these parameters only shapes are looked at.
+  apply_fn, params = models.functional(
+      nnx.eval_shape(lambda: _module(model_config, source, shape, key=0))
+  )
+  if trained is not None:
+    if _shapes(params) != _shapes(trained.params):
       raise ValueError(
           "data.test_options must leave the model's parameters as they are, got"
           f" test images of shape {shape}, for which those of"
           f" {model_config.name!r} have other shapes."
       )
-  return dataclasses.replace(
-      model, apply_fn=apply_fn, standardise_fn=standardise_fn
+    params = trained.params
+  return Network(
+      apply_fn=apply_fn,
+      standardise_fn=standardise_fn,
+      params=params,
+      view_shape=shape,
   )
 
 
@@ -142,7 +120,7 @@ def _seen(source, data_config, augment_config):
   if crop_size is None:
     return source.image_shape, standardise_fn
   crop = functools.partial(augment.centre_crop, crop_size=crop_size)
-  with fields.named("data.test_options"):
+  with sections.named("data.test_options"):
     image = jax.ShapeDtypeStruct(source.image_shape, source.image_dtype)
     shape = jax.eval_shape(crop, image).shape
   return shape, lambda images: standardise_fn(jax.vmap(crop)(images))
@@ -150,8 +128,8 @@ def _seen(source, data_config, augment_config):
 
 def _module(model_config, source, shape, key) -> nnx.Module:
   taken = ("name", "rngs", "num_classes", "image_shape")
-  options = fields.options("model.options", model_config.options, taken=taken)
-  with fields.named("model.options"):
+  options = sections.options("model.options", model_config.options, taken=taken)
+  with sections.named("model.options"):
     return models.build(
         model_config.name,
         rngs=nnx.Rngs(key),

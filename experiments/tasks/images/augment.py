@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from experiments.plan import fields
+from experiments.tasks import sections
 from jax_privacy.data import augment, source
 
 _CROP = "random_crop"
@@ -28,10 +28,10 @@ def build(
     ValueError: If a field breaks its rule.
   """
   names = tuple(augment_config.names)
-  options = fields.options(
+  options = sections.options(
       "augment.options", augment_config.options, taken=("names",)
   )
-  with fields.named("augment"):  # Options without a name are refused too.
+  with sections.named("augment"):  # Options without a name are refused too.
     augment_fn = augment.build(names, **options)
   return augment_fn if names else None
 
@@ -53,7 +53,7 @@ def output_shape(
   if augment_fn is None:
     return image_shape
   image = jax.ShapeDtypeStruct(image_shape, jnp.float32)
-  with fields.named("augment"):
+  with sections.named("augment"):
     return jax.eval_shape(augment_fn, jax.random.key(0), image).shape
 
 
@@ -81,7 +81,7 @@ def test_crop_size(
   """
   options = data_config.test_options
   if "crop_size" in options:
-    with fields.named("data.test_options"):
+    with sections.named("data.test_options"):
       return source.check_image_size(options.crop_size, name="crop_size")
   if any(name in options for name in _SIZE_OPTIONS):
     return None

@@ -1,0 +1,1 @@
+"""What the tasks of labelled images share: sources, views, networks, losses."""

@@ -1,0 +1,40 @@
+"""Finds a task by its name in a config.
+
+Invariant: this table is the only list of tasks. To add one, write its file and
+add its line here; nothing of plan/, run/, evaluation/ or audits/ changes.
+
+>>> names()
+('classification', 'multi_label')
+"""
+
+import ml_collections
+
+from experiments.tasks import classification, multi_label, sections
+from experiments.tasks import task as task_lib
+
+TASKS: dict[str, type[task_lib.Task]] = {
+    "classification": classification.Classification,
+    "multi_label": multi_label.MultiLabel,
+}
+
+
+def names() -> tuple[str, ...]:
+  """Returns the names of all tasks, sorted."""
+  return tuple(sorted(TASKS))
+
+
+def build(
+    task_config: ml_collections.ConfigDict,
+    **section_configs: ml_collections.ConfigDict,
+) -> task_lib.Task:
+  """Builds the task that `task.name` names.
+
+  Args:
+    task_config: The section `task`.
+    **section_configs: See `task.Task`.
+
+  Raises:
+    ValueError: If there is no such task, or a field breaks its rule.
+  """
+  sections.check_choice("task.name", task_config.name, names())
+  return TASKS[task_config.name](task_config, **section_configs)
