@@ -62,8 +62,7 @@ def _faults(source: str, *, may_build: bool = False) -> list[str]:
 @pytest.mark.parametrize(
     "path",
     sorted(
-        {*_FOLDER.glob("*.py"), *_TASKS.rglob("*.py")}
-        - {_FOLDER / "fields.py"}
+        {*_FOLDER.glob("*.py"), *_TASKS.rglob("*.py")} - {_FOLDER / "fields.py"}
     ),
     ids=lambda path: path.stem,
 )
