@@ -98,6 +98,32 @@ def read(ids: Any) -> UnitIds:
   return UnitIds(codes.astype(np.int64), columns)
 
 
+def num_shared(ids: Any, other_ids: Any) -> int:
+  """Returns how many units have rows in both of two sets: private.
+
+  Args:
+    ids: Ids of the rows of one set, as for `read`.
+    other_ids: Ids of the other set, in as many columns.
+
+  Raises:
+    ValueError: As `read`, of both together: a unit that is spelt in two ways is
+      refused though each set has one of them.
+  """
+  sets = [[_column(values) for values in _split(x)] for x in (ids, other_ids)]
+  if len(sets[0]) != len(sets[1]):
+    _fail("of as many columns as the other ids", f"{len(sets[0])} columns")
+  joined = np.stack(
+      [
+          np.concatenate([a.astype(object), b.astype(object)])
+          for a, b in zip(*sets, strict=True)
+      ],
+      axis=1,
+  )
+  codes = read(joined).codes
+  num_first = len(sets[0][0])
+  return len(np.intersect1d(codes[:num_first], codes[num_first:]))
+
+
 def _split(ids) -> list[np.ndarray]:
   """Returns the columns, each an array [num_rows]."""
   if isinstance(ids, jax.Array):

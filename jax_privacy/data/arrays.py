@@ -10,10 +10,12 @@ never writes to them.
 ((2, 2, 1), [4, 5, 6, 7])
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from jax_privacy.data import columns as columns_lib
 from jax_privacy.data import source
 
 
@@ -28,6 +30,8 @@ class ArraySource(source.Labelled):
     num_classes: Number of classes; None for the number of `label_names`.
     num_examples: Stated number of examples; must be n.
     groups: Columns for evaluation, by name.
+    columns: Other columns [n] by name, such as the ids of the persons whose
+      images these are; or a function that reads one by name.
 
   Raises:
     ValueError: If shape, dtype, a label or a stated number is wrong.
@@ -44,6 +48,7 @@ class ArraySource(source.Labelled):
       num_classes: int | None = None,
       num_examples: int | None = None,
       groups: Mapping[str, source.Group] | None = None,
+      columns: Mapping[str, Any] | Callable[[str], np.ndarray] | None = None,
   ):
     images = np.asarray(images)
     if images.ndim == 3:
@@ -63,6 +68,9 @@ class ArraySource(source.Labelled):
         num_classes=num_classes,
         num_examples=num_examples,
         groups=groups,
+        read_column=(
+            columns if callable(columns) else columns_lib.held(columns or {})
+        ),
     )
     if len(images) != len(self):
       raise ValueError(
@@ -93,6 +101,7 @@ def load_arrays(
     num_classes: int | None = None,
     num_examples: int | None = None,
     groups: Mapping[str, source.Group] | None = None,
+    columns: Mapping[str, Any] | None = None,
 ) -> ArraySource:
   """Makes an `ArraySource`, by keyword.
 
@@ -104,6 +113,7 @@ def load_arrays(
     num_classes: Number of classes.
     num_examples: Stated number of examples.
     groups: Columns for evaluation, by name.
+    columns: Other columns, by name.
 
   Returns:
     The source.
@@ -119,4 +129,5 @@ def load_arrays(
       num_classes=num_classes,
       num_examples=num_examples,
       groups=groups,
+      columns=columns,
   )

@@ -8,7 +8,8 @@ valid.csv, and the images in train/patient00001/study1/view1_frontal.jpg.
 
 The unit of privacy is an image, and a patient has several: CheXpert has
 224,316 images of 65,240 patients. An epsilon of a run on all images does not
-hold for a patient. `one_image_per_patient` makes it hold.
+hold for a patient. Grouping images by the column "patient" makes it hold, and
+so does `one_image_per_patient`.
 
 Source: Irvin et al. 2019 (1901.07031). Berrada et al. 2023 (2308.10888) train
 on the 14 labels and report `CHEXPERT_5`. What is done with labels and splits is

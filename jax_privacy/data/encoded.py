@@ -75,6 +75,7 @@ class EncodedSource(source.Labelled):
     num_classes: Number of classes; None for the number of `label_names`.
     num_examples: Stated number of examples; must be n.
     groups: Columns for evaluation, by name.
+    read_column: Function that reads another column, by name.
 
   Raises:
     ValueError: If an option, a label or a stated number is wrong, or the first
@@ -96,6 +97,7 @@ class EncodedSource(source.Labelled):
       num_classes: int | None = None,
       num_examples: int | None = None,
       groups: Mapping[str, source.Group] | None = None,
+      read_column: Callable[[str], np.ndarray] | None = None,
   ):
     super().__init__(
         labels,
@@ -103,6 +105,7 @@ class EncodedSource(source.Labelled):
         num_classes=num_classes,
         num_examples=num_examples,
         groups=groups,
+        read_column=read_column,
     )
     if not len(openers) == len(descriptions) == len(self):
       raise ValueError(

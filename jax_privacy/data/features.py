@@ -100,6 +100,14 @@ class FeatureSource:
     images = np.zeros((size, *self.image_shape), self.image_dtype)
     return {**batch, "image": images}
 
+  def column(self, name: str) -> np.ndarray:
+    """Returns a column of the images' source.
+
+    Args:
+      name: Name of the column.
+    """
+    return self._images.column(name)
+
   def as_arrays(self) -> source_lib.Batch:
     """Returns all the examples, in order of index: read-only, no copy."""
     self.compute()

@@ -9,8 +9,8 @@ files/p10/p10000032/s50414267/DICOM.jpg. Labels are of a study, which may have
 several images; images of a study without labels are left out.
 
 The unit of privacy is an image, and a patient has several: an epsilon of a run
-on all images does not hold for a patient. `one_image_per_patient` makes it
-hold.
+on all images does not hold for a patient. Grouping images by the column
+"patient" makes it hold, and so does `one_image_per_patient`.
 
 Source: Johnson et al. 2019 (1901.07042). What is done with labels is read in
 the code of jax_privacy 1.0, `image_data/mimic_cxr.py`, which Berrada et al.

@@ -10,7 +10,9 @@ The names of the arrays decide which of two layouts it is:
     of 1, 0 and -1 are m labels an example.
   encoded: `bytes`, uint8 [b], the JPEG or PNG files one after the other;
     `offsets`, [n + 1], where each begins; `labels`, [n]; `is_test`, bool [n].
-Either may hold `label_names`, an array of strings.
+Either may hold `label_names`, an array of strings, and other columns, such as
+the ids of persons: `person_train` or `train_person` for each split of pixels;
+`person`, [n], where images are encoded.
 
 >>> import pathlib, tempfile
 >>> folder = tempfile.TemporaryDirectory()
@@ -21,13 +23,14 @@ Either may hold `label_names`, an array of strings.
 >>> folder.cleanup()
 """
 
+import functools
 import os
 import sys
 from collections.abc import Sequence
 
 import numpy as np
 
-from jax_privacy.data import archive, arrays, bounded, encoded, source
+from jax_privacy.data import archive, arrays, bounded, columns, encoded, source
 
 _PIXEL_KEYS = (
     ("x_{split}", "y_{split}"),
@@ -91,17 +94,40 @@ def load_npz(
         file.read(image_key, kinds="u", ndims=(3, 4)),
         file.read(label_key, kinds="iu", ndims=(1, 2)),
         num_examples=num_examples,
+        columns=functools.partial(_column, str(path), split, None),
         **classes,
     )
+
+
+def _column(
+    path: str, split: str, rows: np.ndarray | None, name: str
+) -> np.ndarray:
+  """Reads a split's column; `rows` are the split's, of encoded images."""
+  whole = rows is not None
+  keys = (name,) if whole else (f"{name}_{split}", f"{split}_{name}")
+  with archive.Archive(path) as file, source.named(file.name):
+    for key in keys:
+      if key in file.keys():
+        values = file.read(key, kinds="iufUS", ndims=(1,))
+        _check_text(values, f"{key} of {file.name}")
+        if whole and len(rows) and rows.max() >= len(values):
+          raise ValueError(f"{key} must hold a value for each image.")
+        return values[rows] if whole else values
+    columns.refuse(name, sorted(file.keys()))
+
+
+def _check_text(values: np.ndarray, what: str) -> None:
+  """Refuses text that is none: NumPy fails on it with a SystemError."""
+  if values.dtype.kind == "U":
+    unsigned = np.dtype(np.uint32).newbyteorder(values.dtype.byteorder)
+    if (np.frombuffer(values.tobytes(), unsigned) > sys.maxunicode).any():
+      raise ValueError(f"{what} must be text.")
 
 
 def _names(file: archive.Archive) -> list[str]:
   """Reads the label names."""
   names = file.read("label_names", kinds="U", ndims=(1,))
-  unsigned = np.dtype(np.uint32).newbyteorder(names.dtype.byteorder)
-  # NumPy fails with a SystemError on what is no character.
-  if (np.frombuffer(names.tobytes(), unsigned) > sys.maxunicode).any():
-    raise ValueError(f"label_names of {file.name} must be text.")
+  _check_text(names, f"label_names of {file.name}")
   return names.tolist()
 
 
@@ -141,6 +167,7 @@ def _encoded(
       encoded.Slices(blob, offsets[rows], offsets[rows + 1]),
       [f"image {row} of {file.name}" for row in rows],
       labels[rows],
+      read_column=functools.partial(_column, file.name, split, rows),
       **options,
   )
 

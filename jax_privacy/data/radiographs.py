@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jax_privacy.data import columns as columns_lib
 from jax_privacy.data import encoded, labels, source
 from jax_privacy.data import radiograph_columns as columns
 
@@ -143,6 +144,9 @@ def make_source(
       label_names=columns.CHEXPERT_14,
       num_examples=num_examples,
       groups=_groups(images, with_sex_and_age, race),
+      read_column=columns_lib.held(
+          {"patient": [image.patient for image in images]}
+      ),
   )
 
 

@@ -18,12 +18,13 @@ IndexError: indices must be -1 (padding) or in [0, 3), got 3.
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from jax_privacy import _validate
+from jax_privacy.data import bounded, columns
 from jax_privacy.data import labels as labels_lib
 
 Group = labels_lib.Group
@@ -83,6 +84,19 @@ class Source(Protocol):
   def as_arrays(self) -> Batch:
     """Returns all the examples, in order of index; they must fit in memory."""
 
+  def column(self, name: str) -> np.ndarray:
+    """Returns a column that is in no example, such as whose each is: private.
+
+    Args:
+      name: Name of the column.
+
+    Returns:
+      Values [len(self)], in order of index.
+
+    Raises:
+      ValueError: If there is none of that name.
+    """
+
 
 class Described:
   """The length, class names and stated size that every source has.
@@ -93,6 +107,8 @@ class Described:
     num_classes: Number of classes; None for the number of `label_names`.
     num_examples: The stated number of examples, or None where none is stated.
     groups: Columns by name, or None for none.
+    read_column: Function that returns a column by name, see `Source.column`;
+      None where there is none.
 
   Raises:
     ValueError: If a stated number is not what was found, or a group is not as
@@ -111,7 +127,9 @@ class Described:
       num_classes: int | None,
       num_examples: int | None,
       groups: Mapping[str, Group] | None = None,
+      read_column: Callable[[str], np.ndarray] | None = None,
   ):
+    self._read_column = read_column or columns.held({})
     self.label_names = labels_lib.check_names(label_names, num_classes)
     self.groups = labels_lib.check_groups(groups, length=length)
     self._length = length
@@ -147,6 +165,26 @@ class Described:
       )
     return self._stated
 
+  def column(self, name: str) -> np.ndarray:
+    """Returns a column that is in no example, such as whose each is: private.
+
+    Args:
+      name: Name of the column.
+
+    Returns:
+      Values [len(self)], in order of index.
+
+    Raises:
+      ValueError: If there is none of that name, or it is of another length.
+    """
+    values = self._read_column(name)
+    if values.ndim != 1 or len(values) != len(self):
+      raise ValueError(
+          f"column {bounded.short(repr(name))} must hold one value an example,"
+          f" {len(self)}, got {list(values.shape)}."
+      )
+    return values
+
 
 class Labelled(Described):
   """A source whose labels are all known when it is made.
@@ -158,6 +196,7 @@ class Labelled(Described):
     num_classes: Number of classes.
     num_examples: Stated number of examples.
     groups: Columns for evaluation, by name.
+    read_column: Function that reads a column, by name.
 
   Raises:
     ValueError: If there is no example, a label breaks its rule, or a stated
@@ -172,6 +211,7 @@ class Labelled(Described):
       num_classes: int | None,
       num_examples: int | None,
       groups: Mapping[str, Group] | None = None,
+      read_column: Callable[[str], np.ndarray] | None = None,
   ):
     names = labels_lib.check_names(label_names, num_classes)
     self._labels = labels_lib.check_labels(labels, num_classes=len(names))
@@ -182,6 +222,7 @@ class Labelled(Described):
         num_classes=None,
         num_examples=num_examples,
         groups=groups,
+        read_column=read_column,
     )
 
   def _labels_at(self, rows: np.ndarray, padding: np.ndarray) -> np.ndarray:

@@ -58,6 +58,20 @@ def test_columns_are_not_joined_to_one_text():
   assert len({found.name(row) for row in range(3)}) == 2
 
 
+def test_units_in_two_sets_are_counted():
+  shared = unit_ids.num_shared
+  assert shared(["a", "b", "a"], ["c"]) == 0
+  assert shared(["a", "b", "a"], np.array(["c", "a", "a"])) == 1
+  assert shared(np.array([7, 8], np.uint64), np.array([7.0, 9.0])) == 1
+  assert shared([("h", 1), ("h", 2)], [("i", 1), ("h", 2)]) == 1
+  with pytest.raises(ValueError, match="spelt in one way each.*rows 0 and 2"):
+    shared(["al", "bo"], ["Al"])
+  with pytest.raises(ValueError, match="all strings or all whole numbers"):
+    shared(["7"], [7])
+  with pytest.raises(ValueError, match="as many columns"):
+    shared([("h", 1)], ["h"])
+
+
 @pytest.mark.parametrize("missing", [None, float("nan"), "NA", "-1", " "])
 def test_a_missing_id_is_refused_in_any_column(missing):
   for ids in (["a", missing], [("a", "x"), ("b", missing)]):

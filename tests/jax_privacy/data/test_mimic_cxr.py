@@ -116,6 +116,8 @@ def test_views_are_chosen(root):
   # The frontal one, though the lateral one is listed first.
   one = _load(root, one_image_per_patient=True)
   assert one._descriptions == frontal._descriptions
+  # What user-level training groups images by.
+  assert _load(root).column("patient").tolist() == [_ANN, _ANN]
 
 
 def test_sex_and_age_come_from_the_table_of_patients(root):
