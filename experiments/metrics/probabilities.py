@@ -17,7 +17,7 @@ import numpy as np
 
 from experiments.metrics import estimate as estimate_lib
 
-# As scikit-learn's, of float64: a class of probability 0 costs 36, not infinity.
+# Of float64, as in scikit-learn: a class of probability 0 costs 36 nats.
 _LEAST = float(np.finfo(np.float64).eps)
 NUM_BINS = 15
 """Bins of `calibration_error`, as Guo et al. have them."""
