@@ -21,8 +21,12 @@ from accounting import _validate, accountants, budget, samplers
 from accounting.accountants import registry as accountant_table
 from accounting.numerics import terms
 from accounting.samplers import registry as sampler_table
-from jax_privacy import dp_sgd, root_key
+from configs import common
+from experiments.plan import fields
+from experiments.tasks import registry
+from jax_privacy import dp_sgd, losses, root_key
 from jax_privacy import noises as noise_table
+from jax_privacy.losses import registry as loss_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -290,6 +294,41 @@ def test_a_noise_by_name_is_that_of_the_flag():
 def test_a_noise_that_does_not_fit_is_refused(options, text):
   with pytest.raises(ValueError, match=text):
     _private(**options)
+
+
+# The toy of a loss: labels are one class, and views are not compared.
+_HINGE = losses.Loss(
+    name="toy",
+    mean_fn=lambda logits, label: jnp.mean(
+        jnp.maximum(0.0, 1.0 - logits[:, label])
+    ),
+)
+
+
+@pytest.fixture
+def with_loss(monkeypatch):
+  monkeypatch.setattr(loss_table, "_LOSSES", (*loss_table._LOSSES, _HINGE))
+
+
+def test_a_toy_loss_is_found_by_name(with_loss):
+  assert losses.names() == losses.NAMES == ("softmax", "sigmoid", "toy")
+  logits = jnp.array([[0.5, 3.0], [-1.0, 3.0]], jnp.bfloat16)
+  loss = losses.over_views("toy")(logits, jnp.int32(0))
+  assert loss == (0.5 + 2.0) / 2 and loss.dtype == jnp.float32
+  for option in ("label_smoothing", "invariance_weight"):
+    with pytest.raises(ValueError, match=f"{option} must be 0 for 'toy'"):
+      losses.over_views("toy", **{option: 0.5})
+
+
+def test_a_config_names_a_toy_loss(with_loss):
+  config = common.base()
+  config.loss.name = "toy"
+  config.model.name, config.model.options = "linear", {}
+  task = registry.build(**fields.task_sections(config))
+  assert task.loss_config.name == "toy"
+  config.task.name = "multi_label"
+  with pytest.raises(ValueError, match="loss.name must be 'sigmoid' for task"):
+    registry.build(**fields.task_sections(config))
 
 
 class _Drawing:

@@ -42,7 +42,6 @@ class Classification(image_task.ImageTask):
 
   metrics = {"accuracy": "accuracy", "top5_accuracy": "top-5 accuracy"}
   is_multi_label = False
-  loss_name = "softmax"
 
   def outcomes(self, source, batch, outputs) -> Outcomes:
     """See `task.Task`."""

@@ -35,7 +35,6 @@ class MultiLabel(image_task.ImageTask):
 
   metrics = {"macro_auc": "macro AUC", "micro_auc": "micro AUC"}
   is_multi_label = True
-  loss_name = "sigmoid"
 
   def outcomes(self, source, batch, outputs) -> Scores:
     """See `task.Task`."""

@@ -72,7 +72,7 @@ def test_configs_share_no_default():
 _CHOICES = {
     "task.name": registry.names(),
     "model.restore.format": plan_fields.FORMATS,
-    "loss.name": losses.NAMES,
+    "loss.name": losses.names(),
     "dp.accountant": accountants.names(),
     "dp.neighboring_relation": accounting_mechanism.NEIGHBORING_RELATIONS,
     "dp.auto_tune": mechanism.AUTO_TUNE,

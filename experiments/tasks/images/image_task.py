@@ -39,11 +39,9 @@ class ImageTask(task_lib.Task):
 
   Attributes:
     is_multi_label: Whether examples have several labels.
-    loss_name: The one of `jax_privacy.losses` for such labels.
   """
 
   is_multi_label: ClassVar[bool]
-  loss_name: ClassVar[str]
   standard_errors = (
       "binomial for accuracies, DeLong's for areas under the curve; of"
       " differences, paired"
@@ -58,10 +56,15 @@ class ImageTask(task_lib.Task):
     if name := self.data_config.features.name:
       sections.check_choice("data.features.name", name, data.feature_names())
     sections.check_choice("model.name", self.model_config.name, models.names())
-    sections.check_choice("loss.name", self.loss_config.name, losses.NAMES)
-    if self.loss_config.name != self.loss_name:
+    sections.check_choice("loss.name", self.loss_config.name, losses.names())
+    fitting = [
+        name
+        for name in losses.names()
+        if losses.get(name).has_several_labels == self.is_multi_label
+    ]
+    if self.loss_config.name not in fitting:
       raise ValueError(
-          f"loss.name must be {self.loss_name!r} for task {self.name!r}, got"
+          f"loss.name must be {' or '.join(map(repr, fitting))} for task {self.name!r}, got"
           f" {self.loss_config.name!r}; task.name is 'classification' for one"
           " class an example, 'multi_label' for several labels."
       )
