@@ -322,8 +322,8 @@ def test_a_toy_loss_is_found_by_name(with_loss):
 
 def test_a_config_names_a_toy_loss(with_loss):
   config = common.base()
+  config.data.source, config.model.name = "digits", "linear"
   config.loss.name = "toy"
-  config.model.name, config.model.options = "linear", {}
   task = registry.build(**fields.task_sections(config))
   assert task.loss_config.name == "toy"
   config.task.name = "multi_label"

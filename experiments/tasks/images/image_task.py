@@ -63,10 +63,11 @@ class ImageTask(task_lib.Task):
         if losses.get(name).has_several_labels == self.is_multi_label
     ]
     if self.loss_config.name not in fitting:
+      rule = f"{' or '.join(map(repr, fitting))} for task {self.name!r}"
       raise ValueError(
-          f"loss.name must be {' or '.join(map(repr, fitting))} for task {self.name!r}, got"
-          f" {self.loss_config.name!r}; task.name is 'classification' for one"
-          " class an example, 'multi_label' for several labels."
+          f"loss.name must be {rule}, got {self.loss_config.name!r}; task.name"
+          " is 'classification' for one class an example, 'multi_label' for"
+          " several labels."
       )
 
   def load(self, split, *, num_examples=None, for_evaluation=False):
