@@ -35,7 +35,6 @@ from jax_privacy.losses.views import over_views as over_views
 
 __all__ = (
     "Loss",
-    "LossFn",
     "NAMES",
     "get",
     "names",
