@@ -50,7 +50,7 @@ def as_float(value: Any) -> float:
     return math.nan
   try:
     return float(value)
-  except (TypeError, ValueError):  # A tracer's error is a TypeError too.
+  except (OverflowError, TypeError, ValueError):  # A tracer's is a TypeError.
     return math.nan
 
 

@@ -32,8 +32,11 @@ import optax
 from jax_privacy import _validate
 
 Schedule = tuple[tuple[int, float], ...]
-# Its inverse multiplies updates in float32.
-_MIN_FACTOR = 1e-30
+# The limits are an accountant's too (`accounting.numerics.schedule`), which
+# composes each phase by itself.
+MAX_PHASES = 32
+# The inverse of a factor multiplies updates in float32.
+MIN_FACTOR, MAX_FACTOR = 1e-30, 1e30
 
 
 def check(
@@ -51,13 +54,17 @@ def check(
       in [0, num_steps), or a probability is not in (0, 1].
   """
   name, pairs = "batch_size_schedule", []
-  for pair in schedule:
-    if not isinstance(pair, list | tuple) or len(pair) != 2:
-      _validate.fail(name, "pairs of a first step and a factor", schedule)
-    first = _validate.integer(f"{name}'s step", pair[0], at_least=0)
-    factor = _validate.positive(f"{name}'s factor", pair[1])
-    if not _MIN_FACTOR <= factor <= 1 / _MIN_FACTOR:
-      rule = f"in [{_MIN_FACTOR:g}, {1 / _MIN_FACTOR:g}], for float32"
+  if not isinstance(schedule, list | tuple) or not all(
+      isinstance(pair, list | tuple) and len(pair) == 2 for pair in schedule
+  ):
+    _validate.fail(name, "pairs of a first step and a factor", schedule)
+  if len(schedule) > MAX_PHASES:
+    _validate.fail(name, f"at most {MAX_PHASES} pairs", len(schedule))
+  for first, factor in schedule:
+    first = _validate.integer(f"{name}'s step", first, at_least=0)
+    factor = _validate.positive(f"{name}'s factor", factor)
+    if not MIN_FACTOR <= factor <= MAX_FACTOR:
+      rule = f"in [{MIN_FACTOR:g}, {MAX_FACTOR:g}], for float32"
       _validate.fail(f"{name}'s factor", rule, factor)
     _validate.probability(
         f"sampling_prob x {name}'s factor", sampling_prob * factor

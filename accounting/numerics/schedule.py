@@ -15,17 +15,20 @@ from typing import Any
 from accounting import _validate
 
 Schedule = tuple[tuple[int, float], ...]
-# Each is composed by itself, which takes time and rounds.
-_MAX_PHASES = 32
+# `jax_privacy.batch_schedule` has the same limits. Each phase is composed by
+# itself, which takes time and rounds.
+MAX_PHASES = 32
+# The inverse of a factor multiplies updates in float32.
+MIN_FACTOR, MAX_FACTOR = 1e-30, 1e30
 
 
 def check(schedule: Any, *, sampling_prob: float, num_steps: int) -> Schedule:
   """Returns a schedule in its one form.
 
   Args:
-    schedule: A sequence of pairs, such as parsed JSON.
-    sampling_prob: What factors multiply.
-    num_steps: Of the run.
+    schedule: Sequence of pairs (first step, factor), such as parsed JSON.
+    sampling_prob: Probability that factors multiply.
+    num_steps: Number of updates of the run.
 
   Returns:
     Pairs of an integer and a float; () for a constant batch size.
@@ -37,12 +40,19 @@ def check(schedule: Any, *, sampling_prob: float, num_steps: int) -> Schedule:
       isinstance(pair, list | tuple) and len(pair) == 2 for pair in schedule
   ):
     _fail("pairs of a first step and a factor", schedule)
-  if len(schedule) > _MAX_PHASES:
-    _fail(f"at most {_MAX_PHASES} pairs", len(schedule))
+  if len(schedule) > MAX_PHASES:
+    _fail(f"at most {MAX_PHASES} pairs", len(schedule))
   pairs = []
   for first, factor in schedule:
     first = _validate.integer("batch_size_schedule's step", first, low=0)
-    factor = _validate.real("batch_size_schedule's factor", factor, low=0)
+    factor = _validate.real(
+        "batch_size_schedule's factor",
+        factor,
+        low=MIN_FACTOR,
+        high=MAX_FACTOR,
+        low_ok=True,
+        high_ok=True,
+    )
     if not 0 < sampling_prob * factor <= 1:
       _fail("such that sampling_prob x factor is in (0, 1]", schedule)
     pairs.append((first, factor))
@@ -64,8 +74,9 @@ def phases(schedule: Schedule, *, num_steps: int) -> list[tuple[int, float]]:
   """Returns (number of steps, factor) of each phase, in order.
 
   Args:
-    schedule: A checked one.
-    num_steps: Of the run. Phases that would begin later are left out.
+    schedule: Schedule, as `check` returns it.
+    num_steps: Number of updates of the run. Phases that would begin later are
+      left out.
 
   Returns:
     At least one phase; neighbours of one factor are one phase.
@@ -83,5 +94,10 @@ def phases(schedule: Schedule, *, num_steps: int) -> list[tuple[int, float]]:
 
 
 def until(schedule: Schedule, *, num_steps: int) -> Schedule:
-  """Returns the part that begins before step `num_steps`."""
+  """Returns the part that begins before step `num_steps`.
+
+  Args:
+    schedule: Schedule, as `check` returns it.
+    num_steps: Number of updates of the run.
+  """
   return tuple(pair for pair in schedule if pair[0] < num_steps)

@@ -34,6 +34,7 @@ from typing import Any, NamedTuple, NoReturn
 import ml_collections
 
 import accounting
+from accounting.numerics import schedule
 
 AUTO_TUNE = ("noise_multiplier", "num_steps", "batch_size", "stopping_step")
 # Stands in for what is to be found.
@@ -143,22 +144,25 @@ def _as_given(
   )
   if tuned == "num_steps":
     return mechanism
-  schedule = _fractions(train_config, num_examples)
+  phases = _fractions(train_config, mechanism.sampling_prob)
   # Expected batches are so many times as large, over the whole run.
   mean = sum(
       factor * (end - begin)
-      for (begin, factor), (end, _) in itertools.pairwise([*schedule, (1.0, 0)])
+      for (begin, factor), (end, _) in itertools.pairwise([*phases, (1.0, 0)])
   )
   steps = num_steps(train_config, mechanism.sampling_prob * (mean or 1.0))
   return dataclasses.replace(
       mechanism,
       num_steps=steps,
-      batch_size_schedule=_first_steps(schedule, steps),
+      batch_size_schedule=_first_steps(phases, steps),
   )
 
 
-def _fractions(train_config, num_examples: int) -> list[tuple[float, float]]:
-  """Returns `train.batch_size_schedule`: (fraction of the run, factor)."""
+def _fractions(train_config, sampling_prob: float) -> list[tuple[float, float]]:
+  """Returns `train.batch_size_schedule`: (fraction of the run, factor).
+
+  Only fractions have rules of their own here: the accountant has the others.
+  """
   given, name = train_config.batch_size_schedule, "train.batch_size_schedule"
   pairs = []
   for pair in given:
@@ -170,29 +174,33 @@ def _fractions(train_config, num_examples: int) -> list[tuple[float, float]]:
   begins = [begin for begin, _ in pairs]
   if pairs and (begins[0] != 0 or begins != sorted(set(begins))):
     _fail(name, "pairs of ascending fractions from 0 on", given)
-  if not all(begin < 1 and factor > 0 for begin, factor in pairs):
-    _fail(name, "fractions below 1 and factors above 0", given)
-  largest = train_config.expected_batch_size * max(
-      (factor for _, factor in pairs), default=0.0
-  )
-  if largest > num_examples:
-    rule = f"such that no expected batch exceeds {num_examples} examples"
-    _fail(name, rule, given)
+  if not all(begin < 1 for begin in begins):
+    _fail(name, "fractions below 1", given)
+  try:
+    schedule.check(
+        [(step, factor) for step, (_, factor) in enumerate(pairs)],
+        sampling_prob=sampling_prob,
+        num_steps=max(len(pairs), 1),
+    )
+  except ValueError as error:
+    raise ValueError(
+        f"{name} must be what the accountant takes, got {given} ({error})"
+    ) from error
   return pairs
 
 
 def _first_steps(
-    schedule: list[tuple[float, float]], num_steps: int
+    phases: list[tuple[float, float]], num_steps: int
 ) -> tuple[tuple[int, float], ...]:
-  """Returns the first step of each phase, in a run of so many steps."""
+  """Returns the first step of each phase, in a run of `num_steps` steps."""
   pairs = tuple(
       # 0.29 of a hundred steps are 29, whatever 0.29 * 100 rounds to.
       (math.floor(begin * num_steps * (1 + 1e-12)), factor)
-      for begin, factor in schedule
+      for begin, factor in phases
   )
   if len({first for first, _ in pairs}) < len(pairs):
     rule = f"of phases of a step at least, in {num_steps} steps"
-    _fail("train.batch_size_schedule", rule, schedule)
+    _fail("train.batch_size_schedule", rule, phases)
   return pairs
 
 

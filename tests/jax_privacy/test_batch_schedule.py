@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from accounting import Mechanism
+from accounting.numerics import schedule as accountants_schedule
 from jax_privacy import (
     batch_schedule,
     batch_selection,
@@ -236,3 +237,47 @@ def test_truncated_batches_refuse_a_schedule():
   fields |= {"sampling": "truncated_poisson", "max_batch_size": 20}
   with pytest.raises(ValueError, match=r"batch_size_schedule must be \(\)"):
     _private(types.SimpleNamespace(**fields))
+
+
+_FIVE_PHASES = tuple((i, 1.0 + i) for i in range(5))
+
+
+def _checked(check_fn, schedule):
+  """What a checker gives, or that it names the schedule."""
+  try:
+    return check_fn(schedule, sampling_prob=0.1, num_steps=100)
+  except ValueError as error:
+    assert str(error).startswith(("batch_size_schedule", "sampling_prob x"))
+    return "refused"
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        *[(), [], _FIVE_PHASES, [[0, 1], [5, 2]], ((0, 10),)],
+        *[((0, np.float32(2.0)),), ((np.int64(0), 1.0),)],
+        *[((0, 1e-30),), ((0, 1e-31),), ((0, 0.0),), ((0, -1.0),)],
+        *[((0, float("nan")),), ((0, float("inf")),), ((0, 10.1),)],
+        *[((0, True),), ((True, 1.0),), ((0.0, 1.0),), (("0", 1.0),)],
+        *[((0, "1"),), ((0, None),), ((0, 1e400),), ((0, 10**400),)],
+        *[((1, 1.0),), ((0, 1.0), (0, 2.0)), ((0, 1.0), (9, 2.0), (5, 1.0))],
+        *[((0, 1.0), (99, 2.0)), ((0, 1.0), (100, 2.0)), ((-1, 1.0),)],
+        *[tuple((i, 1.0) for i in range(32)), ((0, 1.0, 2.0),), ((0,),)],
+        *[tuple((i, 1.0) for i in range(33)), (3,), {"0": 1.0}, "01", None],
+        *[((0, [1.0]),), (((0, 1), 1.0),), ((0, 1.0), (2**60, 1.0))],
+    ],
+    ids=lambda x: f"{x!r:.30}",
+)
+def test_the_accountant_and_the_sampler_take_the_same_schedules(schedule):
+  # Neither package may import the other: each has its checker, of one rule.
+  got = _checked(batch_schedule.check, schedule)
+  want = _checked(accountants_schedule.check, schedule)
+  assert got == want
+  if got != "refused":
+    assert [type(x) for pair in got for x in pair] == [int, float] * len(got)
+
+
+def test_the_limits_of_schedules_are_the_same():
+  for name in ("MAX_PHASES", "MIN_FACTOR", "MAX_FACTOR"):
+    ours, theirs = batch_schedule, accountants_schedule
+    assert getattr(ours, name) == getattr(theirs, name)

@@ -82,8 +82,20 @@ def test_noise_is_found_for_the_schedule():
         ({"train__batch_size_schedule": (1.0,)}, "pairs of a fraction"),
         ({"train__batch_size_schedule": ((0.5, 1.0),)}, "fractions from 0 on"),
         (
+            {"train__batch_size_schedule": ((0.0, 0.0),)},
+            "what the accountant takes, got .*factor must be",
+        ),
+        (
+            {
+                "train__batch_size_schedule": tuple(
+                    (i / 33, 1.0) for i in range(33)
+                )
+            },
+            "what the accountant takes, got .*at most 32 pairs",
+        ),
+        (
             {"train__batch_size_schedule": ((0.0, 1.0), (0.5, 36.0))},
-            "no expected batch exceeds 1437 examples",
+            r".*sampling_prob x factor is in \(0, 1\]",
         ),
         (
             {"train__batch_size_schedule": ((0.0, 1.0), (0.1, 2.0))},
