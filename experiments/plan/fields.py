@@ -20,6 +20,7 @@ import ml_collections
 from configs import common
 from experiments.plan import averages
 from experiments.tasks import registry, sections
+from jax_privacy import _validate
 
 # Of `model.restore`; "auto" tells the others apart.
 FORMATS = ("auto", "run", "npz", "haiku")
@@ -105,7 +106,7 @@ def check_kinds(config: ml_collections.ConfigDict) -> None:
       raise ValueError(f"{name} must be given, got no such field.") from None
     if not (_is(kind, value) or (optional and value is None)):
       rule = _KINDS[kind] + (" or None" if optional else "")
-      raise ValueError(f"{name} must be {rule}, got {sections.shown(value)}.")
+      _validate.fail(name, rule, value)
 
 
 def leaves(

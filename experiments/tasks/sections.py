@@ -22,8 +22,7 @@ from typing import Any
 import ml_collections
 
 from configs import common
-
-_MAX_SHOWN = 100
+from jax_privacy import _validate
 
 
 def options(
@@ -62,8 +61,7 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     ValueError: If it is not; the text lists them.
   """
   if value not in choices:
-    rule = f"one of {', '.join(choices)}"
-    raise ValueError(f"{name} must be {rule}, got {shown(value)}.")
+    _validate.fail(name, f"one of {', '.join(choices)}", value)
 
 
 def check_unused(
@@ -90,17 +88,8 @@ def check_unused(
     if value != default:
       raise ValueError(
           f"{name}.{field} must be {default!r} for task {task!r}, which does"
-          f" not use it, got {shown(value)}."
+          f" not use it, got {_validate.shown(value)}."
       )
-
-
-def shown(value: Any) -> str:
-  """Returns repr(value) on one line, cut where it is long."""
-  try:
-    text = " ".join(repr(value).split())
-  except ValueError:  # An integer of more digits than Python prints.
-    return f"a {type(value).__name__} too long to show"
-  return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _plain(value: Any) -> Any:

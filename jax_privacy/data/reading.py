@@ -99,7 +99,7 @@ def example_bytes(source: Indexed) -> int:
   """Returns the size of one example, in bytes: of padding, so it is public.
 
   Args:
-    source: whose.
+    source: Source of the example.
   """
   padding = source[np.array([-1])]
   return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(padding))
