@@ -17,7 +17,7 @@ from typing import Any
 
 from accounting import _validate, statement
 from accounting.budget import audit as audit_lib
-from accounting.budget import compare, records
+from accounting.budget import compare, records, results
 from accounting.mechanism import Mechanism
 
 _MECHANISM_KEYS = tuple(f.name for f in dataclasses.fields(Mechanism))
@@ -38,14 +38,6 @@ _RESTORED = (
     "for data that are in both, the two runs compose."
 )
 _SHA256 = re.compile("[0-9a-f]{64}")
-_ACCURACIES = ("test_accuracy", "test_accuracy_ema")
-# By name of the parameters; the last stands in for an accuracy of None, where
-# an example has many labels.
-_BY_PARAMS = (
-    *("test_accuracies", "test_top5_accuracy"),
-    *("test_micro_auc", "test_macro_auc"),
-)
-_PARAMS_NAME = re.compile(r"[a-z0-9_.+-]{1,60}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,7 +130,7 @@ def state(
       ),
   )
   others = (*_COUNTS, *_POSITIVE, "params_sha256", "seed")
-  facts = _results(checked.summary)
+  facts = results.check(checked.summary)
   facts |= {key: checked.summary[key] for key in others}
   rows = tuple(
       (key.replace("_", " "), _shown(value)) for key, value in facts.items()
@@ -185,33 +177,6 @@ def _checks(comparison: compare.Comparison) -> statement.Section:
   )
 
 
-def _results(summary: Mapping[str, Any]) -> dict[str, float]:
-  """Returns what the run reached on its test split, checked.
-
-  Raises:
-    ValueError: If a number is outside [0, 1], or none stands for the accuracy
-      of a run that has none.
-  """
-  results = {key: summary[key] for key in _ACCURACIES}
-  has_auc = "test_macro_auc" in summary
-  for key in _BY_PARAMS:
-    by_params = summary.get(key)
-    if key not in summary or (by_params is None and has_auc):
-      continue
-    if not isinstance(by_params, Mapping) or not by_params:
-      _validate.fail(key, "numbers by name of the parameters", by_params)
-    for name, value in by_params.items():
-      if not _PARAMS_NAME.fullmatch(name):
-        _validate.fail(key, "by names of parameters", records.short(name))
-      results[f"{key} {name}"] = value
-  for key, value in results.items():
-    # An area that the examples do not define is None, and so is an accuracy
-    # where an example has many labels.
-    if value is not None or not has_auc:
-      _validate.real(key, value, low=0, high=1, low_ok=True, high_ok=True)
-  return {key: value for key, value in results.items() if value is not None}
-
-
 def _restored(summary: Mapping[str, Any]) -> tuple[str, ...]:
   """Returns the warning of a run that did not begin with fresh parameters."""
   origin = summary.get("restored_from")
@@ -230,7 +195,7 @@ def _read(workdir: pathlib.Path) -> dict[str, Any]:
   required = [
       *(k for k in _MECHANISM_KEYS if k not in _OPTIONAL),
       *("epsilon", "delta", "accountant", "expected_batch_size"),
-      *(*_POSITIVE, *_COUNTS, *_ACCURACIES),
+      *(*_POSITIVE, *_COUNTS, *results.required(parsed)),
       *("params_sha256", "seed", "versions"),
   ]
   for key in required:
@@ -245,7 +210,7 @@ def _check_values(summary: Mapping[str, Any]) -> None:
     _validate.real(key, summary[key], low=0)
   for key in _COUNTS:
     _validate.integer(key, summary[key])
-  _results(summary)
+  results.check(summary)
   _validate.integer("num_examples", summary["num_examples"])
   _validate.real("expected_batch_size", summary["expected_batch_size"], low=0)
   digest = summary["params_sha256"]

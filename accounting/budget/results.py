@@ -1,0 +1,96 @@
+"""What a run reached on its test split, as its summary has it.
+
+Invariant: a number is shown under the name that the summary has for it, and
+only if it can be what it is called: a share is in [0, 1], and a name holds
+nothing but letters, digits and underscores.
+
+Example:
+  >>> check({"headline": {}, "test_rmse": {"last": 2.5, "ema": None}})
+  {'test_rmse last': 2.5}
+  >>> check({"headline": {}, "test_auc": {"last": 2.5}})
+  Traceback (most recent call last):
+  ...
+  ValueError: test_auc last must be at least 0 and at most 1, got 2.5.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from accounting import _validate
+from accounting.budget import records
+
+ACCURACIES = ("test_accuracy", "test_accuracy_ema")
+# By name of the parameters. An area stands in for an accuracy of None, where an
+# example has many labels.
+_BY_PARAMS = (
+    *("test_accuracies", "test_top5_accuracy"),
+    *("test_micro_auc", "test_macro_auc", "test_auc"),
+)
+_SHARES = (*ACCURACIES, *_BY_PARAMS)
+# Of examples that have one class each.
+_ALWAYS_DEFINED = (*ACCURACIES, "test_accuracies", "test_top5_accuracy")
+_NOT_METRICS = ("test_examples",)
+_METRIC_NAME = re.compile(r"test_[a-z0-9_]{1,60}")
+_PARAMS_NAME = re.compile(r"[a-z0-9_.+-]{1,60}")
+
+
+def required(summary: Mapping[str, Any]) -> tuple[str, ...]:
+  """Returns the keys of results that the summary must have.
+
+  Args:
+    summary: As read.
+  """
+  return () if "headline" in summary else ACCURACIES
+
+
+def check(summary: Mapping[str, Any]) -> dict[str, float]:
+  """Returns what the run reached on its test split, checked.
+
+  Args:
+    summary: As read.
+
+  Returns:
+    Numbers by name of the metric and of the parameters; those that the examples
+    do not define are left out.
+
+  Raises:
+    ValueError: If a share is outside [0, 1], another number is not finite, or
+      none stands for the accuracy of a run that has none.
+  """
+  has_auc = "test_macro_auc" in summary
+  results = {key: summary[key] for key in ACCURACIES if key in summary}
+  for key in _keys(summary):
+    by_params = summary.get(key)
+    if by_params is None and has_auc:
+      continue
+    if not isinstance(by_params, Mapping) or not by_params:
+      _validate.fail(key, "numbers by name of the parameters", by_params)
+    for name, value in by_params.items():
+      if not _PARAMS_NAME.fullmatch(name):
+        _validate.fail(key, "by names of parameters", records.short(name))
+      results[f"{key} {name}"] = value
+  for key, value in results.items():
+    metric, bounds = key.partition(" ")[0], {}
+    if value is None and (has_auc or metric not in _ALWAYS_DEFINED):
+      continue
+    if metric in _SHARES:
+      bounds = {"low": 0, "high": 1, "low_ok": True, "high_ok": True}
+    _validate.real(key, value, **bounds)
+  return {key: value for key, value in results.items() if value is not None}
+
+
+def _keys(summary: Mapping[str, Any]) -> Iterator[str]:
+  """Yields the keys of metrics by parameters: known ones, then others."""
+  yield from (key for key in _BY_PARAMS if key in summary)
+  if "headline" not in summary:
+    return
+  known = {*_SHARES, *_NOT_METRICS}
+  for key in summary:
+    if key.startswith("test_") and key not in known:
+      if not _METRIC_NAME.fullmatch(key):
+        raise ValueError(
+            "summary.json must name metrics by small letters, digits and"
+            f" underscores, got {records.short(key)}."
+        )
+      yield key
