@@ -32,6 +32,7 @@ import ml_collections
 import numpy as np
 
 from experiments.metrics import estimate as estimate_lib
+from experiments.tasks import sections
 
 Batch = Any
 """A pytree of arrays, all with the same leading axis: the examples."""
@@ -134,9 +135,7 @@ class Task(abc.ABC):
   """A kind of learning. Subclass it; what has no default must be written.
 
   The constructor takes the task's sections of the config and checks them. It
-  reads no file and makes no array: JAX's devices may not be chosen yet. A field
-  that the task does not use must be refused, unless it is as in
-  `configs.common.base`; see `sections.check_unused`.
+  reads no file and makes no array: JAX's devices may not be chosen yet.
 
   Args:
     task_config: The section `task`: `name`, and the task's own `options`.
@@ -153,10 +152,13 @@ class Task(abc.ABC):
     metrics: By name, how people call each number of `overall`. The first is the
       one that a run's summary begins with, and that groups are compared by.
     standard_errors: What the standard errors are, in words.
+    unused: By section, the fields without effect for this task; None for all of
+      the section. Each must be as in `configs.common.base`.
   """
 
   metrics: ClassVar[Mapping[str, str]]
   standard_errors: ClassVar[str] = "those of means; of differences, paired"
+  unused: ClassVar[Mapping[str, Sequence[str] | None]] = {}
 
   def __init__(
       self,
@@ -175,6 +177,9 @@ class Task(abc.ABC):
     self.augment_config = augment_config
     self.loss_config = loss_config
     self.eval_config = eval_config
+    for name, fields in self.unused.items():
+      section = getattr(self, f"{name}_config")
+      sections.check_unused(name, section, task=self.name, fields=fields)
 
   # --- The data ---
 

@@ -41,6 +41,7 @@ class ImageTask(task_lib.Task):
     is_multi_label: Whether examples have several labels.
   """
 
+  unused = {"task": ("options",)}
   is_multi_label: ClassVar[bool]
   standard_errors = (
       "binomial for accuracies, DeLong's for areas under the curve; of"
@@ -49,9 +50,6 @@ class ImageTask(task_lib.Task):
 
   def __init__(self, task_config, **section_configs):
     super().__init__(task_config, **section_configs)
-    sections.check_unused(
-        "task", task_config, task=self.name, fields=("options",)
-    )
     sections.check_choice("data.source", self.data_config.source, data.names())
     if name := self.data_config.features.name:
       sections.check_choice("data.features.name", name, data.feature_names())
