@@ -1,8 +1,9 @@
 """The launcher: trains, evaluates and reports what a config describes.
 
-Here are its commands. `plan` turns a config into the objects of a run, `run`
-trains and keeps it, `evaluation` and `audits` look at what came out. Imports go
-one way: commands -> audits, evaluation -> run -> plan.
+Here are its commands. `tasks` are what a run can learn, with `metrics` to
+judge it by; `plan` turns a config into the objects of a run, `run` trains and
+keeps it, `evaluation` and `audits` look at what came out. Imports go one way:
+commands -> audits, evaluation -> run -> plan -> tasks -> metrics.
 """
 
 from jax_privacy import _extras
