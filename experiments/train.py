@@ -130,7 +130,7 @@ def fit(
     step, num_steps = int(state.step), experiment.mechanism.num_steps
     begun_before = workdir.read_steps_begun()
     workdir.keep_metrics_until(step)
-    experiment.task.prepare(experiment.train_source)
+    experiment.task.prepare(experiment.row_source)
     facts, is_due = resume.facts(experiment), _save_times(experiment)
     with log_lib.RunLog(experiment, workdir, initial_step=step) as log:
       steps = _steps(experiment, state, workdir, on_new_size=log.compiling)

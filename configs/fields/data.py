@@ -25,7 +25,22 @@ DATA = {
         None,
         "Stated number of training examples, which accounting uses. None"
         " takes the source's published number.",
-        "The number of examples that the split holds, or None.",
+        "The number of examples that the split holds (of units, with"
+        " `data.unit`), or None.",
+        int,
+    ),
+    "unit": Field(
+        "",
+        "Column that says whose each row is, such as the patient's id. All rows"
+        " of one are then one example: user-level privacy; see"
+        " docs/user_level.md.",
+        'A column of the source, or "" where each row is an example.',
+    ),
+    "max_rows_per_unit": Field(
+        None,
+        "Number of rows of one unit that are used, and that its example is"
+        " padded to.",
+        "In [1, 65536] with `data.unit`; None without.",
         int,
     ),
     "mean": Field(

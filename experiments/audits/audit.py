@@ -16,6 +16,7 @@ import numpy as np
 
 from accounting import claims
 from experiments.plan import experiment as experiment_lib
+from experiments.plan import units
 from experiments.run import loop
 from experiments.run import summary as summary_lib
 from jax_privacy import auditing
@@ -107,7 +108,8 @@ def show(audit: Mapping[str, Any]) -> None:
       f" multiplier {claims.exact(audit['noise_multiplier'])}, sampling"
       f" probability {claims.at_most_short(audit['sampling_prob'], digits=4)},"
       f" {audit['num_steps']} steps\n"
-      f"run: {num_real} examples and {audit['num_canaries']} canaries"
+      f"run: {num_real} examples{_each(audit)} and"
+      f" {audit['num_canaries']} canaries"
       f" ({audit['canary']}), hence an expected batch of"
       f" {audit['expected_batch_size']:.1f} instead of {batch_size:.1f}:"
       " epsilon depends on neither, and is the config's own\n"
@@ -122,6 +124,11 @@ def show(audit: Mapping[str, Any]) -> None:
       f"{audit['train_seconds']:.1f} s of training,"
       f" {audit['audit_seconds']:.1f} s of scores and bounds"
   )
+
+
+def _each(audit) -> str:
+  unit = units.of(audit)
+  return "" if unit == units.EXAMPLE else f" (each a {unit})"
 
 
 def verdict(audit: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ import optax
 
 from experiments.plan import experiment as experiment_lib
 from experiments.plan import optimizer as optimizer_lib
+from experiments.plan import units
 from experiments.run import loop
 from experiments.tasks import task as task_lib
 from jax_privacy import auditing, batch_selection
@@ -154,8 +155,8 @@ def _plant_clipped(base, membership):
 
 def _plant_input(base, membership):
   """Odd examples of the task's own, scored by how well they are learned."""
-  rows, losses_fn = base.task.input_canaries(
-      base.train_source,
+  seen, losses_fn = base.task.input_canaries(
+      base.row_source,
       base.test_source,
       base.predictor,
       num_canaries=membership.num_canaries,
@@ -167,10 +168,12 @@ def _plant_input(base, membership):
 
   def score_fn(state):
     return auditing.loss_scores(
-        losses_fn, state.params, rows, reference_params=reference
+        losses_fn, state.params, seen, reference_params=reference
     )
 
   private = _private(base, base.model.loss_fn)
+  # With a unit, each is a person with this row alone.
+  rows = units.alone(base.train_source, seen)
   return _plant_rows(
       base, membership, rows, private, score_fn=score_fn, independent=False
   )

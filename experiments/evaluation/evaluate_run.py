@@ -13,7 +13,7 @@ import rich.console
 
 from experiments.evaluation import outcomes, results, saved, tables
 from experiments.evaluation import twin as twin_lib
-from experiments.plan import averages
+from experiments.plan import averages, units
 from experiments.run import workdir as workdir_lib
 from experiments.tasks import task as task_lib
 
@@ -105,6 +105,12 @@ def _print(run, told, beside, *, num_examples, is_private) -> None:
       f" {run.task.standard_errors}",
       markup=False,
   )
+  if unit := run.config.data.unit:
+    console.print(
+        f"by row, not by {unit}: each row counts once, and standard errors take"
+        " rows as independent",
+        markup=False,
+    )
   if beside is not None:
     console.print(f"twin: {beside.name}", markup=False)
   for name, sections in told.items():
@@ -134,6 +140,7 @@ def _record(run, told, beside, *, is_private) -> dict[str, Any]:
       "split": run.split,
       "eval_params": run.config.eval.params,
       "standard_errors": run.task.standard_errors,
+      "evaluated_by": "row" if run.config.data.unit else units.EXAMPLE,
       "twin_name": None if beside is None else beside.name,
       **({workdir_lib.PRIVATE: numbers} if is_private else numbers),
   }

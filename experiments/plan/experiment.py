@@ -25,6 +25,7 @@ from experiments.plan import (
     restore,
     splits,
     trainable,
+    units,
 )
 from experiments.plan import mechanism as mechanism_lib
 from experiments.plan import mesh as mesh_lib
@@ -53,7 +54,8 @@ class Experiment:
     mechanism: What the run releases.
     schedule_steps: What learning-rate schedules span; see `mechanism.Plan`.
     task: What is learnt.
-    train_source: Private examples.
+    train_source: Private examples: rows, or units of rows.
+    row_source: The same as rows, which the task knows.
     test_source: Examples that are not part of the guarantee.
     model: Initial parameters, and the loss of one example.
     predictor: The same parameters, for what evaluation sees of the test split.
@@ -75,6 +77,7 @@ class Experiment:
   schedule_steps: int
   task: task_lib.Task
   train_source: task_lib.Source
+  row_source: task_lib.Source
   test_source: task_lib.Source
   model: task_lib.Model
   predictor: task_lib.Predictor
@@ -108,22 +111,26 @@ def build(
   fields.check(config)
   say(f"reading data: {config.data.source}")
   task = registry.build(**fields.task_sections(config))
-  train_source, test_source = splits.load(task, config.data)
+  row_source, test_source = splits.load(task, config.data)
+  if run_key is None:
+    run_key = make_run_key(config.seed)
+  train_source = units.group(
+      config.data, row_source, test_source, run_key=run_key
+  )
   say("finding noise and steps for the privacy budget")
   mechanism, schedule_steps = mechanism_lib.build_plan(
       config.dp, config.train, train_source.num_examples
   )
   _check_physical_batch_size(config.physical_batch_size, mechanism)
-  if run_key is None:
-    run_key = make_run_key(config.seed)
   private_key = run_key.child("private")
   say(f"building the model: {config.model.name}")
-  model = task.build_model(train_source, run_key.prng_key("parameters"))
+  model = task.build_model(row_source, run_key.prng_key("parameters"))
   with sections.named("model.restore"):
     params, restored_from = restore.restore(config.model, model.params)
   model = dataclasses.replace(model, params=params)
   predictor = task.build_predictor(test_source, model)
   _check_predictor(predictor, model)
+  model = units.lift(config.data, model)
   placement.on_device(config.data, train_source)  # Refuses what cannot be.
   partition = trainable.build(config.train, model.params)
   trained, _ = partition.split(model.params)
@@ -139,6 +146,7 @@ def build(
       schedule_steps=schedule_steps,
       task=task,
       train_source=train_source,
+      row_source=row_source,
       test_source=test_source,
       model=model,
       predictor=predictor,

@@ -18,7 +18,7 @@ from typing import Any
 import ml_collections
 
 from configs import common
-from experiments.plan import averages
+from experiments.plan import averages, units
 from experiments.tasks import registry, sections
 from jax_privacy import _validate
 
@@ -47,6 +47,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     ValueError: If a field is missing or breaks its rule; the text names it.
   """
   check_kinds(config)
+  units.check(config.data)
   registry.build(**task_sections(config))  # It checks its own.
   names = averages.names(config.train)
   sections.check_choice("eval.params", config.eval.params, names)

@@ -29,9 +29,9 @@ def load(
         f" {data_config.test_split!r}."
     )
   with sections.named("data.train_split"):
-    train_source = task.load(
-        data_config.train_split, num_examples=data_config.num_examples
-    )
+    # With a unit, the stated number is one of units, not of rows.
+    stated = None if data_config.unit else data_config.num_examples
+    train_source = task.load(data_config.train_split, num_examples=stated)
   with sections.named("data.test_split"):
     test_source = task.load(data_config.test_split, for_evaluation=True)
   task.check_splits(train_source, test_source)

@@ -53,6 +53,11 @@ def pretrain(config: ml_collections.ConfigDict) -> Any:
       raise ValueError(
           f"{name} must be None for training without privacy, got {value}."
       )
+  if unit := config.data.unit:
+    raise ValueError(
+        "data.unit must be '' for training without privacy, which takes rows,"
+        f" got {unit!r}."
+    )
   if schedule := tuple(config.train.batch_size_schedule):
     raise ValueError(
         "train.batch_size_schedule must be () for training without privacy,"

@@ -11,6 +11,7 @@ from typing import Any
 
 import accounting
 from experiments.plan import experiment as experiment_lib
+from experiments.plan import units
 from experiments.run import loop
 from experiments.run import summary as summary_lib
 from experiments.run import workdir as workdir_lib
@@ -29,7 +30,8 @@ def facts(experiment: experiment_lib.Experiment) -> dict[str, Any]:
       "options": workdir_lib.plain(config.data.options),
       "train_split": config.data.train_split,
       "num_examples": source.num_examples,
-      **experiment.task.describe(source),
+      **(units.facts(config.data) if config.data.unit else {}),
+      **experiment.task.describe(experiment.row_source),
   }
   return {
       "config_sha256": workdir_lib.json_sha256(

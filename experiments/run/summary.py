@@ -10,7 +10,7 @@ import jax
 import accounting
 from accounting import claims
 from experiments.metrics import estimate as estimate_lib
-from experiments.plan import averages
+from experiments.plan import averages, units
 from experiments.plan import experiment as experiment_lib
 from jax_privacy import checkpoint, draws, models
 
@@ -91,6 +91,7 @@ def privacy(config: Any, mechanism: accounting.Mechanism) -> dict[str, Any]:
       "num_examples": mechanism.num_examples,
       "expected_batch_size": mechanism.expected_batch_size,
       "batch_size_schedule": mechanism.to_dict()["batch_size_schedule"],
+      **units.facts(config.data),
       "l2_clip_norm": dp.l2_clip_norm,
       "generator": "chacha20" if dp.secure_random else "threefry",
       "grid_scale": dp.grid_scale,
@@ -123,7 +124,8 @@ def _text(summary: Mapping[str, Any]) -> str:
       f"test {metric} {shown[chosen]} ({chosen} parameters; {each})\n"
       f"({claims.at_most(summary['epsilon'])},"
       f" {claims.at_most_short(summary['delta'])})-DP for"
-      f" {summary['neighboring_relation'].replace('_', ' ')} example, by"
+      f" {summary['neighboring_relation'].replace('_', ' ')}"
+      f" {units.of(summary)}, by"
       f" {summary['accountant'].upper()}: {summary['num_steps']} steps, noise"
       f" multiplier {claims.exact(summary['noise_multiplier'])}, sampling"
       f" probability {claims.at_most_short(summary['sampling_prob'], digits=4)}"
@@ -138,6 +140,11 @@ def _text(summary: Mapping[str, Any]) -> str:
     print(
         f"Sums and noise were exact, on a grid of {summary['grid_scale']} steps"
         " to the clip norm."
+    )
+  if units.of(summary) != units.EXAMPLE:
+    text += (
+        f"\nAll rows of one {units.of(summary)} were one example. Testing is by"
+        " row."
     )
   if (origin := summary.get("restored_from")) is not None:
     text += (
