@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_privacy.models import activations, checks, layers, masks
+from jax_privacy.models import activations, checks, layers, masks, residual
 
 # Depth -> blocks a stage. 26 is not in the paper: for small machines.
 _NUM_BLOCKS: types.MappingProxyType[int, tuple[int, ...]] = (
@@ -130,7 +130,7 @@ class _Block(nnx.Module):
     return shortcut + y * scale
 
 
-class NFResNet(nnx.Module):
+class NFResNet(residual.ResidualNetwork):
   """A normaliser-free bottleneck ResNet of depth 26, 50, 101, 152, 200 or 288.
 
   Stem: 7x7 convolution with stride 2, 3x3 max-pool with stride 2. Four stages
@@ -221,39 +221,14 @@ class NFResNet(nnx.Module):
         features, num_classes, kernel_init=_HEAD_NORMAL, rngs=rngs
     )
 
-  def __call__(
-      self, images: jax.Array, *, keys: jax.Array | None = None
-  ) -> jax.Array:
-    """Classifies images.
-
-    Args:
-      images: Floats [n, height, width, channels].
-      keys: For stochastic depth and dropout, a PRNG key per image, [n], so
-        that what is dropped for an image depends on its own key alone. None
-        drops nothing, as an evaluation should.
-
-    Returns:
-      Logits [n, num_classes].
-
-    Raises:
-      ValueError: If the images are of another shape or no floats, or the keys
-        are not one per image.
-    """
-    checks.image_batch(images, image_shape=self.image_shape)
-    masks.check_keys(keys, num_images=images.shape[0])
-    kept = masks.stochastic_depth(keys, rates=self.drop_rates)
+  def stem_features(self, images: jax.Array) -> jax.Array:
+    """Returns what the first block sees of images."""
     x = self.stem(images)
-    x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
-    for block, keep in zip(self.blocks, kept, strict=True):
-      x = block(x, keep)
-    x = activations.scaled(self.activation, x)
-    x = masks.dropout(
-        jnp.mean(x, axis=(1, 2)),
-        keys,
-        rate=self.dropout_rate,
-        layer=len(self.blocks),
-    )
-    return self.linear(x)
+    return nnx.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
+
+  def head_features(self, x: jax.Array) -> jax.Array:
+    """Returns what is averaged over space, from the last block's output."""
+    return activations.scaled(self.activation, x)
 
 
 def _check_depth(depth) -> tuple[int, ...]:

@@ -25,7 +25,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_privacy.models import activations, checks, layers, masks, nf_resnet
+from jax_privacy.models import (
+    activations,
+    checks,
+    layers,
+    masks,
+    nf_resnet,
+    residual,
+)
 
 _STEM_CHANNELS = (16, 32, 64)  # The fourth has half the first stage's.
 _STEM_STRIDES = (2, 1, 1, 2)
@@ -167,7 +174,7 @@ class _Block(nnx.Module):
     return shortcut + y * scale
 
 
-class NFNet(nnx.Module):
+class NFNet(residual.ResidualNetwork):
   """A normaliser-free network of the F family, F0 to F7 or F0+ to F7+.
 
   Stem: four 3x3 convolutions to 16, 32, 64 and half the first stage's
@@ -285,40 +292,16 @@ class NFNet(nnx.Module):
         _HEAD * features, num_classes, kernel_init=_HEAD_NORMAL, rngs=rngs
     )
 
-  def __call__(
-      self, images: jax.Array, *, keys: jax.Array | None = None
-  ) -> jax.Array:
-    """Classifies images.
-
-    Args:
-      images: Floats [n, height, width, channels].
-      keys: For stochastic depth and dropout, a PRNG key per image, [n], so
-        that what is dropped for an image depends on its own key alone. None
-        drops nothing, as an evaluation should.
-
-    Returns:
-      Logits [n, num_classes].
-
-    Raises:
-      ValueError: If the images are of another shape or no floats, or the keys
-        are not one per image.
-    """
-    checks.image_batch(images, image_shape=self.image_shape)
-    masks.check_keys(keys, num_images=images.shape[0])
+  def stem_features(self, images: jax.Array) -> jax.Array:
+    """Returns what the first block sees of images."""
     x = self.stem[0](images)
     for conv in list(self.stem)[1:]:
       x = conv(activations.scaled(self.activation, x))
-    kept = masks.stochastic_depth(keys, rates=self.drop_rates)
-    for block, keep in zip(self.blocks, kept, strict=True):
-      x = block(x, keep)
-    x = activations.scaled(self.activation, self.final(x))
-    x = masks.dropout(
-        jnp.mean(x, axis=(1, 2)),
-        keys,
-        rate=self.dropout_rate,
-        layer=len(self.blocks),
-    )
-    return self.linear(x)
+    return x
+
+  def head_features(self, x: jax.Array) -> jax.Array:
+    """Returns what is averaged over space, from the last block's output."""
+    return activations.scaled(self.activation, self.final(x))
 
 
 def _stem(in_features: int, out_features: int, *, rngs: nnx.Rngs) -> nnx.List:

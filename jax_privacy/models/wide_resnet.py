@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from jax_privacy.models import activations, checks, layers, masks
+from jax_privacy.models import activations, checks, layers, masks, residual
 
 _STEM_CHANNELS = 16
 _STAGE_CHANNELS = (16, 32, 64)
@@ -132,7 +132,7 @@ class _Block(nnx.Module):
     return shortcut + y
 
 
-class WideResNet(nnx.Module):
+class WideResNet(residual.ResidualNetwork):
   """A wide residual network with (depth - 4) / 6 blocks in each of 3 stages.
 
   Stem: 3x3 convolution to 16 channels. Stages of 16k, 32k and 64k channels
@@ -234,36 +234,11 @@ class WideResNet(nnx.Module):
     self.norm = kit.norm(features)
     self.linear = nnx.Linear(features, num_classes, rngs=rngs)
 
-  def __call__(
-      self, images: jax.Array, *, keys: jax.Array | None = None
-  ) -> jax.Array:
-    """Classifies images.
-
-    Args:
-      images: Floats [n, height, width, channels].
-      keys: For stochastic depth and dropout, a PRNG key per image, [n], so
-        that what is dropped for an image depends on its own key alone. None
-        drops nothing, as an evaluation should.
-
-    Returns:
-      Logits [n, num_classes].
-
-    Raises:
-      ValueError: If the images are of another shape or no floats, or the keys
-        are not one per image.
-    """
-    checks.image_batch(images, image_shape=self.image_shape)
-    masks.check_keys(keys, num_images=images.shape[0])
-    kept = masks.stochastic_depth(keys, rates=self.drop_rates)
+  def stem_features(self, images: jax.Array) -> jax.Array:
+    """Returns what the first block sees of images."""
     # A plain convolution would promote; these compute in the parameters' dtype.
-    x = self.stem(images.astype(self.stem.kernel.dtype))
-    for block, keep in zip(self.blocks, kept, strict=True):
-      x = block(x, keep)
-    x = self.norm(self.activate(x))
-    x = masks.dropout(
-        jnp.mean(x, axis=(1, 2)),
-        keys,
-        rate=self.dropout_rate,
-        layer=len(self.blocks),
-    )
-    return self.linear(x)
+    return self.stem(images.astype(self.stem.kernel.dtype))
+
+  def head_features(self, x: jax.Array) -> jax.Array:
+    """Returns what is averaged over space, from the last block's output."""
+    return self.norm(self.activate(x))
