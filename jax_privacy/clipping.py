@@ -22,7 +22,6 @@ Example:
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -34,11 +33,11 @@ from absl import logging
 from jax_privacy import (
     _validate,
     arguments,
+    batch_sum,
     ghost,
-    grid,
-    microbatching,
     per_example,
     row_keys,
+    scaling,
     sharding,
 )
 from jax_privacy.sensitivity import BoundedSensitivityCallable
@@ -220,75 +219,42 @@ def clipped_grad(
   batch_argnums = _argnums("batch_argnums", batch_argnums)
   _check_disjoint(argnums_tuple, batch_argnums, prng_argnum)
   row_keys.check(prng_argnum, keys_by_example)
-  clip_norms = jax.tree.map(
-      lambda c: _validate.clip_norm("l2_clip_norm", c), l2_clip_norm
+  scaled = scaling.Scaling.of(
+      l2_clip_norm,
+      rescale_to_unit_norm=rescale_to_unit_norm,
+      normalize_by=normalize_by,
+      grid_scale=grid_scale,
   )
-  if not jax.tree.leaves(clip_norms):
-    _validate.fail("l2_clip_norm", "a number or a pytree of them", l2_clip_norm)
-  total_norm = math.hypot(*jax.tree.leaves(clip_norms))
-  normalize_by = _validate.positive("normalize_by", normalize_by)
   microbatch_size = sharding.local_microbatch_size(microbatch_size, mesh)
-  if mesh is not None and spmd_axis_name is not None:
-    rule = "None with a mesh, within which each device runs by itself"
-    _validate.fail("spmd_axis_name", rule, spmd_axis_name)
-  _check_sum_dtype(dtype)
-  _check_grid_scale(grid_scale, nan_safe)
-  method = _choose_method(method, pre_clipping_transform, grid_scale)
-  norm_bound = 1.0 if rescale_to_unit_norm else total_norm
-  divide_by = normalize_by * total_norm / norm_bound
-  _check_scales(clip_norms, divide_by, normalize_by)
-  grid_step = None
-  if grid_scale is not None:
-    grid_step = norm_bound / normalize_by / grid_scale
-    divide_by, norm_bound = total_norm / grid_scale, float(grid_scale)
-
+  _check_options(mesh, spmd_axis_name, dtype, grid_scale, nan_safe)
   options = dict(
       fun=fun if has_aux else lambda *args: (fun(*args), None),
       argnums=argnums if isinstance(argnums, int) else argnums_tuple,
       batch_argnums=batch_argnums,
       prng_argnum=prng_argnum,
-      clip_norms=clip_norms,
-      divide_by=divide_by,
+      clip_norms=scaled.clip_norms,
+      divide_by=scaled.divide_by,
       keep_batch_dim=keep_batch_dim,
       nan_safe=nan_safe,
       dtype=dtype,
       spmd_axis_name=spmd_axis_name,
   )
-  if method == "ghost":
-    sum_fn = ghost.ClippedSum(**options)
+  if _choose_method(method, pre_clipping_transform, grid_scale) == "ghost":
+    clipped_sum = ghost.GhostSum(**options)
   else:
-    sum_fn = per_example.ClippedSum(
+    clipped_sum = per_example.VmapSum(
         pre_clipping_transform=pre_clipping_transform,
         grid_scale=grid_scale,
         **options,
     )
-
-  batched = (*batch_argnums, prng_argnum)
-
-  def local_fn(args, is_padding_example):
-    return microbatching.sum_over_microbatches(
-        sum_fn, args, batched, is_padding_example, microbatch_size
-    )
-
-  whole_fn = local_fn
-  if mesh is not None and mesh.size > 1:
-    whole_fn = sharding.sum_over_devices(
-        local_fn, mesh=mesh, batch_argnums=batched
-    )
+  batch_fn = batch_sum.BatchSum(
+      clipped_sum, microbatch_size, mesh, keys_by_example, grid_scale
+  )
+  has_outputs = has_aux or return_values or return_grad_norms
 
   def clipped_grad_fn(*args, is_padding_example=None):
-    arguments.check_params(args, argnums)
-    batch_size = arguments.batch_size(args, batch_argnums)
-    if grid_scale is not None:
-      grid.check_range(grid_scale, batch_size)
-    is_padding_example = arguments.padding_mask(is_padding_example, batch_size)
-    # Before the batch is split: a key goes with its example, on any device.
-    args = _with_keys(args, prng_argnum, batch_size, keys_by_example)
-    if mesh is not None:
-      sharding.check_batch_size(mesh, batch_size)
-    run = whole_fn if batch_size else local_fn
-    total, values, norms, aux = run(args, is_padding_example)
-    if not (has_aux or return_values or return_grad_norms):
+    total, values, norms, aux = batch_fn(args, is_padding_example)
+    if not has_outputs:
       return total
     return total, Aux(
         values=values if return_values else None,
@@ -296,14 +262,13 @@ def clipped_grad(
         aux=aux if has_aux else None,
     )
 
-  if grid_step is None:
-    norm_bound /= normalize_by
   return BoundedSensitivityCallable(
       fun=clipped_grad_fn,
-      l2_norm_bound=norm_bound,
-      has_aux=has_aux or return_values or return_grad_norms,
-      grid_step=grid_step,
+      l2_norm_bound=scaled.l2_norm_bound,
+      has_aux=has_outputs,
+      grid_step=scaled.grid_step,
       keys_by_position=prng_argnum is not None and not keys_by_example,
+      explain_fn=batch_fn.explain,
   )
 
 
@@ -327,12 +292,15 @@ def _check_disjoint(argnums, batch_argnums, prng_argnum):
     )
 
 
-def _check_scales(clip_norms, divide_by, normalize_by):
-  """Refuses what would take clipped gradients out of float32's range."""
-  scales = (divide_by, *(c / divide_by for c in jax.tree.leaves(clip_norms)))
-  if min(scales) < 1e-30 or max(scales) > 1e30:
-    rule = "such that it, and the sensitivity, are between 1e-30 and 1e30"
-    _validate.fail("normalize_by", rule, normalize_by)
+def _check_options(mesh, spmd_axis_name, dtype, grid_scale, nan_safe):
+  """Refuses options that do not go together."""
+  if mesh is not None and spmd_axis_name is not None:
+    rule = "None with a mesh, within which each device runs by itself"
+    _validate.fail("spmd_axis_name", rule, spmd_axis_name)
+  _check_sum_dtype(dtype)
+  if grid_scale is not None and not nan_safe:
+    rule = "True with a grid_scale (there is no whole number for NaN)"
+    _validate.fail("nan_safe", rule, nan_safe)
 
 
 def _check_sum_dtype(dtype):
@@ -342,15 +310,6 @@ def _check_sum_dtype(dtype):
   if jnp.dtype(dtype) not in (jnp.dtype("float32"), jnp.dtype("float64")):
     rule = "float32, float64 or None (a shorter sum's rounding has no bound)"
     _validate.fail("dtype", rule, jnp.dtype(dtype).name)
-
-
-def _check_grid_scale(grid_scale, nan_safe):
-  if grid_scale is None:
-    return
-  _validate.integer("grid_scale", grid_scale, at_least=1)
-  if not nan_safe:
-    rule = "True with a grid_scale (there is no whole number for NaN)"
-    _validate.fail("nan_safe", rule, nan_safe)
 
 
 def _choose_method(method, pre_clipping_transform, grid_scale):
@@ -380,16 +339,3 @@ def _say_that_auto_is_vmap(name):
       " gradient.",
       name,
   )
-
-
-def _with_keys(args, prng_argnum, batch_size, keys_by_example):
-  """Gives each example a key of its own."""
-  if prng_argnum is None:
-    return args
-  if prng_argnum >= len(args):
-    rule = f"a position among the {len(args)} arguments given"
-    _validate.fail("prng_argnum", rule, prng_argnum)
-  keys = row_keys.of_rows(
-      args[prng_argnum], batch_size, by_example=keys_by_example
-  )
-  return (*args[:prng_argnum], keys, *args[prng_argnum + 1 :])

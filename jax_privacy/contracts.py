@@ -15,6 +15,8 @@ import optax
 
 from jax_privacy import root_key
 
+from jax_privacy import explanation
+
 
 class Mechanism(Protocol):
   """What `make_private` reads of a mechanism; `accounting.Mechanism` has it.
@@ -139,6 +141,20 @@ class GradFn(Protocol):
     Raises:
       ValueError: If `is_padding_example` is None or missing: an unmarked row of
         padding would count as an example.
+    """
+    ...
+
+  def explain(
+      self, *args: Any, is_padding_example: Any = None
+  ) -> explanation.Explanation:
+    """Says how each parameter is clipped, from shapes alone.
+
+    Args:
+      *args: As for a call; any array may be a `jax.ShapeDtypeStruct`.
+      is_padding_example: Not looked at, and not needed.
+
+    Returns:
+      A table when it is printed.
     """
     ...
 

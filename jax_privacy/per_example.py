@@ -24,40 +24,28 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jax_privacy import _validate, grid, magnitude, partitioner, precision
+from jax_privacy import (
+    _validate,
+    clipped_sum,
+    explanation,
+    grid,
+    magnitude,
+    partitioner,
+    precision,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClippedSum:
-  """`(args, is_padding_example) -> (sum, losses, norms, aux)` over a batch.
+class VmapSum(clipped_sum.ClippedSum):
+  """A sum by `jax.vmap` of each example's gradient; see `ClippedSum`.
 
   Attributes:
-    fun: `fun(*args)` returning `(loss, aux)` for one example.
-    argnums: What to differentiate; an int or a tuple, as for `jax.grad`.
-    batch_argnums: Arguments given to `fun` one row at a time.
-    prng_argnum: An argument that holds one key per example, or None.
-    clip_norms: A number, or a pytree prefix of the gradient.
-    divide_by: Each example's clipped gradient is divided by this.
-    keep_batch_dim: Whether rows keep a leading axis of size 1.
     pre_clipping_transform: Applied to a gradient before clipping, or None.
-    nan_safe: Whether a non-finite gradient counts zero.
-    dtype: Of the sum; None for the gradient's own, float32 at least.
-    spmd_axis_name: See `jax.vmap`.
     grid_scale: Steps in the clip norm of a sum in int32 steps, which
       `divide_by` must fit; None for a sum of floats. See `grid.py`.
   """
 
-  fun: Callable[..., tuple[Any, Any]]
-  argnums: int | tuple[int, ...]
-  batch_argnums: tuple[int, ...]
-  prng_argnum: int | None
-  clip_norms: Any
-  divide_by: float
-  keep_batch_dim: bool
   pre_clipping_transform: Callable[[Any], Any] | None
-  nan_safe: bool
-  dtype: Any
-  spmd_axis_name: str | None
   grid_scale: int | None = None
 
   def __call__(self, args, is_padding_example):
@@ -75,6 +63,32 @@ class ClippedSum:
     total = jax.tree.map(lambda g: jnp.sum(g, axis=0, dtype=g.dtype), clipped)
     return total, *rest
 
+  def explain(self, args, num_examples):
+    """Returns a row for each parameter: every example's gradient is made."""
+    rows = [
+        explanation.Row(
+            parameter=name,
+            shape=leaf.shape,
+            rule="vjp of the loss",
+            plan="vmap",
+            flops=None,
+            num_bytes=float(
+                leaf.size * precision.at_least_float32(leaf.dtype).itemsize
+            ),
+            reason=self._needs_each(),
+        )
+        for name, leaf in self.parameters(args)
+    ]
+    return explanation.Explanation("vmap", num_examples, tuple(rows))
+
+  def _needs_each(self):
+    """Why every example's gradient is made."""
+    if self.pre_clipping_transform is not None:
+      return "a pre_clipping_transform needs every example's gradient"
+    if self.grid_scale is not None:
+      return "a grid_scale needs every example's gradient"
+    return 'method="vmap" makes every example\'s gradient'
+
   def _one_example(self, args, is_padding_example):
     if self.keep_batch_dim:
       for i in self.batch_argnums:
@@ -82,7 +96,7 @@ class ClippedSum:
     value_and_grad_fn = jax.value_and_grad(self.fun, self.argnums, has_aux=True)
     (loss, aux), grads = value_and_grad_fn(*args)
     if self.keep_batch_dim:
-      aux = jax.tree.map(drop_unit_batch_axis, aux)
+      aux = jax.tree.map(clipped_sum.drop_unit_batch_axis, aux)
     clipped, norms = self._clip(grads, is_padding_example)
     return clipped, loss, norms, aux
 
@@ -92,7 +106,7 @@ class ClippedSum:
     transform = self.pre_clipping_transform
     to_clip = grads if transform is None else transform(grads)
     clip_norms, treedef = jax.tree.flatten(self.clip_norms)
-    parts = split_at_prefix(treedef, to_clip)
+    parts = clipped_sum.split_at_prefix(treedef, to_clip)
     if self.grid_scale is not None:
       sizes = [sum(x.size for x in jax.tree.leaves(part)) for part in parts]
       clip_norms = grid.tighten(clip_norms, sizes, grid_scale=self.grid_scale)
@@ -175,27 +189,3 @@ def clip_factor(relative: jax.Array) -> jax.Array:
   """
   slack = 4 * float(jnp.finfo(relative.dtype).eps)
   return jnp.minimum(1.0, (1.0 - slack) / relative)
-
-
-def split_at_prefix(treedef: Any, tree: chex.ArrayTree) -> list[chex.ArrayTree]:
-  """Returns the subtrees of `tree` at the leaves of a prefix `treedef`.
-
-  Args:
-    treedef: The structure of `l2_clip_norm`.
-    tree: A gradient.
-
-  Raises:
-    ValueError: If `treedef` is no prefix of `tree`.
-  """
-  try:
-    return treedef.flatten_up_to(tree)
-  except ValueError as error:
-    raise ValueError(
-        "l2_clip_norm must be a pytree prefix of the gradient, got"
-        f" {treedef} for {jax.tree.structure(tree)}."
-    ) from error
-
-
-def drop_unit_batch_axis(x: jax.Array) -> jax.Array:
-  """Returns `x` without its leading axis, if that has size 1."""
-  return jnp.squeeze(x, 0) if jnp.shape(x)[:1] == (1,) else x

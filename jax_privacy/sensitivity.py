@@ -15,7 +15,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from jax_privacy import _validate
+from jax_privacy import _validate, explanation
 
 # By how many contributions one example can move the sum, per relation.
 _NUM_CONTRIBUTIONS = {
@@ -41,6 +41,7 @@ class BoundedSensitivityCallable:
       size, and so are `l2_norm_bound` and the sensitivity; see `grid.py`.
     keys_by_position: Whether an example's randomness depends on its position in
       the batch, so that removing another one changes it; see `row_keys.py`.
+    explain_fn: What `explain` calls, or None where there is no explanation.
   """
 
   fun: Callable[..., Any]
@@ -48,10 +49,37 @@ class BoundedSensitivityCallable:
   has_aux: bool
   grid_step: float | None = None
   keys_by_position: bool = False
+  explain_fn: Callable[..., explanation.Explanation] | None = None
 
   def __call__(self, *args, **kwargs):
     """Calls `fun`."""
     return self.fun(*args, **kwargs)
+
+  def explain(
+      self, *args: Any, is_padding_example: Any = None
+  ) -> explanation.Explanation:
+    """Says how each parameter's gradient is clipped, and why not faster.
+
+    Shapes decide, so nothing is run, and no value of the data matters.
+
+    Args:
+      *args: As for a call; any array may be a `jax.ShapeDtypeStruct`.
+      is_padding_example: As for a call; not looked at.
+
+    Returns:
+      A table when it is printed, with a row for each parameter: its plan, what
+      that costs for one example, and why no faster plan is taken.
+
+    Raises:
+      ValueError: If an argument breaks its rule, or this is no function of
+        `clipped_grad` or `make_private`.
+      TypeError: If a parameter is not real and floating point, or the loss
+        cannot be traced.
+    """
+    if self.explain_fn is None:
+      rule = "a function that clipped_grad or make_private returned"
+      _validate.fail("explain", rule, self.fun)
+    return self.explain_fn(*args, is_padding_example=is_padding_example)
 
   def sensitivity(self, neighboring_relation: Any = "replace_special") -> float:
     """Returns the L2 sensitivity of the output to one example.

@@ -1,7 +1,7 @@
 """Scaled weight standardisation, known to ghost clipping.
 
 The function is jitted, so a traced loss contains it whole and by name.
-`ghost/transforms.py` has the norm of its gradient in closed form.
+`ghost/standardised.py` has the norm of its gradient in closed form.
 
 The invariant: each output channel of the result has mean 0 and norm |gain|,
 unless the kernel's own is too small to divide by.

@@ -1,8 +1,8 @@
 """Ghost clipping: per-example norms without per-example gradients."""
 
-from jax_privacy.ghost.clip import ClippedSum as ClippedSum
+from jax_privacy.ghost.clip import GhostSum as GhostSum
 
-__all__ = ("ClippedSum",)
+__all__ = ("GhostSum",)
 
 
 def __dir__() -> list[str]:

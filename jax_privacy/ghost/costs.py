@@ -24,6 +24,8 @@ Example:
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 
@@ -74,9 +76,25 @@ RATES = {
 }
 
 
+class Cost(NamedTuple):
+  """What a plan costs for one example.
+
+  Attributes:
+    seconds: Of what differs between plans, at a platform's rates; infinity if
+      the plan is ruled out.
+    flops: Multiplications and additions for the norm and for the example's part
+      of the sum.
+    num_bytes: Of the largest array made: the gradient, or two Gram matrices.
+  """
+
+  seconds: float
+  flops: float
+  num_bytes: float
+
+
 def choose(
     component: graph.Component,
-    forms: list[rules.Form | None],
+    forms: Sequence[rules.Form | None],
     *,
     batch_size: int,
     has_path: bool,
@@ -94,23 +112,76 @@ def choose(
     has_closed_norm: Whether "ghost" is possible.
     platform: "cpu" or "gpu"; None for JAX's default backend.
   """
-  platform = platform or jax.default_backend()
-  rates = RATES.get(platform, RATES["gpu"])
+  costs = estimate(
+      component,
+      forms,
+      batch_size=batch_size,
+      has_path=has_path,
+      has_closed_norm=has_closed_norm,
+      platform=platform,
+  )
+  return min(costs, key=lambda plan: costs[plan].seconds)
+
+
+def estimate(
+    component: graph.Component,
+    forms: Sequence[rules.Form | None],
+    *,
+    batch_size: int,
+    has_path: bool,
+    has_closed_norm: bool,
+    generic_flops: float = 0.0,
+    platform: str | None = None,
+) -> dict[str, Cost]:
+  """Returns what each possible plan costs for one example.
+
+  Args:
+    component: See `choose`.
+    forms: See `choose`.
+    batch_size: See `choose`.
+    has_path: See `choose`.
+    has_closed_norm: See `choose`.
+    generic_flops: Of the gradients of sites without a form. It changes no
+      choice: there is no path then, and memory decides.
+    platform: See `choose`.
+  """
+  rates = _rates(platform)
   size = 4.0 * sum(math.prod(var.aval.shape) for var in component.weights)
+  flops = sum(form.gradient_flops for form in forms if form is not None)
+  made = flops + generic_flops
   if not has_path:
-    return "keep" if batch_size * size <= rates.kept else "redo"
-  flops = sum(form.gradient_flops for form in forms)
+    is_kept = batch_size * size <= rates.kept
+    return {
+        "keep": Cost(0.0 if is_kept else math.inf, made + size / 2, size),
+        "redo": Cost(1.0, 2 * made + size / 2, size),
+    }
   batched = flops / rates.batched_gradient + rates.launched / batch_size
-  made = flops / rates.gradient
-  costs = {"keep": made + size / rates.moved, "redo": made + batched}
+  seconds = flops / rates.gradient
+  costs = {
+      "keep": Cost(seconds + size / rates.moved, made + size / 2, size),
+      "redo": Cost(seconds + batched, 2 * flops, size),
+  }
   if has_closed_norm:
-    costs["ghost"] = batched + sum(map(_gram_flops, forms)) / rates.gram
-  return min(costs, key=costs.get)
+    gram = sum(map(_gram_flops, forms))
+    costs["ghost"] = Cost(
+        batched + gram / rates.gram, gram + flops, sum(map(_gram_bytes, forms))
+    )
+  return costs
+
+
+def _rates(platform):
+  return RATES.get(platform or jax.default_backend(), RATES["gpu"])
+
+
+def _gram_bytes(form):
+  if form.num_positions == 1:
+    return 8.0 * form.num_groups
+  return 8.0 * form.num_groups * form.num_positions**2
 
 
 def _gram_flops(form):
-  if form.positions == 1:
-    return 2.0 * form.groups * (form.inputs + form.outputs)
+  if form.num_positions == 1:
+    return 2.0 * form.num_groups * (form.num_inputs + form.num_outputs)
   # Some 10 passes over the two Gram matrices, at 10 flops a number.
-  per_pair = 2 * form.outputs + 100
-  return form.gram_flops + form.groups * form.positions**2 * per_pair
+  per_pair = 2 * form.num_outputs + 100
+  return form.gram_flops + form.num_groups * form.num_positions**2 * per_pair

@@ -31,6 +31,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jax_privacy.ghost import tracing
@@ -42,13 +43,13 @@ class Site:
 
   Attributes:
     eqn: The equation.
-    positions: Which of its operands are weights.
-    data_positions: Which of its operands depend on the example.
+    weight_operands: Which of its operands are weights.
+    data_operands: Which of its operands depend on the example.
   """
 
   eqn: Any
-  positions: tuple[int, ...]
-  data_positions: tuple[int, ...]
+  weight_operands: tuple[int, ...]
+  data_operands: tuple[int, ...]
 
   @property
   def name(self) -> str:
@@ -58,12 +59,12 @@ class Site:
   @property
   def weights(self) -> tuple[Any, ...]:
     """The variables of the weights."""
-    return tuple(self.eqn.invars[i] for i in self.positions)
+    return tuple(self.eqn.invars[i] for i in self.weight_operands)
 
   @property
   def data(self) -> tuple[Any, ...]:
     """The variables that depend on the example."""
-    return tuple(self.eqn.invars[i] for i in self.data_positions)
+    return tuple(self.eqn.invars[i] for i in self.data_operands)
 
   @property
   def outputs(self) -> tuple[Any, ...]:
@@ -77,11 +78,11 @@ class Site:
 
     Args:
       shared: Values of the other operands.
-      weights: One per position.
-      data: One per data position.
+      weights: One per weight operand.
+      data: One per data operand.
     """
-    given = dict(zip(self.positions, weights, strict=True))
-    given |= dict(zip(self.data_positions, data, strict=True))
+    given = dict(zip(self.weight_operands, weights, strict=True))
+    given |= dict(zip(self.data_operands, data, strict=True))
     values = [
         given[i] if i in given else tracing.read(shared, atom)
         for i, atom in enumerate(self.eqn.invars)
@@ -136,12 +137,20 @@ class Split:
   """
 
   closed: Any
+  aux_treedef: Any
   leaf_vars: tuple[Any, ...]
   row_vars: tuple[Any, ...]
   shared_eqns: tuple[Any, ...]
   data_eqns: tuple[Any, ...]
   sites: tuple[Site, ...]
   components: tuple[Component, ...]
+
+  def zeros(self) -> list[list[jax.Array]]:
+    """Returns, per site, zeros to add to its `outputs`."""
+    return [
+        [jnp.zeros(var.aval.shape, var.aval.dtype) for var in site.outputs]
+        for site in self.sites
+    ]
 
   def run_shared(self, leaves: Sequence[Any]) -> tracing.Env:
     """Returns the values of all shared variables, for these parameters."""
@@ -194,7 +203,7 @@ class Split:
     loss, *aux = (tracing.read(env, v) for v in self.closed.jaxpr.outvars)
     return loss, (aux, data, unscaled)
 
-  def transform(
+  def transform_fn(
       self, component: Component, shared: tracing.Env
   ) -> Callable[..., list[Any]]:
     """Returns the function from a component's parameters to its weights."""
@@ -210,14 +219,14 @@ class Split:
 
 
 def split(
-    fun: Callable[..., tuple[Any, list[Any]]],
+    fun: Callable[..., tuple[Any, Any]],
     leaves: Sequence[Any],
     rows: Sequence[Any],
 ) -> Split:
   """Traces and splits the loss of one example.
 
   Args:
-    fun: `fun(leaves, rows) -> (loss, aux leaves)`.
+    fun: `fun(leaves, rows) -> (loss, aux)`.
     leaves: The parameters: arrays or shapes.
     rows: One example's data: arrays or shapes.
 
@@ -228,7 +237,7 @@ def split(
     TypeError: If the loss is not a real scalar, or `fun` asks for the value of
       an array it is given.
   """
-  closed = tracing.trace(fun, leaves, rows)
+  closed, aux_treedef = tracing.trace(fun, leaves, rows)
   jaxpr = closed.jaxpr
   leaf_vars = jaxpr.invars[: len(leaves)]
   row_vars = jaxpr.invars[len(leaves) :]
@@ -244,6 +253,7 @@ def split(
   sites = tuple(_sites(data_eqns, meets_data, origins, live))
   return Split(
       closed=closed,
+      aux_treedef=aux_treedef,
       leaf_vars=tuple(leaf_vars),
       row_vars=tuple(row_vars),
       shared_eqns=shared_eqns,
@@ -308,12 +318,12 @@ def _sites(data_eqns, meets_data, origins, live):
     if not is_live or eqn.primitive.name == "stop_gradient":
       continue
     atoms = [(i, v) for i, v in enumerate(eqn.invars) if tracing.is_var(v)]
-    positions = tuple(
+    weight_operands = tuple(
         i for i, v in atoms if v not in meets_data and origins.get(v)
     )
-    if positions:
-      data_positions = tuple(i for i, v in atoms if v in meets_data)
-      yield Site(eqn, positions, data_positions)
+    if weight_operands:
+      data_operands = tuple(i for i, v in atoms if v in meets_data)
+      yield Site(eqn, weight_operands, data_operands)
 
 
 def _components(shared_eqns, sites, origins):

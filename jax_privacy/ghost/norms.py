@@ -1,6 +1,6 @@
 """Squared norms from Gram matrices, rounded towards safety.
 
-With a site's form (`rules.py`), one example's gradient is, in each of S groups,
+With a site's form (`rules`), one example's gradient is, in each of S groups,
 the sum over T positions of x_t z_t^T, so its squared norm is
 
   sum over t, u of <x_t, x_u> <z_t, z_u>
@@ -110,11 +110,15 @@ def margin(
   Returns:
     1 for one position: XLA's plain sums are in blocks.
   """
-  if form.positions == 1:
+  if form.num_positions == 1:
     return 1.0
   units = _accumulated(form) / 4
   if has_gram:
-    sizes = (form.outputs,) if form.merge else (form.outputs, form.inputs)
+    sizes = (
+        (form.num_outputs,)
+        if form.merge
+        else (form.num_outputs, form.num_inputs)
+    )
     units += sum(min(size, patches.GRAM_BLOCK) for size in sizes) / 8
   else:
     units *= 2
@@ -127,10 +131,10 @@ def _accumulated(form):
   XLA makes the sum of a convolution in blocks itself: of up to 16,384 equal
   positions it was off by 69 units of rounding, and 256 / 4 + `_FREE` is more.
   """
-  if form.merge is None or form.positions <= sums.POSITIONS:
-    return min(form.positions, sums.POSITIONS)
-  block = sums.merge_block(form.positions)
-  return block + form.positions / block
+  if form.merge is None or form.num_positions <= sums.POSITION_BLOCK:
+    return min(form.num_positions, sums.POSITION_BLOCK)
+  block = sums.merge_block(form.num_positions)
+  return block + form.num_positions / block
 
 
 def squared_norm(
@@ -146,7 +150,7 @@ def squared_norm(
   Returns:
     A scalar.
   """
-  units = 16 if form.positions > 1 else 0  # One position cannot cancel.
+  units = 16 if form.num_positions > 1 else 0  # One position cannot cancel.
   return contracted(form, gram(form, x), cotangents, units=units)
 
 
@@ -171,7 +175,7 @@ def contracted(
   Returns:
     A scalar.
   """
-  if form.positions == 1:
+  if form.num_positions == 1:
     of_z = jnp.sum(jnp.square(cotangents), axis=-1, keepdims=True)
   else:
     of_z = patches.gram(cotangents)
@@ -184,7 +188,7 @@ def contracted(
 
 def gram(form: rules.Form, x: jax.Array) -> jax.Array:
   """Returns <x_t, x_u>, [S, T, T]."""
-  if form.positions == 1:
+  if form.num_positions == 1:
     return form.diagonal(x)[:, :, None]
   return form.gram(x)
 
@@ -198,8 +202,8 @@ def diagonal(of_x: jax.Array) -> jax.Array:
 def _bounds(form, of_x, of_z, units):
   """What rounding and underflow may have taken, from the diagonals."""
   limits = jnp.finfo(of_z.dtype)
-  tiny = float(limits.tiny) * form.positions
-  bounds = tiny * (form.inputs * of_z + form.outputs * of_x)
+  tiny = float(limits.tiny) * form.num_positions
+  bounds = tiny * (form.num_inputs * of_z + form.num_outputs * of_x)
   if units:
     bounds += units * float(limits.eps) * of_x * of_z
   return jnp.sum(bounds)

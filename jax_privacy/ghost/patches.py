@@ -43,26 +43,26 @@ class Layout:
     image: Shape of the input: [N, *space, C], whatever the equation's order.
     kernel_size: Pixels of the kernel along each axis of space.
     out_size: Pixels of the output along each axis of space.
-    groups: S, `feature_group_count`.
-    channels_out: P, output channels of one group.
+    num_groups: S, `feature_group_count`.
+    num_outputs: P, output channels of one group.
   """
 
   params: Any
   image: tuple[int, ...]
   kernel_size: tuple[int, ...]
   out_size: tuple[int, ...]
-  groups: int
-  channels_out: int
+  num_groups: int
+  num_outputs: int
 
   @property
-  def positions(self) -> int:
+  def num_positions(self) -> int:
     """T: images x pixels of the output."""
     return self.image[0] * math.prod(self.out_size)
 
   @property
-  def inputs(self) -> int:
+  def num_inputs(self) -> int:
     """D: pixels of the kernel x input channels of a group."""
-    return math.prod(self.kernel_size) * self.image[-1] // self.groups
+    return math.prod(self.kernel_size) * self.image[-1] // self.num_groups
 
   @property
   def channel_axis(self) -> int | None:
@@ -78,17 +78,17 @@ class Layout:
 
   @property
   def _gram_of_patches_flops(self):
-    numbers = self.groups * self.positions * self.inputs
+    numbers = self.num_groups * self.num_positions * self.num_inputs
     # Laying out a number of a patch takes as long as some 150 flops.
     is_copied = math.prod(self.kernel_size) > 1
-    return 2.0 * numbers * self.positions + 150 * is_copied * numbers
+    return 2.0 * numbers * self.num_positions + 150 * is_copied * numbers
 
   @property
   def _gram_of_pixels_flops(self):
     pixels = self.image[0] * math.prod(self._padded_size)
     # A number of a shifted slice takes as long as some 200 flops.
-    slices = 200 * self.groups * math.prod(self.kernel_size)
-    return 2.0 * pixels**2 * self.image[-1] + slices * self.positions**2
+    slices = 200 * self.num_groups * math.prod(self.kernel_size)
+    return 2.0 * pixels**2 * self.image[-1] + slices * self.num_positions**2
 
   @property
   def _padded_size(self):
@@ -101,24 +101,30 @@ class Layout:
     x = self._padded(self._pixels(x))
     taps = [x[(slice(None), *where)] for where in self._taps()]
     stacked = jnp.stack(taps, axis=-2)
-    per_group = self.image[-1] // self.groups
-    shape = (self.positions, len(taps), self.groups, per_group)
+    per_group = self.image[-1] // self.num_groups
+    shape = (self.num_positions, len(taps), self.num_groups, per_group)
     by_group = jnp.moveaxis(stacked.reshape(shape), 2, 0)
-    return by_group.reshape(self.groups, self.positions, self.inputs)
+    return by_group.reshape(
+        self.num_groups, self.num_positions, self.num_inputs
+    )
 
   def patch_sums(self, x: jax.Array) -> jax.Array:
     """Returns the sum of each patch, [S, T]."""
     x = self._pixels(x)
-    if self.positions == 1:  # `reduce_window` adds one number after the other.
+    if (
+        self.num_positions == 1
+    ):  # `reduce_window` adds one number after the other.
       dilation = self.params["rhs_dilation"]
       pairs = zip(self.kernel_size, dilation, strict=True)
       window = (slice(0, (n - 1) * d + 1, d) for n, d in pairs)
       x = self._padded(x)[(0, *window)]
-      x = x.reshape(-1, self.groups, x.shape[-1] // self.groups)
+      x = x.reshape(-1, self.num_groups, x.shape[-1] // self.num_groups)
       return jnp.sum(
-          jnp.moveaxis(x, 1, 0).reshape(self.groups, -1), axis=1, keepdims=True
+          jnp.moveaxis(x, 1, 0).reshape(self.num_groups, -1),
+          axis=1,
+          keepdims=True,
       )
-    x = jnp.sum(x.reshape(*x.shape[:-1], self.groups, -1), axis=-1)
+    x = jnp.sum(x.reshape(*x.shape[:-1], self.num_groups, -1), axis=-1)
     sums = jax.lax.reduce_window(
         self._padded(x),
         jnp.zeros((), x.dtype),
@@ -128,7 +134,7 @@ class Layout:
         window_dilation=(1, *self.params["rhs_dilation"], 1),
         padding="VALID",
     )
-    return sums.reshape(self.positions, self.groups).T
+    return sums.reshape(self.num_positions, self.num_groups).T
 
   def gram(self, x: jax.Array) -> jax.Array:
     """Returns the inner products of patches, [S, T, T]."""
@@ -136,28 +142,30 @@ class Layout:
       return gram(self.patches(x))
     x = self._padded(self._pixels(x))
     size = x.shape[:-1]
-    pixels = x.reshape(math.prod(size), self.groups, -1)
+    pixels = x.reshape(math.prod(size), self.num_groups, -1)
     of_pixels = gram(jnp.moveaxis(pixels, 1, 0))
-    of_pixels = of_pixels.reshape(self.groups, *size, *size)
+    of_pixels = of_pixels.reshape(self.num_groups, *size, *size)
     taps = [
         of_pixels[(slice(None), slice(None), *where, slice(None), *where)]
         for where in self._taps()
     ]
     total = _pairwise_sum(taps)
-    return total.reshape(self.groups, self.positions, self.positions)
+    return total.reshape(
+        self.num_groups, self.num_positions, self.num_positions
+    )
 
   def outputs(self, z: jax.Array) -> jax.Array:
     """Returns an output, or its cotangent, as [S, T, P]."""
     batch, feature, *space = self.params["dimension_numbers"].out_spec
     z = jnp.transpose(z, (batch, *space, feature))
-    z = z.reshape(self.positions, self.groups, self.channels_out)
+    z = z.reshape(self.num_positions, self.num_groups, self.num_outputs)
     return jnp.moveaxis(z, 1, 0)
 
   def kernel(self, matrix: jax.Array) -> jax.Array:
     """Returns [S, D, P] in the kernel's own shape."""
     out, into, *space = self.params["dimension_numbers"].rhs_spec
-    per_group = self.image[-1] // self.groups
-    shape = (self.groups, *self.kernel_size, per_group, self.channels_out)
+    per_group = self.image[-1] // self.num_groups
+    shape = (self.num_groups, *self.kernel_size, per_group, self.num_outputs)
     kernel = jnp.moveaxis(matrix.reshape(shape), 0, -2)
     kernel = kernel.reshape(*self.kernel_size, per_group, -1)
     order = (*space, into, out)  # Where each of its axes goes.
@@ -216,12 +224,12 @@ def layout(eqn: Any) -> Layout | None:
   x, kernel = (v.aval.shape for v in eqn.invars)
   out = eqn.outvars[0].aval.shape
   batch, feature, *space = numbers.lhs_spec
-  groups = params["feature_group_count"]
+  num_groups = params["feature_group_count"]
   return Layout(
       params=params,
       image=(x[batch], *(x[i] for i in space), x[feature]),
       kernel_size=tuple(kernel[i] for i in numbers.rhs_spec[2:]),
       out_size=tuple(out[i] for i in numbers.out_spec[2:]),
-      groups=groups,
-      channels_out=kernel[numbers.rhs_spec[0]] // groups,
+      num_groups=num_groups,
+      num_outputs=kernel[numbers.rhs_spec[0]] // num_groups,
   )

@@ -1,8 +1,8 @@
 """How a component's parameters become its weights, where a norm survives it.
 
 The invariant: a `Path` is given only where the parameters' squared norms follow
-from the sites' forms; for anything else there is none, and the gradient is made
-by `jax.vjp`.
+from the sites' forms. For anything else there is a `NoPath`, which says why;
+the gradient is made by `jax.vjp` then.
 
 Example:
   >>> import jax.numpy as jnp
@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jax_privacy.ghost import graph, rules, tracing, transforms
+from jax_privacy.ghost import graph, reasons, rules, tracing, transforms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,27 +36,54 @@ class Path:
   roles: tuple[int, ...]
 
 
-def find(split: graph.Split, component: graph.Component) -> Path | None:
-  """Returns a component's path, or None."""
-  forms = [rules.find(split.sites[i]) for i in component.sites]
+@dataclasses.dataclass(frozen=True)
+class NoPath:
+  """No path: the gradient is made.
+
+  Attributes:
+    reason: Why, in plain words.
+  """
+
+  reason: str
+
+
+def find(split: graph.Split, component: graph.Component) -> Path | NoPath:
+  """Returns a component's path, or why it has none."""
+  sites = [split.sites[i] for i in component.sites]
+  for site in sites:
+    if rules.find(site) is None:
+      return NoPath(rules.why_none(site))
   known = [e for e in component.eqns if transforms.find(e) is not None]
   rest = [e for e in component.eqns if e not in known]
-  if None in forms or not all(map(transforms.is_isometry, rest)):
-    return None
+  for eqn in rest:
+    if not transforms.is_isometry(eqn):
+      return NoPath(reasons.of_change(split, component, eqn))
   if not known:
-    return Path(None, ()) if len(component.leaves) == 1 else None
-  if len(known) > 1 or component.weights != tuple(known[0].outvars):
-    return None
-  if len(forms) > 1 or forms[0].channel_axis is None:
-    return None
+    if len(component.leaves) > 1:
+      return NoPath("several parameters are joined in one weight")
+    return Path(None, ())
+  if len(known) > 1:
+    return NoPath("weight standardisation is used more than once")
+  if known[0].outvars[0] not in component.weights:
+    return NoPath("the standardised weight is changed again before use")
+  if len(component.weights) > 1:
+    return NoPath("a parameter of a standardised weight is used elsewhere too")
+  if len(sites) > 1:
+    return NoPath(f"the standardised weight is used in {len(sites)} places")
+  if rules.find(sites[0]).channel_axis is None:
+    return NoPath(
+        "the channels of the standardised weight are not its last axis where"
+        " it is used"
+    )
   return _through(split, component, known[0], rest)
 
 
 def _through(split, component, standardise, isometries):
   """The path through weight standardisation, if nothing is below float32."""
   avals = [v.aval for v in standardise.invars[:2]]
-  if any(jnp.finfo(aval.dtype).bits < 32 for aval in avals):
-    return None
+  short = [a.dtype.name for a in avals if jnp.finfo(a.dtype).bits < 32]
+  if short:
+    return NoPath(f"the weight is standardised in {short[0]}")
   sources = {e.outvars[0]: e.invars[0] for e in isometries}
   roots = []
   for atom in standardise.invars[:2]:
@@ -64,31 +91,11 @@ def _through(split, component, standardise, isometries):
       atom = sources[atom]
     roots.append(atom if tracing.is_var(atom) else None)
   leaf_vars = [split.leaf_vars[i] for i in component.leaves]
-  if roots[0] is roots[1] or any(var not in roots for var in leaf_vars):
-    return None
+  if roots[0] is roots[1]:
+    return NoPath("kernel and gain of weight standardisation are the same")
+  if any(var not in roots for var in leaf_vars):
+    return NoPath("a parameter takes the place of the kernel, gain or epsilon")
   return Path(standardise, tuple(roots.index(var) for var in leaf_vars))
-
-
-def rescaled(
-    split: graph.Split,
-    component: graph.Component,
-    standardise: Any,
-    shared: tracing.Env,
-) -> graph.Rescaled:
-  """Returns a way to run the one site with no gain about zero.
-
-  Its output over those gains is then what it would be with all gains 1, which
-  the norm of the gradient needs, even of a channel whose gain is 0. For others
-  the factor is exactly 1.
-  """
-  kernel, gain, epsilon = (tracing.read(shared, v) for v in standardise.invars)
-  divisor = transforms.divisor(gain)
-  (weight,) = tracing.bind(standardise, [kernel, divisor, epsilon])
-  (site,) = (split.sites[i] for i in component.sites)
-  (output,) = (var.aval for var in site.outputs)
-  axes = set(range(output.ndim)) - {rules.find(site).channel_axis}
-  factor = jnp.expand_dims(gain / divisor, sorted(axes))
-  return graph.Rescaled(weight, factor.astype(output.dtype))
 
 
 def pull_isometric(

@@ -1,8 +1,8 @@
 """The three ways to get a component's norms and its clipped sum.
 
 A plan is called twice: `norms` gives, per parameter and example, the norm of
-the gradient; `clipped_sums`, given what each example is scaled
-by, the sum. Between the two it remembers what it made. `costs.py` chooses.
+the gradient, and what to keep for the sum; `clipped_sums`, given that and what
+each example is scaled by, the sum. `costs.py` chooses.
 
 The invariant: the gradients that are summed are those whose norms were taken,
 up to rounding, and an example that is not kept adds nothing, whatever its
@@ -14,114 +14,37 @@ Example:
   ['ghost', 'keep', 'redo']
 """
 
-import dataclasses
 import functools
-import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jax_privacy import magnitude, partitioner, precision
-from jax_privacy.ghost import (
-    graph,
-    norms,
-    paths,
-    rules,
-    sums,
-    tracing,
-    transforms,
-)
+from jax_privacy import magnitude, precision
+from jax_privacy.ghost import norms, rules, standardised, sums
+from jax_privacy.ghost.recorded import Recorded
 
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Recorded:
-  """What one forward and backward pass leaves of a component.
+class Norms(NamedTuple):
+  """What a plan makes before clip factors are known.
 
   Attributes:
-    split: The loss.
-    component: The component.
-    path: How its parameters become weights, if norms survive it.
-    shared: Values of all shared variables.
-    leaves: Values of the component's parameters.
-    data: Per site, the operands that depend on the example, batched.
-    cotangents: Per site, those of its outputs, batched.
-    unscaled: The one site's output over `factor`, batched, if it was run as
-      `paths.rescaled`; else None.
-    dtype: Of sums.
-    unit: Of norms; see `magnitude.unit_near`.
-    loops: Whether gradients are made one after the other: True, False, or None
-      for what suits the platform that runs.
+    sizes: Per parameter, [batch_size] norms over the plan's unit.
+    kept: What the plan's sum is to be given back.
   """
 
-  split: graph.Split
-  component: graph.Component
-  path: paths.Path | None
-  shared: tracing.Env
-  leaves: list[Any]
-  data: list[Any]
-  cotangents: list[Any]
-  unscaled: Any
-  dtype: Any
-  unit: float = 1.0
-  loops: bool | None = None
-
-  @property
-  def sites(self) -> list[graph.Site]:
-    """The component's sites."""
-    return [self.split.sites[i] for i in self.component.sites]
-
-  def weights(self, site: graph.Site) -> list[Any]:
-    """Returns the values of a site's weights."""
-    return [self.shared[var] for var in site.weights]
-
-  @functools.cached_property
-  def is_heavy(self) -> bool:
-    """Whether making a gradient is a product of matrices."""
-    forms = [rules.find(site) for site in self.sites]
-    return any(form and form.positions > 1 for form in forms)
-
-  def standardise_operands(self) -> list[Any]:
-    """Returns the kernel, gain and epsilon of weight standardisation."""
-    atoms = self.path.standardise.invars
-    return [tracing.read(self.shared, atom) for atom in atoms]
-
-  def pull(self) -> Callable[[dict[Any, jax.Array]], list[Any]]:
-    """Returns the map from weights' cotangents to parameters' gradients."""
-    weights = self.component.weights
-    if self.path is not None and self.path.standardise is None:
-      pull = functools.partial(
-          paths.pull_isometric, self.split, self.component, self.shared
-      )
-      return lambda grads: [pull([grads[var] for var in weights])]
-    transform = self.split.transform(self.component, self.shared)
-    _, pull = jax.vjp(transform, *self.leaves)
-    return lambda grads: list(
-        pull([grads[var].astype(var.aval.dtype) for var in weights])
-    )
-
-  def map_examples(self, fun: Callable[..., Any], *args: Any) -> Any:
-    """Maps `fun` over the leading axis of `args`.
-
-    On a CPU one example after the other, if there is much to multiply: its
-    gradient then stays in cache while it is squared. Elsewhere all at once, in
-    batched matrix products.
-    """
-    at_once = partitioner.checked(jax.vmap(fun))
-    loop = functools.partial(_one_by_one, fun)
-    if not self.is_heavy and not self.loops:
-      return at_once(*args)
-    return _on_platform(self.loops, loop, at_once, args)
+  sizes: list[jax.Array]
+  kept: list[jax.Array] = []
 
 
 class _Plan:
-  """What plans have in common.
+  """What plans have in common. A plan is frozen once it is made.
 
   Attributes:
-    leaves: Positions of the component's parameters.
+    leaves: The numbers of the component's parameters.
     unit: Of norms.
     takes_turns: Whether sums that come later should wait; see `sums.after`.
   """
@@ -137,10 +60,10 @@ class _Plan:
 class Keep(_Plan):
   """Makes every example's gradient and keeps it."""
 
-  def norms(self) -> list[jax.Array]:
-    """Returns, per parameter, [batch_size] norms over the unit."""
+  def norms(self) -> Norms:
+    """Returns the norms, and what the sum needs of their making."""
     recorded = self._recorded
-    gradient_fn = example_gradient(recorded)
+    gradient_fn = example_gradient_fn(recorded)
 
     def one(data, cotangents):
       grads = gradient_fn(data, cotangents)
@@ -151,20 +74,23 @@ class Keep(_Plan):
       pairs = zip(grads, sizes, strict=True)
       return sizes, [jnp.where(jnp.isfinite(n), g, 0) for g, n in pairs]
 
-    sizes, self._grads = recorded.map_examples(
+    sizes, grads = recorded.map_examples(
         one, recorded.data, recorded.cotangents
     )
-    return sizes
+    return Norms(sizes, grads)
 
-  def clipped_sums(self, factor: jax.Array, keep: jax.Array) -> list[jax.Array]:
+  def clipped_sums(
+      self, kept: list[jax.Array], factor: jax.Array, keep: jax.Array
+  ) -> list[jax.Array]:
     """Returns, per parameter, the sum of gradients times `factor`.
 
     Args:
+      kept: What `norms` gave to keep: here, every example's gradient.
       factor: [batch_size].
       keep: Bool [batch_size]; the others count zero.
     """
     dtype = self._recorded.dtype
-    grads = [g.astype(dtype) for g in self._grads]
+    grads = [g.astype(dtype) for g in kept]
     factor = factor.astype(dtype)
     if self._recorded.is_heavy:
       # In this order: in the other, XLA transposes the gradients first.
@@ -176,15 +102,15 @@ class Keep(_Plan):
 class Redo(_Plan):
   """Makes every example's gradient for its norm, and not again if it can."""
 
-  def norms(self) -> list[jax.Array]:
-    """Returns, per parameter, [batch_size] norms over the unit."""
+  def norms(self) -> Norms:
+    """Returns the norms, and what the sum needs of their making."""
     recorded = self._recorded
-    gradient_fn = example_gradient(recorded)
+    gradient_fn = example_gradient_fn(recorded)
 
     def one(data, cotangents):
       grads = gradient_fn(data, cotangents)
       sizes = [magnitude.relative_norm([g], recorded.unit) for g in grads]
-      if recorded.path is None:
+      if not recorded.has_path:
         return sizes
       # The sum will not be of these gradients, but of the batched ones.
       slack = _rounding(recorded, data, cotangents)
@@ -194,18 +120,22 @@ class Redo(_Plan):
       )
       return [(n + slack.astype(n.dtype)) * margin for n in sizes]
 
-    return recorded.map_examples(one, recorded.data, recorded.cotangents)
+    sizes = recorded.map_examples(one, recorded.data, recorded.cotangents)
+    return Norms(sizes)
 
-  def clipped_sums(self, factor: jax.Array, keep: jax.Array) -> list[jax.Array]:
-    """As `Keep.clipped_sums`."""
-    if self._recorded.path is not None:
+  def clipped_sums(
+      self, kept: list[jax.Array], factor: jax.Array, keep: jax.Array
+  ) -> list[jax.Array]:
+    """As `Keep.clipped_sums`; nothing is kept."""
+    del kept
+    if self._recorded.has_path:
       return batched_sums(self._recorded, factor, keep)
     return self._accumulated(factor, keep)
 
   def _accumulated(self, factor, keep):
     """Makes the gradients again: rounded as they were for their norms."""
     recorded = self._recorded
-    gradient_fn = example_gradient(recorded)
+    gradient_fn = example_gradient_fn(recorded)
 
     def add(so_far, row):
       data, cotangents, scale, is_kept = row
@@ -228,58 +158,36 @@ class Ghost(_Plan):
     """Whether there is one position: there is little to overlap then."""
     return not self._recorded.is_heavy
 
-  def norms(self) -> list[jax.Array]:
-    """Returns, per parameter, [batch_size] norms over the unit."""
+  def norms(self) -> Norms:
+    """Returns the norms, and what the sum needs of their making."""
     recorded, (site,) = self._recorded, self._recorded.sites
     ((x,),), ((z,),) = recorded.data, recorded.cotangents
     if recorded.path.standardise is not None:
-      return self._standardised(site, x, z)
+      return Norms(self._standardised(site, x, z))
     one = functools.partial(norms.norm, rules.find(site), unit=recorded.unit)
-    return [jax.vmap(one)(x, z)]
+    return Norms([jax.vmap(one)(x, z)])
 
   def _standardised(self, site, x, z):
-    recorded, form = self._recorded, rules.find(site)
-    kernel, gain, epsilon = recorded.standardise_operands()
-    divisor = transforms.divisor(gain)
-    scale = transforms.amplitude(kernel, gain, epsilon)
-    fan_in = math.prod(kernel.shape[:-1])
-
-    def one(x, z, unscaled):
-      z = form.cotangents(z)
-      (cotangents,), exponent = norms.in_units(recorded.unit, z)
-      dtype, of_x = cotangents.dtype, norms.gram(form, x)
-      centred = norms.contracted(
-          form,
-          of_x,
-          cotangents * scale.astype(dtype).reshape(form.groups, 1, -1),
-          units=transforms.UNITS,
-          left_out=form.input_sums(x) / math.sqrt(fan_in),
-      )
-      # Over the divisor the output is what it would be with all gains 1.
-      along = jnp.sum(cotangents * form.cotangents(unscaled), axis=1).ravel()
-      of_z = jnp.sum(jnp.square(cotangents), axis=-1)
-      squares = transforms.standardised(
-          centred,
-          along / divisor.astype(dtype),
-          jnp.vdot(norms.diagonal(of_x), of_z),
-          kernel,
-          gain,
-          epsilon,
-      )
-      return [norms.root(form, square, exponent) for square in squares]
-
-    sizes = jax.vmap(one)(x, z, recorded.unscaled)
+    recorded = self._recorded
+    w, a, epsilon = recorded.standardise_operands()
+    norms_fn = standardised.norms_fn(
+        rules.find(site), w, a, epsilon, recorded.unit
+    )
+    sizes = jax.vmap(norms_fn)(x, z, recorded.unscaled)
     return [sizes[role] for role in recorded.path.roles]
 
-  def clipped_sums(self, factor: jax.Array, keep: jax.Array) -> list[jax.Array]:
-    """As `Keep.clipped_sums`."""
+  def clipped_sums(
+      self, kept: list[jax.Array], factor: jax.Array, keep: jax.Array
+  ) -> list[jax.Array]:
+    """As `Keep.clipped_sums`; nothing is kept."""
+    del kept
     return batched_sums(self._recorded, factor, keep)
 
 
 PLANS = {"ghost": Ghost, "keep": Keep, "redo": Redo}
 
 
-def example_gradient(recorded: Recorded) -> Callable[[Any, Any], list[Any]]:
+def example_gradient_fn(recorded: Recorded) -> Callable[[Any, Any], list[Any]]:
   """Returns the map from one example's (data, cotangents) to its gradient.
 
   The gradient is of the component's parameters, in their dtypes or those of the
@@ -287,7 +195,7 @@ def example_gradient(recorded: Recorded) -> Callable[[Any, Any], list[Any]]:
   an infinite norm. Data and cotangents are given per site.
   """
   bits = jnp.finfo(recorded.dtype).bits
-  pull = recorded.pull()
+  vjp_to_params = recorded.vjp_to_params()
 
   def gradient(data, cotangents):
     totals = {}
@@ -302,7 +210,7 @@ def example_gradient(recorded: Recorded) -> Callable[[Any, Any], list[Any]]:
         totals[var] = totals[var] + grad if var in totals else grad
     return [
         g.astype(recorded.dtype) if jnp.finfo(g.dtype).bits > bits else g
-        for g in pull(totals)
+        for g in vjp_to_params(totals)
     ]
 
   return gradient
@@ -322,7 +230,7 @@ def batched_sums(
     total = _weight_sum(recorded, site, x, z, factor, keep)
     (var,) = site.weights
     totals[var] = totals[var] + total if var in totals else total
-  return [g.astype(recorded.dtype) for g in recorded.pull()(totals)]
+  return [g.astype(recorded.dtype) for g in recorded.vjp_to_params()(totals)]
 
 
 def _weight_sum(recorded, site, x, z, factor, keep):
@@ -350,47 +258,16 @@ def _weight_sum(recorded, site, x, z, factor, keep):
   return jax.vjp(batch, weight.astype(dtype))[1](z)[0]
 
 
-def _one_by_one(fun, *args):
-  """As `jax.lax.map`, but for when memory for the results is taken.
-
-  `jax.lax.map` starts from zeros, which XLA makes before anything else; these
-  start from a number of the last argument, and so exist only after it.
-  """
-  size = len(jax.tree.leaves(args)[0])
-  rows = [jax.tree.map(lambda x: x[0], arg) for arg in args]
-  start = jnp.real(jax.tree.leaves(rows[-1])[0].ravel()[0])
-
-  def buffer(result):
-    shape = (size, *result.shape)
-    return jnp.broadcast_to(start.astype(result.dtype), shape)
-
-  def body(i, results):
-    take = functools.partial(jax.lax.dynamic_index_in_dim, index=i, axis=0)
-    row = jax.tree.map(lambda x: take(x, keepdims=False), args)
-    put = functools.partial(jax.lax.dynamic_update_index_in_dim, axis=0)
-    return jax.tree.map(lambda r, x: put(r, x, index=i), results, fun(*row))
-
-  results = jax.tree.map(buffer, jax.eval_shape(fun, *rows))
-  return jax.lax.fori_loop(0, size, body, results)
-
-
-def _on_platform(loops, on_cpu, elsewhere, args):
-  """Runs `on_cpu` there or if `loops`, else `elsewhere`; compiles only one."""
-  if loops is not None:
-    return (on_cpu if loops else elsewhere)(*args)
-  return jax.lax.platform_dependent(*args, cpu=on_cpu, default=elsewhere)
-
-
 def _rounding(recorded, data, cotangents):
   """Bound of what rounding moves one example's gradient by; see `norms`."""
   scale = 1.0
   if recorded.path.standardise is not None:
-    scale = transforms.amplitude(*recorded.standardise_operands())
+    scale = standardised.amplitude(*recorded.standardise_operands())
   slack = 0.0
   for site, (x,), (z,) in zip(recorded.sites, data, cotangents, strict=True):
     form = rules.find(site)
     if recorded.path.standardise is not None:
-      scale = scale.reshape(form.groups, 1, form.outputs)
+      scale = scale.reshape(form.num_groups, 1, form.num_outputs)
     (x, z), exponent = norms.in_units(recorded.unit, x, form.cotangents(z))
     slack += norms.times_power(norms.rounding(form, x, z, scale), exponent)
   return slack

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 
 from jax_privacy import magnitude
 
-# That are summed in one go: more cost less and round more.
-POSITIONS = 256
+# Positions that are summed in one go: more cost less and round more.
+POSITION_BLOCK = 256
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -48,7 +48,9 @@ def outer(x: jax.Array, z: jax.Array) -> jax.Array:
   Positions are summed in blocks: XLA takes all into one accumulator otherwise,
   and what one example adds is then off by T/4 units of rounding.
   """
-  contract = functools.partial(magnitude.contract, letter="t", block=POSITIONS)
+  contract = functools.partial(
+      magnitude.contract, letter="t", block=POSITION_BLOCK
+  )
   if x.shape[-1] <= z.shape[-1]:
     return contract("bstd,bstp->sdp", x, z)
   return jnp.swapaxes(contract("bstp,bstd->spd", z, x), 1, 2)

@@ -11,14 +11,14 @@ Example:
   >>> from jax_privacy.ghost import tracing
   >>> def loss(leaves, rows):
   ...   return jnp.sum(jax.jit(jnp.dot)(rows[0], leaves[0])), []
-  >>> closed = tracing.trace(loss, [jnp.ones((3, 2))], [jnp.ones((4, 3))])
+  >>> closed, _ = tracing.trace(loss, [jnp.ones((3, 2))], [jnp.ones((4, 3))])
   >>> [eqn.primitive.name for eqn in closed.jaxpr.eqns]
   ['dot_general', 'reduce_sum']
 """
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.extend.core as jex_core
@@ -30,12 +30,24 @@ from jax_privacy.ghost import transforms
 Env: TypeAlias = dict[Any, Any]  # Jaxpr variable -> value.
 
 
+class Traced(NamedTuple):
+  """A traced loss.
+
+  Attributes:
+    closed: The flat jaxpr: its outputs are the loss, then aux's leaves.
+    aux_treedef: The structure of aux.
+  """
+
+  closed: jex_core.ClosedJaxpr
+  aux_treedef: Any
+
+
 def trace(
-    fun: Callable[..., tuple[Any, list[Any]]],
+    fun: Callable[..., tuple[Any, Any]],
     leaves: Sequence[Any],
     rows: Sequence[Any],
-) -> jex_core.ClosedJaxpr:
-  """Returns the flat jaxpr of `fun(leaves, rows) -> (loss, aux leaves)`.
+) -> Traced:
+  """Returns the flat jaxpr of `fun(leaves, rows) -> (loss, aux)`.
 
   Args:
     fun: The loss of one example.
@@ -51,7 +63,7 @@ def trace(
     return fun(list(args[:num_leaves]), list(args[num_leaves:]))
 
   try:
-    closed = jax.make_jaxpr(flat)(*leaves, *rows)
+    closed, (_, aux) = jax.make_jaxpr(flat, return_shape=True)(*leaves, *rows)
   except (
       jax.errors.ConcretizationTypeError,
       jax.errors.TracerArrayConversionError,
@@ -63,10 +75,10 @@ def trace(
         " place of Python control flow on arrays, and pass what is not an array"
         f" by closure. JAX says: {error}"
     ) from error
-  if not any(map(_is_inlined, closed.jaxpr.eqns)):
-    return closed
-  inlined = functools.partial(_inlined, closed, num_leaves)
-  return jax.make_jaxpr(inlined)(*leaves, *rows)
+  if any(map(_is_inlined, closed.jaxpr.eqns)):
+    inlined = functools.partial(_inlined, closed, num_leaves)
+    closed = jax.make_jaxpr(inlined)(*leaves, *rows)
+  return Traced(closed, jax.tree.structure(aux))
 
 
 def is_var(atom: Any) -> bool:

@@ -37,8 +37,8 @@ def check_no_device_holds_all_gradients():
   # Of gradients of 40 x 72, nothing else being as large: a device makes those
   # of its own examples, BATCH_SIZE / 8, and no array is larger.
   size = 40 * 72
-  plain = clipping.ghost.ClippedSum
-  clipping.ghost.ClippedSum = functools.partial(
+  plain = clipping.ghost.GhostSum
+  clipping.ghost.GhostSum = functools.partial(
       plain, choose=lambda *args, **kwargs: "keep"
   )
   try:
@@ -57,7 +57,7 @@ def check_no_device_holds_all_gradients():
     left_to_xla = _compile_dense("ghost", meshes.mesh_of(8, 1), None)
     assert _largest_buffer(left_to_xla) == meshes.BATCH_SIZE * size
   finally:
-    clipping.ghost.ClippedSum = plain
+    clipping.ghost.GhostSum = plain
 
 
 def check_fsdp_stores_a_part():

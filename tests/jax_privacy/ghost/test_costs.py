@@ -20,7 +20,7 @@ def _choose(x, w, op=jnp.matmul, *, batch_size=32, closed=True, platform="cpu"):
       component,
       [rules.find(site) for site in split.sites],
       batch_size=batch_size,
-      has_path=paths.find(split, component) is not None,
+      has_path=isinstance(paths.find(split, component), paths.Path),
       has_closed_norm=closed,
       platform=platform,
   )

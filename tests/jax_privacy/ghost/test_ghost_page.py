@@ -1,4 +1,4 @@
-"""The page on ghost clipping: its programs print what it shows."""
+"""The pages on ghost clipping and speed: programs print what they show."""
 
 import pathlib
 import re
@@ -10,29 +10,38 @@ from jax_privacy.ghost import rules
 
 _DOCS = pathlib.Path(__file__).parents[3] / "docs"
 _TEXT = (_DOCS / "ghost_clipping.md").read_text(encoding="utf-8")
-_PROGRAMS = re.findall(
-    r"```python\n(.*?)```\n\n```text\n(.*?)```", _TEXT, flags=re.DOTALL
+_ON_SPEED = (_DOCS / "performance.md").read_text(encoding="utf-8")
+
+
+def _programs(text):
+  pattern = r"```python\n(.*?)```\n\n```text\n(.*?)```"
+  return re.findall(pattern, text, flags=re.DOTALL)
+
+
+_PROGRAMS = dict(
+    zip(("split", "explain", "rule"), _programs(_TEXT), strict=True)
 )
+_PROGRAMS["speed"] = _programs(_ON_SPEED)[0]
 
 
 def test_every_program_is_followed_by_its_output():
-  assert len(_PROGRAMS) == _TEXT.count("```python") == 2
+  assert _TEXT.count("```python") == 3
+  assert _ON_SPEED.count("```python") == len(_programs(_ON_SPEED)) == 1
 
 
-@pytest.mark.parametrize(
-    ("program", "output"), _PROGRAMS, ids=["split", "rule"]
-)
-def test_programs_print_what_is_shown(program, output, monkeypatch, capsys):
+@pytest.mark.parametrize("name", list(_PROGRAMS))
+def test_programs_print_what_is_shown(name, monkeypatch, capsys):
+  program, output = _PROGRAMS[name]
   # The rule that the page adds must not stay for other tests.
-  monkeypatch.setattr(rules, "_RULES", dict(rules._RULES))
+  monkeypatch.setattr(rules.forms, "_RULES", dict(rules.forms._RULES))
   exec(compile(program, "ghost_clipping.md", "exec"), {})
   assert capsys.readouterr().out == output
 
 
 def test_the_page_would_show_a_wrong_rule(monkeypatch, capsys):
   # Were the page's rule not used at all, its output would be the same.
-  monkeypatch.setattr(rules, "_RULES", dict(rules._RULES))
-  program = _PROGRAMS[1][0]
+  monkeypatch.setattr(rules.forms, "_RULES", dict(rules.forms._RULES))
+  program = _PROGRAMS["rule"][0]
   wrong = program.replace("x = jnp.transpose(", "x = 2 * jnp.transpose(")
   assert wrong != program
   exec(compile(wrong, "ghost_clipping.md", "exec"), {})

@@ -42,7 +42,7 @@ def test_the_two_sides():
   (site,) = split.sites
   tanh, sin = split.shared_eqns[2], split.data_eqns[1]
   assert (site.weights, site.data) == (tuple(tanh.outvars), tuple(sin.outvars))
-  assert (site.positions, site.data_positions) == ((1,), (0,))
+  assert (site.weight_operands, site.data_operands) == ((1,), (0,))
   (component,) = split.components
   assert _names(component.eqns) == ["tanh"]
   assert (component.leaves, component.sites) == ((0,), (0,))
@@ -89,7 +89,7 @@ def test_components(num_leaves, loss, leaves, num_sites):
 def test_a_weight_that_an_equation_reads_twice_is_one_weight():
   split = _split(lambda w, x: jnp.sum(jax.lax.select_n(x[:3] > 0, w, w)))
   (site,), (component,) = split.sites, split.components
-  assert site.positions == (1, 2)
+  assert site.weight_operands == (1, 2)
   assert component.weights == (split.leaf_vars[0],)
 
 
@@ -210,7 +210,7 @@ def _by_sites(split, leaves, row):
       ):
         totals[v] += grad
     own = [leaves[i] for i in component.leaves]
-    pull = jax.vjp(split.transform(component, shared), *own)[1]
+    pull = jax.vjp(split.transform_fn(component, shared), *own)[1]
     for i, grad in zip(component.leaves, pull([*totals.values()]), strict=True):
       grads[i] += grad
   return loss, grads

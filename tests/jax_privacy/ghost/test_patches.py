@@ -88,7 +88,7 @@ def test_gram_both_ways(monkeypatch, name):
 
   # Patches times the kernel are the convolution. `kernel` is a permutation of
   # [S, D, P], so what it does to the entries' numbers undoes it.
-  shape = (layout.groups, layout.inputs, layout.channels_out)
+  shape = (layout.num_groups, layout.num_inputs, layout.num_outputs)
   order = np.asarray(layout.kernel(jnp.arange(w.size).reshape(shape)))
   matrix = np.empty(w.size)
   matrix[order.ravel()] = w.ravel()

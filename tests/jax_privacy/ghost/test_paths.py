@@ -37,26 +37,59 @@ def test_isometric(fun):
   assert _find(fun, _W)[2] == paths.Path(None, ())
 
 
+def _scanned(w):
+  return jax.lax.scan(lambda c, row: (c, 2.0 * row), 0.0, w)[1]
+
+
 @pytest.mark.parametrize(
-    "leaves, fun",
+    "leaves, fun, reason",
     [
-        ((_W,), lambda w, x: x @ (2.0 * w)),
-        ((_W,), lambda w, x: x @ jnp.tanh(w)),
-        ((_W,), lambda w, x: x @ jnp.tile(w, (1, 2))),
-        ((_W, _W), lambda a, b, x: x @ (a + b)),
+        ((_W,), lambda w, x: x @ (2.0 * w), "multiplied by a number"),
+        (
+            (_W,),
+            lambda w, x: x @ (w * np.tri(4, 3, dtype=np.float32)),
+            "multiplied by a constant array, such as a mask, before use",
+        ),
+        ((_W,), lambda w, x: x @ (w * w), "multiplied by itself"),
+        ((_W,), lambda w, x: x @ jnp.tanh(w), "changed by `tanh`"),
+        ((_W,), lambda w, x: x @ jnp.tile(w, (1, 2)), "repeated"),
+        ((_W,), lambda w, x: x @ w[:, :2], "cut into pieces"),
+        ((_W, _W), lambda a, b, x: x @ (a + b), "added to another parameter"),
+        ((_W, _W), lambda a, b, x: x @ (a @ b.T), "as a matrix, by another"),
+        (
+            (_W, _W),
+            lambda a, b, x: x @ jnp.concatenate([a, b], 1),
+            "joined with another parameter",
+        ),
+        ((_W,), lambda w, x: x @ _scanned(w), "changed in a loop"),
         # An addition of a parameter has no rule.
-        ((_GAIN,), lambda b, x: x[:, :3] + jnp.broadcast_to(b, (5, 3))),
-        ((_W,), lambda w, x: x @ w + w[:1, :] * 0.5 * x[:, :1]),
+        (
+            (_GAIN,),
+            lambda b, x: x[:, :3] + jnp.broadcast_to(b, (5, 3)),
+            "there is no rule for `add`",
+        ),
+        (
+            (_W,),
+            lambda w, x: x @ w + w[:1, :] * 0.5 * x[:, :1],
+            "there is no rule for `mul`",
+        ),
+        (
+            (_W,),
+            lambda w, x: x @ w.astype("complex64").real,
+            "cast to another kind of number",
+        ),
     ],
 )
-def test_none(leaves, fun):
-  assert _find(fun, *leaves)[2] is None
+def test_why_there_is_none(leaves, fun, reason):
+  found = _find(fun, *leaves)[2]
+  assert isinstance(found, paths.NoPath)
+  assert reason in found.reason
 
 
 def _roles(fun, *leaves):
   path = _find(fun, *leaves)[2]
-  if path is None:
-    return None
+  if isinstance(path, paths.NoPath):
+    return path.reason
   assert path.standardise.params["name"] == "scaled_weight_standardisation"
   return path.roles
 
@@ -78,41 +111,69 @@ _standardise = ws.standardise_weight
             (0, 1),
         ),
         # ... but none after it: channels might not be the last axis any more.
-        ((_W.T, _W[:, 0]), lambda w, g, x: x @ _standardise(w, g).T, None),
+        (
+            (_W.T, _W[:, 0]),
+            lambda w, g, x: x @ _standardise(w, g).T,
+            "changed again before use",
+        ),
         # A parameter in both places, or used outside; two sites; a scale.
         (
             (_GAIN,),
-            lambda g, x: x[:, :3] @ _standardise(g, g).reshape(3, 1),
-            None,
+            lambda g, x: x[:, :1] @ _standardise(g.reshape(1, 3), g),
+            "kernel and gain of weight standardisation are the same",
         ),
         (
             (_W, _GAIN),
             lambda w, g, x: (x @ _standardise(w, g)) * _last(g),
-            None,
+            "there is no rule for `mul`",
+        ),
+        (
+            (_W, _GAIN),
+            lambda w, g, x: jnp.tanh(x @ _standardise(w, g)) @ w.T,
+            "used elsewhere too",
         ),
         (
             (_W[:, :3], _GAIN),
             lambda w, g, x: x @ _standardise(w, g) @ _standardise(w, g).T,
-            None,
+            "more than once",
         ),
-        ((_W, _GAIN), lambda w, g, x: x @ _standardise(2.0 * w, g), None),
+        (
+            (_W, _GAIN),
+            lambda w, g, x: x @ _standardise(2.0 * w, g),
+            "multiplied by a number",
+        ),
         # Channels that the product sums over.
-        ((_W, _GAIN), lambda w, g, x: x[:, :3] @ _standardise(w, g).T, None),
+        (
+            (_W, _GAIN),
+            lambda w, g, x: jnp.einsum(
+                "tc,ic->ti", x[:, :3], _standardise(w, g)
+            ),
+            "not its last axis",
+        ),
         # Too short to cancel in.
         (
             (_W.astype("bfloat16"), _GAIN),
             lambda w, g, x: x @ _standardise(w, g).astype("float32"),
-            None,
+            "changed again before use",
+        ),
+        (
+            (_W.astype("bfloat16"), _GAIN),
+            lambda w, g, x: x.astype("bfloat16") @ _standardise(w, g),
+            "standardised in bfloat16",
         ),
         (
             (_W, _GAIN.astype("bfloat16")),
             lambda w, g, x: x @ _standardise(w, g),
-            None,
+            "standardised in bfloat16",
         ),
     ],
 )
 def test_through_standardisation(leaves, fun, roles):
-  assert _roles(fun, *leaves) == roles
+  found = _roles(fun, *leaves)
+  if isinstance(roles, str):
+    assert roles in found
+  else:
+    assert found == roles
 
 
 def _weights(w):
@@ -132,8 +193,8 @@ def test_pull_isometric_adds_up_what_the_weights_get():
   ]
   shared = split.run_shared([w])
   got = paths.pull_isometric(split, component, shared, cotangents)
-  transform = split.transform(component, shared)
-  (wanted,) = jax.vjp(transform, w)[1](cotangents)
+  transform_fn = split.transform_fn(component, shared)
+  (wanted,) = jax.vjp(transform_fn, w)[1](cotangents)
   np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
 

@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from jax_privacy import weight_standardisation as ws
-from jax_privacy.ghost import clip, graph, paths, plans, sums
+from jax_privacy.ghost import (
+    clip,
+    graph,
+    paths,
+    plans,
+    recorded,
+    standardised,
+    sums,
+)
 from tests.support import zoo
 
 _ARRAYS = zoo.Arrays(26)
@@ -74,12 +82,9 @@ def _recorded(loss, leaves, x, loops, plan):
   shared = split.run_shared(leaves)
   rescaled = {}
   if plan == "ghost" and path.standardise is not None:
-    way = paths.rescaled(split, component, path.standardise, shared)
+    way = standardised.rescaled(split, component, path.standardise, shared)
     rescaled = {component.sites[0]: way}
-  zeros = [
-      [jnp.zeros(v.aval.shape, v.aval.dtype) for v in site.outputs]
-      for site in split.sites
-  ]
+  zeros = split.zeros()
 
   def one(row):
     run = functools.partial(split.run_data, shared, [row], rescaled=rescaled)
@@ -87,7 +92,7 @@ def _recorded(loss, leaves, x, loops, plan):
     return data, pull(jnp.ones_like(value))[0], unscaled
 
   data, cotangents, unscaled = jax.vmap(one)(x)
-  return plans.Recorded(
+  return recorded.Recorded(
       split=split,
       component=component,
       path=path,
@@ -108,8 +113,9 @@ def _program(name, plan, loops):
   @jax.jit
   def run(leaves, x, factor, keep):
     made = plans.PLANS[plan](_recorded(loss, leaves, x, loops, plan))
-    squares = [jnp.square(n) for n in made.norms()]
-    return squares, made.clipped_sums(factor, keep)
+    sizes, kept = made.norms()
+    squares = [jnp.square(n) for n in sizes]
+    return squares, made.clipped_sums(kept, factor, keep)
 
   return run
 
@@ -211,8 +217,8 @@ def test_the_form_for_a_gpu_is_batched(plan):
 
   def norms(x, loops):
     leaf = jnp.asarray(leaves[0], x.dtype)
-    recorded = _recorded(loss, [leaf], x, loops, plan)
-    return plans.PLANS[plan](recorded).norms()
+    record = _recorded(loss, [leaf], x, loops, plan)
+    return plans.PLANS[plan](record).norms().sizes
 
   x = jnp.ones((4, 5, 3))
   for loops in (True, False):
@@ -232,7 +238,7 @@ def test_the_form_for_a_gpu_can_be_had_anywhere(plan):
   is_padding = jnp.array([False, True, False, False])
 
   def clipped(loops):
-    clipped_sum = clip.ClippedSum(
+    clipped_sum = clip.GhostSum(
         fun=lambda w, x: (loss(w, x), None),
         argnums=0,
         batch_argnums=(1,),

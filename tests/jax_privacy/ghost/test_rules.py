@@ -64,12 +64,14 @@ def _of_dot(site, x, z):
   """Rows, cotangents, gradient: one product of two numbers at a time."""
   contracting, batch = site.eqn.params["dimension_numbers"]
   weight = site.weights[0].aval.shape
-  shapes = [x.shape, weight] if site.positions == (1,) else [weight, x.shape]
+  shapes = (
+      [x.shape, weight] if site.weight_operands == (1,) else [weight, x.shape]
+  )
   free = [
       [i for i in range(len(shape)) if i not in (*contracting[k], *batch[k])]
       for k, shape in enumerate(shapes)
   ]
-  w_at, x_at = site.positions[0], site.data_positions[0]
+  w_at, x_at = site.weight_operands[0], site.data_operands[0]
   axes = (batch[x_at], free[x_at], contracting[x_at])
   sizes = [tuple(x.shape[i] for i in a) for a in axes]
   sizes.append(tuple(weight[i] for i in free[w_at]))
@@ -219,7 +221,12 @@ def _check(name):
   z = _RNG.normal(size=site.outputs[0].aval.shape)
   rows, cotangents, grad = oracle(site, x, z)
   groups, positions, inputs = rows.shape
-  sizes = (form.groups, form.positions, form.inputs, form.outputs)
+  sizes = (
+      form.num_groups,
+      form.num_positions,
+      form.num_inputs,
+      form.num_outputs,
+  )
   assert sizes == (groups, positions, inputs, cotangents.shape[-1])
   assert form.size == grad.size
   assert form.gradient_flops == 2 * positions * grad.size
@@ -270,9 +277,13 @@ def _taps_moved_on(self, taps=patches.Layout._taps):
 @pytest.mark.parametrize(
     "name, where, bug",
     [
-        ("batch_last", (rules, "_inverse"), tuple),
+        ("batch_last", (rules.dense.axes, "inverse"), tuple),
         ("conv", (patches.Layout, "_taps"), _taps_moved_on),
-        ("take_clip", (rules, "_as_int32"), lambda x: x.astype("int32") + 1),
+        (
+            "take_clip",
+            (rules.embedding, "_as_int32"),
+            lambda x: x.astype("int32") + 1,
+        ),
     ],
 )
 def test_a_planted_bug_is_seen(monkeypatch, name, where, bug):

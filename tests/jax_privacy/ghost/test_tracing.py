@@ -13,9 +13,8 @@ _W, _X = jnp.ones((3, 3)), jnp.ones((4, 3))
 
 
 def _trace(fun):
-  return tracing.trace(
-      lambda leaves, rows: (fun(*leaves, *rows), []), [_W], [_X]
-  )
+  loss = lambda leaves, rows: (fun(*leaves, *rows), [])
+  return tracing.trace(loss, [_W], [_X]).closed
 
 
 def _names(fun):

@@ -143,7 +143,7 @@ def test_parameters_of_two_dtypes():
 
 def _sum_by(plan, loss, x):
   """Sum and norms, float64 operands and a float32 parameter, by that plan."""
-  sum_fn = clip.ClippedSum(
+  sum_fn = clip.GhostSum(
       fun=lambda w, x: (loss(w.astype("float64"), x), None),
       argnums=0,
       batch_argnums=(1,),

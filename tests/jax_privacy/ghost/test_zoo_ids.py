@@ -91,7 +91,7 @@ def test_a_clamp_on_one_side_is_caught(monkeypatch):
     limit = min(jnp.iinfo(ids.dtype).max, jnp.iinfo("int32").max)
     return jnp.minimum(ids, jnp.asarray(limit, ids.dtype)).astype("int32")
 
-  monkeypatch.setattr(rules, "_as_int32", from_above)
+  monkeypatch.setattr(rules.embedding, "_as_int32", from_above)
   with jax.enable_x64(True):
     (total, norms), (want, want_norms) = _both_methods("int64")
   assert not np.allclose(norms, want_norms, rtol=1e-5)

@@ -17,7 +17,7 @@ from jax_privacy.ghost import clip, norms, patches, sums
 
 def _program(loss, plan, clip_norm=1.0):
   """The clipped sum of `loss` by that plan, to be compiled."""
-  sum_fn = clip.ClippedSum(
+  sum_fn = clip.GhostSum(
       fun=lambda w, *row: (loss(w, *row), None),
       argnums=0,
       batch_argnums=(1, 2),
@@ -120,8 +120,8 @@ def test_sums_in_one_go_are_caught(monkeypatch):
 def test_outer_in_blocks():
   rng = np.random.default_rng(31)
   for inputs, outputs in ((3, 5), (5, 3)):
-    x = rng.normal(size=(2, 2, 2 * sums.POSITIONS + 5, inputs))
-    z = rng.normal(size=(2, 2, 2 * sums.POSITIONS + 5, outputs))
+    x = rng.normal(size=(2, 2, 2 * sums.POSITION_BLOCK + 5, inputs))
+    z = rng.normal(size=(2, 2, 2 * sums.POSITION_BLOCK + 5, outputs))
     with jax.enable_x64(True):
       got = sums.outer(jnp.asarray(x), jnp.asarray(z))
     want = np.einsum("bstd,bstp->sdp", x, z)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from jax_privacy.ghost import graph, paths, transforms
+from jax_privacy.ghost import graph, standardised
 from jax_privacy.models import layers
 from tests.support import zoo
 
@@ -226,7 +226,7 @@ def test_gains_below_others(gain, run):
 
 
 def test_a_gain_that_is_divided_by_unseen_is_seen(monkeypatch):
-  monkeypatch.setattr(transforms, "divisor", lambda gain: gain)
+  monkeypatch.setattr(standardised, "divisor", lambda gain: gain)
   case = dataclasses.replace(_SITES["few_pixels"], programs={})
   zoo.check(_with_gains(case, "negative"))
   with pytest.raises(AssertionError):
@@ -234,13 +234,13 @@ def test_a_gain_that_is_divided_by_unseen_is_seen(monkeypatch):
 
 
 def test_a_factor_that_is_left_out_is_seen(monkeypatch):
-  rescaled = paths.rescaled
+  rescaled = standardised.rescaled
 
   def without(*args):
     way = rescaled(*args)
     return graph.Rescaled(way.weight, jnp.ones_like(way.factor))
 
-  monkeypatch.setattr(paths, "rescaled", without)
+  monkeypatch.setattr(standardised, "rescaled", without)
   case = dataclasses.replace(_SITES["few_pixels"], programs={})
   zoo.check(_with_gains(case, "negative"))
   with pytest.raises(AssertionError, match="norms of"):
@@ -258,8 +258,8 @@ def _gain_is_shared(params, x):
 
 
 def _kernel_is_shared(params, x):
-  standardised = layers.standardise_weight(params["w"], params["gain"])
-  return zoo.readout(_conv(x, standardised) + jnp.sin(_conv(x, params["w"])))
+  weight = layers.standardise_weight(params["w"], params["gain"])
+  return zoo.readout(_conv(x, weight) + jnp.sin(_conv(x, params["w"])))
 
 
 def _weight_is_shared(params, x):

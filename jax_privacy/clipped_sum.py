@@ -1,0 +1,115 @@
+"""What both methods of clipping are given: one loss and how it is clipped.
+
+`per_example.VmapSum` is the plain method, `ghost.GhostSum` the fast one. Both
+are a `ClippedSum`, so neither can miss an option of the other.
+
+The invariant: a `ClippedSum` is frozen, and a function of the batch alone.
+
+Example:
+  >>> from jax_privacy import clipped_sum, ghost, per_example
+  >>> both = (per_example.VmapSum, ghost.GhostSum)
+  >>> all(issubclass(method, clipped_sum.ClippedSum) for method in both)
+  True
+"""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jax_privacy import explanation
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClippedSum(abc.ABC):
+  """`(args, is_padding_example) -> (sum, losses, norms, aux)` over a batch.
+
+  Attributes:
+    fun: `fun(*args)` returning `(loss, aux)` for one example.
+    argnums: What to differentiate; an int or a tuple, as for `jax.grad`.
+    batch_argnums: Arguments given to `fun` one row at a time.
+    prng_argnum: An argument that holds one key per example, or None.
+    clip_norms: A number, or a pytree prefix of the gradient.
+    divide_by: Each example's clipped gradient is divided by this.
+    keep_batch_dim: Whether rows keep a leading axis of size 1.
+    nan_safe: Whether a non-finite gradient counts zero.
+    dtype: Of the sum; None for the gradient's own, float32 at least.
+    spmd_axis_name: See `jax.vmap`.
+  """
+
+  fun: Callable[..., tuple[Any, Any]]
+  argnums: int | tuple[int, ...]
+  batch_argnums: tuple[int, ...]
+  prng_argnum: int | None
+  clip_norms: Any
+  divide_by: float
+  keep_batch_dim: bool
+  nan_safe: bool
+  dtype: Any
+  spmd_axis_name: str | None
+
+  @abc.abstractmethod
+  def __call__(self, args, is_padding_example):
+    """Returns the sum and, per example, losses, norms and aux."""
+
+  @abc.abstractmethod
+  def explain(
+      self, args: Sequence[Any], num_examples: int
+  ) -> explanation.Explanation:
+    """Returns how a batch would be clipped, from the shapes of `args`.
+
+    Args:
+      args: Those of a call.
+      num_examples: How many of the batch are clipped at a time.
+    """
+
+  @property
+  def param_argnums(self) -> tuple[int, ...]:
+    """What to differentiate, as a tuple."""
+    is_one = isinstance(self.argnums, int)
+    return (self.argnums,) if is_one else self.argnums
+
+  def parameters(self, args: Sequence[Any]) -> list[tuple[str, jax.Array]]:
+    """Returns what to differentiate: dotted paths and arrays."""
+    found = []
+    for i in self.param_argnums:
+      root = "" if isinstance(self.argnums, int) else f"args[{i}]"
+      for path, leaf in jax.tree_util.tree_leaves_with_path(args[i]):
+        found.append((_dotted(root, path), jnp.asarray(leaf)))
+    return found
+
+
+def split_at_prefix(treedef: Any, tree: chex.ArrayTree) -> list[chex.ArrayTree]:
+  """Returns the subtrees of `tree` at the leaves of a prefix `treedef`.
+
+  Args:
+    treedef: The structure of `l2_clip_norm`.
+    tree: A gradient.
+
+  Raises:
+    ValueError: If `treedef` is no prefix of `tree`.
+  """
+  try:
+    return treedef.flatten_up_to(tree)
+  except ValueError as error:
+    raise ValueError(
+        "l2_clip_norm must be a pytree prefix of the gradient, got"
+        f" {treedef} for {jax.tree.structure(tree)}."
+    ) from error
+
+
+def drop_unit_batch_axis(x: jax.Array) -> jax.Array:
+  """Returns `x` without its leading axis, if that has size 1."""
+  return jnp.squeeze(x, 0) if jnp.shape(x)[:1] == (1,) else x
+
+
+def _dotted(root, path):
+  """A leaf's path; an NNX variable's own attribute tells nothing."""
+  if path and getattr(path[-1], "name", None) == "value":
+    path = path[:-1]
+  inner = jax.tree_util.keystr(path, simple=True, separator=".")
+  return ".".join(part for part in (root, inner) if part) or "params"

@@ -1,0 +1,66 @@
+"""How each component's gradient is had: by which path, and by which plan.
+
+The invariant: routes follow from shapes, never from data.
+
+Example:
+  >>> import jax, jax.numpy as jnp
+  >>> from jax_privacy.ghost import costs, graph, routes
+  >>> loss = lambda leaves, rows: (jnp.sum(jnp.sin(rows[0] @ leaves[0])), [])
+  >>> shapes = (64, 64), (5, 64)
+  >>> w, x = (jax.ShapeDtypeStruct(s, "float32") for s in shapes)
+  >>> split = graph.split(loss, [w], [x])
+  >>> (route,) = routes.find(split, costs.choose, batch_size=8)
+  >>> route.plan
+  'ghost'
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jax_privacy.ghost import graph, paths, rules
+
+
+class Route(NamedTuple):
+  """How one component's gradient is had.
+
+  Attributes:
+    component: The component.
+    path: How its parameters become weights, or why no norm survives that.
+    plan: A key of `plans.PLANS`.
+  """
+
+  component: graph.Component
+  path: paths.Path | paths.NoPath
+  plan: str
+
+  @property
+  def standardise(self):
+    """The equation of weight standardisation that `ghost` goes through."""
+    is_ghost = self.plan == "ghost" and isinstance(self.path, paths.Path)
+    return self.path.standardise if is_ghost else None
+
+
+def find(
+    split: graph.Split, choose: Callable[..., str], *, batch_size: int
+) -> list[Route]:
+  """Returns the route of every component.
+
+  Args:
+    split: The loss.
+    choose: What picks a component's plan; see `costs.choose`.
+    batch_size: Examples at a time.
+  """
+  routes = []
+  for component in split.components:
+    path = paths.find(split, component)
+    sites = [split.sites[i] for i in component.sites]
+    has_path = isinstance(path, paths.Path)
+    plan = choose(
+        component,
+        [rules.find(site) for site in sites],
+        batch_size=batch_size,
+        has_path=has_path,
+        has_closed_norm=has_path and len(sites) == 1,
+    )
+    routes.append(Route(component, path, plan))
+  return routes
