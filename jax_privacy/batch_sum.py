@@ -39,7 +39,7 @@ class BatchSum:
     microbatch_size: Examples at a time on one device, or None for all.
     mesh: The devices, or None.
     keys_by_example: Whether keys are given per row; see `row_keys.py`.
-    grid_scale: As for `clipped_grad`.
+    grid_scale: Steps of a grid in the clip norm; None for a sum of floats.
   """
 
   clipped_sum: clipped_sum.ClippedSum
@@ -52,8 +52,8 @@ class BatchSum:
     """Returns the sum and, per example, losses, norms and aux.
 
     Args:
-      args: Those of the loss.
-      is_padding_example: Bool [batch_size], or None if no row is padding.
+      args: Arguments of the loss.
+      is_padding_example: Booleans [batch_size], or None if no row is padding.
 
     Raises:
       ValueError: If an argument breaks its rule; the text names it.
@@ -72,8 +72,8 @@ class BatchSum:
     Nothing is run: any array may be a `jax.ShapeDtypeStruct`.
 
     Args:
-      *args: Those of the loss.
-      is_padding_example: Taken, and not looked at: no row's content matters.
+      *args: Arguments of the loss.
+      is_padding_example: Anything: no row's content matters.
 
     Raises:
       ValueError: If an argument breaks its rule; the text names it.

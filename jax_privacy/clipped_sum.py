@@ -30,15 +30,15 @@ class ClippedSum(abc.ABC):
 
   Attributes:
     fun: `fun(*args)` returning `(loss, aux)` for one example.
-    argnums: What to differentiate; an int or a tuple, as for `jax.grad`.
+    argnums: Positions to differentiate; an int or a tuple, as for `jax.grad`.
     batch_argnums: Arguments given to `fun` one row at a time.
-    prng_argnum: An argument that holds one key per example, or None.
+    prng_argnum: Position of one key per example, or None.
     clip_norms: A number, or a pytree prefix of the gradient.
-    divide_by: Each example's clipped gradient is divided by this.
+    divide_by: Divisor of each example's clipped gradient.
     keep_batch_dim: Whether rows keep a leading axis of size 1.
     nan_safe: Whether a non-finite gradient counts zero.
-    dtype: Of the sum; None for the gradient's own, float32 at least.
-    spmd_axis_name: See `jax.vmap`.
+    dtype: Dtype of the sum; None for the gradient's own, float32 at least.
+    spmd_axis_name: Name for `jax.vmap`.
   """
 
   fun: Callable[..., tuple[Any, Any]]
@@ -63,8 +63,8 @@ class ClippedSum(abc.ABC):
     """Returns how a batch would be clipped, from the shapes of `args`.
 
     Args:
-      args: Those of a call.
-      num_examples: How many of the batch are clipped at a time.
+      args: Arguments of a call.
+      num_examples: Number of examples that are clipped at a time.
     """
 
   @property
@@ -74,7 +74,11 @@ class ClippedSum(abc.ABC):
     return (self.argnums,) if is_one else self.argnums
 
   def parameters(self, args: Sequence[Any]) -> list[tuple[str, jax.Array]]:
-    """Returns what to differentiate: dotted paths and arrays."""
+    """Returns what to differentiate: dotted paths and arrays.
+
+    Args:
+      args: Arguments of a call.
+    """
     found = []
     for i in self.param_argnums:
       root = "" if isinstance(self.argnums, int) else f"args[{i}]"
@@ -103,7 +107,11 @@ def split_at_prefix(treedef: Any, tree: chex.ArrayTree) -> list[chex.ArrayTree]:
 
 
 def drop_unit_batch_axis(x: jax.Array) -> jax.Array:
-  """Returns `x` without its leading axis, if that has size 1."""
+  """Returns `x` without its leading axis, if that has size 1.
+
+  Args:
+    x: Any array.
+  """
   return jnp.squeeze(x, 0) if jnp.shape(x)[:1] == (1,) else x
 
 

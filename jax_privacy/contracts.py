@@ -13,9 +13,7 @@ import jax
 import numpy as np
 import optax
 
-from jax_privacy import root_key
-
-from jax_privacy import explanation
+from jax_privacy import explanation, root_key
 
 
 class Mechanism(Protocol):
@@ -150,8 +148,8 @@ class GradFn(Protocol):
     """Says how each parameter is clipped, from shapes alone.
 
     Args:
-      *args: As for a call; any array may be a `jax.ShapeDtypeStruct`.
-      is_padding_example: Not looked at, and not needed.
+      *args: Arguments of a call; any array may be a `jax.ShapeDtypeStruct`.
+      is_padding_example: Mask of a call; not needed.
 
     Returns:
       A table when it is printed.

@@ -32,18 +32,19 @@ class Row:
   """How the gradient of one parameter is clipped.
 
   Attributes:
-    parameter: Its path, with dots.
-    shape: Its shape.
-    rule: For each equation that uses it: "dense", "convolution", "embedding",
-      or "vjp of" the equation, which has no rule.
-    plan: "ghost", "keep" or "redo" (docs/ghost_clipping.md); "vmap"; or "none"
+    parameter: Path of the parameter, with dots.
+    shape: Shape of the parameter.
+    rule: Name of the rule for each equation that uses it: "dense",
+      "convolution", "embedding", or "vjp of" an equation that has none.
+    plan: Plan by name: "ghost", "keep" or "redo" (docs/ghost_clipping.md);
+      "vmap"; or "none"
       for a parameter that does not reach the loss.
     flops: Estimated multiplications and additions for one example's norm and
       its part of the sum; None if they were not estimated. A parameter that
       shares its norm with an earlier one counts 0.
     num_bytes: Estimated bytes of the largest array that is made of one example
       for this: its gradient, or its two Gram matrices.
-    reason: Why no faster plan is taken; empty if there is none.
+    reason: Plain words for why no faster plan is taken; empty if there is none.
   """
 
   parameter: str
@@ -61,9 +62,9 @@ class Explanation:
   """How a batch is clipped. `str` of it is a table.
 
   Attributes:
-    method: "ghost" or "vmap".
-    num_examples: How many examples are clipped at a time, on one device.
-    rows: One for each parameter.
+    method: Name of the method, "ghost" or "vmap".
+    num_examples: Number of examples clipped at a time, on one device.
+    rows: Rows, one for each parameter.
   """
 
   method: str

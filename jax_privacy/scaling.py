@@ -29,12 +29,13 @@ class Scaling:
 
   Attributes:
     clip_norms: A number, or a pytree of them.
-    divide_by: Each example's clipped gradient is divided by this.
-    l2_norm_bound: The most L2 norm of one example's part of the sum: in steps,
+    divide_by: Divisor of each example's clipped gradient.
+    l2_norm_bound: Largest L2 norm of one example's part of the sum: in steps,
       with a grid.
     grid_scale: Steps of the grid in the clip norm (the root of the sum of
       squares of several); None for a sum of floats.
-    grid_step: What a sum in steps is to be multiplied by; None without a grid.
+    grid_step: Size of a step, which turns a sum in steps into one of floats;
+      None without a grid.
   """
 
   clip_norms: Any
@@ -53,6 +54,12 @@ class Scaling:
       grid_scale: int | None = None,
   ) -> "Scaling":
     """Returns the scaling that `clipped_grad` is asked for; see there.
+
+    Args:
+      l2_clip_norm: Clip norm, or a pytree of them.
+      rescale_to_unit_norm: Whether to divide by the clip norm.
+      normalize_by: Divisor of the sum: the expected batch size.
+      grid_scale: Steps of a grid in the clip norm; None for a sum of floats.
 
     Raises:
       ValueError: If an argument breaks its rule.

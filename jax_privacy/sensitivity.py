@@ -41,7 +41,7 @@ class BoundedSensitivityCallable:
       size, and so are `l2_norm_bound` and the sensitivity; see `grid.py`.
     keys_by_position: Whether an example's randomness depends on its position in
       the batch, so that removing another one changes it; see `row_keys.py`.
-    explain_fn: What `explain` calls, or None where there is no explanation.
+    explain_fn: Function that `explain` calls; None where it cannot be asked.
   """
 
   fun: Callable[..., Any]
@@ -63,8 +63,8 @@ class BoundedSensitivityCallable:
     Shapes decide, so nothing is run, and no value of the data matters.
 
     Args:
-      *args: As for a call; any array may be a `jax.ShapeDtypeStruct`.
-      is_padding_example: As for a call; not looked at.
+      *args: Arguments of a call; any array may be a `jax.ShapeDtypeStruct`.
+      is_padding_example: Mask of a call; not looked at.
 
     Returns:
       A table when it is printed, with a row for each parameter: its plan, what

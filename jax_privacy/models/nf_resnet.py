@@ -221,12 +221,12 @@ class NFResNet(residual.ResidualNetwork):
         features, num_classes, kernel_init=_HEAD_NORMAL, rngs=rngs
     )
 
-  def stem_features(self, images: jax.Array) -> jax.Array:
+  def _stem_features(self, images: jax.Array) -> jax.Array:
     """Returns what the first block sees of images."""
     x = self.stem(images)
     return nnx.max_pool(x, (3, 3), strides=(2, 2), padding="SAME")
 
-  def head_features(self, x: jax.Array) -> jax.Array:
+  def _head_features(self, x: jax.Array) -> jax.Array:
     """Returns what is averaged over space, from the last block's output."""
     return activations.scaled(self.activation, x)
 

@@ -292,14 +292,14 @@ class NFNet(residual.ResidualNetwork):
         _HEAD * features, num_classes, kernel_init=_HEAD_NORMAL, rngs=rngs
     )
 
-  def stem_features(self, images: jax.Array) -> jax.Array:
+  def _stem_features(self, images: jax.Array) -> jax.Array:
     """Returns what the first block sees of images."""
     x = self.stem[0](images)
     for conv in list(self.stem)[1:]:
       x = conv(activations.scaled(self.activation, x))
     return x
 
-  def head_features(self, x: jax.Array) -> jax.Array:
+  def _head_features(self, x: jax.Array) -> jax.Array:
     """Returns what is averaged over space, from the last block's output."""
     return activations.scaled(self.activation, self.final(x))
 

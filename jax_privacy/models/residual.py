@@ -20,10 +20,10 @@ class ResidualNetwork(nnx.Module):
   """A residual network; a subclass builds its layers and names its ends.
 
   Attributes:
-    image_shape: (height, width, channels).
+    image_shape: Sizes of an image, (height, width, channels).
     blocks: Functions of features and which residual branches are kept.
     drop_rates: Probabilities of stochastic depth, one per block.
-    dropout_rate: Probability that dropout zeroes one of the features that the linear layer sees.
+    dropout_rate: Probability of dropout, for what the linear layer sees.
     linear: The layer from features to logits.
   """
 
@@ -33,11 +33,11 @@ class ResidualNetwork(nnx.Module):
   dropout_rate: float
   linear: nnx.Linear
 
-  def stem_features(self, images: jax.Array) -> jax.Array:
+  def _stem_features(self, images: jax.Array) -> jax.Array:
     """Returns what the first block sees of images."""
     raise NotImplementedError
 
-  def head_features(self, x: jax.Array) -> jax.Array:
+  def _head_features(self, x: jax.Array) -> jax.Array:
     """Returns what is averaged over space, from the last block's output."""
     raise NotImplementedError
 
@@ -62,11 +62,11 @@ class ResidualNetwork(nnx.Module):
     checks.image_batch(images, image_shape=self.image_shape)
     masks.check_keys(keys, num_images=images.shape[0])
     kept = masks.stochastic_depth(keys, rates=self.drop_rates)
-    x = self.stem_features(images)
+    x = self._stem_features(images)
     for block, keep in zip(self.blocks, kept, strict=True):
       x = block(x, keep)
     x = masks.dropout(
-        jnp.mean(self.head_features(x), axis=(1, 2)),
+        jnp.mean(self._head_features(x), axis=(1, 2)),
         keys,
         rate=self.dropout_rate,
         layer=len(self.blocks),

@@ -234,11 +234,11 @@ class WideResNet(residual.ResidualNetwork):
     self.norm = kit.norm(features)
     self.linear = nnx.Linear(features, num_classes, rngs=rngs)
 
-  def stem_features(self, images: jax.Array) -> jax.Array:
+  def _stem_features(self, images: jax.Array) -> jax.Array:
     """Returns what the first block sees of images."""
     # A plain convolution would promote; these compute in the parameters' dtype.
     return self.stem(images.astype(self.stem.kernel.dtype))
 
-  def head_features(self, x: jax.Array) -> jax.Array:
+  def _head_features(self, x: jax.Array) -> jax.Array:
     """Returns what is averaged over space, from the last block's output."""
     return self.norm(self.activate(x))
