@@ -19,10 +19,13 @@ from scipy import optimize, special
 import accounting
 from accounting import _validate, accountants, budget, samplers
 from accounting.accountants import registry as accountant_table
+from accounting.budget import compare
 from accounting.numerics import terms
 from accounting.samplers import registry as sampler_table
 from configs import common
 from experiments.plan import fields
+from experiments.plan import mechanism as mechanism_lib
+from experiments.run import summary as summary_lib
 from experiments.tasks import registry
 from jax_privacy import dp_sgd, losses, root_key
 from jax_privacy import noises as noise_table
@@ -131,6 +134,7 @@ def _round_robin(**fields):
   )
 
 
+_PLAIN = {"sampling": "poisson", "sampling_options": {}}
 _FLAGS = ("--num-examples=20", "--batch-size=5", "--noise-multiplier=2")
 _FLAGS += ("--num-steps=9", "--delta=1e-3")
 _SAMPLED = (*_FLAGS, "--sampling=round_robin", "--k=4")
@@ -162,9 +166,9 @@ def test_a_toy_sampler_has_fields_of_its_own(with_sampler):
     _round_robin(sampling_options={"k": 0})
   with pytest.raises(ValueError, match="k must be given for round_robin"):
     _round_robin(sampling_options={})
-  with pytest.raises(ValueError, match="must be one of none for 'poisson'"):
+  with pytest.raises(ValueError, match="no names for 'poisson', got 'k'"):
     _round_robin(sampling="poisson")
-  with pytest.raises(ValueError, match="must be one of k for 'round_robin'"):
+  with pytest.raises(ValueError, match="among k for 'round_robin', got 'j'"):
     _round_robin(sampling_options={"k": 4, "j": 4})
   with pytest.raises(ValueError, match="must be a mapping of names, got 3"):
     _round_robin(sampling_options=3)
@@ -329,6 +333,29 @@ def test_a_config_names_a_toy_loss(with_loss):
   config.task.name = "multi_label"
   with pytest.raises(ValueError, match="loss.name must be 'sigmoid' for task"):
     registry.build(**fields.task_sections(config))
+
+
+def test_a_config_and_a_report_keep_a_samplers_own_fields(with_sampler):
+  config = common.base()
+  config.dp.update(sampling="round_robin", delta=1e-3)
+  common.set_options(config.dp.sampling_options, k=4)
+  config.dp.noise_multiplier = 2.0
+  config.train.update(expected_batch_size=5.0, num_steps=9)
+  run = mechanism_lib.build_plan(config.dp, config.train, 20).mechanism
+  assert run == _round_robin()
+  stated = summary_lib.privacy(config, run)
+  assert stated["sampling_options"] == {"k": 4}
+  written = json.loads(json.dumps(stated | {"num_steps": 9, "seed": None}))
+  same = lambda k: compare._with_config(
+      {"dp": {"sampling_options": {"k": k}}, "train": {"num_steps": 9}},
+      written,
+  )
+  assert same(4)["sampling_options"] is None
+  with pytest.raises(ValueError, match="sampling_options must be as in the r"):
+    same(5)
+  # A run whose sampler has none says nothing of them.
+  plain = summary_lib.privacy(config, _round_robin(**_PLAIN))
+  assert "sampling_options" not in plain
 
 
 class _Drawing:

@@ -33,6 +33,7 @@ _FIELDS = {
     "l2_clip_norm": "dp.l2_clip_norm",
     "sampling": "dp.sampling",
     "max_batch_size": "dp.max_batch_size",
+    "sampling_options": "dp.sampling_options",
     "grid_scale": "dp.grid_scale",
     "generator": "dp.secure_random",
     "num_examples": "data.num_examples",
@@ -40,6 +41,8 @@ _FIELDS = {
     "num_views": "augment.num_views",
     "eval_params": "eval.params",
 }
+# Of samplers with fields of their own; others have no such fact.
+_OWN = ("sampling_options",)
 # What None, or 0, in the config leaves to something else, and to what.
 _LEFT_OPEN = {
     "noise_multiplier": "found from dp.epsilon",
@@ -81,7 +84,11 @@ def compare(folder: pathlib.Path, summary: Mapping[str, Any]) -> Comparison:
   ):
     path = folder / name
     if not (path.exists() or path.is_symlink()):
-      unchecked |= {fact: f"there is no {name}" for fact in facts}
+      unchecked |= {
+          fact: f"there is no {name}"
+          for fact in facts
+          if fact not in _OWN or fact in summary
+      }
       continue
     found = compare_fn(records.read("workdir", folder, name), summary)
     agreeing = tuple(fact for fact, why in found.items() if why is None)
@@ -96,6 +103,8 @@ def _with_config(config, summary) -> dict[str, str | None]:
   found = {}
   for fact, field in _FIELDS.items():
     theirs = _lookup(config, field)
+    if fact in _OWN and fact not in summary and theirs in (_NOT_THERE, {}):
+      continue  # Neither has any.
     if theirs is _NOT_THERE:
       found[fact] = f"{field} is not in {_CONFIG}"
     elif fact not in summary:

@@ -113,8 +113,9 @@ class Sampler(abc.ABC):
       _validate.fail("sampling_options", "a mapping of names", given)
     for name in values:
       if name not in self.options:
-        rule = f"one of {', '.join(self.options) or 'none'} for {self.name!r}"
-        _validate.fail("a name in sampling_options", rule, name)
+        known = ", ".join(self.options)
+        rule = f"a mapping of {f'names among {known}' if known else 'no names'}"
+        _validate.fail("sampling_options", f"{rule} for {self.name!r}", name)
     for name, option in self.options.items():
       if name not in values:
         _validate.fail(name, f"given for {self.name}", None)

@@ -51,6 +51,11 @@ DP = {
         "At least 1 for truncated_poisson, None otherwise.",
         int,
     ),
+    "sampling_options": Field(
+        {},
+        "Fields of the sampler's own, by name.",
+        "Empty for those that `dp.sampling` lists: they have none.",
+    ),
     "l2_clip_norm": Field(
         1.0,
         "L2 norm to which each example's gradient is clipped.",

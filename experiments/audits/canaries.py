@@ -82,7 +82,7 @@ def _check(mechanism: accounting.Mechanism, audit) -> None:
         f"num_canaries must be at least {MIN_CANARIES}, got"
         f" {audit.num_canaries}."
     )
-  if mechanism.sampling != "poisson":
+  if not mechanism.sampler.independent:
     raise ValueError(
         "dp.sampling must be 'poisson' to be audited (where a batch has a size"
         " to keep, a canary that is out still takes a place), got"

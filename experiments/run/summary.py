@@ -22,6 +22,8 @@ _NOT_A_SUMMARY = (
     TypeError,
     ValueError,
 )
+# Of the mechanism, as it writes them; the second is there if it is not empty.
+_SHAPE = ("batch_size_schedule", "sampling_options")
 _PACKAGES = ("flax", "optax", "dp-accounting")
 
 
@@ -90,7 +92,7 @@ def privacy(config: Any, mechanism: accounting.Mechanism) -> dict[str, Any]:
       "max_batch_size": mechanism.max_batch_size,
       "num_examples": mechanism.num_examples,
       "expected_batch_size": mechanism.expected_batch_size,
-      "batch_size_schedule": mechanism.to_dict()["batch_size_schedule"],
+      **{k: v for k, v in mechanism.to_dict().items() if k in _SHAPE},
       **units.facts(config.data),
       "l2_clip_norm": dp.l2_clip_norm,
       "generator": "chacha20" if dp.secure_random else "threefry",

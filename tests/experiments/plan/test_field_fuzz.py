@@ -68,6 +68,7 @@ _OUTSIDE = {
     "dp.auto_tune": ["", "noise", "batch_size", "num_steps"],
     "dp.sampling": ["", "shuffled"],
     "dp.max_batch_size": [0, 5],
+    "dp.sampling_options": [{"k": 4}],
     "dp.l2_clip_norm": [0.0, -1.0],
     "train.expected_batch_size": [0.0, -1.0, 5000.0],
     "train.batch_size_schedule": [
