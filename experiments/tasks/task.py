@@ -43,7 +43,9 @@ class Source(Protocol):
 
   It may also have `in_memory`, whether reading decodes nothing (False if it is
   not there); and `groups`, columns of people's groups by name, as
-  `jax_privacy.data.Group`, which evaluation alone reads.
+  `jax_privacy.data.Group`, which evaluation alone reads. With
+  `column(name)`, which gives [len(self)] values such as whose each row is, it
+  can be trained on with a `data.unit`; see `experiments.plan.units`.
 
   For worker processes (`data.num_workers`) it must be picklable.
   """

@@ -55,6 +55,21 @@ def _config(path, **fields):
   return launch.linear(**fields)
 
 
+def _changed(archive, **changes):
+  """Its arrays, some of them changed, or left out for None."""
+  with np.load(archive) as file:
+    arrays = dict(file)
+  for key, change in changes.items():
+    values = arrays.pop(key)
+    if change is not None:
+      arrays[key] = change(values)
+  return arrays
+
+
+def _one_hot(labels):
+  return np.eye(10, dtype=np.int32)[labels]
+
+
 def test_persons_are_the_examples(archive):
   experiment = experiment_lib.build(_config(archive))
   assert experiment.mechanism.num_examples == _NUM_PERSONS
@@ -71,9 +86,17 @@ def test_persons_are_the_examples(archive):
     assert ids[row] == "p005"
 
 
-def test_a_step_is_the_sum_of_each_persons_mean_clipped(archive):
+@pytest.mark.parametrize("task", ["classification", "multi_label"])
+def test_a_step_is_the_sum_of_each_persons_mean_clipped(
+    archive, tmp_path, task
+):
   # The oracle takes persons and their rows one by one, in float64.
-  experiment = experiment_lib.build(_config(archive))
+  config = _config(archive)
+  if task == "multi_label":
+    path = tmp_path / "many.npz"
+    np.savez(path, **_changed(archive, y_train=_one_hot, y_test=_one_hot))
+    config = _config(path, task__name=task, loss__name="sigmoid")
+  experiment = experiment_lib.build(config)
   source, private = experiment.train_source, experiment.private
   indices = private.sampler.batch(0).indices.astype(np.int32)
   keys = views.example_keys(experiment.augment_key, step=0, indices=indices)
@@ -170,13 +193,7 @@ def test_fields_that_are_refused(archive, fields, rule):
     ],
 )
 def test_ids_that_are_refused(archive, tmp_path, key, change, rule):
-  with np.load(archive) as file:
-    arrays = dict(file)
-  if change is None:
-    del arrays[key]
-  else:
-    arrays[key] = change(arrays[key])
-  np.savez(tmp_path / "a.npz", **arrays)
+  np.savez(tmp_path / "a.npz", **_changed(archive, **{key: change}))
   with pytest.raises(ValueError, match=rule) as caught:
     experiment_lib.build(_config(tmp_path / "a.npz"))
   assert "p00" not in str(caught.value) and "\n" not in str(caught.value)
