@@ -212,9 +212,10 @@ def _private(base, loss_fn, *first):
       mesh=base.mesh,
       with_norms=base.config.train_metrics,
   )
-  return private._replace(
-      optimizer=optax.chain(private.optimizer, *first, optimizer)
-  )
+  behind = (*first, optimizer)
+  if base.config.train_metrics:
+    behind = map(optimizer_lib.showing, behind)
+  return private._replace(optimizer=optax.chain(private.optimizer, *behind))
 
 
 def _trained(base):

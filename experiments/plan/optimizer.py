@@ -21,7 +21,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,20 +65,39 @@ def build_optimizer(
   return _as_optax_runs(optax.chain(*[s for s in steps if s is not None]))
 
 
+class Shown(NamedTuple):
+  """What `showing` returns in place of updates.
+
+  Attributes:
+    updates: The updates.
+    noised: The gradient that they were made of: noised, never the clipped one.
+  """
+
+  updates: Any
+  noised: Any
+
+
 def showing(
     optimizer: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-  """Returns the optimiser, which also shows what reaches it.
+  """Returns the optimiser, whose updates come with what reached it.
 
-  Its state and its updates are those of the given one. `update(..., seen=[])`
-  appends the incoming gradient to that list, while it is traced.
+  Its state is that of the given one. `update` returns `Shown` in place of
+  updates. It takes either a gradient or, behind another that shows, `Shown`,
+  and then hands on what reached the first.
+
+  Args:
+    optimizer: An optax optimiser.
   """
   optimizer = optax.with_extra_args_support(optimizer)
 
-  def update(updates, state, params=None, *, seen=None, **extra_args):
-    if seen is not None:
-      seen.append(updates)
-    return optimizer.update(updates, state, params, **extra_args)
+  def update(updates, state, params=None, **extra_args):
+    is_shown = isinstance(updates, Shown)
+    shown = updates if is_shown else Shown(updates, updates)
+    updates, state = optimizer.update(
+        shown.updates, state, params, **extra_args
+    )
+    return shown._replace(updates=updates), state
 
   return optax.GradientTransformationExtraArgs(optimizer.init, update)
 

@@ -163,12 +163,14 @@ def _compile(experiment: experiment_lib.Experiment, state: TrainState):
     if selected is not None:
       grads = experiment.canaries.insert(grads, selected)
       known = {"baseline": total.grads}
-    if is_shown:
-      known["seen"] = []
     trained, frozen = partition.split(state.params)
     updates, opt_state = private.optimizer.update(
         grads, state.opt_state, trained, **known
     )
+    gradients = None
+    if is_shown:
+      updates, noised = updates
+      gradients = train_metrics.Gradients(grads, noised)
     trained = optax.apply_updates(trained, updates)
     state = state._replace(
         step=state.step + 1,
@@ -179,9 +181,6 @@ def _compile(experiment: experiment_lib.Experiment, state: TrainState):
             for name, average in experiment.averagings.items()
         },
     )
-    gradients = None
-    if is_shown:
-      gradients = train_metrics.Gradients(grads, *known["seen"])
     return state, total.losses / jnp.maximum(total.num_real, 1.0), gradients
 
   shapes = jax.eval_shape(lambda: partition.split(state.params)[0])

@@ -215,15 +215,35 @@ def test_an_empty_batch_and_one_of_no_numbers():
 def test_the_optimiser_that_shows_is_the_one_it_was():
   params, grads = {"w": jnp.arange(3.0)}, {"w": jnp.ones(3)}
   for make in (optax.rmsprop, lambda x: optax.sgd(x, momentum=0.9)):
-    plain, shown, seen = make(0.1), optimizer_lib.showing(make(0.1)), []
+    plain, shown = make(0.1), optimizer_lib.showing(make(0.1))
     jax.tree.map(
         np.testing.assert_array_equal, plain.init(params), shown.init(params)
     )
     want = plain.update(grads, plain.init(params), params)
-    got = shown.update(grads, shown.init(params), params, seen=seen)
+    (updates, noised), state = shown.update(grads, shown.init(params), params)
+    got = updates, state
     assert jax.tree.structure(got) == jax.tree.structure(want)
     jax.tree.map(np.testing.assert_array_equal, got, want)
-    assert seen == [grads]
+    assert noised is grads
+
+
+def test_what_reached_the_first_is_handed_on():
+  first, second = (
+      optimizer_lib.showing(optax.scale(factor)) for factor in (2.0, 3.0)
+  )
+  both = optax.chain(first, second)
+  shown, _ = both.update(jnp.ones(2), both.init(jnp.ones(2)))
+  np.testing.assert_array_equal(shown.updates, [6.0, 6.0])
+  np.testing.assert_array_equal(shown.noised, [1.0, 1.0])
+
+
+def test_it_can_be_compiled_and_run_twice():
+  # A list that tracing fills would be empty the second time.
+  shown = optimizer_lib.showing(optax.sgd(0.5))
+  update = jax.jit(lambda grads: shown.update(grads, shown.init(grads))[0])
+  for value in (1.0, 2.0):
+    got = update(jnp.full(2, value))
+    np.testing.assert_array_equal(got.noised, [value, value])
 
 
 def test_a_mesh_is_refused():
