@@ -64,6 +64,8 @@ def main() -> None:
   with cli.exit_on(
       ValueError, OSError, data.ExampleError, checkpoint.CheckpointError
   ):
+    if flags.FLAGS.show:
+      raise ValueError("--show must be given to experiments.train, not here.")
     devices.check_one_device(config)
     if _REPLAY.value:
       _run_replay(config)

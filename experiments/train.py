@@ -8,6 +8,10 @@ over, DIR/summary.json. The same command on an unfinished DIR goes on from the
 last checkpoint, to the same bits; on a finished one it prints the result again.
 SIGTERM or Ctrl-C saves, says "to be continued" and exits 0.
 
+`--show`, in place of --workdir, prints every field with its meaning, and what
+the run would be: its guarantee, batches, parameters and memory. It trains
+and writes nothing.
+
 `--config.mesh.data=4` splits batches over four devices. Several processes run
 one training if each is told of the others: `--coordinator_address=HOST:PORT
 --num_processes=2 --process_id=0`, and `--process_id=1`. See docs/meshes.md.
@@ -22,9 +26,9 @@ from absl import flags
 
 from accounting import claims
 from experiments.evaluation import final
-from experiments.plan import averages
+from experiments.plan import averages, not_private
 from experiments.plan import experiment as experiment_lib
-from experiments.run import cli, devices, loop, resume, signals
+from experiments.run import cli, devices, loop, preview, resume, signals
 from experiments.run import log as log_lib
 from experiments.run import summary as summary_lib
 from experiments.run import workdir as workdir_lib
@@ -35,6 +39,9 @@ _SECONDS_BETWEEN_SAVES = 600.0
 
 _CONFIG = cli.define_config("A recipe: configs/NAME.py[:key=value,...].")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
+_SHOW = flags.DEFINE_bool(
+    "show", False, "Print all fields, and what the run would be; train nothing."
+)
 devices.define_flags()
 
 
@@ -44,6 +51,12 @@ def main() -> None:
     with cli.exit_on(ValueError, OSError, RuntimeError):
       config = _CONFIG.value
       devices.start(config)
+      if _SHOW.value:
+        preview.show_fields(config)
+        preview.show_run(experiment_lib.build(config))
+        return
+      if _WORKDIR.value is None:
+        raise ValueError("--workdir must be given, or --show, got neither.")
     # After JAX has put its own handler of SIGTERM in place.
     stop = stack.enter_context(signals.StopSignals())
     stack.enter_context(devices.only_primary_speaks())
@@ -121,7 +134,7 @@ def fit(
     signal stopped it, the state's step is not yet the last.
   """
   with (
-      workdir.claimed(experiment.config),
+      workdir.claimed(experiment.config, imported=experiment.imported),
       checkpoint.Checkpoints(workdir.checkpoints) as checkpoints,
   ):
     experiment, state = resume.start(
@@ -192,17 +205,19 @@ def _save_times(experiment):
 
 
 def _say_to_be_continued(experiment, workdir, step) -> None:
-  begun = workdir.read_steps_begun()
-  epsilon = resume.epsilon_spent(experiment, begun)
+  begun, spent = workdir.read_steps_begun(), f"{not_private.LABEL}."
+  if experiment.config.dp.enabled:
+    epsilon = resume.epsilon_spent(experiment, begun)
+    spent = (
+        f"Spent so far, by {begun} steps: ({claims.at_most(epsilon)},"
+        f" {claims.at_most_short(experiment.config.dp.delta)})-DP."
+    )
   print(
       f"to be continued: saved after step {step} of"
-      f" {experiment.mechanism.num_steps}. Spent so far, by {begun} steps:"
-      f" ({claims.at_most(epsilon)},"
-      f" {claims.at_most_short(experiment.config.dp.delta)})-DP."
-      " The same command goes on."
+      f" {experiment.mechanism.num_steps}. {spent} The same command goes on."
   )
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config", "workdir"])
+  flags.mark_flag_as_required("config")
   cli.run(main)

@@ -100,6 +100,13 @@ def compare(folder: pathlib.Path, summary: Mapping[str, Any]) -> Comparison:
 
 def _with_config(config, summary) -> dict[str, str | None]:
   """Returns why each fact was not compared, None if it was."""
+  enabled = _lookup(config, "dp.enabled")
+  if enabled is not True and enabled is not _NOT_THERE:
+    raise ValueError(
+        f"dp.enabled must be True in {_CONFIG} of a run with an epsilon, got "
+        f"{records.short(enabled)}: without clipping and noise it is NOT "
+        "PRIVATE."
+    )
   found = {}
   for fact, field in _FIELDS.items():
     theirs = _lookup(config, field)

@@ -183,7 +183,10 @@ def _restored(summary: Mapping[str, Any]) -> tuple[str, ...]:
   if origin is None:
     return ()
   path = records.short(origin["path"])
-  return (_RESTORED.format(path=path, sha256=origin["sha256"]),)
+  text = _RESTORED.format(path=path, sha256=origin["sha256"])
+  if origin.get("private", True) is not True:
+    text += " The run that they come from was NOT PRIVATE."
+  return (text,)
 
 
 def _shown(value: Any) -> str:
@@ -192,6 +195,12 @@ def _shown(value: Any) -> str:
 
 def _read(workdir: pathlib.Path) -> dict[str, Any]:
   parsed = records.read("workdir", workdir, "summary.json")
+  if parsed.get("private", True) is not True:
+    raise ValueError(
+        f"workdir must hold a private run, got {str(workdir)!r}, whose"
+        " summary.json says that it is NOT PRIVATE: it was trained without"
+        " clipping and noise, so there is nothing to claim."
+    )
   required = [
       *(k for k in _MECHANISM_KEYS if k not in _OPTIONAL),
       *("epsilon", "delta", "accountant", "expected_batch_size"),

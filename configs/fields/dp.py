@@ -3,6 +3,12 @@
 from configs.fields.entry import Field
 
 DP = {
+    "enabled": Field(
+        True,
+        "Whether gradients are clipped and noise is added. False trains on the"
+        " same batches without either, to compare with: NOT PRIVATE.",
+        "true or false.",
+    ),
     "epsilon": Field(
         None,
         "Target epsilon. Alone, it calibrates the noise; with"

@@ -19,6 +19,11 @@ EVAL = {
         " training.",
         '"last", or an average of `train`.',
     ),
+    "metrics": Field(
+        (),
+        "Metrics of your own to evaluate, besides the task's.",
+        'Names "package.module:name"; see docs/own_code.md.',
+    ),
     "labels": Field(
         (),
         "Labels to report, where an example has several; empty for all.",

@@ -16,6 +16,7 @@ import ml_collections
 import accounting
 from experiments.audits import canary_kinds
 from experiments.plan import experiment as experiment_lib
+from experiments.plan import not_private
 from jax_privacy import auditing, root_key
 
 KINDS = tuple(canary_kinds.PLANT_FNS)
@@ -57,6 +58,7 @@ def build(
         "dp.grid_scale must be None to be audited (canaries are floats, which"
         f" cannot join a sum of whole steps), got {config.dp.grid_scale}."
     )
+  not_private.refuse(config.dp.enabled, "be audited")
   if run_key is None:
     run_key = experiment_lib.make_run_key(config.seed).child("audit")
   base = experiment_lib.build(config, run_key=run_key)

@@ -9,6 +9,7 @@ import numpy as np
 
 from accounting import claims
 from experiments.plan import experiment as experiment_lib
+from experiments.plan import not_private
 from jax_privacy import testing
 from jax_privacy import views as views_lib
 
@@ -23,9 +24,11 @@ def replay(
     max_examples: How many examples.
 
   Raises:
+    ValueError: If the run is not private.
     SensitivityError: See `testing.check_sensitivity`.
     NoiseError: See `testing.check_noise`.
   """
+  not_private.refuse(experiment.config.dp.enabled, "be replayed")
   source = experiment.train_source
   indices = np.arange(min(max_examples, len(source)), dtype=np.int32)
   batch = source[indices]

@@ -13,7 +13,7 @@ import rich.console
 
 from experiments.evaluation import outcomes, results, saved, tables
 from experiments.evaluation import twin as twin_lib
-from experiments.plan import averages, units
+from experiments.plan import averages, not_private, units
 from experiments.run import workdir as workdir_lib
 from experiments.tasks import task as task_lib
 
@@ -100,6 +100,8 @@ def _print(run, told, beside, *, num_examples, is_private) -> None:
   console = rich.console.Console(highlight=False, soft_wrap=True)
   if is_private:
     console.print("These are training examples: the numbers are PRIVATE.")
+  if not run.config.dp.enabled:
+    console.print(not_private.SENTENCE)
   console.print(
       f"on {num_examples} examples of {run.split}; +- is a standard error:"
       f" {run.task.standard_errors}",
@@ -124,6 +126,13 @@ def _print(run, told, beside, *, num_examples, is_private) -> None:
       tables.show(console, sections, twins, names=run.task.metrics)
 
 
+def _not_private(enabled: bool) -> dict[str, Any]:
+  """Returns what marks numbers of a run without privacy."""
+  if enabled:
+    return {}
+  return {"private": False, not_private.LABEL: not_private.SENTENCE}
+
+
 def _record(run, told, beside, *, is_private) -> dict[str, Any]:
   """Returns what --json writes; of training examples, marked private."""
   numbers = {"params": {k: results.as_json(v) for k, v in told.items()}}
@@ -142,5 +151,6 @@ def _record(run, told, beside, *, is_private) -> dict[str, Any]:
       "standard_errors": run.task.standard_errors,
       "evaluated_by": "row" if run.config.data.unit else units.EXAMPLE,
       "twin_name": None if beside is None else beside.name,
+      **_not_private(run.config.dp.enabled),
       **({workdir_lib.PRIVATE: numbers} if is_private else numbers),
   }

@@ -5,7 +5,8 @@ read, unless they are the split that is asked for.
 """
 
 import pathlib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -14,7 +15,7 @@ import numpy as np
 from experiments.evaluation import outcomes
 from experiments.plan import averages, fields, splits
 from experiments.run import workdir as workdir_lib
-from experiments.tasks import registry
+from experiments.tasks import imported, registry
 from experiments.tasks import task as task_lib
 
 
@@ -86,11 +87,33 @@ def load(
   config = fields.from_json(stored)
   if labels is not None:
     config.eval.labels = tuple(labels)
+  warn_of_other_code(stored, config)
   task = registry.build(**fields.task_sections(config))
   split = split or config.data.test_split
   source = task.load(split, for_evaluation=True)
   predictor = task.build_predictor(source)
-  step, params = averages.restore(
+  step, params, _ = averages.restore(
       workdir.checkpoints, config.train, predictor.params
   )
   return SavedRun(config, task, split, source, predictor, step, params)
+
+
+def warn_of_other_code(
+    stored: Mapping[str, Any], config: ml_collections.ConfigDict
+) -> None:
+  """Warns if own code is not what a run was trained with.
+
+  Args:
+    stored: Its config.json.
+    config: The same, checked.
+
+  Raises:
+    ValueError: If own code is not found.
+  """
+  ours = fields.find_own(config)
+  if differs := imported.difference(stored.get(workdir_lib.IMPORTED), ours):
+    warnings.warn(
+        "The run was trained with other code than is found now, and may predict"
+        f" otherwise: {differs}.",
+        stacklevel=3,
+    )

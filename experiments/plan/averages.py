@@ -18,7 +18,7 @@ summary, and each gives parameters of the whole model.
 import math
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -78,18 +78,29 @@ def by_name(
   return {LAST: params} | whole
 
 
+class Restored(NamedTuple):
+  """What a run saved last.
+
+  Attributes:
+    step: Updates done.
+    params: Parameters of the whole model, by name.
+    facts: See `resume.facts`.
+  """
+
+  step: int
+  params: dict[str, Any]
+  facts: dict[str, Any]
+
+
 def restore(
     path: pathlib.Path, train_config: ml_collections.ConfigDict, params: Any
-) -> tuple[int, dict[str, Any]]:
+) -> Restored:
   """Reads parameters from the newest checkpoint of a run.
 
   Args:
     path: The folder of its checkpoints; nothing in it is touched.
     train_config: The section of the run's config.
     params: Parameters of its model, of which structure and shapes are read.
-
-  Returns:
-    (step, parameters by name).
 
   Raises:
     ValueError: If there is none, or it is of another model, or was saved with
@@ -116,7 +127,7 @@ def restore(
     restored = checkpoints.restore_latest(like)
   if restored is None:
     raise ValueError(f"workdir must hold a checkpoint, got {path} without.")
-  return restored.step, by_name(**restored.state)
+  return Restored(restored.step, by_name(**restored.state), restored.facts)
 
 
 def _on_first_device(x) -> jax.ShapeDtypeStruct:

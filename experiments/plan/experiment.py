@@ -21,6 +21,7 @@ import accounting
 from experiments.plan import (
     averages,
     fields,
+    not_private,
     placement,
     restore,
     splits,
@@ -69,6 +70,7 @@ class Experiment:
     mesh: What batches and state are split over; None for one device.
     restored_from: What the first parameters are, as `restore.restore` says
       it; None if they are fresh.
+    imported: What own code it is made of; see `imported.facts`.
     canaries: What an audit adds to each clipped sum; None in any other run.
   """
 
@@ -89,6 +91,7 @@ class Experiment:
   augment_key: jax.Array
   mesh: jax.sharding.Mesh | None = None
   restored_from: Mapping[str, Any] | None = None
+  imported: Mapping[str, Any] | None = None
   canaries: Canaries | None = None
 
 
@@ -110,6 +113,7 @@ def build(
   """
   fields.check(config)
   say(f"reading data: {config.data.source}")
+  own = fields.find_own(config)  # Before any data are read.
   task = registry.build(**fields.task_sections(config))
   row_source, test_source = splits.load(task, config.data)
   if run_key is None:
@@ -166,6 +170,7 @@ def build(
       augment_key=run_key.prng_key("augmentation"),
       mesh=mesh,
       restored_from=restored_from,
+      imported=own,
   )
 
 
@@ -201,6 +206,15 @@ def build_private(
   def split_loss_fn(trained, example, key, frozen=None):
     return loss_fn(trainable.merge(trained, frozen), example, key)
 
+  if not dp_config.enabled:
+    return not_private.build(
+        split_loss_fn,
+        optimizer,
+        mechanism,
+        key=key,
+        secure_random=dp_config.secure_random,
+        mesh=mesh,
+    )
   if with_norms:
     optimizer = optimizer_lib.showing(optimizer)
   return dp_sgd.make_private(

@@ -18,8 +18,8 @@ from typing import Any
 import ml_collections
 
 from configs import common
-from experiments.plan import averages, units
-from experiments.tasks import registry, sections
+from experiments.plan import averages, not_private, units
+from experiments.tasks import imported, registry, sections
 from jax_privacy import _validate
 
 # Of `model.restore`; "auto" tells the others apart.
@@ -71,6 +71,14 @@ def check(config: ml_collections.ConfigDict) -> None:
       raise ValueError(
           f"data.{name} must be in [0, {_MAX_AHEAD}], got {config.data[name]}."
       )
+  if not config.dp.enabled:
+    unused = {"train_metrics": False, "dp.grid_scale": None}
+    for name, value in unused.items():
+      if (given := _get(config, name)) != value:
+        raise ValueError(
+            f"{name} must be {value} where dp.enabled is False (the run is"
+            f" {not_private.LABEL}, and clips nothing), got {given}."
+        )
   num_devices = config.mesh.data * config.mesh.fsdp
   if config.train_metrics and num_devices > 1:
     raise ValueError(
@@ -89,6 +97,30 @@ def task_sections(
   """
   names = ("task", "data", "model", "augment", "loss", "eval")
   return {f"{name}_config": config[name] for name in names}
+
+
+def find_own(config: ml_collections.ConfigDict) -> dict[str, Any] | None:
+  """Imports all own code that a config names, and says what it is.
+
+  Args:
+    config: Of which `check_kinds` is true.
+
+  Returns:
+    See `imported.facts`.
+
+  Raises:
+    ValueError: If a name is not found; the text names the field.
+  """
+  given = {name: _get(config, name) for name in imported.FIELDS}
+  pairs = [
+      (field, name)
+      for field, names in given.items()
+      for name in ([names] if isinstance(names, str) else names)
+  ]
+  own = [(field, name) for field, name in pairs if imported.is_own(name)]
+  for field, name in own:
+    imported.find(field, name)
+  return imported.facts(name for _, name in own)
 
 
 def check_kinds(config: ml_collections.ConfigDict) -> None:

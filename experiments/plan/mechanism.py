@@ -20,6 +20,9 @@ everything else is given:
 of learning-rate schedules, `Plan.schedule_steps`: that of the run as asked for,
 or as cut.
 
+With `dp.enabled` False the steps and batches are the same; no noise is added,
+and none is looked for: the mechanism then says how batches are drawn.
+
 `train.batch_size_schedule` gives fractions of the run as asked for; its factors
 multiply the expected batch size, whichever way that is found. Epochs count how
 often an example is expected to be seen, under the schedule.
@@ -81,6 +84,10 @@ def build_plan(
   if tuned is not None and tuned not in AUTO_TUNE:
     rule = f"None or one of {', '.join(AUTO_TUNE)}"
     raise ValueError(f"dp.auto_tune must be {rule}, got {tuned!r}.")
+  if not dp_config.enabled and not _is_cut(dp_config):
+    # Its noise decides nothing, and so is not looked for.
+    mechanism = _as_given(dp_config, train_config, num_examples)
+    return Plan(mechanism, mechanism.num_steps)
   if dp_config.delta is None:
     raise ValueError("dp.delta must be given, got None.")
   if tuned is None:
@@ -94,6 +101,13 @@ def build_plan(
     found = _CALIBRATE[tuned](mechanism, **_target(dp_config))
     return Plan(found, found.num_steps)
   return Plan(_cut(dp_config, mechanism), mechanism.num_steps)
+
+
+def _is_cut(dp_config) -> bool:
+  """Whether the budget decides steps or batches, and not the noise alone."""
+  if dp_config.auto_tune is None:
+    return None not in (dp_config.epsilon, dp_config.noise_multiplier)
+  return dp_config.auto_tune != "noise_multiplier"
 
 
 def _check_given(dp_config, train_config) -> None:

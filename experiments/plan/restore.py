@@ -13,6 +13,7 @@ from typing import Any
 
 import ml_collections
 
+from accounting import json_object
 from experiments.plan import averages as averages_lib
 from jax_privacy import checkpoint
 from jax_privacy.data import archive
@@ -35,8 +36,9 @@ def restore(
   Returns:
     The parameters; and None if nothing was read, or else the `path`'s last
     part, the `format`, which of a run's `params`, what was `reset`, and the
-    `sha256` of what was taken over. All of it is public, the file being so;
-    fresh parameters, which may come of a secret seed, are not in the digest.
+    `sha256` of what was taken over; and `private`, False, where they come from
+    a run that was not private. All of it is public, the file being so; fresh
+    parameters, which may come of a secret seed, are not in the digest.
 
   Raises:
     ValueError: If a field breaks its rule, or the file cannot be read or does
@@ -61,7 +63,17 @@ def restore(
       "params": field.params if kind == "run" else None,
       "reset": list(field.reset),
       "sha256": checkpoint.tree_sha256(taken),
+      **({} if kind != "run" or _was_private(path) else {"private": False}),
   }
+
+
+def _was_private(path: pathlib.Path) -> bool:
+  """Returns False for the folder of a run with dp.enabled=False."""
+  file = path / "config.json"
+  if not file.is_file():
+    return True
+  dp = json_object.read(file, what=str(file)).get("dp")
+  return not isinstance(dp, dict) or dp.get("enabled", True) is True
 
 
 def _kind(path: pathlib.Path) -> str:

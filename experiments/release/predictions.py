@@ -15,14 +15,19 @@ an apostrophe put before it. Parquet keeps text as it is.
 
 import csv
 import io
+import pathlib
 from collections.abc import Mapping
 from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from jax_privacy import _extras
+from experiments.release import model as model_lib
+from experiments.release import output
+from experiments.tasks import task as task_lib
+from jax_privacy import _extras, batch_selection
 
 SUFFIXES = (".csv", ".parquet")
+_INPUT = "input"
 # What spreadsheets take for the beginning of a formula, wide forms included.
 _FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 
@@ -35,6 +40,44 @@ class Table(Protocol):
 
   def close(self) -> None:
     """Writes what is left; the file stays open."""
+
+
+def write(
+    model: model_lib.SavedModel, path: pathlib.Path, *, batch_size: int
+) -> int:
+  """Predicts for all of a model's source, and writes it to a new file.
+
+  Args:
+    model: Loaded for a user's inputs.
+    path: Ends in one of `SUFFIXES`. Its first column is the input's name, or
+      its number from 0; the others are the task's.
+    batch_size: Examples at a time.
+
+  Returns:
+    The number of rows.
+
+  Raises:
+    ValueError: If the file is there, or an input cannot be used; nothing is
+      written then.
+  """
+  source = model.source
+  names = getattr(source, "names", None)
+  names = np.arange(len(source)) if names is None else np.asarray(names)
+  size = min(batch_size, len(source))
+  padded = batch_selection.pad_to_multiple_of(np.arange(len(source)), size)
+  with output.new_file(path) as file:
+    table = writer(file, path.suffix)
+    for indices in padded.reshape(-1, size):
+      outputs = model.outputs(model.signature.read(source[indices]))
+      rows = indices[indices >= 0]
+      outputs = task_lib.take(outputs, slice(len(rows)))  # Padding is behind.
+      columns = model.task.columns(source, outputs)
+      label = _INPUT
+      while label in columns:  # A class may be called so.
+        label += "_"
+      table.append({label: names[rows], **columns})
+    table.close()
+  return len(source)
 
 
 def writer(file: BinaryIO, suffix: str) -> Table:

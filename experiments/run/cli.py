@@ -14,6 +14,7 @@ import os
 import pathlib
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 
 from absl import app, flags, logging
@@ -69,6 +70,20 @@ def exit_on(*errors: type[Exception]):
   except errors as error:
     print(f"error: {_one_line(error)}", file=sys.stderr)
     sys.exit(2)
+
+
+@contextlib.contextmanager
+def warnings_as_lines():
+  """Prints each warning of a user's own as one line, and not as code."""
+  with warnings.catch_warnings():
+    warnings.simplefilter("always", UserWarning)
+    warnings.showwarning = _show_warning
+    yield
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+  del category, filename, lineno, file, line
+  print(f"warning: {_one_line(message)}", file=sys.stderr)
 
 
 class _RecipeParser(flags.ArgumentParser):

@@ -15,6 +15,7 @@ import rich.console
 import accounting
 from accounting import claims
 from experiments.plan import experiment as experiment_lib
+from experiments.plan import not_private
 from experiments.run import bar
 from experiments.run import workdir as workdir_lib
 
@@ -38,6 +39,7 @@ class RunLog:
       initial_step: int,
   ):
     mechanism, dp = experiment.mechanism, experiment.config.dp
+    self._dp = dp
     self._num_steps = mechanism.num_steps
     self._mechanism = mechanism
     self._workdir = workdir
@@ -59,6 +61,8 @@ class RunLog:
     )
 
   def __enter__(self):
+    if not self._dp.enabled:
+      say(not_private.SENTENCE)
     sizes = ", ".join(map(str, self._sizes))
     if len(self._sizes) == 1:
       say(f"compiling the step, for batches padded to {sizes}")
@@ -128,13 +132,15 @@ class RunLog:
             workdir_lib.PRIVATE: {**private, "loss": loss},
         }
     )
-    spent = claims.at_most(epsilon)
+    spent = not_private.LABEL
+    if epsilon is not None:
+      spent = f"epsilon {claims.at_most(epsilon)}"
     if self._console.is_terminal:
-      self._note = f"epsilon {spent}, loss {loss:.2f} (not for release)"
+      self._note = f"{spent}, loss {loss:.2f} (not for release)"
       self._bar.update(self._task, description=self._note)
     else:
       self._console.print(
-          f"step {step}/{self._num_steps}: epsilon {spent},"
+          f"step {step}/{self._num_steps}: {spent},"
           f" {rate:.0f} examples/s, loss {loss:.3f} (private, not for release)"
       )
 
@@ -163,8 +169,10 @@ def told_steps(experiment: experiment_lib.Experiment) -> set[int]:
   return {*range(every, num_steps + 1, every), num_steps}
 
 
-def _epsilons(mechanism, dp, steps) -> dict[int, float]:
-  """Returns the epsilon spent, by number of steps taken."""
+def _epsilons(mechanism, dp, steps) -> dict[int, float | None]:
+  """Returns the epsilon spent, by number of steps taken; None without noise."""
+  if not dp.enabled:
+    return dict.fromkeys(steps)
   steps = sorted(steps)
   epsilons = accounting.epsilon_curve(
       mechanism, steps=steps, delta=dp.delta, accountant=dp.accountant

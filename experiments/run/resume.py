@@ -11,7 +11,7 @@ from typing import Any
 
 import accounting
 from experiments.plan import experiment as experiment_lib
-from experiments.plan import units
+from experiments.plan import not_private, units
 from experiments.run import loop
 from experiments.run import summary as summary_lib
 from experiments.run import workdir as workdir_lib
@@ -39,10 +39,19 @@ def facts(experiment: experiment_lib.Experiment) -> dict[str, Any]:
       ),
       "mesh": workdir_lib.plain(config.mesh),
       "data_sha256": workdir_lib.json_sha256(data_set),
-      "mechanism": experiment.mechanism.to_dict(),
+      "mechanism": _released(experiment),
       "restored_from": experiment.restored_from,
+      "imported": experiment.imported,
       "versions": summary_lib.versions(),
   }
+
+
+def _released(experiment: experiment_lib.Experiment) -> dict[str, Any]:
+  """Returns the mechanism; without noise, where none is added."""
+  mechanism = experiment.mechanism.to_dict()
+  if not experiment.config.dp.enabled:
+    mechanism["noise_multiplier"] = None
+  return mechanism
 
 
 def start(
@@ -110,7 +119,12 @@ def start(
 def epsilon_spent(
     experiment: experiment_lib.Experiment, num_steps: int
 ) -> float:
-  """Returns the epsilon of so many steps of the run."""
+  """Returns the epsilon of so many steps of the run.
+
+  Raises:
+    ValueError: If it is not private.
+  """
+  not_private.refuse(experiment.config.dp.enabled, "have an epsilon")
   if not num_steps:
     return 0.0
   return accounting.epsilon(
@@ -127,6 +141,7 @@ def _check_same_run(saved, mine, workdir) -> None:
           f"workdir must hold checkpoints of this {name}, got those of another"
           f" in {workdir.path}: {key} {saved.get(key)}, not {mine[key]}."
       )
+  workdir.check_imported(saved.get("imported"), mine["imported"])
   _check_same_start(saved, mine, workdir)
   theirs = saved.get("mechanism")
   names = sorted(workdir_lib.differing_fields(theirs, mine["mechanism"]))

@@ -10,7 +10,7 @@ import jax
 import accounting
 from accounting import claims
 from experiments.metrics import estimate as estimate_lib
-from experiments.plan import averages, units
+from experiments.plan import averages, not_private, units
 from experiments.plan import experiment as experiment_lib
 from jax_privacy import checkpoint, draws, models
 
@@ -24,6 +24,12 @@ _NOT_A_SUMMARY = (
 )
 # Of the mechanism, as it writes them; the second is there if it is not empty.
 _SHAPE = ("batch_size_schedule", "sampling_options")
+# What states a guarantee, and what it rests on.
+_GUARANTEE = (
+    *("epsilon", "epsilon_target", "delta", "accountant"),
+    *("neighboring_relation", "noise_multiplier", "l2_clip_norm"),
+    *("generator", "grid_scale"),
+)
 _PACKAGES = ("flax", "optax", "dp-accounting")
 
 
@@ -70,15 +76,36 @@ def summarise(
       "mesh": config.mesh.to_dict(),
       "params_sha256": checkpoint.tree_sha256(params[averages.LAST]),
       "restored_from": experiment.restored_from,
+      "imported": experiment.imported,
       "seed": config.seed,
       "versions": versions(),
   }
 
 
 def privacy(config: Any, mechanism: accounting.Mechanism) -> dict[str, Any]:
-  """Returns the part of the summary that states and explains epsilon."""
+  """Returns the part of the summary that states and explains epsilon.
+
+  Of a run that is not private, whatever would say so is None.
+  """
   dp = config.dp
+  batches = {
+      "sampling": mechanism.sampling,
+      "sampling_prob": mechanism.sampling_prob,
+      "max_batch_size": mechanism.max_batch_size,
+      "num_examples": mechanism.num_examples,
+      "expected_batch_size": mechanism.expected_batch_size,
+      **{k: v for k, v in mechanism.to_dict().items() if k in _SHAPE},
+      **units.facts(config.data),
+  }
+  if not dp.enabled:
+    return {
+        "private": False,
+        not_private.LABEL: not_private.SENTENCE,
+        **dict.fromkeys(_GUARANTEE),
+        **batches,
+    }
   return {
+      "private": True,
       "epsilon": accounting.epsilon(
           mechanism, delta=dp.delta, accountant=dp.accountant
       ),
@@ -87,13 +114,7 @@ def privacy(config: Any, mechanism: accounting.Mechanism) -> dict[str, Any]:
       "accountant": dp.accountant,
       "neighboring_relation": mechanism.neighboring_relation,
       "noise_multiplier": mechanism.noise_multiplier,
-      "sampling": mechanism.sampling,
-      "sampling_prob": mechanism.sampling_prob,
-      "max_batch_size": mechanism.max_batch_size,
-      "num_examples": mechanism.num_examples,
-      "expected_batch_size": mechanism.expected_batch_size,
-      **{k: v for k, v in mechanism.to_dict().items() if k in _SHAPE},
-      **units.facts(config.data),
+      **batches,
       "l2_clip_norm": dp.l2_clip_norm,
       "generator": "chacha20" if dp.secure_random else "threefry",
       "grid_scale": dp.grid_scale,
@@ -124,14 +145,7 @@ def _text(summary: Mapping[str, Any]) -> str:
   each = ", ".join(f"{name} {shown[name]}" for name in names)
   text = (
       f"test {metric} {shown[chosen]} ({chosen} parameters; {each})\n"
-      f"({claims.at_most(summary['epsilon'])},"
-      f" {claims.at_most_short(summary['delta'])})-DP for"
-      f" {summary['neighboring_relation'].replace('_', ' ')}"
-      f" {units.of(summary)}, by"
-      f" {summary['accountant'].upper()}: {summary['num_steps']} steps, noise"
-      f" multiplier {claims.exact(summary['noise_multiplier'])}, sampling"
-      f" probability {claims.at_most_short(summary['sampling_prob'], digits=4)}"
-      f"{_phases(summary)}\n"
+      f"{_guarantee(summary)}\n"
       f"{summary['num_parameters']:,} parameters,"
       f" {summary['train_seconds']:.1f} s of training,"
       f" {summary['examples_per_second']:.0f} examples/s"
@@ -154,12 +168,33 @@ def _text(summary: Mapping[str, Any]) -> str:
         f" (sha256 {origin['sha256'][:12]}...): the guarantee says nothing of"
         " what THEY were trained on."
     )
-  if summary["seed"] is not None:
+    if origin.get("private", True) is not True:
+      text += f" They come from a run that was {not_private.LABEL}."
+  if summary["seed"] is not None and _is_private(summary):
     text += (
         f"\nThe seed was fixed ({summary['seed']}): fine for research; a"
         " release of a private model needs --config.seed=None."
     )
   return text
+
+
+def _is_private(summary) -> bool:
+  return summary.get("private", True) is True
+
+
+def _guarantee(summary) -> str:
+  if not _is_private(summary):
+    return not_private.SENTENCE
+  return (
+      f"({claims.at_most(summary['epsilon'])},"
+      f" {claims.at_most_short(summary['delta'])})-DP for"
+      f" {summary['neighboring_relation'].replace('_', ' ')}"
+      f" {units.of(summary)}, by"
+      f" {summary['accountant'].upper()}: {summary['num_steps']} steps, noise"
+      f" multiplier {claims.exact(summary['noise_multiplier'])}, sampling"
+      f" probability {claims.at_most_short(summary['sampling_prob'], digits=4)}"
+      f"{_phases(summary)}"
+  )
 
 
 def _headline(summary) -> tuple[str, bool, Mapping[str, float | None]]:

@@ -21,13 +21,18 @@ import ml_collections
 
 from accounting import json_object
 from experiments.plan import fields as plan_fields
-from experiments.plan import restore
+from experiments.plan import not_private, restore
 from experiments.run import metrics as metrics_lib
+from experiments.tasks import imported as imported_lib
 from jax_privacy import _owner_only, draws
 
 PRIVATE = "private_not_for_release"
 _LOCK = ".lock"
 _STEPS_BEGUN = "steps_begun.json"
+IMPORTED = "imported"
+_NO_IDENTITY = ("mesh", IMPORTED, not_private.LABEL)
+# Section, field, and the value with which a run is as it was before the field.
+_NEWER = (("dp", "enabled", True), ("eval", "metrics", []))
 _INPUT_FIELDS = ("on_device", "num_workers", "prefetch")
 
 
@@ -71,23 +76,57 @@ class Workdir:
           f" differs in {', '.join(names)}."
       )
 
+  def check_imported(
+      self, theirs: Mapping[str, Any] | None, ours: Mapping[str, Any] | None
+  ) -> None:
+    """Refuses to go on with other own code than the run was begun with.
+
+    Args:
+      theirs: What the run's files hold; see `imported.facts`.
+      ours: What was found now.
+
+    Raises:
+      WorkdirError: If they differ; the text names the modules.
+    """
+    if differs := imported_lib.difference(theirs, ours):
+      raise WorkdirError(
+          f"workdir must hold a run of this code, got {self.path}, which was"
+          f" begun with another {differs}."
+      )
+
   @contextlib.contextmanager
-  def claimed(self, config: ml_collections.ConfigDict):
+  def claimed(
+      self,
+      config: ml_collections.ConfigDict,
+      *,
+      imported: Mapping[str, Any] | None = None,
+  ):
     """A context in which the folder is this config's, and this process's.
 
     It is locked before anything in it is written.
+
+    Args:
+      config: The run's.
+      imported: Its own code; see `imported.facts`.
 
     Raises:
       WorkdirError: If it holds another run, or another process is at it.
     """
     self.check(config)  # Nothing is made in a folder of other things.
     with self.lock():
-      self.claim(config)
+      self.claim(config, imported=imported)
       yield
 
-  def claim(self, config: ml_collections.ConfigDict) -> None:
-    """Makes the folder this config's, and its owner's alone; see `check`."""
+  def claim(
+      self,
+      config: ml_collections.ConfigDict,
+      *,
+      imported: Mapping[str, Any] | None = None,
+  ) -> None:
+    """Makes the folder this config's, and its owner's alone; see `claimed`."""
     self.check(config)
+    if (held := self.read_config()) is not None:
+      self.check_imported(held.get(IMPORTED), imported)
     _owner_only.make_folder(self.path)
     _owner_only.restrict(self.path)
     if why := _owner_only.others_may_read(self.path):
@@ -96,7 +135,10 @@ class Workdir:
           " private losses. Use a folder of your own, of mode 700.",
           flush=True,
       )
-    _write_json(self.path / "config.json", plain(config))
+    more = {} if imported is None else {IMPORTED: imported}
+    if not config.dp.enabled:
+      more[not_private.LABEL] = not_private.SENTENCE
+    _write_json(self.path / "config.json", plain(config) | more)
 
   @contextlib.contextmanager
   def lock(self):
@@ -226,7 +268,7 @@ class Workdir:
 class Onlooker(Workdir):
   """The folder as other processes of the run see it: they write nothing."""
 
-  def claim(self, config: ml_collections.ConfigDict) -> None:
+  def claim(self, config, *, imported=None) -> None:
     """Only checks."""
     self.check(config)
 
@@ -246,9 +288,14 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
   The mesh changes no more than how sums round, and how examples are brought to
   the devices changes nothing: these may differ on a resume. A task that a run
-  from before there were tasks would have is left out, as it was then.
+  from before there were tasks would have is left out, as it was then, and so
+  are newer fields that change nothing, and what is no field.
   """
-  fields = {name: value for name, value in config.items() if name != "mesh"}
+  fields = {k: v for k, v in config.items() if k not in _NO_IDENTITY}
+  for section, field, value in _NEWER:
+    given = fields.get(section)
+    if isinstance(given, dict) and given.get(field, value) == value:
+      fields[section] = {k: v for k, v in given.items() if k != field}
   if fields.get("task") == plan_fields.task_of_older(fields):
     del fields["task"]
   if isinstance(fields.get("data"), dict):

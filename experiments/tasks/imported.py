@@ -45,12 +45,14 @@ _folders: list[str] = []
 _loaded: dict[str, frozenset[str]] = {}
 
 
-def is_own(name: str) -> bool:
-  """Returns whether a name is that of own code: it has a colon.
+def is_own(name: Any) -> bool:
+  """Returns whether a value is a name of own code: it has a colon.
 
   >>> is_own("my_models:Net"), is_own("linear"), is_own("tfds:mnist")
   (True, False, False)
   """
+  if not isinstance(name, str):
+    return False
   before, colon, _ = name.partition(":")
   return bool(colon) and before not in _NOT_MODULES
 

@@ -9,7 +9,13 @@ add its line here; nothing of plan/, run/, evaluation/ or audits/ changes.
 
 import ml_collections
 
-from experiments.tasks import classification, multi_label, sections
+from experiments.tasks import (
+    classification,
+    imported,
+    multi_label,
+    own_metrics,
+    sections,
+)
 from experiments.tasks import task as task_lib
 
 TASKS: dict[str, type[task_lib.Task]] = {
@@ -37,4 +43,25 @@ def build(
     ValueError: If there is no such task, or a field breaks its rule.
   """
   sections.check_choice("task.name", task_config.name, names())
-  return TASKS[task_config.name](task_config, **section_configs)
+  make = TASKS.get(task_config.name) or _own(task_config.name)
+  return own_metrics.add(make(task_config, **section_configs))
+
+
+def _own(name: str) -> type[task_lib.Task]:
+  found = imported.resolve(
+      "task.name",
+      name,
+      takes=("task_config",),
+      what="a class of experiments.tasks.task.Task",
+  )
+  if not (isinstance(found, type) and issubclass(found, task_lib.Task)):
+    raise ValueError(
+        "task.name must name a class of experiments.tasks.task.Task, got"
+        f" {name!r}, which is none."
+    )
+  if missing := sorted(found.__abstractmethods__):
+    raise ValueError(
+        f"task.name must name a class that defines {', '.join(missing)}, got"
+        f" {name!r}, which does not."
+    )
+  return found

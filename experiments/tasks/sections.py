@@ -22,6 +22,7 @@ from typing import Any
 import ml_collections
 
 from configs import common
+from experiments.tasks import imported
 from jax_privacy import _validate
 
 
@@ -55,13 +56,18 @@ def named(name: str) -> Iterator[None]:
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-  """Refuses a value that is none of the choices.
+  """Refuses a value that is none of the choices, and no name of own code.
 
   Raises:
-    ValueError: If it is not; the text lists them.
+    ValueError: If it is not; the text lists them. Own code is not looked for.
   """
-  if value not in choices:
-    _validate.fail(name, f"one of {', '.join(choices)}", value)
+  if name in imported.FIELDS and imported.is_own(value):
+    imported.check(name, value)
+  elif value not in choices:
+    rule = f"one of {', '.join(choices)}"
+    if name in imported.FIELDS:
+      rule += f", or {imported.FORM} of own code"
+    _validate.fail(name, rule, value)
 
 
 def check_unused(

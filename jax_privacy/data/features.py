@@ -72,6 +72,11 @@ class FeatureSource:
     self.image_shape = extract_fn.feature_shape
 
   @property
+  def images(self) -> source_lib.Source:
+    """The images that the features are of."""
+    return self._images
+
+  @property
   def num_examples(self) -> int:
     """The stated number of examples; a ValueError where none was stated."""
     return self._images.num_examples

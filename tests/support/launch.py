@@ -75,7 +75,7 @@ def run(value, path):
   """Trains in this process; returns the summary."""
   workdir = workdir_lib.Workdir(pathlib.Path(path))
   experiment = experiment_lib.build(value)
-  workdir.claim(value)
+  workdir.claim(value, imported=experiment.imported)
   return train.run(experiment, workdir)
 
 

@@ -4,11 +4,13 @@ The invariant: a model is built for what comes out, and evaluation sees the
 centre of that size, unless `data.test_options` say otherwise.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import ml_collections
 
-from experiments.tasks import sections
+from experiments.tasks import imported, sections
 from jax_privacy.data import augment, source
 
 _CROP = "random_crop"
@@ -27,13 +29,22 @@ def build(
   Raises:
     ValueError: If a field breaks its rule.
   """
-  names = tuple(augment_config.names)
+  names = tuple(map(_function, augment_config.names))
   options = sections.options(
       "augment.options", augment_config.options, taken=("names",)
   )
   with sections.named("augment"):  # Options without a name are refused too.
     augment_fn = augment.build(names, **options)
   return augment_fn if names else None
+
+
+def _function(name: str) -> str | Callable[..., jax.Array]:
+  return imported.resolve(
+      "augment.names",
+      name,
+      takes=("key", "image"),
+      what="a function of key and image",
+  )
 
 
 def output_shape(

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from experiments.tasks import sections
+from experiments.tasks import imported, sections
 from experiments.tasks import task as task_lib
-from experiments.tasks.images import features, sources
+from experiments.tasks.images import features, inputs, sources
 from experiments.tasks.images import loss as loss_lib
 from experiments.tasks.images import model as model_lib
 from jax_privacy import data, losses, models
@@ -60,10 +60,11 @@ class ImageTask(task_lib.Task):
         for name in losses.names()
         if losses.get(name).has_several_labels == self.is_multi_label
     ]
-    if self.loss_config.name not in fitting:
+    loss_name = self.loss_config.name
+    if loss_name not in fitting and not imported.is_own(loss_name):
       rule = f"{' or '.join(map(repr, fitting))} for task {self.name!r}"
       raise ValueError(
-          f"loss.name must be {rule}, got {self.loss_config.name!r}; task.name"
+          f"loss.name must be {rule}, got {loss_name!r}; task.name"
           " is 'classification' for one class an example, 'multi_label' for"
           " several labels."
       )
@@ -156,6 +157,15 @@ class ImageTask(task_lib.Task):
     logits, labels = _read_archive(path, source)
     batch = {"label": labels[rows].astype(np.int32)}
     return self.outcomes(source, batch, logits[rows])
+
+  def read_inputs(self, path):
+    """Reads images: a file, a folder of files, or an .npz archive."""
+    return inputs.read(
+        path,
+        self.load(self.data_config.test_split, for_evaluation=True),
+        data_config=self.data_config,
+        augment_config=self.augment_config,
+    )
 
   def columns(self, source, outputs) -> dict[str, np.ndarray]:
     """Returns a probability for each label."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import ml_collections
 
-from experiments.tasks import sections
+from experiments.tasks import imported, sections
 from experiments.tasks.images import augment
 from experiments.tasks.images import model as model_lib
 from jax_privacy import losses
@@ -55,9 +55,15 @@ def _over_views(loss_config, num_views: int) -> losses.LossFn:
         "loss.invariance_weight must be 0 where augment.num_views is less than"
         f" 2 (it compares views), got {weight} and {num_views}."
     )
+  name = imported.resolve(
+      "loss.name",
+      loss_config.name,
+      takes=("logits", "label"),
+      what="a function of logits and label",
+  )
   with sections.named("loss"):
     return losses.over_views(
-        loss_config.name,
+        name,
         label_smoothing=loss_config.label_smoothing,
         invariance_weight=weight,
     )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import ml_collections
 
-from experiments.tasks import sections
+from experiments.tasks import imported, sections
 from experiments.tasks.images import features
 from jax_privacy import data
 
@@ -40,9 +40,13 @@ def build_source(
         "data.test_options", data_config.test_options, taken=taken
     )
     options.pop("crop_size", None)  # For `augment.test_crop_size`.
-  source = data.load(
-      data_config.source, split=split, num_examples=num_examples, **options
+  name = imported.resolve(
+      "data.source",
+      data_config.source,
+      takes=("split", "num_examples"),
+      what="a function that loads a source",
   )
+  source = data.load(name, split=split, num_examples=num_examples, **options)
   return features.extract(data_config, source, augment_config=augment_config)
 
 

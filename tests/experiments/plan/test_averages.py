@@ -55,7 +55,9 @@ def _by_hand(values):
 def test_a_checkpoint_holds_each_average_by_its_name(finished):
   config, _, path, iterates = finished
   params = experiment_lib.build(config).model.params
-  step, by_name = averages.restore(path / "checkpoints", config.train, params)
+  step, by_name, _ = averages.restore(
+      path / "checkpoints", config.train, params
+  )
   assert step == 4 and tuple(by_name) == _NAMES
   kernels = [np.float64(p["linear"]["kernel"]) for p in iterates]
   want = _by_hand(kernels)

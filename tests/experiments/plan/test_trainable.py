@@ -185,7 +185,7 @@ def test_a_mesh_changes_no_more_than_rounding(mesh, tmp_path):
     assert process.returncode == 0, process.stderr
     config = launch.config(train__train_only=_HEAD)
     initial = experiment_lib.build(config).model.params
-    _, params[name] = averages.restore(
+    _, params[name], _ = averages.restore(
         tmp_path / name / "checkpoints", config.train, initial
     )
   one, many = (

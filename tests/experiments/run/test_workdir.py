@@ -55,7 +55,7 @@ def test_a_second_process_is_refused_before_it_writes(tmp_path):
   with workdir.claimed(config):
     before = (tmp_path / "config.json").read_bytes()
     with pytest.raises(workdir_lib.WorkdirError, match="one process at a time"):
-      train.fit(types.SimpleNamespace(config=other), workdir)
+      train.fit(types.SimpleNamespace(config=other, imported=None), workdir)
     assert (tmp_path / "config.json").read_bytes() == before
   with workdir.claimed(other):
     assert (tmp_path / "config.json").read_bytes() != before

@@ -1,0 +1,99 @@
+"""Which guarantee a saved model has: as data, and as a sentence.
+
+Invariant: an epsilon is computed anew from the mechanism that was saved with
+the parameters, for all steps that were ever begun, and rounded up where it is
+written. A run without privacy has no number, and says what it is.
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+import accounting
+from accounting import claims
+from experiments.plan import not_private
+
+_POST_PROCESSING = (
+    " Predictions, and files made of the model, are post-processing of its"
+    " parameters: they cost no privacy beyond that."
+)
+_SEED = (
+    " The seed was fixed: against whoever knows it nothing is protected. Such a"
+    " model is for research, not for a release."
+)
+_RESTORED = (
+    " Training began with the parameters of {path}: the guarantee says nothing"
+    " of what they were trained on."
+)
+
+
+def of_run(
+    config: ml_collections.ConfigDict,
+    facts: Mapping[str, Any],
+    *,
+    steps: int,
+) -> dict[str, Any]:
+  """Returns what may be claimed of a model.
+
+  Args:
+    config: The run's.
+    facts: Those of its checkpoint; see `resume.facts`.
+    steps: How many were begun: each has cost its privacy.
+
+  Returns:
+    `private`, whether there is a guarantee; its numbers, each None if not; and
+    the `statement` in words.
+
+  Raises:
+    ValueError: If the facts are not of a run.
+  """
+  dp, origin = config.dp, facts.get("restored_from")
+  if not dp.enabled:
+    found = dict.fromkeys(("epsilon", "delta", "accountant", "mechanism"))
+    statement = not_private.SENTENCE
+  else:
+    mechanism = _mechanism(facts, steps)
+    found = {
+        "epsilon": _epsilon(mechanism, dp) if steps else 0.0,
+        "delta": dp.delta,
+        "accountant": dp.accountant,
+        "mechanism": mechanism.to_dict(),
+    }
+    statement = _sentence(mechanism, found, steps) + _POST_PROCESSING
+    if config.seed is not None:
+      statement += _SEED
+  if origin is not None:
+    statement += _RESTORED.format(path=origin["path"])
+  return {"private": dp.enabled, **found, "statement": statement}
+
+
+def _mechanism(facts, steps: int) -> accounting.Mechanism:
+  given = facts.get("mechanism")
+  if not isinstance(given, Mapping):
+    raise ValueError(
+        "workdir must hold a checkpoint with the run's mechanism, got none."
+    )
+  mechanism = accounting.Mechanism.from_dict(given)
+  # A run that was stopped early has spent less than a whole one.
+  return mechanism.with_num_steps(min(max(steps, 1), mechanism.num_steps))
+
+
+def _epsilon(mechanism: accounting.Mechanism, dp) -> float:
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Said when the run was trained.
+    return accounting.epsilon(
+        mechanism, delta=dp.delta, accountant=dp.accountant
+    )
+
+
+def _sentence(mechanism, found, steps: int) -> str:
+  relation = mechanism.neighboring_relation.replace("_", " ")
+  return (
+      f"({claims.at_most(found['epsilon'])},"
+      f" {claims.at_most_short(found['delta'])})-differentially private for"
+      f" {relation} example, by {found['accountant'].upper()}, of {steps} steps"
+      f" of DP-SGD with noise multiplier"
+      f" {claims.exact(mechanism.noise_multiplier)}."
+  )
