@@ -71,10 +71,19 @@ def _unit(facts) -> tuple[str, ...]:
   unit = facts["unit"]
   relation = _RELATIONS[facts["neighboring_relation"]].format(unit=unit)
   meant = "" if unit == "example" else ", taken to be one training example"
+  several = (
+      "Whoever contributed several training examples is protected less: "
+      "`dp-budget users` computes by how much."
+  )
+  if (limit := facts["max_rows_per_unit"]) is not None:
+    meant = (
+        f": all rows of one {unit}, of which at most {limit} are used, are one "
+        "training example"
+    )
+    several = f"Whoever has rows under more than one {unit} is protected less."
   return (
       f"The unit of privacy is one {unit}{meant}. Two data sets are neighbours "
-      f"if {relation}. Whoever contributed several training examples is "
-      "protected less: `dp-budget users` computes by how much.",
+      f"if {relation}. {several}",
       "Epsilon of the same run under each relation "
       "(- where there is no analysis):",
   )

@@ -62,6 +62,7 @@ def make_statement(
     accountant: str = "pld",
     batches: str | None = None,
     unit: str = "example",
+    max_rows_per_unit: int | None = None,
     generator: str | None = None,
     grid_scale: int | None = None,
     more_warnings: tuple[str, ...] = (),
@@ -75,6 +76,8 @@ def make_statement(
     batches: How the program really draws batches: "poisson", "shuffled",
       "fixed", or None where nobody has said.
     unit: What one example is, in a word or two: "image", "patient record".
+    max_rows_per_unit: Most rows of a unit that are used, if all rows of a unit
+      are one example (user-level training); None if an example is one row.
     generator: What noise and batches are drawn with: "threefry", "chacha20",
       or None where nobody has said.
     grid_scale: Steps in the clip norm, if sums and noise were rounded to a
@@ -92,6 +95,8 @@ def make_statement(
     _validate.choice("generator", generator, options=GENERATORS)
   if not unit.strip() or not unit.isprintable() or len(unit) > _MAX_UNIT:
     _validate.fail("unit", "a word or two, such as example or patient", unit)
+  if max_rows_per_unit is not None:
+    _validate.integer("max_rows_per_unit", max_rows_per_unit)
   if grid_scale is not None:
     _validate.integer("grid_scale", grid_scale)
   found = evaluate(mechanism, delta=delta, accountant=accountant)
@@ -105,6 +110,7 @@ def make_statement(
       "expected_epochs": mechanism.expected_epochs,
       "batches": batches,
       "unit": unit,
+      "max_rows_per_unit": max_rows_per_unit,
       "generator": generator,
       "grid_scale": grid_scale,
       "epsilon_by_relation": _by_relation(mechanism, delta, accountant),

@@ -130,7 +130,8 @@ def _add_format(command) -> None:
   )
   command.add_argument("--output", metavar="FILE", help="write it there")
   command.add_argument(
-      "--unit", default="example", help="what an example is: image, patient"
+      "--unit",
+      help="what an example is: image, patient (report: as the run says)",
   )
 
 

@@ -37,12 +37,16 @@ _FIELDS = {
     "grid_scale": "dp.grid_scale",
     "generator": "dp.secure_random",
     "num_examples": "data.num_examples",
+    "unit": "data.unit",
+    "max_rows_per_unit": "data.max_rows_per_unit",
     "expected_batch_size": "train.expected_batch_size",
     "num_views": "augment.num_views",
     "eval_params": "eval.params",
 }
-# Of samplers with fields of their own; others have no such fact.
-_OWN = ("sampling_options",)
+# Of some runs: those of samplers with fields of their own, and those whose
+# examples are persons or other units. Others may have no such fact.
+_OWN = ("sampling_options", "unit", "max_rows_per_unit")
+_NONE = (_NOT_THERE, {}, "", None)
 # What None, or 0, in the config leaves to something else, and to what.
 _LEFT_OPEN = {
     "noise_multiplier": "found from dp.epsilon",
@@ -110,7 +114,7 @@ def _with_config(config, summary) -> dict[str, str | None]:
   found = {}
   for fact, field in _FIELDS.items():
     theirs = _lookup(config, field)
-    if fact in _OWN and fact not in summary and theirs in (_NOT_THERE, {}):
+    if fact in _OWN and fact not in summary and theirs in _NONE:
       continue  # Neither has any.
     if theirs is _NOT_THERE:
       found[fact] = f"{field} is not in {_CONFIG}"
@@ -232,4 +236,12 @@ def _relation(value: Any) -> str:
   ).neighboring_relation
 
 
-_TRANSLATE = {"generator": _generator, "neighboring_relation": _relation}
+def _unit(value: Any) -> Any:
+  return "example" if value == "" else value
+
+
+_TRANSLATE = {
+    "generator": _generator,
+    "neighboring_relation": _relation,
+    "unit": _unit,
+}

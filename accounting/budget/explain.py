@@ -133,7 +133,7 @@ def statement_of(plan: Plan, arguments) -> Answer:
       delta=plan.delta,
       accountant=arguments.accountant,
       batches=arguments.batches,
-      unit=arguments.unit,
+      unit="example" if arguments.unit is None else arguments.unit,
   )
   return _stated(made, arguments, {})
 

@@ -73,6 +73,46 @@ def test_report_refuses_a_summary_that_disagrees(
   assert match in message
 
 
+def test_a_run_of_persons_speaks_of_them(tmp_path, capsys):
+  persons = {"unit": "patient", "max_rows_per_unit": 8}
+  path = _write(tmp_path, records.summary(**persons))
+  assert _json(capsys, "report", path).items() >= persons.items()
+  assert budget.main(["report", str(path)]) == 0
+  text = " ".join(capsys.readouterr().out.split())
+  assert "for one patient at a time" in text
+  assert "all rows of one patient, of which at most 8 are used, are one" in text
+  assert "Whoever has rows under more than one patient is" in text
+  assert "dp-budget users` computes" not in text
+  # Under another name, if its user knows a better one.
+  assert budget.main(["report", str(path), "--unit=person"]) == 0
+  assert "all rows of one person, of which" in " ".join(
+      capsys.readouterr().out.split()
+  )
+  # A row alone: as ever, also of an older summary.
+  of_rows = records.summary(unit="example", max_rows_per_unit=None)
+  for summary in (of_rows, records.summary()):
+    found = _json(capsys, "report", _write(tmp_path, summary))
+    assert found["unit"] == "example" and found["max_rows_per_unit"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"unit": "patient"}, "unit must be 'example' where max_rows_per_unit"),
+        ({"unit": 3, "max_rows_per_unit": 8}, "unit must be a word or two"),
+        (
+            {"unit": "a\nb", "max_rows_per_unit": 8},
+            "unit must be a word or two",
+        ),
+        ({"unit": "a", "max_rows_per_unit": 0}, "max_rows_per_unit must be"),
+        ({"unit": "a", "max_rows_per_unit": "8"}, "max_rows_per_unit must be"),
+    ],
+)
+def test_what_is_no_unit_in_a_summary(changes, match, tmp_path, capsys):
+  path = _write(tmp_path, records.summary(**changes))
+  assert match in _refused(capsys, "report", path)
+
+
 def test_says_that_training_did_not_begin_afresh(tmp_path, capsys):
   origin = {"path": "a\n# b.npz", "sha256": "5" * 64, "format": "npz"}
   warning = (  # As text of one line, whatever the file says.

@@ -37,6 +37,24 @@ def test_says_what_was_compared_and_what_was_not(tmp_path, capsys):
   assert "num examples data.num_examples is None in config.json" in text
 
 
+def test_the_unit_is_compared(tmp_path, capsys):
+  persons = {"unit": "patient", "max_rows_per_unit": 8}
+  config = records.config()
+  config["data"] |= {"unit": "patient", "max_rows_per_unit": 8}
+  path = _folder(tmp_path, config=config, **persons)
+  found = commands.answer(capsys, "report", path)
+  assert set(persons) < {*found["compared"]["config.json"]}
+  for rows in ({"unit": "", "max_rows_per_unit": None}, {"unit": "hospital"}):
+    config["data"] |= rows
+    path = _folder(tmp_path, config=config, **persons)
+    assert "unit" in commands.refused(capsys, "report", path)
+  config["data"] |= {"unit": "", "max_rows_per_unit": None}
+  of_rows = {"unit": "example", "max_rows_per_unit": None}
+  path = _folder(tmp_path, config=config, **of_rows)
+  found = commands.answer(capsys, "report", path)
+  assert set(persons) < {*found["compared"]["config.json"]}
+
+
 def test_missing_files_and_fields_are_listed(tmp_path, capsys):
   path = _folder(tmp_path, begun=None)
   found = commands.answer(capsys, "report", path)
