@@ -28,7 +28,7 @@ _NUM_EXAMPLES = 64
 _SIZES = {"a": [3, 17, 0, 11, 5, 19], "b": [16, 2, 20, 1, 13, 0]}
 # Of the released parameters; of time and memory, see docs/trust.md.
 _RELEASED = {"params_sha256", "test_accuracy", "test_accuracy_ema"}
-_RELEASED |= {"test_accuracies", "test_top5_accuracy"}
+_RELEASED |= {"test_accuracies", "test_top5_accuracy", "headline"}
 _MEASURED = {"train_seconds", "examples_per_second", "peak_memory_bytes"}
 
 
@@ -96,7 +96,7 @@ def _compilations(text):
 
   Not what JAX compiles once for a process, whichever run is the first.
   """
-  names = r"jit\((?:add|predict)\) .*uint8\[|jit\(update\)"
+  names = r"jit\((?:add|predict_fn)\) .*uint8\[|jit\(update\)"
   return re.findall(rf"Compiling ((?:{names}).*)", text)
 
 
