@@ -102,12 +102,14 @@ def integer(name: str, value: Any, *, low: int = 1) -> int:
   Raises:
     ValueError: If it is no integer, too small, or beyond 2**53.
   """
-  is_integer = isinstance(value, numbers.Integral)
-  if not is_integer or isinstance(value, bool) or value < low:
+  if isinstance(value, bool) or not isinstance(value, numbers.Integral):
     fail(name, f"an integer of at least {low}", value)
-  if value > _MAX_INTEGER:
+  number = int(value)
+  if number < low:
+    fail(name, f"an integer of at least {low}", value)
+  if number > _MAX_INTEGER:
     fail(name, "an integer of at most 2**53", value)
-  return int(value)
+  return number
 
 
 def choice(name: str, value: Any, *, options: Sequence[str]) -> str:

@@ -145,16 +145,16 @@ def calibrate_batch_size(
       even an expected batch of one example fits.
   """
   target = _check(mechanism, epsilon, delta, accountant)
-  total = mechanism.num_examples
-  if total is None:
+  if mechanism.num_examples is None:
     _validate.fail("num_examples", "given to choose a batch size", None)
+  total: int = mechanism.num_examples
 
   def at(size: int) -> Mechanism:
     return dataclasses.replace(mechanism, sampling_prob=size / total)
 
   check_supported(at(1), accountant=accountant)  # The stand-in may be 1.
   guess = round(mechanism.sampling_prob * total)
-  high = _largest_batch_size(mechanism)
+  high = _largest_batch_size(mechanism, total)
   size = _largest(at, target, delta, accountant, high=high, guess=guess)
   if size is None:
     one = _one(at, delta, accountant)
@@ -164,9 +164,8 @@ def calibrate_batch_size(
   return at(size)
 
 
-def _largest_batch_size(mechanism: Mechanism) -> int:
+def _largest_batch_size(mechanism: Mechanism, total: int) -> int:
   """The largest expected batch size that a schedule leaves room for."""
-  total = mechanism.num_examples
   factors = [factor for _, factor in mechanism.batch_size_schedule]
   largest = max(factors, default=1.0)
   size = min(total, math.floor(total / largest * (1 + 1e-12)))

@@ -12,11 +12,11 @@ ImportError: No module named 'no_such_package': pip install
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 
 @contextlib.contextmanager
-def needed(extra: str) -> Iterator[None]:
+def needed(extra: str) -> Generator[None, None, None]:
   """Adds to an import's error the command that installs what it lacks.
 
   Args:

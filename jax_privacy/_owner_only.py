@@ -18,7 +18,7 @@ import contextlib
 import os
 import pathlib
 import stat
-from typing import TextIO
+from typing import IO
 
 UMASK = 0o077
 _FOLDER = 0o700
@@ -43,7 +43,7 @@ def make_folder(path: pathlib.Path) -> None:
   path.chmod(_FOLDER)  # A umask may have taken bits of the owner, too.
 
 
-def open_text(path: pathlib.Path, mode: str) -> TextIO:
+def open_text(path: pathlib.Path, mode: str) -> IO[str]:
   """Opens a UTF-8 file for "w" or "a"; it is the owner's alone from then on."""
 
   def opener(name, flags):

@@ -136,12 +136,14 @@ class Checkpoints:
     if self._read_only:
       _validate.fail("read_only", "False to save", True)
     self.wait()
-    record = {
+    record: dict[str, Any] = {
         "facts": dict(facts or {}),
         "items": {name: _describe(tree) for name, tree in state.items()},
     }
     record["sha256"] = _json_sha256(record)
-    items = {k: ocp.args.StandardSave([v]) for k, v in state.items()}
+    items: dict[str, Any] = {
+        k: ocp.args.StandardSave([v]) for k, v in state.items()
+    }
     items[_RECORD] = ocp.args.JsonSave(record)
     self._saving = step
     with self._writing():

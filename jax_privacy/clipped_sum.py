@@ -70,8 +70,9 @@ class ClippedSum(abc.ABC):
   @property
   def param_argnums(self) -> tuple[int, ...]:
     """What to differentiate, as a tuple."""
-    is_one = isinstance(self.argnums, int)
-    return (self.argnums,) if is_one else self.argnums
+    if isinstance(self.argnums, int):
+      return (self.argnums,)
+    return self.argnums
 
   def parameters(self, args: Sequence[Any]) -> list[tuple[str, jax.Array]]:
     """Returns what to differentiate: dotted paths and arrays.

@@ -20,6 +20,7 @@ Example:
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import chex
 import jax
@@ -102,7 +103,7 @@ def contract(
     return _einsum(spec, x, z)
   step = -(-size // min(-(-size // block), _MAX_PARTS))
   blocked = f"{of_x},{of_z}".replace(letter, "n" + letter) + "->n" + out
-  total = 0.0
+  total: Any = 0.0
   for start in range(0, size, step):
     part = [
         jax.lax.slice_in_dim(a, start, min(start + step, size), axis=axis)

@@ -44,7 +44,8 @@ def chosen(
     noise = "secure_gaussian" if secure_random else "gaussian"
   if isinstance(noise, str) and noise in _NOISES:
     noise = _NOISES[noise]
-  if not (hasattr(noise, "privatizer") and hasattr(noise, "is_secure")):
+  is_noise = hasattr(noise, "privatizer") and hasattr(noise, "is_secure")
+  if isinstance(noise, str) or not is_noise:
     rule = f"one of {', '.join(names())}, or what contracts.Noise says"
     _validate.fail("noise", rule, noise)
   if secure_random and not noise.is_secure:

@@ -22,7 +22,7 @@ Example:
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import jax
@@ -194,7 +194,7 @@ def _trace(optimizer, params, state):
 
 
 @contextlib.contextmanager
-def _as_optax_runs() -> Iterator[None]:
+def _as_optax_runs() -> Generator[None, None, None]:
   """Allows for what optax does: Adam fails where promotion is strict."""
   with (
       jax.numpy_dtype_promotion("standard"),

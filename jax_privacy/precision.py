@@ -25,7 +25,7 @@ def at_least_float32(*dtypes: jax.typing.DTypeLike) -> jnp.dtype:
     TypeError: If one is not real and floating point.
   """
   longest = jnp.dtype("float32")
-  for dtype in map(jnp.dtype, dtypes):
+  for dtype in [jnp.dtype(each) for each in dtypes]:
     if not jnp.issubdtype(dtype, jnp.floating):
       raise TypeError(
           "Gradients and parameters must be real and floating point, got"

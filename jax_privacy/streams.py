@@ -29,7 +29,8 @@ def seed_of(rng: RngType) -> int | secure_random.SecureKey:
   if isinstance(rng, np.random.Generator):
     return int.from_bytes(rng.bytes(16), "little")
   if rng is None:
-    return np.random.SeedSequence().entropy
+    # 128 bits of the operating system, as one int.
+    return int(np.random.SeedSequence().entropy)
   return _validate.integer("rng", rng, at_least=0)
 
 

@@ -24,6 +24,8 @@ Example:
 """
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -189,8 +191,8 @@ def take(rows: Any, indices: Sequence[int]) -> Any:
     rows: Pytree of arrays [batch_size, ...].
     indices: Indices of rows, [n].
   """
-  indices = np.asarray(indices)
-  return jax.tree.map(lambda x: jnp.asarray(x)[indices], rows)
+  places = np.asarray(indices)
+  return jax.tree.map(lambda x: jnp.asarray(x)[places], rows)
 
 
 def _swapped(rows, i):
@@ -273,10 +275,11 @@ def _verdict(alone, together):
     return dataclasses.replace(result, verdict=verdict, gap=1.0)
   if not np.isfinite(norms).all():
     return result
-  gram = sum(
+  grams = [
       _gram([g[k].values for g in [*alone, together]])
       for k in range(len(together))
-  )
+  ]
+  gram = functools.reduce(operator.add, grams)
   is_short = any(x.is_short for x in together)
   tolerance = _SHORT_TOLERANCE if is_short else _TOLERANCE
   hypotheses = {

@@ -264,12 +264,13 @@ def _skeleton(text: str) -> str:
   if not _NUMBER.fullmatch(text):
     return text
   # Exact, however many digits: "007", "7.0" and "70e-1" are 7.
-  sign, digits, exponent = decimal.Decimal(text).as_tuple()
-  digits = "".join(map(str, digits)).lstrip("0")
+  sign, figures, exponent = decimal.Decimal(text).as_tuple()
+  digits = "".join(map(str, figures)).lstrip("0")
   kept = digits.rstrip("0")
   if not kept:
     return "0"
-  return f"{'-' * sign}{kept}e{exponent + len(digits) - len(kept)}"
+  # A number's exponent is an int: only NaN and infinities have letters.
+  return f"{'-' * sign}{kept}e{int(exponent) + len(digits) - len(kept)}"
 
 
 def _first(mask) -> int | None:

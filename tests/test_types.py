@@ -6,6 +6,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -76,3 +77,18 @@ def test_for_batch_size_has_the_fields_and_defaults_of_a_mechanism():
       missing = field.default is dataclasses.MISSING
       default = inspect.Parameter.empty if missing else field.default
       assert taken[field.name].default == default
+
+
+def test_few_kinds_of_errors_are_let_pass():
+  config = tomllib.loads((launch.ROOT / "pyproject.toml").read_text("utf-8"))
+  levels = config["tool"]["pyrefly"]["errors"]
+  assert set(levels.values()) == {"ignore"}
+  # The two kinds that are of an array's or a tree's type; one that Python's own
+  # conversions of NumPy's types make; and two of what is not ours or is lazy.
+  assert set(levels) <= {
+      "bad-argument-type",
+      "missing-attribute",
+      "unnecessary-type-conversion",
+      "unresolvable-dunder-all",
+      "untyped-import",
+  }

@@ -111,7 +111,7 @@ def _with_config(config, summary) -> dict[str, str | None]:
         f"{records.short(enabled)}: without clipping and noise it is NOT "
         "PRIVATE."
     )
-  found = {}
+  found: dict[str, str | None] = {}
   for fact, field in _FIELDS.items():
     theirs = _lookup(config, field)
     if fact in _OWN and fact not in summary and theirs in _NONE:

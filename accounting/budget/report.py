@@ -86,7 +86,8 @@ def verify(workdir: pathlib.Path) -> Checked:
       mechanism.expected_batch_size,
       1e-9,
   )
-  speed = mechanism.expected_epochs * mechanism.num_examples
+  total = mechanism.num_examples or 0  # Checked: a summary has it.
+  speed = mechanism.expected_epochs * total
   records.check_agree(
       "examples_per_second",
       summary["examples_per_second"],

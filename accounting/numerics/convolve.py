@@ -245,7 +245,8 @@ def convolve(run: Sum, where: Layout) -> Composed:
       margin *= scale
       # Where rounding is all there is, the bound is 1.
       found = np.where(margin < 1, found * scale + margin, 1.0)
-    if probs is not None:  # The tilt decides whose rounding matters least.
+    if probs is not None and margins is not None:
+      # The tilt decides whose rounding matters least.
       better = margin < margins
       found = np.where(better, found, probs)
       margin = np.where(better, margin, margins)

@@ -247,7 +247,7 @@ def _log(weights: np.ndarray) -> np.ndarray:
     return np.log(weights)
 
 
-def _weighted(weights, masses) -> np.ndarray:
+def _weighted(weights, masses) -> np.ndarray | int:
   return sum(w * m for w, m in zip(weights, masses, strict=True) if w)
 
 

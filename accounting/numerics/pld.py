@@ -254,7 +254,7 @@ def compose(
     if finer >= interval:
       break
     interval = finer
-  return best
+  return best or _HOPELESS
 
 
 def _tail(terms, least: float) -> float:

@@ -247,7 +247,7 @@ def _totals(
     between: int | None,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Adds up divergences: orders, and [len(steps), orders] after each number."""
-  total, begun = 0.0, 0
+  total, begun = np.zeros(()), 0
   phases = mechanism.phases
   for phase in phases:
     orders, rdp = step_divergences(_single(phase), between)
@@ -255,7 +255,7 @@ def _totals(
     if phase is not phases[-1]:  # The last one goes on.
       counts = np.minimum(counts, phase.num_steps)
     # An infinite divergence of steps not taken would add NaN.
-    total += np.multiply(
+    total = total + np.multiply(
         counts, rdp, out=np.zeros((len(steps), len(rdp))), where=counts > 0
     )
     begun += phase.num_steps

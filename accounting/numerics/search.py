@@ -55,7 +55,7 @@ def smallest(
       outside = point
       if x >= high:
         return None
-    if inside and outside:
+    if inside is not None and outside is not None:
       if math.log(inside[0] / outside[0]) < 1e-9:
         return inside[0]  # fn jumps over the accepted range.
       x = math.exp(_between(outside, inside, goal))
@@ -133,13 +133,13 @@ def largest_integer(
       outside = (n, value)
       if n == 1:
         return None
-    if inside and outside:
+    if inside is not None and outside is not None:
       if outside[0] - inside[0] == 1:
         return inside[0]
       n, turn = _next_integer(inside, outside, target, turn), turn + 1
-    elif inside:
+    elif inside is not None:
       n, stride = min(high, inside[0] + stride), stride * 8
-    else:
+    elif outside is not None:
       n, stride = max(1, outside[0] - stride), stride * 8
   raise RuntimeError("The search did not end: the function is not monotone.")
 

@@ -172,7 +172,7 @@ def log_likelihood_ratios(
   sampling_prob = _validate.probability("sampling_prob", sampling_prob)
   # Ratios first: squares of small norms would underflow.
   mu = np.float32(l2_norm / noise_stddev)
-  exponent = mu * (projections / np.float32(noise_stddev) - mu / 2)
+  exponent: Any = mu * (projections / np.float32(noise_stddev) - mu / 2)
   if sampling_prob == 1:
     return exponent
   return jnp.logaddexp(

@@ -20,9 +20,9 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -128,7 +128,7 @@ class Archive:
       return np.frombuffer(values, dtype).reshape(shape, order=order)
 
   @contextmanager
-  def _open(self, key: str, what: str) -> Iterator[BinaryIO]:
+  def _open(self, key: str, what: str) -> Generator[IO[bytes], None, None]:
     """Opens one array's bytes, and names it in whatever goes wrong."""
     member = self._members[key]
     if member.compress_type not in _METHODS:
@@ -147,7 +147,7 @@ class Archive:
 
 
 def _read_header(
-    stream: BinaryIO,
+    stream: IO[bytes],
 ) -> tuple[tuple[int, ...], bool, np.dtype]:
   """Returns (shape, whether in Fortran order, dtype)."""
   version = np.lib.format.read_magic(stream)

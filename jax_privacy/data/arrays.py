@@ -78,7 +78,8 @@ class ArraySource(source.Labelled):
           f" {len(images)}."
       )
     self._images = images
-    self.image_shape = images.shape[1:]
+    _, height, width, channels = images.shape
+    self.image_shape = (height, width, channels)
 
   def __getitem__(self, indices: np.ndarray) -> source.Batch:
     """Returns the examples at a 1-D array of integers; -1 is padding."""

@@ -149,13 +149,13 @@ def standardise(
   if image.dtype != jnp.uint8:
     raise ValueError(f"image must be uint8, got {image.dtype}.")
   num_channels = image.shape[-1]
-  mean = _constants("mean", mean, num_channels=num_channels)
-  std = _constants("std", std, num_channels=num_channels)
-  if not (std > 0.0).all():
-    raise ValueError(f"std must be positive, got {std.tolist()}.")
+  means = _constants("mean", mean, num_channels=num_channels)
+  stds = _constants("std", std, num_channels=num_channels)
+  if not (stds > 0.0).all():
+    raise ValueError(f"std must be positive, got {stds.tolist()}.")
   shape = (1,) * (image.ndim - 1) + (num_channels,)
-  mean, std = mean.reshape(shape), std.reshape(shape)
-  return (image.astype(jnp.float32) / 255.0 - mean) / std
+  pixels = image.astype(jnp.float32) / 255.0
+  return (pixels - means.reshape(shape)) / stds.reshape(shape)
 
 
 def compose(*augmentations: AugmentFn) -> AugmentFn:

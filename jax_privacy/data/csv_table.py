@@ -15,6 +15,7 @@ size of the file. A row is one line: a line break inside quotes is refused.
 
 import csv
 import gzip
+import io
 import os
 import pathlib
 import zlib
@@ -93,7 +94,7 @@ def find(folder: pathlib.Path, name: str) -> pathlib.Path:
   return folder / name if is_plain else gzipped
 
 
-def _open(path: str | os.PathLike) -> BinaryIO:
+def _open(path: str | os.PathLike) -> io.BufferedIOBase:
   is_gzipped = str(path).endswith(".gz")
   return gzip.open(path) if is_gzipped else open(path, "rb")
 

@@ -94,7 +94,7 @@ def _check_classes(classes: Sequence[int]) -> list[int]:
   is_digits = isinstance(classes, list | tuple) and all(
       isinstance(digit, numbers.Integral)
       and not isinstance(digit, bool)
-      and 0 <= digit <= 9
+      and 0 <= int(digit) <= 9
       for digit in classes
   )
   if not is_digits or not classes or len(set(classes)) < len(classes):

@@ -48,6 +48,7 @@ class Slices(Sequence):
   def __len__(self) -> int:
     return len(self._starts)
 
+  # pyrefly: ignore[bad-override]  # No slices of it.
   def __getitem__(self, i: int) -> Callable[[], BinaryIO]:
     part = self._blob[self._starts[i] : self._stops[i]]
     return functools.partial(io.BytesIO, part)
@@ -127,7 +128,8 @@ class EncodedSource(source.Labelled):
       self._size = source.check_image_size(image_size)
     else:
       self._size = self._decode(0).shape[:2]
-    self.image_shape = (*self._size, self._channels)
+    height, width = self._size
+    self.image_shape = (height, width, self._channels)
 
   def __getitem__(self, indices: np.ndarray) -> source.Batch:
     """Returns the examples at a 1-D array of integers; -1 is padding."""

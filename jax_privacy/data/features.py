@@ -116,7 +116,7 @@ class FeatureSource:
   def as_arrays(self) -> source_lib.Batch:
     """Returns all the examples, in order of index: read-only, no copy."""
     self.compute()
-    return dict(self._features)
+    return dict(self._features or {})
 
   def compute(self) -> None:
     """Computes the features, unless that is done.

@@ -27,6 +27,7 @@ import functools
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -84,7 +85,10 @@ def load_npz(
       label_names = _names(file)
     if label_names is None and num_classes is None:
       num_classes = 10
-    classes = {"num_classes": num_classes, "label_names": label_names}
+    classes: dict[str, Any] = {
+        "num_classes": num_classes,
+        "label_names": label_names,
+    }
     if image_key is None and set(_ENCODED_KEYS) <= file.keys():
       return _encoded(
           file, split, channels=channels, num_examples=num_examples, **classes

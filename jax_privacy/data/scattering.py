@@ -282,9 +282,9 @@ def _filtered(
   Returns:
     float32 [..., angles, h / factor, w / factor].
   """
-  filters = jnp.asarray(filters, spectrum.dtype)
-  filters = jnp.expand_dims(filters, range(spectrum.ndim - 2))
-  products = jnp.expand_dims(spectrum, -3) * filters
+  bank = jnp.asarray(filters, spectrum.dtype)
+  bank = jnp.expand_dims(bank, range(spectrum.ndim - 2))
+  products = jnp.expand_dims(spectrum, -3) * bank
   # Only the pixels that are kept are transformed back.
   kept = _aliases(products, factor).mean((-4, -2))
   return jnp.abs(jnp.fft.ifft2(kept))

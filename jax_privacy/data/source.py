@@ -18,7 +18,7 @@ IndexError: indices must be -1 (padding) or in [0, 3), got 3.
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -131,7 +131,9 @@ class Described:
   ):
     self._read_column = read_column or columns.held({})
     self.label_names = labels_lib.check_names(label_names, num_classes)
-    self.groups = labels_lib.check_groups(groups, length=length)
+    self.groups: Mapping[str, Group] = labels_lib.check_groups(
+        groups, length=length
+    )
     self._length = length
     self._stated = num_examples
     if num_examples is not None:
@@ -232,7 +234,7 @@ class Labelled(Described):
 
 
 @contextlib.contextmanager
-def named(path: str) -> Iterator[None]:
+def named(path: str) -> Generator[None, None, None]:
   """Puts the file's name before an error that does not hold it.
 
   Args:
@@ -362,9 +364,11 @@ def check_image_size(
   is_pair = isinstance(image_size, Sequence) and len(image_size) == 2
   if not is_pair or isinstance(image_size, str):
     raise ValueError(f"{name} must be (height, width), got {image_size!r}.")
-  sides = tuple(_validate.integer(name, x, at_least=1) for x in image_size)
-  if max(sides) > _MAX_SIDE:
+  height, width = (
+      _validate.integer(name, side, at_least=1) for side in image_size
+  )
+  if max(height, width) > _MAX_SIDE:
     raise ValueError(
         f"{name} must be at most {_MAX_SIDE} a side, got {image_size!r}."
     )
-  return sides
+  return height, width

@@ -170,7 +170,7 @@ def load_tfds(
 
 def _image_shape(
     name: str,
-    shape: tuple[int | None, int | None, int],
+    shape: tuple[Any, Any, int],
     image_size: tuple[int, int] | None,
 ) -> tuple[int, int, int]:
   """Returns the shape that images come out with."""
@@ -179,7 +179,8 @@ def _image_shape(
         f"image_size must be given for 'tfds:{name}', whose images are of many"
         " shapes, got None."
     )
-  return *(image_size or shape[:2]), shape[2]
+  height, width = image_size or shape[:2]
+  return height, width, shape[2]
 
 
 def _prepared_info(name: str, data_dir: str | None) -> Any:

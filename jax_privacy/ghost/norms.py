@@ -34,6 +34,7 @@ Example:
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +83,8 @@ def in_units(
   """
   if unit == 1:
     return list(arrays), None
-  made, exponent = [], 1 - math.frexp(unit)[1]
+  made: list[jax.Array] = []
+  exponent: Any = 1 - math.frexp(unit)[1]
   for x in arrays:
     if jnp.issubdtype(x.dtype, jnp.floating):
       x, of_x = magnitude.mantissa(x)

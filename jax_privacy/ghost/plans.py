@@ -154,6 +154,7 @@ class Ghost(_Plan):
   """Takes norms from Gram matrices; makes no example's gradient."""
 
   @property
+  # pyrefly: ignore[bad-override]
   def takes_turns(self) -> bool:
     """Whether there is one position: there is little to overlap then."""
     return not self._recorded.is_heavy

@@ -160,7 +160,10 @@ class GroupNorm(nnx.Module):
     mean = group_mean(values)
     variance = group_mean(jnp.square(values)) - jnp.square(mean)
     inverse = jax.lax.rsqrt(jnp.maximum(variance, 0.0) + self.epsilon)
-    return tuple(jnp.repeat(v, group_size, axis=-1) for v in (mean, inverse))
+    return (
+        jnp.repeat(mean, group_size, axis=-1),
+        jnp.repeat(inverse, group_size, axis=-1),
+    )
 
 
 class SqueezeExcite(nnx.Module):

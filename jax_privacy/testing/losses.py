@@ -100,13 +100,13 @@ def check_loss(
   if size < 2:
     _validate.fail("the number of examples", "at least 2", size)
   rows = together.take(loss.rows(args), range(min(size, max_examples)))
-  args = list(args)
+  tried = list(args)
   for i, row in zip(loss.batched, rows, strict=True):
-    args[i] = row
-  fault = mixing.statistics(loss, args)
+    tried[i] = row
+  fault = mixing.statistics(loss, tried)
   if fault is not None:
     raise LossError(fault)
-  seen = together.compare(loss, args)
+  seen = together.compare(loss, tried)
   fault = mixing.fault(seen, is_strict=True)
   if fault is not None:
     raise LossError(fault)

@@ -50,6 +50,8 @@ class Number:
     ValueError: If one breaks its rule.
   """
 
+  # No default is right: () is refused, by name.
+  # pyrefly: ignore[bad-assignment]
   bounds: tuple[float, float] = ()
   outside: str = "refuse"
   missing: str = "refuse"
@@ -115,6 +117,7 @@ class Date:
     ValueError: If one breaks its rule.
   """
 
+  # pyrefly: ignore[bad-assignment]
   bounds: tuple[datetime.date, datetime.date] = ()
   outside: str = "refuse"
   missing: str = "refuse"

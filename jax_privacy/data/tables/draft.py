@@ -91,5 +91,5 @@ def _rounded(low: float, high: float) -> tuple[float, float]:
   """Returns bounds around these, rounded outwards to two digits of either."""
   digits = math.floor(math.log10(max(abs(low), abs(high)))) - 1
   step = 10.0 ** max(digits, -300)
-  bounds = math.floor(low / step) * step, math.ceil(high / step) * step
-  return tuple(float(f"{bound:.12g}") for bound in bounds)
+  first, last = math.floor(low / step) * step, math.ceil(high / step) * step
+  return float(f"{first:.12g}"), float(f"{last:.12g}")

@@ -21,7 +21,7 @@ on the other rows: no mean, no deviation and no list is taken from the data.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 
 import numpy as np
 
@@ -168,7 +168,7 @@ class Encoder:
 
 
 @contextlib.contextmanager
-def _column(name: str) -> Iterator[None]:
+def _column(name: str) -> Generator[None, None, None]:
   try:
     yield
   except ValueError as error:

@@ -21,7 +21,7 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -93,7 +93,9 @@ def column_names(path: str | os.PathLike) -> tuple[str, ...]:
 
 
 @contextlib.contextmanager
-def _one_error(path: str, *others: type[Exception]) -> Iterator[None]:
+def _one_error(
+    path: str, *others: type[Exception]
+) -> Generator[None, None, None]:
   """Makes any error of reading one ValueError that names the file."""
   try:
     yield
@@ -205,7 +207,7 @@ def _read_csv(path: str, columns: Sequence[str]) -> Iterator[Block]:
       )
 
 
-def _with_line_end(stream: io.BufferedReader) -> io.RawIOBase:
+def _with_line_end(stream: io.BufferedReader) -> io.BufferedReader:
   """What is left of the stream, which must not be empty for pyarrow."""
   if not stream.peek(1):
     raise ValueError("the file must hold a row below its header, got none")

@@ -77,7 +77,7 @@ class TableSource(source_lib.Described):
         groups=groups,
     )
     self._arrays = {k: arrays[k] for k in ("numbers", "categories", "target")}
-    self._read_column, self._rows = read_column, rows
+    self._read_cells, self._rows = read_column, rows
 
   def __getitem__(self, indices: np.ndarray) -> source_lib.Batch:
     """Returns the rows at a 1-D array of integers; -1 is padding.
@@ -112,7 +112,7 @@ class TableSource(source_lib.Described):
     Raises:
       ValueError: If there is no such column, or the table has changed.
     """
-    cells = self._read_column(name)
+    cells = self._read_cells(name)
     nothing = None if cells.values.dtype == object else "NaN"
     if cells.values.dtype.kind in "fM":
       nothing = np.array("NaT" if cells.values.dtype.kind == "M" else "nan")
