@@ -14,7 +14,8 @@ import pytest
 import tensorflow_datasets
 
 from configs import common
-from experiments.plan import fields, splits
+from experiments.plan import fields
+from experiments.tasks.images import sources
 from jax_privacy import data
 from jax_privacy.data import published
 from tests.support import launch, tfds_sets
@@ -238,7 +239,7 @@ def test_a_config_names_it(load, small):
   config.data.options = {"data_dir": str(small[0])}
   with pytest.raises(ValueError, match="^model.name must be"):
     fields.check(config)  # The source is accepted; there is no model yet.
-  source = splits.build_source(
+  source = sources.build_source(
       config.data,
       "train_valid",
       augment_config=config.augment,
@@ -246,7 +247,7 @@ def test_a_config_names_it(load, small):
   )
   assert source.num_examples == 40
   with pytest.raises(ValueError, match="num_examples must be .* 30, got 40"):
-    splits.build_source(
+    sources.build_source(
         config.data,
         "train",
         augment_config=config.augment,
