@@ -115,9 +115,9 @@ class Mechanism:
     return samplers.get(self.sampling)
 
   @property
-  def strategy(self) -> Any:
+  def batch_strategy(self) -> Any:
     """What draws the batches, or None where `jax_privacy` does by the name."""
-    return self.sampler.strategy(self)
+    return self.sampler.batch_strategy(self)
 
   @property
   def described(self) -> str:

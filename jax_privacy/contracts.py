@@ -23,8 +23,9 @@ class Mechanism(Protocol):
   factor); from that step on, counted from 0, `sampling_prob` x factor is the
   probability. A mechanism without the attribute samples alike at every step.
 
-  It may have a `strategy`, a `BatchStrategy` that draws its batches. Where that
-  is missing or None, `sampling` names one of the table in `samplers.py`.
+  It may have a `batch_strategy`, a `BatchStrategy` that draws its batches.
+  Where that is missing or None, `sampling` names one of the table in
+  `samplers.py`.
   """
 
   @property

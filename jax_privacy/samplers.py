@@ -1,6 +1,6 @@
 """Which strategy draws the batches of a mechanism.
 
-A mechanism may bring its own as `mechanism.strategy`, a
+A mechanism may bring its own as `mechanism.batch_strategy`, a
 `contracts.BatchStrategy`. Else its `sampling` names one of the table here.
 
 The invariant: batches are drawn as the mechanism's accountant assumes, or it is
@@ -190,10 +190,13 @@ def of(mechanism: contracts.Mechanism) -> Sampler:
   """Returns how a mechanism's batches are drawn.
 
   Raises:
-    ValueError: If it brings no strategy, and `sampling` is not in the table.
+    ValueError: If it brings none, and its `sampling` is not in the table.
   """
-  given = getattr(mechanism, "strategy", None)
+  given = getattr(mechanism, "batch_strategy", None)
   if given is not None:
+    if not (hasattr(given, "draw_fn") and hasattr(given, "usual_sizes")):
+      rule = "what contracts.BatchStrategy says, or None"
+      _validate.fail("batch_strategy", rule, given)
     return _Given(given)
   if mechanism.sampling not in _SAMPLERS:
     *others, last = _SAMPLERS

@@ -66,7 +66,7 @@ class _RoundRobin(samplers.Sampler):
   def event(self, run, *, misses_replacement):
     raise NotImplementedError
 
-  def strategy(self, run):
+  def batch_strategy(self, run):
     return _EveryKth(dict(run.sampling_options)["k"])
 
   def term(self, run):
@@ -371,6 +371,12 @@ class _Drawing:
     return lambda generator, step: self.indices
 
 
+def test_what_is_no_batch_strategy_is_refused():
+  mechanism = types.SimpleNamespace(**vars(_MECHANISM), batch_strategy="toy")
+  with pytest.raises(ValueError, match="batch_strategy must be what contr"):
+    dp_sgd.make_sampler(mechanism, key=jax.random.key(0))
+
+
 @pytest.mark.parametrize(
     "indices, rule",
     [
@@ -388,7 +394,7 @@ def test_a_strategy_cannot_count_an_example_twice(indices, rule):
       sampling_prob=0.5,
       num_examples=4,
       max_batch_size=None,
-      strategy=_Drawing(np.array(indices)),
+      batch_strategy=_Drawing(np.array(indices)),
   )
   sampler = dp_sgd.make_sampler(mechanism, key=jax.random.key(0))
   with pytest.raises(ValueError, match=f"a batch must be {rule}"):

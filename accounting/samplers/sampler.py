@@ -138,7 +138,7 @@ class Sampler(abc.ABC):
         moves a sum of Gaussians by two clip norms.
     """
 
-  def strategy(self, run: "Mechanism") -> Any:
+  def batch_strategy(self, run: "Mechanism") -> Any:
     """Returns what draws the batches, in pure NumPy; None if the name does.
 
     It is a `jax_privacy.contracts.BatchStrategy`. `jax_privacy.samplers` draws
