@@ -13,11 +13,15 @@ import ml_collections
 
 import accounting
 from accounting import claims
-from experiments.plan import not_private
+from experiments.plan import not_private, units
 
 _POST_PROCESSING = (
     " Predictions, and files made of the model, are post-processing of its"
     " parameters: they cost no privacy beyond that."
+)
+_UNIT = (
+    " All rows of one {unit}, of which at most {max_rows_per_unit} were used,"
+    " were one example."
 )
 _SEED = (
     " The seed was fixed: against whoever knows it nothing is protected. Such a"
@@ -61,7 +65,10 @@ def of_run(
         "accountant": dp.accountant,
         "mechanism": mechanism.to_dict(),
     }
-    statement = _sentence(mechanism, found, steps) + _POST_PROCESSING
+    unit = units.of(units.facts(config.data))
+    statement = _sentence(mechanism, found, unit, steps) + _POST_PROCESSING
+    if config.data.unit:
+      statement += _UNIT.format(**units.facts(config.data))
     if config.seed is not None:
       statement += _SEED
   if origin is not None:
@@ -88,12 +95,12 @@ def _epsilon(mechanism: accounting.Mechanism, dp) -> float:
     )
 
 
-def _sentence(mechanism, found, steps: int) -> str:
+def _sentence(mechanism, found, unit: str, steps: int) -> str:
   relation = mechanism.neighboring_relation.replace("_", " ")
   return (
       f"({claims.at_most(found['epsilon'])},"
       f" {claims.at_most_short(found['delta'])})-differentially private for"
-      f" {relation} example, by {found['accountant'].upper()}, of {steps} steps"
+      f" {relation} {unit}, by {found['accountant'].upper()}, of {steps} steps"
       f" of DP-SGD with noise multiplier"
       f" {claims.exact(mechanism.noise_multiplier)}."
   )

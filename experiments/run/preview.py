@@ -17,7 +17,7 @@ import numpy as np
 from accounting import claims
 from configs import fields as field_table
 from experiments.plan import experiment as experiment_lib
-from experiments.plan import not_private
+from experiments.plan import not_private, units
 from experiments.run import summary as summary_lib
 from jax_privacy import models
 
@@ -68,7 +68,8 @@ def _facts(experiment) -> Iterator[tuple[str, Any]]:
     yield "guarantee", (
         f"({claims.at_most(released['epsilon'])},"
         f" {claims.at_most_short(dp.delta)})-differential privacy for"
-        f" {mechanism.neighboring_relation.replace('_', ' ')} example, by"
+        f" {mechanism.neighboring_relation.replace('_', ' ')}"
+        f" {units.of(released)}, by"
         f" {dp.accountant.upper()}"
     )
   else:

@@ -9,7 +9,8 @@ import pytest
 from experiments.audits import audit as audit_lib
 from experiments.audits import canaries, replay
 from experiments.plan import experiment as experiment_lib
-from experiments.run import loop
+from experiments.release import guarantee
+from experiments.run import loop, preview, resume
 from experiments.run import workdir as workdir_lib
 from jax_privacy import data, views
 from tests.support import launch, oracle
@@ -84,6 +85,24 @@ def test_persons_are_the_examples(archive):
   for image in batch["rows"]["image"][0]:
     (row,) = np.flatnonzero((rows == image).all(axis=(1, 2, 3)))
     assert ids[row] == "p005"
+
+
+def test_what_is_said_of_a_run_names_the_person(archive, capsys):
+  config = _config(archive)
+  experiment = experiment_lib.build(config)
+  preview.show_run(experiment)
+  shown = capsys.readouterr().out
+  assert "for add or remove one person, by PLD" in shown
+  assert "'unit': 'person', 'max_rows_per_unit': 3" in shown
+  facts = resume.facts(experiment)
+  said = guarantee.of_run(config, facts, steps=5)["statement"]
+  assert "private for add or remove one person, by PLD" in said
+  assert "All rows of one person, of which at most 3 were used," in said
+  # And of a run of rows, what was always said.
+  rows = launch.linear()
+  said = guarantee.of_run(rows, facts, steps=5)["statement"]
+  assert "for add or remove one example, by PLD" in said
+  assert "All rows" not in said
 
 
 @pytest.mark.parametrize("task", ["classification", "multi_label"])
