@@ -54,10 +54,10 @@ class Batches:
   """A strategy bound to a data set's size and a seed: random access by step.
 
   Attributes:
-    num_batches: How many steps there are.
+    num_batches: Number of steps.
     draw_fn: `draw_fn(generator, step)` returning that step's indices.
     seed: Entropy that all batches are derived from; secret, so not shown.
-    num_examples: Size of the data set, or None where it is not known.
+    num_examples: Number of examples; None where it is not known.
   """
 
   num_batches: int
@@ -67,6 +67,9 @@ class Batches:
 
   def batch(self, step: int) -> np.ndarray:
     """Returns step's indices, int [realised batch size], in O(batch) work.
+
+    Args:
+      step: Number of the step, from 0.
 
     Raises:
       IndexError: If `step` is outside [0, num_batches): there is no such batch,
@@ -102,7 +105,12 @@ class BatchSelectionStrategy(abc.ABC):
   def batch_iterator(
       self, num_examples: int, rng: RngType = None
   ) -> Iterator[np.ndarray]:
-    """Yields the batches of `bind(num_examples, rng)` in order."""
+    """Yields the batches of `bind(num_examples, rng)` in order.
+
+    Args:
+      num_examples: Number of examples.
+      rng: Source of the seed; see `bind`.
+    """
     return iter(self.bind(num_examples, rng))
 
 
@@ -115,13 +123,13 @@ class CyclicPoissonSampling(BatchSelectionStrategy):
     With truncation, a batch above the limit keeps a uniform subset.
 
   Attributes:
-    sampling_prob: In (0, 1].
+    sampling_prob: Probability that an example takes part in a step, in (0, 1].
     iterations: Number of batches.
-    truncated_batch_size: The largest batch kept, or None. Needs an accountant
-      that knows of it.
+    truncated_batch_size: Size of the largest batch that is kept whole; None for
+      no limit. Needs an accountant that knows of it.
     cycle_length: Number of groups; group t % cycle_length takes part in step t.
       1 is ordinary Poisson sampling.
-    partition_type: How groups are formed; see `PartitionType`.
+    partition_type: Rule that forms groups; see `PartitionType`.
     batch_size_schedule: Pairs (first step, factor): from that step on,
       `sampling_prob` x factor is the probability. () for one throughout. Needs
       an accountant that knows of it.
@@ -233,15 +241,15 @@ class PaddedBatches:
 
   Each is a `PaddedBatch`: it carries its mask, and is no array of indices.
 
-  Which of them a batch got is as private as its realised size, and the time a
-  step takes tells of it; one size only hides that, at the cost of padding.
+  The size that a batch gets is as private as its realised size, and the time of
+  a step reveals it. A single size hides it, at the cost of padding.
 
   Attributes:
-    batches: What to pad.
+    batches: Batches to pad.
     sizes: Ascending sizes; a batch gets the smallest that holds it, and one
       larger than all of them a multiple of the largest.
-    num_devices: Over how many devices a batch will be split; see `deal`. Sizes
-      must be multiples of it.
+    num_devices: Number of devices over which a batch will be split; see `deal`.
+      Sizes must be multiples of it.
   """
 
   batches: Batches
@@ -259,7 +267,11 @@ class PaddedBatches:
       _validate.fail("sizes", rule, self.sizes)
 
   def batch(self, step: int) -> padded_batch.PaddedBatch:
-    """Returns step's batch; see `Batches.batch`."""
+    """Returns step's batch; see `Batches.batch`.
+
+    Args:
+      step: Number of the step, from 0.
+    """
     indices = self.batches.batch(step)
     fits = [size for size in self.sizes if len(indices) <= size]
     if fits:
@@ -283,18 +295,21 @@ def poisson_sizes(
     multiple: int = 1,
     num_stddevs: tuple[float, ...] = (1.0, 3.0, 6.0),
 ) -> tuple[int, ...]:
-  """Sizes to pad Poisson batches to, from public numbers alone.
+  """Returns sizes to pad Poisson batches to, from public numbers alone.
 
   Args:
     num_examples: Size of the data set.
-    sampling_prob: In (0, 1].
-    multiple: Sizes are rounded up to a multiple of this.
-    num_stddevs: Sizes are the expected batch size plus so many standard
-      deviations. Of the defaults, about 84% of batches fit the first, all but
+    sampling_prob: Probability that an example takes part in a step, in (0, 1].
+    multiple: Number of which sizes are multiples: they are rounded up.
+    num_stddevs: Numbers of standard deviations above the expected batch size,
+      one a size. Of the defaults, about 84% of batches fit the first, all but
       one in 700 the second, and all but one in 10^9 the third.
 
   Returns:
     Ascending sizes, none above num_examples (rounded up).
+
+  Raises:
+    ValueError: If an argument breaks its rule.
   """
   _validate.integer("num_examples", num_examples, at_least=1)
   _validate.probability("sampling_prob", sampling_prob)
@@ -324,7 +339,15 @@ def pad_to_multiple_of(indices: np.ndarray, multiple: int) -> np.ndarray:
 
 
 def pad_to_size(indices: np.ndarray, size: int) -> np.ndarray:
-  """Appends -1 until the length is `size`; see `pad_to_multiple_of`."""
+  """Returns indices with -1 appended until the length is `size`.
+
+  Args:
+    indices: Indices, int [n].
+    size: Length of the result, at least n.
+
+  Raises:
+    ValueError: If `size` is less than n.
+  """
   indices = np.asarray(indices)
   if indices.ndim != 1 or not np.issubdtype(indices.dtype, np.signedinteger):
     got = f"{indices.dtype} {indices.shape}"
@@ -338,17 +361,20 @@ def pad_to_size(indices: np.ndarray, size: int) -> np.ndarray:
 def deal(indices: np.ndarray, *, num_devices: int) -> np.ndarray:
   """Deals a padded batch out like cards, so that devices have equal work.
 
-  A device is given a block of consecutive rows. Padding stands at a batch's
-  end: undealt, it would be the last devices' rows, and the first device, which
-  all wait for, would have none to skip.
+  A device gets a block of consecutive rows. Padding is at a batch's end: if it
+  were not dealt, it would be the last devices' rows, and the first device,
+  which all wait for, would have none to skip.
 
   Args:
-    indices: [batch_size], padding last.
+    indices: Indices [batch_size], padding last.
     num_devices: A divisor of batch_size.
 
   Returns:
     The same indices, in the order in which device d's block holds those at d, d
     + num_devices, d + 2 num_devices, ...; each block has its padding last.
+
+  Raises:
+    ValueError: If `num_devices` does not divide the batch.
   """
   indices = np.asarray(indices)
   _validate.integer("num_devices", num_devices, at_least=1)

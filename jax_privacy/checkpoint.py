@@ -81,8 +81,7 @@ class Checkpoints:
 
   Args:
     directory: Folder, made if it does not exist, unless `read_only`.
-    keep: Number of the newest to keep, at least 1. With two, a run survives
-      damage of the newest.
+    keep: Number of the newest to keep: with two, one may be damaged.
     read_only: Whether to change no file, to read a run that may be going on.
 
   Raises:
@@ -141,10 +140,8 @@ class Checkpoints:
         "items": {name: _describe(tree) for name, tree in state.items()},
     }
     record["sha256"] = _json_sha256(record)
-    items: dict[str, Any] = {
-        k: ocp.args.StandardSave([v]) for k, v in state.items()
-    }
-    items[_RECORD] = ocp.args.JsonSave(record)
+    items: dict[str, Any] = {_RECORD: ocp.args.JsonSave(record)}
+    items |= {k: ocp.args.StandardSave([v]) for k, v in state.items()}
     self._saving = step
     with self._writing():
       saved = self._manager.save(step, args=ocp.args.Composite(**items))
@@ -165,8 +162,7 @@ class Checkpoints:
   def restore_latest(self, like: Mapping[str, Any]) -> Restored | None:
     """Returns the newest checkpoint that can be read, None if there is none.
 
-    A newer one that cannot be, or holds other bits than were saved, is renamed
-    STEP.damaged1, so that its step can be saved again.
+    A newer one that cannot be, or holds other bits, is renamed STEP.damaged1.
 
     Args:
       like: Pytrees by name to read, of the structure, shapes and dtypes that

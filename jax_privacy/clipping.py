@@ -137,55 +137,58 @@ def clipped_grad(
   counts zero as a whole; the sum is float32 at least.
 
   Args:
-    fun: A scalar loss `fun(*args)`, or `(loss, aux)` with `has_aux`.
-    argnums: The argument(s) to differentiate; never batched.
+    fun: Scalar loss `fun(*args)`, or `(loss, aux)` with `has_aux`.
+    argnums: Position(s) of the argument(s) to differentiate; never batched.
     has_aux: Whether `fun` returns `(loss, aux)`.
-    l2_clip_norm: The most L2 norm an example may keep: a number between 1e-30
-      and 1e30, or a pytree prefix of the gradient with one per part, each part
-      being clipped by itself. A norm 1e19 times as large may count zero.
-    rescale_to_unit_norm: Divide the sum by the clip norm (by the root of the
-      sum of squares of several), so that the sensitivity is 1 whatever the clip
-      norm, and the learning rate need not follow it. Source: De et al. 2022
-      (arXiv 2204.13650), section 3.
-    normalize_by: Divide the sum by this; give the *expected* batch size, a
-      public number. It and the sensitivity must be between 1e-30 and 1e30.
-    batch_argnums: The argument(s) whose leaves have a leading batch axis.
-    keep_batch_dim: Give `fun` examples with a leading axis of 1; if False,
-      without. With True, an axis of 1 that aux still has is dropped.
-    return_values: Also return the losses before clipping.
-    return_grad_norms: Also return the norms before clipping (and before
-      `pre_clipping_transform`).
-    pre_clipping_transform: Applied to each example's gradient before clipping;
-      may change its structure. It must not look at other examples.
-    microbatch_size: Examples processed at a time, in order. Changes memory and
-      time, not the result; trailing microbatches of padding only are skipped.
-      On a CPU, XLA runs convolutions inside a loop some 20 times slower than
-      outside: there, sum over calls instead.
-    nan_safe: Examples with a non-finite gradient count zero. If False, they
-      poison the sum and there is NO guarantee where they occur.
-    dtype: Of the sum: float32, float64, or None for the gradient's own, float32
-      at least.
-    prng_argnum: The argument that holds a PRNG key, from which each example
-      gets a key by its position in the batch; or see `keys_by_example`.
-    spmd_axis_name: See `jax.vmap`.
-    method: "ghost", "vmap", or "auto": ghost, or vmap where there is a
+    l2_clip_norm: Largest L2 norm that an example may keep: a number between
+      1e-30 and 1e30, or a pytree prefix of the gradient with one per part, each
+      part being clipped by itself. A norm 1e19 times as large may count zero.
+    rescale_to_unit_norm: Whether to divide the sum by the clip norm (by the
+      root of the sum of squares of several), so that the sensitivity is 1
+      whatever the clip norm, and the learning rate need not follow it. Source:
+      De et al. 2022 (arXiv 2204.13650), section 3.
+    normalize_by: Divisor of the sum; give the *expected* batch size, a public
+      number. It and the sensitivity must be between 1e-30 and 1e30.
+    batch_argnums: Position(s) of the argument(s) whose leaves have a leading
+      batch axis.
+    keep_batch_dim: Whether `fun` gets examples with a leading axis of 1. An
+      axis of 1 that aux still has is then dropped.
+    return_values: Whether to return the losses before clipping too.
+    return_grad_norms: Whether to return the norms before clipping (and before
+      `pre_clipping_transform`) too.
+    pre_clipping_transform: Function of each example's gradient, applied before
+      clipping; may change its structure. It must not look at other examples.
+    microbatch_size: Number of examples processed at a time, in order. Changes
+      memory and time, not the result; trailing microbatches of padding only are
+      skipped. On a CPU, XLA runs convolutions inside a loop some 20 times
+      slower than outside: there, sum over calls instead.
+    nan_safe: Whether examples with a non-finite gradient count zero. If False,
+      they poison the sum and there is NO guarantee where they occur.
+    dtype: Type of the sum: float32, float64, or None for the gradient's own,
+      float32 at least.
+    prng_argnum: Position of the argument that holds a PRNG key, from which each
+      example gets a key by its place in the batch; or see `keys_by_example`.
+    spmd_axis_name: Name of the batch axis for `jax.vmap`.
+    method: Name: "ghost", "vmap", or "auto": ghost, or vmap where there is a
       `pre_clipping_transform` or a `grid_scale`. All give the same numbers;
       ghost makes no example's gradient where it can do without
       (docs/ghost_clipping.md).
-    grid_scale: Give the sum in whole steps of a grid, int32, so many to the
-      clip norm (the root of the sum of squares of several), and clip examples
-      by as much earlier as rounding can add: by a part of about sqrt(d) / (2
-      grid_scale), for d parameters. The sum, `normalize_by` included, is what
-      is returned times `.grid_step`, and `.sensitivity()` is in steps, exactly.
-      For `secure_gaussian_privatizer(grid_step=...)`; see `grid.py`.
-    mesh: Split the batch over these devices, along all axes of the mesh: each
-      clips its own examples, and sums are added up. `microbatch_size` is that
-      of all devices together. See `sharding.py`. Without a mesh, sharded
-      batches are split by XLA, which may gather them on each device; where it
-      would give wrong numbers, ValueError is raised (`partitioner.py`).
-    keys_by_example: The argument at `prng_argnum` holds one key per row, such
-      as those of `jax_privacy.example_keys`, which follow their examples. One
-      key for the whole batch is then refused.
+    grid_scale: Number of grid steps per clip norm (per the root of the sum of
+      squares of several). Each clipped gradient is rounded to the grid, and the
+      sum is int32. Examples are clipped earlier, by as much as rounding can
+      add: by a part of about sqrt(d) / (2 grid_scale), for d parameters. The
+      sum, `normalize_by` included, is the result times `.grid_step`, and
+      `.sensitivity()` is in steps, exactly. For
+      `secure_gaussian_privatizer(grid_step=...)`; see `grid.py`.
+    mesh: Devices over which the batch is split, along all axes of the mesh:
+      each clips its own examples, and sums are added up. `microbatch_size`
+      counts the examples of all devices together. See `sharding.py`. Without a
+      mesh, sharded batches are split by XLA, which may gather them on each
+      device; where it would give wrong numbers, ValueError is raised
+      (`partitioner.py`).
+    keys_by_example: Whether the argument at `prng_argnum` holds one key per
+      row, such as `jax_privacy.example_keys` makes: they follow their examples.
+      One key for the whole batch is then refused.
 
   Returns:
     A callable `(*args, is_padding_example=None)` giving the sum, or `(sum,
@@ -195,14 +198,14 @@ def clipped_grad(
   Raises:
     ValueError: If an argument breaks its rule; the text names it. From the
       callable, if a leaf of the batch does (`arguments.py`), or the grid is too
-      coarse for so many parameters, or so fine that the batch's sum might not
-      fit in int32.
+      coarse for the number of parameters, or so fine that the batch's sum might
+      not fit in int32.
     TypeError: From the callable, if a parameter is not real and floating point.
 
   Guarantee: Adding, removing or zeroing one example moves the sum by at most
     `.sensitivity("add_or_remove_one")` = norm bound / normalize_by, replacing
     one by twice that, in L2 norm. Non-finite gradients and padding count zero;
-    an empty batch gives zeros. With a `grid_scale` the bound is that many
+    an empty batch gives zeros. With a `grid_scale` the bound is `grid_scale`
     steps, for an exact sum.
 
     Keys are held fixed in that. With a `prng_argnum` and one key for the batch,

@@ -71,6 +71,9 @@ class BatchStrategy(Protocol):
 
     The largest should hold nearly every batch: one that exceeds it is padded to
     a multiple of it, and compiled anew.
+
+    Args:
+      num_examples: Stated number of examples.
     """
     ...
 
@@ -81,8 +84,8 @@ class BatchStrategy(Protocol):
 
     Args:
       num_examples: Indices are in [0, num_examples), each at most once.
-      generator: For what is drawn once in a run, such as groups; `draw` is
-        given one of its own at each step. With `secure_random` they are
+      generator: Generator for what is drawn once in a run, such as groups;
+        `draw` gets one of its own at each step. With `secure_random` they are
         `secure_sampling.CipherGenerator`s, which have fewer methods.
     """
     ...
@@ -107,12 +110,13 @@ class Noise(Protocol):
     """Returns an optax transformation that adds noise to a sum.
 
     Args:
-      mechanism: What the run releases; it has `num_steps` draws.
-      stddev: The mechanism's noise multiplier times what one example may add
-        to the sum, in the sum's units.
-      root: Of the run. Each key is derived from it under a label of its own.
-      grid_step: None for sums of floats; else see
-        `secure_noise.secure_gaussian_privatizer`.
+      mechanism: Mechanism of the run; it has `num_steps` draws.
+      stddev: Standard deviation, the mechanism's noise multiplier times the
+        most that one example may add to the sum, in the sum's units.
+      root: Private randomness of the run. Each key is derived from it under a
+        label of its own.
+      grid_step: Size of the grid's steps, see
+        `secure_noise.secure_gaussian_privatizer`; None for sums of floats.
 
     Raises:
       ValueError: If an argument breaks its rule.
@@ -158,12 +162,34 @@ class GradFn(Protocol):
     ...
 
   def sensitivity(self, neighboring_relation: Any = "replace_special") -> float:
-    """Returns the L2 sensitivity of the sum to one example."""
+    """Returns the L2 sensitivity of the sum to one example.
+
+    Args:
+      neighboring_relation: Name of the relation; see
+        `BoundedSensitivityCallable`.
+    """
     ...
 
 
 class ClippedGradOptions(TypedDict, total=False):
-  """The options of `clipped_grad` that `make_private` passes on; see there."""
+  """The options of `clipped_grad` that `make_private` passes on; see there.
+
+  Attributes:
+    argnums: Positions of the arguments to differentiate.
+    has_aux: Whether the loss returns (loss, aux).
+    rescale_to_unit_norm: Whether to divide the sum by the clip norm.
+    batch_argnums: Positions of the arguments with a batch axis.
+    keep_batch_dim: Whether examples keep a leading axis of size 1.
+    return_values: Whether to return losses too.
+    return_grad_norms: Whether to return norms before clipping too.
+    pre_clipping_transform: Function of each example's gradient.
+    dtype: Type of the sum.
+    prng_argnum: Position of the argument for keys.
+    spmd_axis_name: Name of the batch axis for `jax.vmap`.
+    method: Name of the method of clipping.
+    grid_scale: Number of grid steps per clip norm.
+    keys_by_example: Whether there is one key per row.
+  """
 
   argnums: int | Sequence[int]
   has_aux: bool

@@ -104,38 +104,39 @@ def make_private(
 
   Args:
     loss_fn: `loss_fn(params, batch)`; see `clipped_grad` for other signatures.
-    optimizer: An optax optimiser; it sees noised gradients only. With
+    optimizer: Optax optimiser; it sees noised gradients only. With
       `optax.MultiSteps` inside, noise is still added at every call. One that
       adds noise or clips examples by itself, or needs the loss, is refused; see
       `post_processing.check`.
-    mechanism: What the run releases; see `Mechanism`.
-    l2_clip_norm: See `clipped_grad`.
-    key: The run's private randomness: batches and noise are derived from it.
+    mechanism: Description of what the run releases; see `Mechanism`.
+    l2_clip_norm: Largest L2 norm that an example may keep; see `clipped_grad`.
+    key: Private randomness of the run: batches and noise are derived from it.
       `RootKey.fresh()` for a release; a JAX key has 64 bits of entropy, and an
       int in [0, 2^128) is a fixed seed, for research. Keep it secret, and use
       it for nothing else.
-    microbatch_size: See `clipped_grad`. Batches are then padded to one size,
-      whose unused end is skipped; else to one of three.
-    secure_random: Draw noise and batches by a cipher, ChaCha20, keyed by
-      all 128 bits of a `RootKey`, and not by JAX's and NumPy's generators,
+    microbatch_size: Number of examples processed at a time; see `clipped_grad`.
+      Batches are then padded to one size, whose unused end is skipped; else to
+      one of three.
+    secure_random: Whether a cipher, ChaCha20, keyed by all 128 bits of a
+      `RootKey`, draws noise and batches, and not JAX's and NumPy's generators,
       which are not made to withstand an adversary. Slower; see
       docs/performance.md. Needs the extra `secure`.
-    noise: What is added to sums: a name of `noises.py`, an object as `Noise`
-      says, or None for Gaussian noise, of a cipher with `secure_random`. The
-      guarantee takes an object of your own at its word.
-    mesh: See `clipped_grad` and `sharding.py`. Padded sizes are then multiples
-      of the number of devices, and padding is spread evenly over them.
+    noise: Noise that is added to sums: a name of `noises.py`, an object as
+      `Noise` says, or None for Gaussian noise, of a cipher with
+      `secure_random`. The guarantee takes an object of your own at its word.
+    mesh: Devices over which batches are split; see `clipped_grad` and
+      `sharding.py`. Padded sizes are then multiples of their number, and
+      padding is spread evenly over them.
     check_loss: Whether `grad_fn`, when it is first called, refuses a loss that
       is seen to mix examples (batch norm, in-batch negatives, centring), which
       would train on nothing: it runs the loss, forward and backward, on 6 rows;
       see `mixing.py` and `testing.check_loss`.
-    **clipped_grad_options: Any other option of `clipped_grad`, where a
-      `prng_argnum` means one key per row (`keys_by_example`), except
-      `normalize_by`, which is the expected batch size before any factor of a
-      schedule (the update is divided by that behind the noise), and `nan_safe`.
-      With a
-      `grid_scale`, noise is rounded to the grid as well; it needs
-      `secure_random`, since other draws are too coarse for a grid.
+    **clipped_grad_options: Other options of `clipped_grad`, except `nan_safe`
+      and `normalize_by`, which is the expected batch size before any factor of
+      a schedule (after the noise, the update is divided by the factor). A
+      `prng_argnum` means one key per row (`keys_by_example`). With a
+      `grid_scale`, noise is rounded to the grid too; it needs `secure_random`,
+      since other draws are too coarse for a grid.
 
   Returns:
     A `PrivateTraining`.
@@ -219,11 +220,12 @@ def make_sampler(
   """Returns the padded batches that the mechanism's accounting assumes.
 
   Args:
-    mechanism: See `Mechanism`.
-    key: As for `make_private`, whose sampler is that of the same key.
-    microbatch_size: See `make_private`.
-    secure_random: See `make_private`.
-    num_devices: Size of the mesh that batches are split over.
+    mechanism: Description of what the run releases; see `Mechanism`.
+    key: Private randomness of the run; the same key gives `make_private` the
+      same sampler.
+    microbatch_size: Number of examples processed at a time.
+    secure_random: Whether a cipher draws batches.
+    num_devices: Number of devices over which batches are split.
 
   Raises:
     ValueError: If an argument, or a field of the mechanism, breaks its rule.

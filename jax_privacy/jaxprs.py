@@ -75,7 +75,7 @@ def params(eqn: Any, *names: str) -> dict[str, Any]:
   """Returns the parameters of these names.
 
   Args:
-    eqn: An equation of a jaxpr.
+    eqn: Equation of a jaxpr.
     *names: Names of its parameters.
 
   Raises:
@@ -88,26 +88,39 @@ def params(eqn: Any, *names: str) -> dict[str, Any]:
 
 
 def param(eqn: Any, name: str) -> Any:
-  """Returns one parameter; see `params`."""
+  """Returns one parameter; see `params`.
+
+  Args:
+    eqn: Equation of a jaxpr.
+    name: Name of the parameter.
+  """
   return params(eqn, name)[name]
 
 
 def with_params(eqn: Any, **values: Any) -> Any:
-  """Returns the equation with the parameters set that it has."""
+  """Returns the equation with the parameters set that it has.
+
+  Args:
+    eqn: Equation of a jaxpr.
+    **values: Values by name; names that it lacks are left out.
+  """
   values = {k: v for k, v in values.items() if k in eqn.params}
   return eqn.replace(params={**eqn.params, **values})
 
 
 def bind(eqn: Any, values: Sequence[Any], **changes: Any) -> list[Any]:
-  """Runs one equation.
+  """Returns the outputs of one equation.
 
   Args:
-    eqn: An equation of a jaxpr.
-    values: Its operands' values.
-    **changes: Parameters that take the place of its own.
+    eqn: Equation of a jaxpr.
+    values: Values of the operands.
+    **changes: Parameters that replace its own.
 
   Returns:
     The outputs, as a list.
+
+  Raises:
+    UnknownJaxError: If JAX binds it in a way that is not known here.
   """
   try:
     given = eqn.primitive.get_bind_params(eqn.params)
@@ -120,12 +133,20 @@ def bind(eqn: Any, values: Sequence[Any], **changes: Any) -> list[Any]:
 
 
 def is_call(eqn: Any) -> bool:
-  """Returns whether an equation only calls the jaxpr that it holds."""
+  """Returns whether an equation only calls the jaxpr that it holds.
+
+  Args:
+    eqn: Equation of a jaxpr.
+  """
   return eqn.primitive.name in _CALLED
 
 
 def called(eqn: Any) -> tuple[Any, Sequence[Any]]:
-  """Returns the jaxpr that a call calls, and the values of its constants."""
+  """Returns the jaxpr that a call calls, and the values of its constants.
+
+  Args:
+    eqn: Equation of a jaxpr.
+  """
   inner = param(eqn, _CALLED[eqn.primitive.name])
   jaxpr = getattr(inner, "jaxpr", inner)
   _check_num(eqn, jaxpr, len(eqn.invars), "the jaxpr that is called")
@@ -133,7 +154,11 @@ def called(eqn: Any) -> tuple[Any, Sequence[Any]]:
 
 
 def held(eqn: Any) -> list[Any]:
-  """Returns every jaxpr that an equation holds, of any primitive."""
+  """Returns every jaxpr that an equation holds, of any primitive.
+
+  Args:
+    eqn: Equation of a jaxpr.
+  """
   found = []
   for value in eqn.params.values():
     for item in value if isinstance(value, (tuple, list)) else (value,):
@@ -146,9 +171,10 @@ def with_held(eqn: Any, fun: Callable[[Any], Any]) -> Any:
   """Returns the equation with `fun` of every jaxpr that it holds.
 
   Args:
-    eqn: An equation of a jaxpr.
-    fun: From a closed jaxpr to a closed jaxpr of the same inputs and outputs.
-      Where JAX wants an open one and `fun` adds constants, the old one stays.
+    eqn: Equation of a jaxpr.
+    fun: Function from a closed jaxpr to a closed jaxpr of the same inputs and
+      outputs. Where JAX wants an open one and `fun` adds constants, the old one
+      stays.
   """
 
   def changed(value):
@@ -168,7 +194,11 @@ def with_held(eqn: Any, fun: Callable[[Any], Any]) -> Any:
 
 
 def branches(eqn: Any) -> list[Any]:
-  """Returns the branches of a `cond`: jaxprs of all operands but the first."""
+  """Returns the branches of a `cond`: jaxprs of all operands but the first.
+
+  Args:
+    eqn: Equation of a jaxpr.
+  """
   found = [getattr(b, "jaxpr", b) for b in param(eqn, "branches")]
   for branch in found:
     _check_num(eqn, branch, len(eqn.invars) - 1, "a branch")
@@ -176,7 +206,11 @@ def branches(eqn: Any) -> list[Any]:
 
 
 def while_loop(eqn: Any) -> While:
-  """Returns what a `while` holds."""
+  """Returns what a `while` holds.
+
+  Args:
+    eqn: Equation of a jaxpr.
+  """
   names = ("cond_nconsts", "body_nconsts", "cond_jaxpr", "body_jaxpr")
   num_cond, num_body, cond, body = params(eqn, *names).values()
   cond, body = (getattr(j, "jaxpr", j) for j in (cond, body))
@@ -186,7 +220,14 @@ def while_loop(eqn: Any) -> While:
 
 
 def scan(eqn: Any) -> Scan:
-  """Returns what a `scan` holds."""
+  """Returns what a `scan` holds.
+
+  Args:
+    eqn: Equation of a jaxpr.
+
+  Raises:
+    UnknownJaxError: If JAX writes it in a way that is not known here.
+  """
   for read in (_counts_to_0_11, _counts_from_0_12):
     counts = read(eqn)
     if counts is not None:

@@ -39,12 +39,12 @@ def sum_over_microbatches(
   Args:
     sum_fn: `sum_fn(args, is_padding_example)` returning `(total, *rest)`: total
       a sum over the batch, every leaf of rest with a leading batch axis.
-    args: The arguments; leaves of those in `batch_argnums` have a leading axis
+    args: Arguments; leaves of those in `batch_argnums` have a leading axis
       of batch_size.
-    batch_argnums: Which arguments are batched.
-    is_padding_example: bool [batch_size].
-    microbatch_size: Rows at a time, or None for all at once. Need not divide
-      the batch: the last microbatch is filled up with padding.
+    batch_argnums: Positions of the batch arguments.
+    is_padding_example: Mask of padding rows, bool [batch_size].
+    microbatch_size: Number of rows at a time; None for all at once. Need not
+      divide the batch: the last microbatch is filled up with padding.
 
   Returns:
     What `sum_fn` returns for the whole batch, with rows of padding set to 0 in

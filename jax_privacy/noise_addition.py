@@ -52,7 +52,17 @@ class Gaussian:
       root: root_key.RootKey,
       grid_step: float | None,
   ) -> optax.GradientTransformation:
-    """Returns `gaussian_privatizer` of the key that the root gives noise."""
+    """Returns `gaussian_privatizer` of the key that the root gives noise.
+
+    Args:
+      mechanism: Mechanism of the run, of which the number of steps is read.
+      stddev: Standard deviation, in the units of the incoming sum.
+      root: Private randomness of the run.
+      grid_step: Size of a grid's steps, which must be None.
+
+    Raises:
+      ValueError: If an argument breaks its rule, or there is a grid.
+    """
     if grid_step is not None:
       # JAX's float32 normals are 2^23 numbers: with a standard deviation of
       # 2^16 steps, those next to each other at 4 sigma are 58 steps apart.
@@ -66,7 +76,7 @@ class Gaussian:
 
 
 class GaussianNoiseState(NamedTuple):
-  """Where the noise stands: both must be saved to resume a run.
+  """Position in the noise: both must be saved to resume a run.
 
   Attributes:
     prng_key: The run's noise key; whoever knows it can subtract the noise.
@@ -87,15 +97,15 @@ def gaussian_privatizer(
   """Adds independent N(0, stddev^2) to each coordinate of each update.
 
   Args:
-    stddev: In the units of the incoming sum: noise multiplier x its L2
-      sensitivity to one example. A positive finite number.
-    prng_key: A Threefry key (typed, or raw uint32 [2]) that is used nowhere
+    stddev: Standard deviation in the units of the incoming sum: noise
+      multiplier x its L2 sensitivity to one example. A positive finite number.
+    prng_key: Threefry key (typed, or raw uint32 [2]) that is used nowhere
       else, or an int to make one of. There is no default: a forgotten key would
       repeat another run's noise.
-    dtype: Of the draw: float32, float64, or None for the update's own, float32
-      at least. Shorter draws are refused: bfloat16 noise has 128 values a
-      binade and its tails stop short.
-    num_steps: Number of updates that are accounted for, or None for 2^31 - 1,
+    dtype: Type of the draw: float32, float64, or None for the update's own,
+      float32 at least. Shorter draws are refused: bfloat16 noise has 128 values
+      a binade and its tails stop short.
+    num_steps: Number of updates that are accounted for; None for 2^31 - 1,
       after which noise would repeat.
 
   Returns:
@@ -178,6 +188,10 @@ def void(
   """Returns noised sums, or NaN where there was no draw for them.
 
   Before the optimiser, so that its state takes up no gradient either.
+
+  Args:
+    leaves: Noised sums.
+    is_over: Whether all draws were used before.
   """
   if is_over is False:
     return list(leaves)
@@ -192,13 +206,17 @@ def add_noise(leaf: jax.Array, noise: jax.Array) -> jax.Array:
 
   The sum is made in the longer dtype of the two, float32 at least; rounding it
   to a shorter one rounds what is already private, and is free.
+
+  Args:
+    leaf: Sum, real and floating point.
+    noise: Noise of the same shape.
   """
   total_dtype = precision.at_least_float32(leaf.dtype, noise.dtype)
   noised = leaf.astype(total_dtype) + noise.astype(total_dtype)
   return noised.astype(leaf.dtype)
 
 
-# Compiled, though it may stand in no compiled update: XLA then rounds alike in
+# Compiled, though it may be in no compiled update: XLA then rounds alike in
 # both. It folds stddev into a factor of the draw's and fuses product and sum.
 @functools.partial(jax.jit, static_argnames=("stddev", "dtype"))
 def _noised(key, leaf, stddev, dtype):

@@ -64,7 +64,12 @@ class VmapSum(clipped_sum.ClippedSum):
     return total, *rest
 
   def explain(self, args, num_examples):
-    """Returns a row for each parameter: every example's gradient is made."""
+    """Returns a row for each parameter: every example's gradient is made.
+
+    Args:
+      args: Arguments of a call.
+      num_examples: Number of examples that are clipped at a time.
+    """
     rows = [
         explanation.Row(
             parameter=name,

@@ -50,7 +50,10 @@ class Sampler(abc.ABC):
   def strategy(
       self, mechanism: contracts.Mechanism
   ) -> batch_selection.BatchSelectionStrategy:
-    """Returns what draws the batches.
+    """Returns the strategy that draws the batches.
+
+    Args:
+      mechanism: Mechanism of the run.
 
     Raises:
       ValueError: If a field of the mechanism breaks its rule.
@@ -58,7 +61,11 @@ class Sampler(abc.ABC):
 
   @abc.abstractmethod
   def usual_sizes(self, mechanism: contracts.Mechanism) -> tuple[int, ...]:
-    """Returns the sizes to pad batches to, of which the largest fits most."""
+    """Returns the sizes to pad batches to, of which the largest fits most.
+
+    Args:
+      mechanism: Mechanism of the run.
+    """
 
 
 class _Poisson(Sampler):
@@ -189,6 +196,9 @@ _SAMPLERS: types.MappingProxyType[str, Sampler] = types.MappingProxyType(
 def of(mechanism: contracts.Mechanism) -> Sampler:
   """Returns how a mechanism's batches are drawn.
 
+  Args:
+    mechanism: Mechanism of the run.
+
   Raises:
     ValueError: If it brings none, and its `sampling` is not in the table.
   """
@@ -214,12 +224,12 @@ def padded_sizes(
   """Returns the ascending sizes to pad a mechanism's batches to.
 
   Args:
-    mechanism: Of checked fields.
-    multiple: Sizes are rounded up to multiples of it.
+    mechanism: Mechanism, of checked fields.
+    multiple: Number of which sizes are multiples: they are rounded up.
     is_single: Whether to give the largest alone.
 
   Raises:
-    ValueError: As `of`.
+    ValueError: If the mechanism has no sampler; see `of`.
   """
   usual = of(mechanism).usual_sizes(mechanism)
   sizes = sorted({math.ceil(size / multiple) * multiple for size in usual})
@@ -228,6 +238,9 @@ def padded_sizes(
 
 def schedule_of(mechanism: contracts.Mechanism) -> batch_schedule.Schedule:
   """Returns a mechanism's batch-size schedule; () if it has none.
+
+  Args:
+    mechanism: Mechanism of the run.
 
   Raises:
     ValueError: If it breaks its rule, or the sampler takes none.

@@ -23,7 +23,14 @@ Generator = np.random.Generator | secure_sampling.CipherGenerator
 
 
 def seed_of(rng: RngType) -> int | secure_random.SecureKey:
-  """Returns the entropy that all streams are derived from."""
+  """Returns the entropy that all streams are derived from.
+
+  Args:
+    rng: Seed, generator, cipher's key, or None for the operating system's bits.
+
+  Raises:
+    ValueError: If a seed is no integer of at least 0.
+  """
   if isinstance(rng, secure_random.SecureKey):
     return rng
   if isinstance(rng, np.random.Generator):
@@ -38,8 +45,8 @@ def generator_of(seed: int | secure_random.SecureKey, stream: int) -> Generator:
   """Returns independent randomness of one stream.
 
   Args:
-    seed: Of `seed_of`.
-    stream: 0 for what is drawn once in a run, t + 1 for step t.
+    seed: Entropy, as `seed_of` returns it.
+    stream: Number: 0 for what is drawn once in a run, t + 1 for step t.
   """
   if isinstance(seed, secure_random.SecureKey):
     return secure_sampling.CipherGenerator(seed, stream)
@@ -49,5 +56,9 @@ def generator_of(seed: int | secure_random.SecureKey, stream: int) -> Generator:
 
 
 def index_dtype(num_examples: int) -> np.dtype:
-  """Returns the shortest signed type that holds every index and -1."""
+  """Returns the shortest signed type that holds every index and -1.
+
+  Args:
+    num_examples: Number of examples that are indexed.
+  """
   return np.min_scalar_type(-max(num_examples, 1))

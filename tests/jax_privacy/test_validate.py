@@ -45,5 +45,7 @@ def test_a_value_is_shown_on_one_line_by_either_package(value):
     ids=lambda x: type(x).__name__,
 )
 def test_an_error_names_the_field_whatever_the_value(value):
-  with pytest.raises(ValueError, match="^eval.params must be one of a, b, got "):
+  with pytest.raises(
+      ValueError, match="^eval.params must be one of a, b, got "
+  ):
     sections.check_choice("eval.params", value, ("a", "b"))
