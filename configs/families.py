@@ -200,3 +200,29 @@ def make_imagenet_smoke(
   config.augment.options = {"crop_size": (16, 16)}
   config.augment.num_views = 2
   config.model.options = model_options
+
+
+def table(*, epsilon: float) -> ml_collections.ConfigDict:
+  """Returns what recipes of tables share: a linear model, trained privately.
+
+  Args:
+    epsilon: Target of the noise.
+  """
+  config = common.base()
+  config.seed = 0
+  config.task.name = "table"
+  config.model.name = "table_linear"
+  config.dp.epsilon = epsilon
+  config.dp.l2_clip_norm = 1.0
+  return config
+
+
+def make_table_smoke(config: ml_collections.ConfigDict) -> None:
+  """Cuts a recipe of tables down to seconds, on the bundled breast_cancer.
+
+  Args:
+    config: Recipe, which is changed in place.
+  """
+  common.make_smoke(config)
+  config.data.source, config.data.options = "breast_cancer", {}
+  config.loss.name = "softmax"

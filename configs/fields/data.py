@@ -4,7 +4,9 @@ from configs.fields.entry import Field
 
 DATA = {
     "source": Field(
-        "", "Where examples come from.", "A name of `data.names()`."
+        "",
+        "Where examples come from.",
+        "A name of `data.names()`, or of `data.tables.names()` for task table.",
     ),
     "options": Field({}, "Options of the source.", "See docs/data.md."),
     "train_split": Field(

@@ -3,7 +3,12 @@
 from configs.fields.entry import Field
 
 MODEL = {
-    "name": Field("", "The network.", "A name of `models.names()`."),
+    "name": Field(
+        "",
+        "The network.",
+        "A name of `models.names()`, or of `models.table_names()` for task"
+        " table.",
+    ),
     "options": Field({}, "Options of the network.", "See docs/models.md."),
     "restore": {
         "path": Field(
@@ -36,9 +41,10 @@ MODEL = {
 LOSS = {
     "name": Field(
         "softmax",
-        "Loss of one example: one class an example (softmax), or several"
-        " labels (sigmoid).",
-        "One of softmax, sigmoid; sigmoid for task multi_label.",
+        "Loss of one example: one class an example (softmax), several labels"
+        " (sigmoid), or a number (squared, absolute, poisson).",
+        "One of softmax, sigmoid, squared, absolute, poisson; sigmoid for task"
+        " multi_label, the last three for a number of task table.",
     ),
     "label_smoothing": Field(
         0.0,

@@ -7,11 +7,11 @@ TASK = {
         "classification",
         "What is learnt. The task reads the sections `data`, `model`,"
         " `augment` and `loss`, and `eval.labels`.",
-        "One of classification, multi_label.",
+        "One of classification, multi_label, table.",
     ),
     "options": Field(
         {},
         "Options of the task.",
-        "Empty for classification and multi_label.",
+        "Empty for classification, multi_label and table.",
     ),
 }

@@ -9,6 +9,7 @@ among the classes: memory grows neither with images nor with classes.
 array([1, 0], dtype=int32)
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -57,25 +58,7 @@ class Classification(image_task.ImageTask):
 
   def tables(self, source, outcomes) -> list[task_lib.Section]:
     """Returns one table: of classes, with the disparity between them."""
-    rows = {
-        name: accuracies.accuracy(outcomes.ranks[outcomes.labels == label])
-        for label, name in enumerate(source.label_names)
-    }
-    got = accuracies.disparity(
-        {name: row.value for name, row in rows.items()},
-        overall=accuracies.accuracy(outcomes.ranks).value,
-    )
-    facts = {
-        "absolute_disparity": got.absolute,
-        "relative_disparity": got.relative,
-        "worst": got.worst,
-    }
-    line = (
-        f"disparity: absolute {got.absolute:.2%}, relative {got.relative:.3f}"
-        f" (worst: {got.worst})"
-    )
-    notes = task_lib.left_out(rows)
-    return [task_lib.Section("class", rows, facts, (line,), notes)]
+    return [by_class(source.label_names, outcomes.labels, outcomes.ranks)]
 
   def group_metric(self, source, outcomes):
     """Returns the accuracy of a group."""
@@ -125,3 +108,34 @@ class Classification(image_task.ImageTask):
       )
 
     return task_lib.InputCanaries(rows, losses_fn)
+
+
+def by_class(
+    label_names: Sequence[str], labels: np.ndarray, ranks: np.ndarray
+) -> task_lib.Section:
+  """Returns the table of classes, with the disparity between them.
+
+  Args:
+    label_names: Of the classes.
+    labels: Integers [num_examples].
+    ranks: As of `accuracies.ranks`, [num_examples].
+  """
+  rows = {
+      name: accuracies.accuracy(ranks[labels == label])
+      for label, name in enumerate(label_names)
+  }
+  got = accuracies.disparity(
+      {name: row.value for name, row in rows.items()},
+      overall=accuracies.accuracy(ranks).value,
+  )
+  facts = {
+      "absolute_disparity": got.absolute,
+      "relative_disparity": got.relative,
+      "worst": got.worst,
+  }
+  line = (
+      f"disparity: absolute {got.absolute:.2%}, relative {got.relative:.3f}"
+      f" (worst: {got.worst})"
+  )
+  notes = task_lib.left_out(rows)
+  return task_lib.Section("class", rows, facts, (line,), notes)

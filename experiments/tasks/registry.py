@@ -4,7 +4,7 @@ Invariant: this table is the only list of tasks. To add one, write its file and
 add its line here; nothing of plan/, run/, evaluation/ or audits/ changes.
 
 >>> names()
-('classification', 'multi_label')
+('classification', 'multi_label', 'table')
 """
 
 import ml_collections
@@ -15,12 +15,14 @@ from experiments.tasks import (
     multi_label,
     own_metrics,
     sections,
+    table,
 )
 from experiments.tasks import task as task_lib
 
 TASKS: dict[str, type[task_lib.Task]] = {
     "classification": classification.Classification,
     "multi_label": multi_label.MultiLabel,
+    "table": table.Table,
 }
 
 

@@ -10,7 +10,7 @@ from configs import common, fields
 from experiments.plan import fields as plan_fields
 from experiments.plan import mechanism, optimizer, schedules
 from experiments.tasks import registry
-from jax_privacy import losses
+from jax_privacy import losses, regression_losses
 from tests.support import launch
 
 
@@ -72,7 +72,7 @@ def test_configs_share_no_default():
 _CHOICES = {
     "task.name": registry.names(),
     "model.restore.format": plan_fields.FORMATS,
-    "loss.name": losses.names(),
+    "loss.name": (*losses.names(), *regression_losses.NAMES),
     "dp.accountant": accountants.names(),
     "dp.neighboring_relation": accounting_mechanism.NEIGHBORING_RELATIONS,
     "dp.auto_tune": mechanism.AUTO_TUNE,

@@ -14,11 +14,14 @@ from jax_privacy.data.tables.columns import Date as Date
 from jax_privacy.data.tables.columns import Number as Number
 from jax_privacy.data.tables.draft import draft_schema as draft_schema
 from jax_privacy.data.tables.encode import Encoder as Encoder
+from jax_privacy.data.tables.inputs import TableInputs as TableInputs
+from jax_privacy.data.tables.inputs import read_inputs as read_inputs
 from jax_privacy.data.tables.registry import load as load
 from jax_privacy.data.tables.registry import names as names
 from jax_privacy.data.tables.schema import Schema as Schema
 from jax_privacy.data.tables.schema import Target as Target
 from jax_privacy.data.tables.source import TableSource as TableSource
+from jax_privacy.data.tables.splits import encoder_of as encoder_of
 from jax_privacy.data.tables.splits import from_frame as from_frame
 
 __all__ = (
@@ -27,12 +30,15 @@ __all__ = (
     "Encoder",
     "Number",
     "Schema",
+    "TableInputs",
     "TableSource",
     "Target",
     "draft_schema",
+    "encoder_of",
     "from_frame",
     "load",
     "names",
+    "read_inputs",
 )
 
 

@@ -42,6 +42,7 @@ class Encoder:
       see must be left out of `features`.
 
   Attributes:
+    schema: Schema of the table.
     target: Column that is predicted.
     number_names: Names of the k columns of "numbers", in order.
     category_names: Names of the c columns of "categories", in order.
@@ -62,7 +63,7 @@ class Encoder:
       features: Sequence[str] = (),
       groups: Sequence[str] = (),
   ):
-    self._schema, self.target = schema, schema.target(target)
+    self.schema, self.target = schema, schema.target(target)
     features = _names("features", features)
     self.groups = _names("groups", groups)
     self._features = features or tuple(k for k in schema.columns if k != target)
@@ -107,7 +108,7 @@ class Encoder:
     Args:
       name: Name of the column.
     """
-    return self._schema.columns[name].names
+    return self.schema.columns[name].names
 
   def encode(
       self, block: Mapping[str, cells_lib.Cells]
@@ -161,10 +162,10 @@ class Encoder:
 
   def _encode(self, block, name) -> np.ndarray:
     with _column(name):
-      return self._schema.columns[name].encode(self._cells(block, name))
+      return self.schema.columns[name].encode(self._cells(block, name))
 
   def _cells(self, block, name) -> cells_lib.Cells:
-    return block[name].without(self._schema.missing_texts)
+    return block[name].without(self.schema.missing_texts)
 
 
 @contextlib.contextmanager

@@ -15,13 +15,17 @@ padding: zeros, and class 0 or the middle of a regression target's bounds.
 [41.0, 7.0]
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from jax_privacy.data import labels as labels_lib
 from jax_privacy.data import source as source_lib
 from jax_privacy.data.tables import cells as cells_lib
+from jax_privacy.data.tables import columns as columns_lib
 from jax_privacy.data.tables import encode
 from jax_privacy.data.tables import schema as schema_lib
 
@@ -79,6 +83,22 @@ class TableSource(source_lib.Described):
     self._arrays = {k: arrays[k] for k in ("numbers", "categories", "target")}
     self._read_cells, self._rows = read_column, rows
 
+  @property
+  def num_examples(self) -> int:
+    """The stated number of rows.
+
+    Raises:
+      ValueError: If none was stated; the text has the number that was found,
+        and says that it is private.
+    """
+    if self._stated is None:
+      raise ValueError(
+          "num_examples must be stated to be used in accounting, which makes it"
+          f" public, got None: this split has {len(self)} rows"
+          f" ({cells_lib.PRIVATE}, unless you state it)."
+      )
+    return self._stated
+
   def __getitem__(self, indices: np.ndarray) -> source_lib.Batch:
     """Returns the rows at a 1-D array of integers; -1 is padding.
 
@@ -93,6 +113,22 @@ class TableSource(source_lib.Described):
     if self.target.kind == "regression":
       batch["target"][padding] = np.mean(self.target.column.bounds)
     return batch
+
+  def describe(self) -> dict[str, Any]:
+    """Returns what the columns are, for JSON: public, and not of the rows."""
+    stated = {
+        name: columns_lib.to_dict(self.encoder.schema.columns[name])
+        for name in self.encoder.columns
+    }
+    text = json.dumps(stated, default=str, sort_keys=True)
+    return {
+        "target": self.target.name,
+        "target_kind": self.target.kind,
+        "label_names": list(self.label_names),
+        "number_names": list(self.number_names),
+        "category_names": list(self.category_names),
+        "schema_sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }
 
   def as_arrays(self) -> source_lib.Batch:
     """Returns a copy of all the rows, in order of index."""

@@ -1,0 +1,345 @@
+"""The task of tables: rows of numbers and categories, and one target column.
+
+Invariant: what the model sees of a row is scaled by the bounds that the schema
+states, and so is the target of a regression; a prediction never leaves these.
+Nothing is kept of a row but its target and the model's outputs.
+
+>>> import numpy as np
+>>> logits_of(np.array([[2.0], [-1.0]])).tolist()
+[[0.0, 2.0], [0.0, -1.0]]
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from experiments.metrics import accuracies, probabilities, regression, roc
+from experiments.metrics import estimate as estimate_lib
+from experiments.tasks import classification, imported, sections
+from experiments.tasks import task as task_lib
+from jax_privacy import models, regression_losses
+from jax_privacy.data import tables as tables_lib
+
+_CLASSES = "softmax"
+_LOSSES = (_CLASSES, *regression_losses.NAMES)
+_OF_CLASSES = {
+    "accuracy": "accuracy",
+    "log_loss": "log loss",
+    "auc": "AUC",
+    "brier": "Brier score",
+    "calibration_error": (f"calibration error, {probabilities.NUM_BINS} bins"),
+}
+_OF_NUMBERS = {"rmse": "RMSE", "mae": "MAE", "r2": "R2"}
+_TAKEN = ("name", "rngs", "num_outputs", "num_numbers", "category_sizes")
+
+
+class Outcomes(NamedTuple):
+  """What a model made of rows.
+
+  Attributes:
+    targets: int32 [num_examples] of classes; or float64, in the column's units.
+    outputs: Logits, float32 [num_examples, num_outputs]; or predictions,
+      float64 [num_examples], in the column's units.
+  """
+
+  targets: np.ndarray
+  outputs: np.ndarray
+
+
+class Table(task_lib.Task):
+  """Rows of a table: class, binary or regression targets.
+
+  Args:
+    task_config: See `task.Task`.
+    **section_configs: See `task.Task`.
+  """
+
+  metrics: Mapping[str, str]
+  unused = {
+      "task": ("options",),
+      "data": ("mean", "std", "features"),
+      "augment": None,
+      "loss": ("label_smoothing", "invariance_weight"),
+      "eval": ("labels",),
+  }
+  standard_errors = (
+      "those of means; DeLong's for AUC; the delta method's for RMSE, R2 and"
+      " calibration; of differences, paired"
+  )
+
+  def __init__(self, task_config, **section_configs):
+    super().__init__(task_config, **section_configs)
+    sections.check_choice(
+        "data.source", self.data_config.source, tables_lib.names()
+    )
+    sections.check_choice(
+        "model.name", self.model_config.name, models.table_names()
+    )
+    loss_name = self.loss_config.name
+    if loss_name not in _LOSSES:  # There are none of own code.
+      raise ValueError(
+          f"loss.name must be one of {', '.join(_LOSSES)} for task"
+          f" {self.name!r}, got {loss_name!r:.100}."
+      )
+    self._of_classes = loss_name == _CLASSES
+    self.metrics = _OF_CLASSES if self._of_classes else _OF_NUMBERS
+
+  def load(self, split, *, num_examples=None, for_evaluation=False):
+    """See `task.Task`."""
+    taken = ("name", "split", "num_examples")
+    options = sections.options(
+        "data.options", self.data_config.options, taken=taken
+    )
+    if for_evaluation:
+      options |= sections.options(
+          "data.test_options", self.data_config.test_options, taken=taken
+      )
+    name = imported.resolve(
+        "data.source",
+        self.data_config.source,
+        takes=("split", "num_examples"),
+        what="a function that loads a source of a table",
+    )
+    source = tables_lib.load(
+        name, split=split, num_examples=num_examples, **options
+    )
+    self._check_target(source.target)
+    return source
+
+  def check_splits(self, train_source, test_source):
+    """Checks that both splits are of the same columns."""
+    ours, theirs = train_source.describe(), test_source.describe()
+    for name, value in ours.items():
+      if theirs[name] != value:
+        raise ValueError(
+            f"data.test_split must have the training split's {name}, got"
+            f" {sections.shown(theirs[name])} for {sections.shown(value)}."
+        )
+
+  def describe(self, source) -> dict[str, Any]:
+    """See `task.Task`."""
+    return source.describe()
+
+  def build_model(self, source, key) -> task_lib.Model:
+    """See `task.Task`."""
+    apply_fn, params = models.functional(self._module(source, key))
+    example_loss_fn = self._loss_fn(source)
+
+    def loss_fn(params, example, key):
+      target = example["target"]
+      row = {k: jnp.expand_dims(example[k], 0) for k in _inputs(example)}
+      keys = jnp.expand_dims(key, 0)
+      return example_loss_fn(apply_fn(params, row, keys)[0], target)
+
+    return task_lib.Model(params=params, loss_fn=loss_fn)
+
+  def build_predictor(self, source, model=None) -> task_lib.Predictor:
+    """See `task.Task`; outputs are logits, or numbers in the target's units."""
+    module = nnx.eval_shape(lambda: self._module(source, 0))
+    apply_fn, params = models.functional(module)
+    to_units = None if self._of_classes else self._to_units(source)
+
+    def predict_fn(params, batch):
+      outputs = apply_fn(params, {k: batch[k] for k in _inputs(batch)})
+      return outputs if to_units is None else to_units(outputs[:, 0])
+
+    return task_lib.Predictor(params=params, predict_fn=predict_fn)
+
+  def outcomes(self, source, batch, outputs) -> Outcomes:
+    """See `task.Task`."""
+    if self._of_classes:
+      return Outcomes(batch["target"], np.asarray(outputs, np.float32))
+    return Outcomes(
+        batch["target"].astype(np.float64), np.asarray(outputs, np.float64)
+    )
+
+  def overall(self, source, outcomes) -> dict[str, estimate_lib.Estimate]:
+    """See `task.Task`."""
+    if not self._of_classes:
+      return {k: getattr(regression, k)(*outcomes) for k in self.metrics}
+    labels, logits = outcomes.targets, logits_of(outcomes.outputs)
+    probs = probabilities.softmax(logits)
+    return {
+        "accuracy": accuracies.accuracy(accuracies.ranks(labels, logits)),
+        "log_loss": probabilities.log_loss(labels, probs),
+        "auc": _area(labels, probs),
+        "brier": probabilities.brier(labels, probs),
+        "calibration_error": probabilities.calibration_error(labels, probs),
+    }
+
+  def tables(self, source, outcomes) -> list[task_lib.Section]:
+    """Returns one table, of classes, where there are classes."""
+    if not self._of_classes:
+      return []
+    ranks = accuracies.ranks(outcomes.targets, logits_of(outcomes.outputs))
+    return [
+        classification.by_class(source.label_names, outcomes.targets, ranks)
+    ]
+
+  def targets(self, outcomes) -> np.ndarray:
+    """See `task.Task`."""
+    return outcomes.targets
+
+  def summary_numbers(self, values) -> dict[str, Any]:
+    """Keeps the names that summaries have for accuracies; None if no class."""
+    accuracy = values.get("accuracy", {})
+    others = {k: v for k, v in values.items() if k != "accuracy"}
+    return {
+        "test_accuracy": accuracy.get("last"),
+        "test_accuracy_ema": accuracy.get("ema"),
+        "test_accuracies": dict(accuracy) or None,
+        **super().summary_numbers(others),
+    }
+
+  def input_canaries(
+      self, train_source, test_source, predictor, *, num_canaries, seed
+  ) -> task_lib.InputCanaries:
+    """Returns test rows with wrong classes, or with the far bound as target."""
+    del train_source
+    if num_canaries > len(test_source):
+      raise ValueError(
+          "num_canaries must be at most the number of test rows for 'input'"
+          f" canaries, {len(test_source)}, got {num_canaries}."
+      )
+    chosen = np.arange(num_canaries) * len(test_source) // num_canaries
+    rows = test_source[chosen]
+    rows["target"] = _wrong(rows["target"], test_source.target, seed)
+    losses_fn = jax.vmap(_class_loss if self._of_classes else _squared)
+
+    def of_batch(params, batch):
+      return losses_fn(predictor.predict_fn(params, batch), batch["target"])
+
+    return task_lib.InputCanaries(rows, of_batch)
+
+  def read_inputs(self, path):
+    """Returns rows of a file whose columns are the features: no target."""
+    options = self.data_config.options.to_dict()
+    if self.data_config.source == "table":
+      encoder = tables_lib.encoder_of(options)
+    else:
+      encoder = self.load(self.data_config.test_split).encoder
+    self._check_target(encoder.target)
+    return tables_lib.read_inputs(path, encoder)
+
+  def columns(self, source, outputs) -> dict[str, np.ndarray]:
+    """Returns the predicted class and each one's probability, or the number."""
+    if not self._of_classes:
+      return {source.target.name: np.asarray(outputs)}
+    probs = probabilities.softmax(logits_of(np.asarray(outputs)))
+    names = np.array(source.target.label_names)
+    each = {f"probability of {k}": probs[:, i] for i, k in enumerate(names)}
+    return {source.target.name: names[probs.argmax(axis=1)], **each}
+
+  def _check_target(self, target: tables_lib.Target) -> None:
+    if (target.kind == "regression") == self._of_classes:
+      valid = regression_losses.NAMES if self._of_classes else (_CLASSES,)
+      raise ValueError(
+          f"loss.name must be one of {', '.join(valid)} for target"
+          f" {target.name!r}, a {target.kind} target, got"
+          f" {self.loss_config.name!r}."
+      )
+    if self.loss_config.name == "poisson" and target.column.bounds[0] < 0:
+      raise ValueError(
+          f"bounds of target {target.name!r} must be at least 0 for"
+          f" loss.name = 'poisson', got {target.column.bounds[0]:g}."
+      )
+
+  def _module(self, source, key) -> nnx.Module:
+    options = sections.options(
+        "model.options", self.model_config.options, taken=_TAKEN
+    )
+    name = imported.resolve(
+        "model.name",
+        self.model_config.name,
+        takes=_TAKEN[1:],
+        what="a model of tables",
+    )
+    is_class = source.target.kind == "class"
+    with sections.named("model.options"):
+      return models.build(
+          name,
+          rngs=nnx.Rngs(key),
+          num_outputs=source.num_classes if is_class else 1,
+          num_numbers=len(source.number_names),
+          category_sizes=source.category_sizes,
+          **options,
+      )
+
+  def _loss_fn(self, source):
+    """Returns `loss_fn(outputs, target)` of one row's outputs, a vector."""
+    if self._of_classes:
+      return _class_loss
+    to_scale, _ = _scaling(self.loss_config.name, source.target)
+    loss_fn = regression_losses.build(self.loss_config.name)
+    return lambda outputs, target: loss_fn(outputs[0], to_scale(target))
+
+  def _to_units(self, source):
+    """Returns `to_units(outputs)`, within the target's bounds."""
+    low, high = source.target.column.bounds
+    _, to_units = _scaling(self.loss_config.name, source.target)
+    return lambda outputs: jnp.clip(to_units(outputs), low, high)
+
+
+def logits_of(outputs: np.ndarray) -> np.ndarray:
+  """Returns logits [n, num_classes]; one output is the second of two classes.
+
+  Args:
+    outputs: [n, num_outputs].
+  """
+  if outputs.shape[1] > 1:
+    return outputs
+  return np.concatenate([np.zeros_like(outputs), outputs], axis=1)
+
+
+def _inputs(batch) -> tuple[str, ...]:
+  return tuple(name for name in batch if name != "target")
+
+
+def _class_loss(outputs: jax.Array, target: jax.Array) -> jax.Array:
+  """Cross-entropy of one row: softmax, or the logistic loss of one output."""
+  outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
+  if outputs.shape[0] > 1:
+    return optax.softmax_cross_entropy_with_integer_labels(outputs, target)
+  label = target.astype(outputs.dtype)
+  return optax.sigmoid_binary_cross_entropy(outputs[0], label)
+
+
+def _squared(prediction: jax.Array, target: jax.Array) -> jax.Array:
+  return jnp.square(prediction - target)
+
+
+def _scaling(loss_name: str, target: tables_lib.Target):
+  """Returns functions between the target's units and those of the loss.
+
+  The bounds go to -1 and 1; a count's middle goes to a rate of 1.
+  """
+  low, high = target.column.bounds
+  middle, half = (low + high) / 2, (high - low) / 2
+  if loss_name == "poisson":
+    return (lambda y: y / middle), (lambda f: jnp.exp(f) * middle)
+  return (lambda y: (y - middle) / half), (lambda f: f * half + middle)
+
+
+def _area(labels, probs) -> estimate_lib.Estimate:
+  """Of two classes, the second's; of more, the mean of each against others."""
+  if probs.shape[1] == 2:
+    return roc.auc(labels, probs[:, 1])._replace(num_positive=None)
+  return roc.macro(
+      [roc.auc(labels == i, probs[:, i]) for i in range(probs.shape[1])]
+  )
+
+
+def _wrong(targets, target: tables_lib.Target, seed: int) -> np.ndarray:
+  """Returns another class each, uniform; or the bound that is further away."""
+  if target.kind == "regression":
+    low, high = target.column.bounds
+    is_low = targets < (low + high) / 2
+    return np.where(is_low, high, low).astype(targets.dtype)
+  num_classes = len(target.label_names)
+  shift = np.random.default_rng(seed).integers(1, num_classes, len(targets))
+  return ((targets + shift) % num_classes).astype(targets.dtype)
