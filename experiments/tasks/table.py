@@ -22,7 +22,7 @@ from experiments.metrics import accuracies, probabilities, regression, roc
 from experiments.metrics import estimate as estimate_lib
 from experiments.tasks import classification, imported, sections
 from experiments.tasks import task as task_lib
-from jax_privacy import models, regression_losses
+from jax_privacy import _validate, models, regression_losses
 from jax_privacy.data import tables as tables_lib
 
 _CLASSES = "softmax"
@@ -118,7 +118,7 @@ class Table(task_lib.Task):
       if theirs[name] != value:
         raise ValueError(
             f"data.test_split must have the training split's {name}, got"
-            f" {sections.shown(theirs[name])} for {sections.shown(value)}."
+            f" {_validate.shown(theirs[name])} for {_validate.shown(value)}."
         )
 
   def describe(self, source) -> dict[str, Any]:
