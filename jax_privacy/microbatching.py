@@ -104,8 +104,8 @@ def _zero_padding(rest, is_padding_example):
 def _num_real_microbatches(is_padding_example, microbatch_size):
   """Returns one more than the index of the last one with a real example."""
   has_real = ~is_padding_example.reshape(-1, microbatch_size).all(axis=1)
-  positions = jnp.arange(1, has_real.size + 1)
-  return jnp.max(jnp.where(has_real, positions, 0))
+  numbers = jnp.arange(1, has_real.size + 1)
+  return jnp.max(jnp.where(has_real, numbers, 0))
 
 
 def _map_batched(args, batch_argnums, fn):

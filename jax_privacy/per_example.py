@@ -165,12 +165,14 @@ def clip_parts(
   ]
   if nan_safe:
     valid += [jnp.isfinite(r) for r in relative]
-  keep = functools.reduce(jnp.logical_and, valid, ~jnp.asarray(return_zero))
+  is_counted = functools.reduce(
+      jnp.logical_and, valid, ~jnp.asarray(return_zero)
+  )
 
   def scale(leaf, factor):
     leaf = leaf.astype(precision.at_least_float32(leaf.dtype))
     # Not a product with 0: 0 x NaN is NaN.
-    return jnp.where(keep, leaf * factor.astype(leaf.dtype), 0)
+    return jnp.where(is_counted, leaf * factor.astype(leaf.dtype), 0)
 
   clipped, norms = [], []
   for part, r, c in zip(parts, relative, clip_norms, strict=True):

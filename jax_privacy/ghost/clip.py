@@ -73,17 +73,19 @@ class GhostSum(clipped_sum.ClippedSum):
         plans.PLANS[route.plan](r)
         for route, r in zip(found, recorded, strict=True)
     ]
-    normed = [plan.norms() for plan in component_plans]
-    sizes = {}
-    for plan, norms in zip(component_plans, normed, strict=True):
-      pairs = [(n, plan.unit) for n in norms.sizes]
-      sizes.update(zip(plan.leaves, pairs, strict=True))
-    relative = parts.relative_norms(sizes, is_padding_example.shape)
-    keep = ~is_padding_example
+    found_norms = [plan.norms() for plan in component_plans]
+    leaf_norms = {}
+    for plan, measured in zip(component_plans, found_norms, strict=True):
+      pairs = [(n, plan.unit) for n in measured.norms]
+      leaf_norms.update(zip(plan.leaf_indices, pairs, strict=True))
+    relative = parts.relative_norms(leaf_norms, is_padding_example.shape)
+    is_counted = ~is_padding_example
     for r in relative if self.nan_safe else ():
-      keep &= jnp.isfinite(r)
-    kept = [norms.kept for norms in normed]
-    totals = self._totals(loss, parts, component_plans, kept, relative, keep)
+      is_counted &= jnp.isfinite(r)
+    kept = [measured.kept for measured in found_norms]
+    totals = self._totals(
+        loss, parts, component_plans, kept, relative, is_counted
+    )
     aux = split.aux_treedef.unflatten(aux)
     return loss.unflatten(totals), losses, parts.norms(relative), aux
 
@@ -114,7 +116,7 @@ class GhostSum(clipped_sum.ClippedSum):
     """Runs forward and backward: losses, aux, and a record per component."""
     shared = split.run_shared(loss.leaves)
     rescaled = {
-        route.component.sites[0]: standardised.rescaled(
+        route.component.site_indices[0]: standardised.rescaled(
             split, route.component, route.standardise, shared
         )
         for route in found
@@ -134,36 +136,36 @@ class GhostSum(clipped_sum.ClippedSum):
 
     def record(route):
       component = route.component
-      leaves = [loss.leaves[i] for i in component.leaves]
+      leaves = [loss.leaves[i] for i in component.leaf_indices]
       return Recorded(
           split=split,
           component=component,
           path=route.path,
           shared=shared,
           leaves=leaves,
-          data=[data[i] for i in component.sites],
-          cotangents=[cotangents[i] for i in component.sites],
-          unscaled=unscaled.get(component.sites[0]),
+          data=[data[i] for i in component.site_indices],
+          cotangents=[cotangents[i] for i in component.site_indices],
+          unscaled=unscaled.get(component.site_indices[0]),
           dtype=self.sum_dtype(leaves),
-          unit=parts.unit(component.leaves),
+          unit=parts.unit(component.leaf_indices),
           loops=self.loops,
       )
 
     return losses, aux, [record(route) for route in found]
 
-  def _totals(self, loss, parts, component_plans, kept, relative, keep):
+  def _totals(self, loss, parts, component_plans, kept, relative, is_counted):
     """Returns the clipped sum of each parameter."""
     totals = [jnp.zeros(x.shape, self.sum_dtype([x])) for x in loss.leaves]
-    turn = keep
+    turn = is_counted
     # From the loss backwards: what was made last is freed first.
     for plan, plan_kept in reversed([*zip(component_plans, kept, strict=True)]):
-      part_of = {leaf: parts.part_of(leaf) for leaf in plan.leaves}
+      part_of = {leaf: parts.part_of(leaf) for leaf in plan.leaf_indices}
       for part in sorted(set(part_of.values())):
         factor = per_example.clip_factor(relative[part]) / self.divide_by
         of_leaves = plan.clipped_sums(plan_kept, factor, turn)
-        for leaf, total in zip(plan.leaves, of_leaves, strict=True):
+        for leaf, total in zip(plan.leaf_indices, of_leaves, strict=True):
           if part_of[leaf] == part:
             totals[leaf] = total.astype(totals[leaf].dtype)
       if plan.takes_turns:
-        turn = sums.after(totals[plan.leaves[0]], keep)
+        turn = sums.after(totals[plan.leaf_indices[0]], is_counted)
     return totals

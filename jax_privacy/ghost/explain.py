@@ -48,7 +48,7 @@ def rows(
   """
   by_leaf = {}
   for route in found:
-    first, *others = route.component.leaves
+    first, *others = route.component.leaf_indices
     row = _row(split, route, names[first], num_examples)
     by_leaf[first] = row
     for leaf in others:
@@ -69,7 +69,7 @@ def rows(
 def _row(split, route, name, num_examples):
   """The row of a component's first parameter."""
   component, path = route.component, route.path
-  sites = [split.sites[i] for i in component.sites]
+  sites = [split.sites[i] for i in component.site_indices]
   forms = [rules.find(site) for site in sites]
   has_path = isinstance(path, paths.Path)
   generic = [s for s, f in zip(sites, forms, strict=True) if f is None]
@@ -84,7 +84,7 @@ def _row(split, route, name, num_examples):
   cost = by_plan[route.plan]
   return explanation.Row(
       parameter=name,
-      shape=_shape(split, component.leaves[0]),
+      shape=_shape(split, component.leaf_indices[0]),
       rule=_rule_names(sites, forms),
       plan=route.plan,
       flops=cost.flops,

@@ -110,15 +110,15 @@ class Component:
   """Parameters that meet, the weights made of them, and the weights' sites.
 
   Attributes:
-    leaves: Positions of the parameters.
-    weights: The weights' variables.
-    sites: Positions in `Split.sites`.
+    leaf_indices: Numbers of the parameters.
+    weights: Variables of the weights.
+    site_indices: Numbers of the sites, in `Split.sites`.
     eqns: The shared equations between parameters and weights, in order.
   """
 
-  leaves: tuple[int, ...]
+  leaf_indices: tuple[int, ...]
   weights: tuple[Any, ...]
-  sites: tuple[int, ...]
+  site_indices: tuple[int, ...]
   eqns: tuple[Any, ...]
 
 
@@ -128,6 +128,7 @@ class Split:
 
   Attributes:
     closed: The whole jaxpr: parameters, then rows of data, to loss and aux.
+    aux_treedef: Structure of aux.
     leaf_vars: The parameters' variables.
     row_vars: The data's variables.
     shared_eqns: Equations that depend on no data.
@@ -173,7 +174,7 @@ class Split:
       shared: What `run_shared` returned.
       rows: The example.
       zeros: Per site, what to add to each of its `outputs`.
-      rescaled: By position in `sites`, those to run in another way.
+      rescaled: By number in `sites`, those to run in another way.
 
     Returns:
       The loss, and (aux, data, unscaled): data per site, and what each site of
@@ -210,7 +211,7 @@ class Split:
 
     def run(*leaves):
       env = dict(shared)
-      names = (self.leaf_vars[i] for i in component.leaves)
+      names = (self.leaf_vars[i] for i in component.leaf_indices)
       env.update(zip(names, leaves, strict=True))
       tracing.evaluate(component.eqns, env)
       return [env[var] for var in component.weights]
@@ -344,9 +345,9 @@ def _components(shared_eqns, sites, origins):
     members = sorted(members)
     weights = dict.fromkeys(v for i in members for v in sites[i].weights)
     yield Component(
-        leaves=tuple(sorted(leaves)),
+        leaf_indices=tuple(sorted(leaves)),
         weights=tuple(weights),
-        sites=tuple(members),
+        site_indices=tuple(members),
         eqns=tuple(_between(shared_eqns, weights, origins)),
     )
 

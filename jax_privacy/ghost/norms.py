@@ -135,7 +135,7 @@ def _accumulated(form):
   """
   if form.merge is None or form.num_positions <= sums.POSITION_BLOCK:
     return min(form.num_positions, sums.POSITION_BLOCK)
-  block = sums.merge_block(form.num_positions)
+  block = sums.merge_block_size(form.num_positions)
   return block + form.num_positions / block
 
 

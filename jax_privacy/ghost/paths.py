@@ -49,7 +49,7 @@ class NoPath:
 
 def find(split: graph.Split, component: graph.Component) -> Path | NoPath:
   """Returns a component's path, or why it has none."""
-  sites = [split.sites[i] for i in component.sites]
+  sites = [split.sites[i] for i in component.site_indices]
   for site in sites:
     if rules.find(site) is None:
       return NoPath(rules.why_none(site))
@@ -59,7 +59,7 @@ def find(split: graph.Split, component: graph.Component) -> Path | NoPath:
     if not transforms.is_isometry(eqn):
       return NoPath(reasons.of_change(split, component, eqn))
   if not known:
-    if len(component.leaves) > 1:
+    if len(component.leaf_indices) > 1:
       return NoPath("several parameters are joined in one weight")
     return Path(None, ())
   if len(known) > 1:
@@ -90,7 +90,7 @@ def _through(split, component, standardise, isometries):
     while tracing.is_var(atom) and atom in sources:
       atom = sources[atom]
     roots.append(atom if tracing.is_var(atom) else None)
-  leaf_vars = [split.leaf_vars[i] for i in component.leaves]
+  leaf_vars = [split.leaf_vars[i] for i in component.leaf_indices]
   if roots[0] is roots[1]:
     return NoPath("kernel and gain of weight standardisation are the same")
   if any(var not in roots for var in leaf_vars):
@@ -108,7 +108,7 @@ def pull_isometric(
 
   The casts on the way are left out: a cotangent in float32 stays one.
   """
-  leaf_var = split.leaf_vars[component.leaves[0]]
+  leaf_var = split.leaf_vars[component.leaf_indices[0]]
 
   def run(value):
     env = dict(shared)

@@ -5,7 +5,7 @@ the gradient, and what to keep for the sum; `clipped_sums`, given that and what
 each example is scaled by, the sum. `costs.py` chooses.
 
 The invariant: the gradients that are summed are those whose norms were taken,
-up to rounding, and an example that is not kept adds nothing, whatever its
+up to rounding, and an example that is not counted adds nothing, whatever its
 numbers are: it is left out by a selection, since 0 x NaN is NaN.
 
 Example:
@@ -28,15 +28,15 @@ from jax_privacy.ghost.recorded import Recorded
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
-class Norms(NamedTuple):
+class Measured(NamedTuple):
   """What a plan makes before clip factors are known.
 
   Attributes:
-    sizes: Per parameter, [batch_size] norms over the plan's unit.
-    kept: What the plan's sum is to be given back.
+    norms: Norms over the plan's unit, per parameter, [batch_size].
+    kept: Arrays that the plan's sum is to be given back.
   """
 
-  sizes: list[jax.Array]
+  norms: list[jax.Array]
   kept: list[jax.Array] = []
 
 
@@ -44,7 +44,7 @@ class _Plan:
   """What plans have in common. A plan is frozen once it is made.
 
   Attributes:
-    leaves: The numbers of the component's parameters.
+    leaf_indices: Numbers of the component's parameters.
     unit: Of norms.
     takes_turns: Whether sums that come later should wait; see `sums.after`.
   """
@@ -53,14 +53,14 @@ class _Plan:
 
   def __init__(self, recorded: Recorded):
     self._recorded = recorded
-    self.leaves = recorded.component.leaves
+    self.leaf_indices = recorded.component.leaf_indices
     self.unit = recorded.unit
 
 
 class Keep(_Plan):
   """Makes every example's gradient and keeps it."""
 
-  def norms(self) -> Norms:
+  def norms(self) -> Measured:
     """Returns the norms, and what the sum needs of their making."""
     recorded = self._recorded
     gradient_fn = example_gradient_fn(recorded)
@@ -77,32 +77,32 @@ class Keep(_Plan):
     sizes, grads = recorded.map_examples(
         one, recorded.data, recorded.cotangents
     )
-    return Norms(sizes, grads)
+    return Measured(sizes, grads)
 
   def clipped_sums(
-      self, kept: list[jax.Array], factor: jax.Array, keep: jax.Array
+      self, kept: list[jax.Array], factor: jax.Array, is_counted: jax.Array
   ) -> list[jax.Array]:
     """Returns, per parameter, the sum of gradients times `factor`.
 
     Args:
       kept: What `norms` gave to keep: here, every example's gradient.
       factor: [batch_size].
-      keep: Bool [batch_size]; the others count zero.
+      is_counted: Booleans [batch_size]; the others count zero.
     """
     dtype = self._recorded.dtype
     grads = [g.astype(dtype) for g in kept]
     factor = factor.astype(dtype)
     if self._recorded.is_heavy:
       # In this order: in the other, XLA transposes the gradients first.
-      scale = jnp.where(keep, factor, 0)
+      scale = jnp.where(is_counted, factor, 0)
       return [_einsum("b,b...->...", scale, grad) for grad in grads]
-    return [jnp.sum(sums.scaled(g, factor, keep), axis=0) for g in grads]
+    return [jnp.sum(sums.scaled(g, factor, is_counted), axis=0) for g in grads]
 
 
 class Redo(_Plan):
   """Makes every example's gradient for its norm, and not again if it can."""
 
-  def norms(self) -> Norms:
+  def norms(self) -> Measured:
     """Returns the norms, and what the sum needs of their making."""
     recorded = self._recorded
     gradient_fn = example_gradient_fn(recorded)
@@ -121,32 +121,32 @@ class Redo(_Plan):
       return [(n + slack.astype(n.dtype)) * margin for n in sizes]
 
     sizes = recorded.map_examples(one, recorded.data, recorded.cotangents)
-    return Norms(sizes)
+    return Measured(sizes)
 
   def clipped_sums(
-      self, kept: list[jax.Array], factor: jax.Array, keep: jax.Array
+      self, kept: list[jax.Array], factor: jax.Array, is_counted: jax.Array
   ) -> list[jax.Array]:
     """As `Keep.clipped_sums`; nothing is kept."""
     del kept
     if self._recorded.has_path:
-      return batched_sums(self._recorded, factor, keep)
-    return self._accumulated(factor, keep)
+      return batched_sums(self._recorded, factor, is_counted)
+    return self._accumulated(factor, is_counted)
 
-  def _accumulated(self, factor, keep):
+  def _accumulated(self, factor, is_counted):
     """Makes the gradients again: rounded as they were for their norms."""
     recorded = self._recorded
     gradient_fn = example_gradient_fn(recorded)
 
     def add(so_far, row):
-      data, cotangents, scale, is_kept = row
+      data, cotangents, scale, is_counted = row
       grads = gradient_fn(data, cotangents)
       terms = [g.astype(recorded.dtype) * scale for g in grads]
-      terms = [jnp.where(is_kept, term, 0) for term in terms]
+      terms = [jnp.where(is_counted, term, 0) for term in terms]
       return [s + t for s, t in zip(so_far, terms, strict=True)], None
 
     zeros = [jnp.zeros(leaf.shape, recorded.dtype) for leaf in recorded.leaves]
     factor = factor.astype(recorded.dtype)
-    rows = (recorded.data, recorded.cotangents, factor, keep)
+    rows = (recorded.data, recorded.cotangents, factor, is_counted)
     return jax.lax.scan(add, zeros, rows)[0]
 
 
@@ -159,14 +159,14 @@ class Ghost(_Plan):
     """Whether there is one position: there is little to overlap then."""
     return not self._recorded.is_heavy
 
-  def norms(self) -> Norms:
+  def norms(self) -> Measured:
     """Returns the norms, and what the sum needs of their making."""
     recorded, (site,) = self._recorded, self._recorded.sites
     ((x,),), ((z,),) = recorded.data, recorded.cotangents
     if recorded.path.standardise is not None:
-      return Norms(self._standardised(site, x, z))
+      return Measured(self._standardised(site, x, z))
     one = functools.partial(norms.norm, rules.find(site), unit=recorded.unit)
-    return Norms([jax.vmap(one)(x, z)])
+    return Measured([jax.vmap(one)(x, z)])
 
   def _standardised(self, site, x, z):
     recorded = self._recorded
@@ -178,11 +178,11 @@ class Ghost(_Plan):
     return [sizes[role] for role in recorded.path.roles]
 
   def clipped_sums(
-      self, kept: list[jax.Array], factor: jax.Array, keep: jax.Array
+      self, kept: list[jax.Array], factor: jax.Array, is_counted: jax.Array
   ) -> list[jax.Array]:
     """As `Keep.clipped_sums`; nothing is kept."""
     del kept
-    return batched_sums(self._recorded, factor, keep)
+    return batched_sums(self._recorded, factor, is_counted)
 
 
 PLANS = {"ghost": Ghost, "keep": Keep, "redo": Redo}
@@ -218,7 +218,7 @@ def example_gradient_fn(recorded: Recorded) -> Callable[[Any, Any], list[Any]]:
 
 
 def batched_sums(
-    recorded: Recorded, factor: jax.Array, keep: jax.Array
+    recorded: Recorded, factor: jax.Array, is_counted: jax.Array
 ) -> list[jax.Array]:
   """Returns, per parameter, the sum of gradients times `factor`.
 
@@ -228,22 +228,22 @@ def batched_sums(
   for site, (x,), (z,) in zip(
       recorded.sites, recorded.data, recorded.cotangents, strict=True
   ):
-    total = _weight_sum(recorded, site, x, z, factor, keep)
+    total = _weight_sum(recorded, site, x, z, factor, is_counted)
     (var,) = site.weights
     totals[var] = totals[var] + total if var in totals else total
   return [g.astype(recorded.dtype) for g in recorded.vjp_to_params()(totals)]
 
 
-def _weight_sum(recorded, site, x, z, factor, keep):
+def _weight_sum(recorded, site, x, z, factor, is_counted):
   """One site's part of `batched_sums`."""
   form = rules.find(site)
   # No operand is cut: a product may be finite where its factors are not.
   is_inexact = jnp.issubdtype(x.dtype, jnp.inexact)
   dtypes = [z.dtype, x.dtype] if is_inexact else [z.dtype]
   dtype = precision.at_least_float32(recorded.dtype, *dtypes)
-  z = sums.scaled(z.astype(dtype), factor.astype(dtype), keep)
+  z = sums.scaled(z.astype(dtype), factor.astype(dtype), is_counted)
   if is_inexact:
-    x = sums.scaled(x.astype(dtype), jnp.ones_like(factor, dtype), keep)
+    x = sums.scaled(x.astype(dtype), jnp.ones_like(factor, dtype), is_counted)
   if form.rows is not None:
     rows, cotangents = jax.vmap(form.rows)(x), jax.vmap(form.cotangents)(z)
     return form.restore(sums.outer(rows, cotangents))

@@ -62,7 +62,7 @@ def of_change(split: graph.Split, component: graph.Component, eqn: Any) -> str:
 
 def _other(split, component, eqn):
   """What an equation of several operands joins a parameter with."""
-  ours = {split.leaf_vars[i] for i in component.leaves}
+  ours = {split.leaf_vars[i] for i in component.leaf_indices}
   ours.update(*(e.outvars for e in component.eqns))
   others = [v for v in eqn.invars if not (tracing.is_var(v) and v in ours)]
   if not others:

@@ -62,7 +62,7 @@ class Recorded:
   @property
   def sites(self) -> list[graph.Site]:
     """The component's sites."""
-    return [self.split.sites[i] for i in self.component.sites]
+    return [self.split.sites[i] for i in self.component.site_indices]
 
   def weights(self, site: graph.Site) -> list[Any]:
     """Returns the values of a site's weights."""

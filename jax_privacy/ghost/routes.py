@@ -53,7 +53,7 @@ def find(
   routes = []
   for component in split.components:
     path = paths.find(split, component)
-    sites = [split.sites[i] for i in component.sites]
+    sites = [split.sites[i] for i in component.site_indices]
     has_path = isinstance(path, paths.Path)
     plan = choose(
         component,

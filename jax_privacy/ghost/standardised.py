@@ -155,7 +155,7 @@ def rescaled(
   kernel, gain, epsilon = (tracing.read(shared, v) for v in standardise.invars)
   safe_gain = divisor(gain)
   (weight,) = tracing.bind(standardise, [kernel, safe_gain, epsilon])
-  (site,) = (split.sites[i] for i in component.sites)
+  (site,) = (split.sites[i] for i in component.site_indices)
   (output,) = (var.aval for var in site.outputs)
   axes = set(range(output.ndim)) - {rules.find(site).channel_axis}
   factor = jnp.expand_dims(gain / safe_gain, sorted(axes))

@@ -1,6 +1,6 @@
 """Pieces of a batched weight gradient of scaled cotangents.
 
-The invariant: an example that is not kept adds nothing, whatever its numbers
+The invariant: an example that is not counted adds nothing, whatever its numbers
 are: it is left out by a selection, since 0 x NaN is NaN.
 
 Example:
@@ -25,13 +25,13 @@ POSITION_BLOCK = 256
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
-def scaled(x: jax.Array, factor: jax.Array, keep: jax.Array) -> jax.Array:
-  """Scales the rows of `x`; those not to keep are 0, whatever they hold.
+def scaled(x: jax.Array, factor: jax.Array, is_counted: jax.Array) -> jax.Array:
+  """Scales the rows of `x`; those that do not count are 0, whatever they hold.
 
   Args:
     x: [batch_size, ...].
     factor: [batch_size].
-    keep: Bool [batch_size].
+    is_counted: Booleans [batch_size].
   """
   shape = x.shape
   if sum(n > 1 for n in shape[1:]) <= 1:
@@ -39,7 +39,7 @@ def scaled(x: jax.Array, factor: jax.Array, keep: jax.Array) -> jax.Array:
     x = x.reshape(len(x), -1)
   axes = range(1, x.ndim)
   rows = x * jnp.expand_dims(factor, axes)
-  return jnp.where(jnp.expand_dims(keep, axes), rows, 0).reshape(shape)
+  return jnp.where(jnp.expand_dims(is_counted, axes), rows, 0).reshape(shape)
 
 
 def outer(x: jax.Array, z: jax.Array) -> jax.Array:
@@ -56,8 +56,8 @@ def outer(x: jax.Array, z: jax.Array) -> jax.Array:
   return jnp.swapaxes(contract("bstp,bstd->spd", z, x), 1, 2)
 
 
-def merge_block(size: int) -> int:
-  """How many positions `merged` adds up at once, of `size`."""
+def merge_block_size(size: int) -> int:
+  """Returns how many positions `merged` adds up at once, of `size`."""
   return max(64, math.isqrt(size))
 
 
@@ -74,7 +74,7 @@ def merged(ids: jax.Array, is_row: jax.Array, z: jax.Array) -> jax.Array:
   Returns:
     [T, P]; 0 where an earlier position of the block has the same id.
   """
-  size, block = len(ids), merge_block(len(ids))
+  size, block = len(ids), merge_block_size(len(ids))
   pad = -size % block
   ids = jnp.pad(ids, (0, pad)).reshape(-1, block)
   is_row = jnp.pad(is_row, (0, pad)).reshape(-1, block)
@@ -87,8 +87,8 @@ def merged(ids: jax.Array, is_row: jax.Array, z: jax.Array) -> jax.Array:
   return added.reshape(-1, z.shape[-1])[:size]
 
 
-def after(total: jax.Array, keep: jax.Array) -> jax.Array:
-  """Returns `keep`, for sums that are to be made after `total`.
+def after(total: jax.Array, is_counted: jax.Array) -> jax.Array:
+  """Returns `is_counted`, for sums that are to be made after `total`.
 
   What is taken from it never holds, but XLA does not see that. Left to itself,
   it scales the cotangents of all layers before it makes the first sum, for a
@@ -97,7 +97,7 @@ def after(total: jax.Array, keep: jax.Array) -> jax.Array:
 
   Args:
     total: A sum, not empty.
-    keep: Bool [batch_size].
+    is_counted: Booleans [batch_size].
   """
   number = total[(0,) * total.ndim]
-  return keep & ~(jnp.isnan(number) & (number == 0))
+  return is_counted & ~(jnp.isnan(number) & (number == 0))

@@ -89,11 +89,6 @@ class Form:
         * self.num_outputs
     )
 
-  @property
-  def size(self) -> int:
-    """Numbers in the weight's gradient, by the rule."""
-    return self.num_groups * self.num_inputs * self.num_outputs
-
 
 def register(primitive: str) -> Callable[..., Any]:
   """Registers a rule: a function from a site to its `Form`, or None."""

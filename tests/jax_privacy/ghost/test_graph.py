@@ -27,7 +27,7 @@ def _names(eqns):
 
 
 def _leaves(split):
-  return [component.leaves for component in split.components]
+  return [component.leaf_indices for component in split.components]
 
 
 def test_the_two_sides():
@@ -45,7 +45,7 @@ def test_the_two_sides():
   assert (site.weight_operands, site.data_operands) == ((1,), (0,))
   (component,) = split.components
   assert _names(component.eqns) == ["tanh"]
-  assert (component.leaves, component.sites) == ((0,), (0,))
+  assert (component.leaf_indices, component.site_indices) == ((0,), (0,))
 
 
 def test_a_loss_without_parameters_has_no_site():
@@ -82,7 +82,7 @@ def test_only_what_reaches_the_loss_is_a_site():
 def test_components(num_leaves, loss, leaves, num_sites):
   split = _split(loss, num_leaves)
   assert sorted(_leaves(split)) == leaves
-  sites = sorted(i for c in split.components for i in c.sites)
+  sites = sorted(i for c in split.components for i in c.site_indices)
   assert sites == list(range(num_sites)) == list(range(len(split.sites)))
 
 
@@ -201,7 +201,7 @@ def _by_sites(split, leaves, row):
   grads = [jnp.zeros_like(leaf) for leaf in leaves]
   for component in split.components:
     totals = {v: jnp.zeros_like(shared[v]) for v in component.weights}
-    for i in component.sites:
+    for i in component.site_indices:
       site = split.sites[i]
       weights = [shared[v] for v in site.weights]
       args = (site, shared, weights, data[i], cotangents[i])
@@ -209,9 +209,11 @@ def _by_sites(split, leaves, row):
           site.weights, rules.generic_gradient(*args), strict=True
       ):
         totals[v] += grad
-    own = [leaves[i] for i in component.leaves]
+    own = [leaves[i] for i in component.leaf_indices]
     pull = jax.vjp(split.transform_fn(component, shared), *own)[1]
-    for i, grad in zip(component.leaves, pull([*totals.values()]), strict=True):
+    for i, grad in zip(
+        component.leaf_indices, pull([*totals.values()]), strict=True
+    ):
       grads[i] += grad
   return loss, grads
 
@@ -233,7 +235,7 @@ def test_sites_add_up_to_the_gradient(name):
   for g, w in zip(got, wanted, strict=True):
     np.testing.assert_allclose(g, w, rtol=1e-12, atol=1e-13)
   members = [
-      leaf for component in split.components for leaf in component.leaves
+      leaf for component in split.components for leaf in component.leaf_indices
   ]
   assert len(members) == len(set(members))
 

@@ -83,7 +83,7 @@ def _recorded(loss, leaves, x, loops, plan):
   rescaled = {}
   if plan == "ghost" and path.standardise is not None:
     way = standardised.rescaled(split, component, path.standardise, shared)
-    rescaled = {component.sites[0]: way}
+    rescaled = {component.site_indices[0]: way}
   zeros = split.zeros()
 
   def one(row):
@@ -97,7 +97,7 @@ def _recorded(loss, leaves, x, loops, plan):
       component=component,
       path=path,
       shared=shared,
-      leaves=[leaves[i] for i in component.leaves],
+      leaves=[leaves[i] for i in component.leaf_indices],
       data=data,
       cotangents=cotangents,
       unscaled=unscaled.get(0),
@@ -113,8 +113,8 @@ def _program(name, plan, loops):
   @jax.jit
   def run(leaves, x, factor, keep):
     made = plans.PLANS[plan](_recorded(loss, leaves, x, loops, plan))
-    sizes, kept = made.norms()
-    squares = [jnp.square(n) for n in sizes]
+    norms, kept = made.norms()
+    squares = [jnp.square(n) for n in norms]
     return squares, made.clipped_sums(kept, factor, keep)
 
   return run
@@ -218,7 +218,7 @@ def test_the_form_for_a_gpu_is_batched(plan):
   def norms(x, loops):
     leaf = jnp.asarray(leaves[0], x.dtype)
     record = _recorded(loss, [leaf], x, loops, plan)
-    return plans.PLANS[plan](record).norms().sizes
+    return plans.PLANS[plan](record).norms().norms
 
   x = jnp.ones((4, 5, 3))
   for loops in (True, False):

@@ -228,7 +228,8 @@ def _check(name):
       form.num_outputs,
   )
   assert sizes == (groups, positions, inputs, cotangents.shape[-1])
-  assert form.size == grad.size
+  num_numbers = form.num_groups * form.num_inputs * form.num_outputs
+  assert num_numbers == grad.size
   assert form.gradient_flops == 2 * positions * grad.size
 
   @jax.jit
