@@ -64,6 +64,7 @@ def of_run(
         "delta": dp.delta,
         "accountant": dp.accountant,
         "mechanism": mechanism.to_dict(),
+        **units.facts(config.data),
     }
     unit = units.of(units.facts(config.data))
     statement = _sentence(mechanism, found, unit, steps) + _POST_PROCESSING

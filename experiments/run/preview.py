@@ -74,10 +74,12 @@ def _facts(experiment) -> Iterator[tuple[str, Any]]:
     )
   else:
     yield "guarantee", not_private.SENTENCE
-  yield "mechanism", {k: v for k, v in released.items() if v is not None}
+  for name, value in released.items():
+    if value is not None and name not in ("private", "epsilon", "num_examples"):
+      yield name.replace("_", " "), value
+  yield "examples, as stated", mechanism.num_examples
   yield "steps", mechanism.num_steps
   yield "expected epochs", f"{mechanism.expected_epochs:.4g}"
-  yield "expected batch size", f"{mechanism.expected_batch_size:g}"
   yield "batches are padded to", list(_sizes(experiment))
   params = experiment.model.params
   trained, _ = experiment.partition.split(params)
@@ -108,7 +110,8 @@ def _memory(experiment, params, trained) -> Iterator[tuple[str, str]]:
       "largest batch": _num_bytes(example) * max(_sizes(experiment)),
   }
   each = ", ".join(f"{name} {_mib(size)}" for name, size in parts.items())
-  yield "memory, without a step's own", f"{_mib(sum(parts.values()))} ({each})"
+  total = _mib(sum(parts.values()))
+  yield "memory, without activations", f"{total} ({each})"
 
 
 def _num_bytes(tree: Any) -> int:
@@ -120,4 +123,4 @@ def _num_bytes(tree: Any) -> int:
 
 
 def _mib(size: int) -> str:
-  return f"{size / _MIB:.1f} MiB"
+  return f"{size / _MIB:.3g} MiB"
