@@ -64,7 +64,6 @@ def of_run(
         "delta": dp.delta,
         "accountant": dp.accountant,
         "mechanism": mechanism.to_dict(),
-        **units.facts(config.data),
     }
     unit = units.of(units.facts(config.data))
     statement = _sentence(mechanism, found, unit, steps) + _POST_PROCESSING
@@ -74,6 +73,8 @@ def of_run(
       statement += _SEED
   if origin is not None:
     statement += _RESTORED.format(path=origin["path"])
+    if origin.get("private", True) is not True:
+      statement += f" They come from a run that was {not_private.LABEL}."
   return {"private": dp.enabled, **found, "statement": statement}
 
 
