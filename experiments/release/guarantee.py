@@ -64,11 +64,12 @@ def of_run(
         "delta": dp.delta,
         "accountant": dp.accountant,
         "mechanism": mechanism.to_dict(),
+        **units.facts(config.data),
     }
-    unit = units.of(units.facts(config.data))
+    unit = units.of(found)
     statement = _sentence(mechanism, found, unit, steps) + _POST_PROCESSING
     if config.data.unit:
-      statement += _UNIT.format(**units.facts(config.data))
+      statement += _UNIT.format(**found)
     if config.seed is not None:
       statement += _SEED
   if origin is not None:
