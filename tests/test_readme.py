@@ -39,13 +39,22 @@ def test_python_examples_run(program):
   assert result.stdout.strip().endswith("True")
 
 
-def test_commands_run_in_order(tmp_path):
-  # As written, but for where runs are put and which Python runs them.
+# The whole recipe is what `test_accuracy` trains.
+_FEW_STEPS = "--config.train.num_epochs=None", "--config.train.num_steps=6"
+
+
+@pytest.mark.parametrize(
+    "flags", [_FEW_STEPS, pytest.param((), marks=pytest.mark.slow)]
+)
+def test_commands_run_in_order(tmp_path, flags):
+  # As written, but for where runs are put, which Python runs them, and for how
+  # many steps it trains.
   for command in _commands():
     words = shlex.split(command.replace("runs/", f"{tmp_path}/"))
     assert words[0] in ("python", "dp-budget"), command
     if words[0] == "python":
       words[0] = sys.executable
+      words += flags if "experiments.train" in words else ()
     else:
       words[:1] = [sys.executable, "-m", "accounting.budget"]
     result = subprocess.run(

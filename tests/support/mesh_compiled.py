@@ -43,12 +43,12 @@ def check_no_device_holds_all_gradients():
   )
   try:
     for method in ("vmap", "ghost"):
+      one = _compile_dense(method, meshes.mesh_of(1, 1), None)
+      assert _largest_buffer(one) == meshes.BATCH_SIZE * size
       for data, fsdp in ((8, 1), (2, 4)):
         mesh = meshes.mesh_of(data, fsdp)
         program = _compile_dense(method, mesh, mesh)
         assert _largest_buffer(program) == meshes.BATCH_SIZE // 8 * size
-        one = _compile_dense(method, meshes.mesh_of(1, 1), None)
-        assert _largest_buffer(one) == meshes.BATCH_SIZE * size
         # What XLA says it takes for temporaries, of which these are the most.
         bytes_ = program.memory_analysis().temp_size_in_bytes
         assert bytes_ < one.memory_analysis().temp_size_in_bytes / 2

@@ -70,8 +70,11 @@ def whole(tmp_path_factory):
 
 def test_killed_while_it_saves(tmp_path, whole):
   _kill_while_it_saves(tmp_path / "run")
-  out, err = _start(tmp_path / "run").communicate()
-  assert "test accuracy" in out, err
+  done = launch.command(
+      "experiments.train", launch.linear_recipe(tmp_path), *_FLAGS,
+      f"--workdir={tmp_path / 'run'}",
+  )  # fmt: skip
+  assert "test accuracy" in done.stdout, done.stderr
   _check_whole(tmp_path / "run", whole)
 
 

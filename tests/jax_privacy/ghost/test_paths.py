@@ -195,6 +195,7 @@ def test_pull_isometric_adds_up_what_the_weights_get():
   got = paths.pull_isometric(split, component, shared, cotangents)
   transform_fn = split.transform_fn(component, shared)
   (wanted,) = jax.vjp(transform_fn, w)[1](cotangents)
+  # One addition an entry, and so one rounding of 2^-24, either way.
   np.testing.assert_allclose(got, wanted, rtol=1e-6)
 
 

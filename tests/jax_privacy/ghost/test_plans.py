@@ -256,13 +256,14 @@ def test_the_form_for_a_gpu_can_be_had_anywhere(plan):
 
   total, losses, norms = clipped(False)(w, x)
   assert "stablehlo.while" not in clipped(False).lower(w, x).as_text()
+  # In float32, some 20 terms of order 1: 20 x 2^-24 = 1e-6 of each.
   for got, wanted in zip(
       clipped(True)(w, x), (total, losses, norms), strict=True
   ):
-    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-5)
   grads = _oracle("dense")[0]
   wanted = np.linalg.norm(grads.reshape(4, -1), axis=1)
   np.testing.assert_allclose(norms, wanted, rtol=1e-5)
   scale = np.minimum(1.0, 1.0 / wanted) * ~np.asarray(is_padding)
   wanted = np.tensordot(scale, grads, axes=1)
-  np.testing.assert_allclose(total, wanted, rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(total, wanted, rtol=1e-5, atol=1e-5)

@@ -27,7 +27,9 @@ def test_outer(inputs, outputs):
   x, z = rng.normal(size=(6, 2, 4, inputs)), rng.normal(size=(6, 2, 4, outputs))
   with jax.enable_x64(True):
     got = sums.outer(jnp.asarray(x), jnp.asarray(z))
-  np.testing.assert_allclose(got, np.einsum("bstd,bstp->sdp", x, z), rtol=1e-12)
+  # 24 products of order 1: 24 x 2^-53 = 3e-15 of each, and they may cancel.
+  wanted = np.einsum("bstd,bstp->sdp", x, z)
+  np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("number", [0.0, 1.0, -0.0, np.nan, np.inf, -np.inf])

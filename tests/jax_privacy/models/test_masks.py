@@ -16,6 +16,7 @@ _KEYS = jax.random.split(jax.random.key(0), 4000)
 def test_dropout_keeps_the_expectation():
   x = jnp.full((4000, 5), 3.0)
   y = np.asarray(masks.dropout(x, _KEYS, rate=0.4, layer=2))
+  # Three roundings of 2^-24.
   np.testing.assert_allclose(np.unique(y), [0.0, 3.0 / 0.6], rtol=1e-6)
   # 20,000 draws: a deviation of 0.0035; five are allowed.
   assert abs(np.mean(y == 0.0) - 0.4) < 0.018

@@ -158,10 +158,13 @@ def test_dropout_is_keyed_by_row(name):
   rows = _rows(6, 3, ())
   keys = jax.random.split(jax.random.key(0), 6)
   dropped = np.asarray(model(rows, keys=keys))
+  # Rows at another place may go through other instructions: in float32, some 50
+  # terms of order 1. A mask of another row's key moves it by order 1.
   np.testing.assert_allclose(
       np.asarray(model(jax.tree.map(lambda x: x[::-1], rows), keys=keys[::-1])),
       dropped[::-1],
-      rtol=1e-6,
+      rtol=1e-4,
+      atol=1e-5,
   )
   assert np.any(dropped != np.asarray(model(rows)))
 
