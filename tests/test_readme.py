@@ -47,19 +47,19 @@ _FEW_STEPS = "--config.train.num_epochs=None", "--config.train.num_steps=6"
     "flags", [_FEW_STEPS, pytest.param((), marks=pytest.mark.slow)]
 )
 def test_commands_run_in_order(tmp_path, flags):
-  # As written, but for where runs are put, which Python runs them, and for how
-  # many steps it trains.
+  # As written, but for where runs are put, which Python runs them, and how many
+  # steps are trained.
   for command in _commands():
     words = shlex.split(command.replace("runs/", f"{tmp_path}/"))
     assert words[0] in ("python", "dp-budget"), command
     if words[0] == "python":
-      words[0] = sys.executable
-      words += flags if "experiments.train" in words else ()
+      assert words[1] == "-m", command
+      words = words[2:] + [*flags] * ("experiments.train" in words)
     else:
-      words[:1] = [sys.executable, "-m", "accounting.budget"]
-    result = subprocess.run(
-        words, capture_output=True, text=True, cwd=launch.ROOT
-    )
+      words[0] = "accounting.budget"
+    # A few steps need no Python of their own; see `launch.command`.
+    run = launch.command if flags else launch.process
+    result = run(*words)
     assert result.returncode == 0, f"{command}\n{result.stderr}"
     assert result.stdout
 
