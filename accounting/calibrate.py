@@ -42,15 +42,16 @@ def calibrate_noise(
 
   Args:
     mechanism: The run; its own noise multiplier is not used.
-    epsilon: The target, above 0.
-    delta: The delta of the guarantee.
-    accountant: "pld" or "rdp".
+    epsilon: Target epsilon, above 0.
+    delta: Delta of the guarantee, in (0, 1).
+    accountant: Name of the accountant: "pld" or "rdp".
 
   Returns:
     The mechanism with its noise multiplier, rounded up to six digits.
 
   Raises:
-    ValueError: As `accounting.epsilon`, and if no noise up to 1e8 is enough.
+    ValueError: If an argument breaks its rule, see `accounting.epsilon`, or no
+      noise up to 1e8 is enough.
 
   Guarantee:
     `accounting.epsilon` of the result is at most the target, and at least
@@ -92,16 +93,17 @@ def calibrate_num_steps(
     mechanism: The run; its own number of steps is not used. A schedule's
       phases stay at their steps; those that would begin after the last step
       are left out, and the last one goes on.
-    epsilon: The target, above 0.
-    delta: The delta of the guarantee.
-    accountant: "pld" or "rdp".
+    epsilon: Target epsilon, above 0.
+    delta: Delta of the guarantee, in (0, 1).
+    accountant: Name of the accountant: "pld" or "rdp".
 
   Returns:
     The mechanism with its number of steps. One step more would exceed the
     target.
 
   Raises:
-    ValueError: As `accounting.epsilon`; if not even one step fits, or 1e8 do.
+    ValueError: If an argument breaks its rule, see `accounting.epsilon`; if not
+      even one step fits, or 1e8 do.
   """
   target = _check(mechanism, epsilon, delta, accountant)
 
@@ -131,9 +133,9 @@ def calibrate_batch_size(
   Args:
     mechanism: The run, with `num_examples`; its own `sampling_prob` is not
       used. A schedule's factors are kept.
-    epsilon: The target, above 0.
-    delta: The delta of the guarantee.
-    accountant: "pld" or "rdp".
+    epsilon: Target epsilon, above 0.
+    delta: Delta of the guarantee, in (0, 1).
+    accountant: Name of the accountant: "pld" or "rdp".
 
   Returns:
     The mechanism whose expected batch size, before any schedule's factor, is a
@@ -141,8 +143,8 @@ def calibrate_batch_size(
     more would exceed the target or the data set.
 
   Raises:
-    ValueError: As `accounting.epsilon`; if `num_examples` is None, or not
-      even an expected batch of one example fits.
+    ValueError: If an argument breaks its rule, see `accounting.epsilon`; if
+      `num_examples` is None, or not even an expected batch of one example fits.
   """
   target = _check(mechanism, epsilon, delta, accountant)
   if mechanism.num_examples is None:

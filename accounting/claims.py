@@ -45,9 +45,13 @@ def at_most(value: float | None, *, decimals: int = 3) -> str:
 
 
 def at_least(value: float | None, *, decimals: int = 3) -> str:
-  """Writes a lower bound with a fixed number of decimals, rounded down.
+  """Returns a lower bound with a fixed number of decimals, rounded down.
 
-  Args, returns and raises as `at_most`.
+  Infinity, None and errors are as in `at_most`.
+
+  Args:
+    value: Lower bound; see `at_most`.
+    decimals: Number of decimals.
   """
   return _fixed(value, decimals, decimal.ROUND_FLOOR)
 
@@ -68,25 +72,42 @@ def at_most_short(value: float | None, *, digits: int = 6) -> str:
 
 
 def at_most_scientific(value: float | None, *, digits: int = 4) -> str:
-  """Writes an upper bound as 1.234e-05, rounded up; 0 is "0"."""
+  """Returns an upper bound as 1.234e-05, rounded up; 0 is "0".
+
+  Args:
+    value: Upper bound; see `at_most`.
+    digits: Number of digits.
+  """
   if (found := _decimal(value)) is None:
     return "infinite"
   return _scientific(found, digits, decimal.ROUND_CEILING)
 
 
 def at_most_percent(value: float) -> str:
-  """Writes a probability that is an upper bound in percent, rounded up."""
+  """Returns a probability that is an upper bound in percent, rounded up.
+
+  Args:
+    value: Probability, in [0, 1].
+  """
   return _percent(value, decimal.ROUND_CEILING)
 
 
 def exact(value: float) -> str:
-  """Writes a number that was given, in all of its digits: "3", "0.08192"."""
+  """Returns a number that was given, in all of its digits: "3", "0.08192".
+
+  Args:
+    value: Number to show.
+  """
   found = _decimal(value)
   return "infinite" if found is None else _general(found, 17)
 
 
 def exact_percent(value: float) -> str:
-  """Writes a probability that was given, in percent and all of its digits."""
+  """Returns a probability that was given, in percent and all of its digits.
+
+  Args:
+    value: Probability, in [0, 1].
+  """
   return f"{_plain(_decimal(value).scaleb(2, _EXACT))}%"
 
 

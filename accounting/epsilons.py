@@ -29,9 +29,9 @@ def epsilon(
   """Returns an epsilon for which the run is (epsilon, delta)-private.
 
   Args:
-    mechanism: What the run releases.
-    delta: The delta of the guarantee, in (0, 1).
-    accountant: "pld" or "rdp".
+    mechanism: Description of what the run releases.
+    delta: Delta of the guarantee, in (0, 1).
+    accountant: Name of the accountant: "pld" or "rdp".
 
   Returns:
     Epsilon, in nats; infinity only where no finite bound can be shown.
@@ -62,9 +62,9 @@ def delta(
   """Returns a delta for which the run is (epsilon, delta)-private.
 
   Args:
-    mechanism: What the run releases.
-    epsilon: The epsilon of the guarantee, of at least 0.
-    accountant: "pld" or "rdp".
+    mechanism: Description of what the run releases.
+    epsilon: Epsilon of the guarantee, at least 0.
+    accountant: Name of the accountant: "pld" or "rdp".
 
   Returns:
     Delta, in [0, 1]. PLD's is never above RDP's, and never below 1e-30 (1e-13
@@ -72,7 +72,7 @@ def delta(
     there.
 
   Raises:
-    ValueError: As `accounting.epsilon`.
+    ValueError: If an argument breaks its rule; see `accounting.epsilon`.
   """
   epsilon = _validate.real("epsilon", epsilon, low=0, low_ok=True)
   check_supported(mechanism, accountant=accountant)
@@ -92,8 +92,8 @@ def epsilon_curve(
     mechanism: The run; its own `num_steps` is not used. A schedule's phases
       stay at their steps, and the last one goes on.
     steps: Numbers of steps, each of at least 1, in any order.
-    delta: The delta of the guarantee.
-    accountant: "pld" or "rdp".
+    delta: Delta of the guarantee, in (0, 1).
+    accountant: Name of the accountant: "pld" or "rdp".
 
   Returns:
     An array of epsilons, one for each entry of `steps`, never falling with
@@ -103,7 +103,7 @@ def epsilon_curve(
     steps. All are upper bounds.
 
   Raises:
-    ValueError: As `accounting.epsilon`.
+    ValueError: If an argument breaks its rule; see `accounting.epsilon`.
   """
   delta = check_delta(mechanism, delta)
   check_supported(mechanism, accountant=accountant)
@@ -124,11 +124,11 @@ def evaluate(
   """Computes epsilon from checked arguments, and says rather than warns.
 
   Args:
-    mechanism: What the run releases.
-    delta: A checked delta.
-    accountant: A checked accountant.
-    coarsening: How much wider PLD's bins are, for a quick upper bound; above 1
-      it is not compared with RDP's.
+    mechanism: Description of what the run releases.
+    delta: Delta of the guarantee, checked.
+    accountant: Name of the accountant, checked.
+    coarsening: Factor of the width of PLD's bins, for a quick upper bound;
+      above 1 the bound is not compared with RDP's.
 
   Returns:
     The least of the bounds that the accountant allows.
@@ -141,8 +141,8 @@ def check_supported(mechanism: Mechanism, *, accountant: str) -> None:
   """Refuses a pair of run and accountant that has no known analysis.
 
   Args:
-    mechanism: What the run releases.
-    accountant: "pld" or "rdp".
+    mechanism: Description of what the run releases.
+    accountant: Name of the accountant: "pld" or "rdp".
 
   Raises:
     ValueError: Naming the pair, and what would work.
@@ -157,7 +157,15 @@ def check_supported(mechanism: Mechanism, *, accountant: str) -> None:
 
 
 def check_delta(mechanism: Mechanism, delta: float) -> float:
-  """Checks a delta, and warns where it is large for the data set."""
+  """Returns a checked delta, and warns if it is large for the data set.
+
+  Args:
+    mechanism: Mechanism of the run, of which the number of examples is read.
+    delta: Delta of the guarantee.
+
+  Raises:
+    ValueError: If delta is not in (0, 1).
+  """
   value = _validate.real("delta", delta, low=0, high=1)
   total = mechanism.num_examples
   if total is not None and value >= 1 / total:
@@ -174,7 +182,11 @@ def check_delta(mechanism: Mechanism, delta: float) -> float:
 
 
 def vacuous(value: float) -> list[_warnings.AccountingWarning]:
-  """Returns a warning if this epsilon promises nothing of use."""
+  """Returns a warning if this epsilon promises nothing of use.
+
+  Args:
+    value: Epsilon.
+  """
   if value <= VACUOUS_EPSILON:
     return []
   text = (
@@ -186,6 +198,10 @@ def vacuous(value: float) -> list[_warnings.AccountingWarning]:
 
 
 def warn(notes: Sequence[Warning]) -> None:
-  """Issues warnings on behalf of whoever called the public function."""
+  """Issues warnings on behalf of whoever called the public function.
+
+  Args:
+    notes: Warnings to issue.
+  """
   for note in notes:
     warnings.warn(note, stacklevel=3)

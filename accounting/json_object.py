@@ -51,8 +51,8 @@ def parse(data: bytes, *, what: str, finite: bool = True) -> dict[str, Any]:
   """Parses a JSON object.
 
   Args:
-    data: UTF-8.
-    what: Where it comes from, for the error text.
+    data: Bytes of the file, in UTF-8.
+    what: Name of the file, for the error text.
     finite: Whether to refuse NaN and Infinity, which are not JSON.
 
   Returns:

@@ -44,7 +44,7 @@ class Mechanism:
     sampling_prob: Probability that an example takes part in a step, in (0, 1].
     num_examples: Stated, hence public, number of examples. Needed by the
       samplers that draw from a set of fixed size, and for the batch size.
-    sampling: How a step's batch is drawn.
+    sampling: Name of how a step's batch is drawn.
       "poisson": each example on its own, with probability `sampling_prob`.
       "truncated_poisson": Poisson, then a random `max_batch_size` of those
         drawn, where more were.
@@ -54,7 +54,7 @@ class Mechanism:
         epochs: an example is in at most one of floor(1 / sampling_prob)
         steps in a row, and who is in it does not depend on anyone's presence.
     max_batch_size: The cap of "truncated_poisson"; None for every other.
-    neighboring_relation: Which data sets count as neighbours.
+    neighboring_relation: Name of which data sets count as neighbours.
       "add_or_remove_one": one has one example more.
       "replace_one": one example differs.
       "replace_special": one example is blanked, and then contributes zero.
@@ -62,8 +62,8 @@ class Mechanism:
       `dp_accounting.NeighboringRelation`, are turned into these.
     batch_size_schedule: Pairs (first step, factor): from that step on, counted
       from 0, an example takes part with probability `sampling_prob` x factor.
-      The first pair begins at step 0. The noise multiplier is that of every
-      step. () for one size throughout; for "poisson" alone.
+      The first pair begins at step 0. Every step has the same
+      noise multiplier. () for one size throughout; for "poisson" alone.
     sampling_options: Fields of the sampler's own, a mapping or pairs of names
       and values; () for those above, which have none. Kept as sorted pairs.
 
@@ -138,16 +138,17 @@ class Mechanism:
       batch_size_schedule: tuple[tuple[int, float], ...] = (),
       sampling_options: Any = (),
   ) -> "Mechanism":
-    """Makes the mechanism whose batches hold so many examples on average.
+    """Returns the mechanism whose batches have this size on average.
 
     Args:
       expected_batch_size: Expected number of examples in a batch.
       num_examples: Stated number of examples.
-      noise_multiplier: As in `Mechanism`, and so are all below.
+      noise_multiplier: Standard deviation of the noise over the clip norm; see
+        `Mechanism` for this and all below.
       num_steps: Number of updates.
-      sampling: How a step's batch is drawn.
+      sampling: Name of how a step's batch is drawn.
       max_batch_size: The cap of "truncated_poisson".
-      neighboring_relation: Which data sets count as neighbours.
+      neighboring_relation: Name of which data sets count as neighbours.
       batch_size_schedule: Pairs (first step, factor).
       sampling_options: Fields of the sampler's own.
 
@@ -214,7 +215,7 @@ class Mechanism:
     """Returns the probability that an example takes part in a step.
 
     Args:
-      step: In [0, num_steps).
+      step: Number of the step, in [0, num_steps).
 
     Raises:
       ValueError: If the run has no such step.
@@ -282,7 +283,8 @@ class Mechanism:
     """Describes the run to dp-accounting.
 
     Args:
-      accountant: "pld" or "rdp", the accountant that will read the event.
+      accountant: Name of the accountant that will read the event: "pld" or
+        "rdp".
 
     Returns:
       An event to compose into dp-accounting's accountant of that name, made

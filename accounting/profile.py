@@ -38,13 +38,13 @@ class PrivacyProfile:
   """A run's whole guarantee, and what it means to an attacker.
 
   Attributes:
-    epsilons: 100 epsilons, from 0 to where delta is 1e-12 or less, a number of
-      two digits apart, shape [100].
-    deltas: The least delta at each, shape [100].
+    epsilons: Epsilons from 0 to where delta is 1e-12 or less, evenly spaced by
+      a number of two digits, shape [100].
+    deltas: Least delta at each, shape [100].
     gdp_mu: The least mu such that distinguishing neighbours is as hard as
       telling N(0, 1) from N(mu, 1), at error rates of at least 1e-10.
-    gdp_regret: How far the Gaussian's trade-off curve is from the run's own,
-      at most, in each error rate. Below 0.01, mu says it all.
+    gdp_regret: Largest distance of the Gaussian's trade-off curve from the
+      run's own, in each error rate. Below 0.01, mu says it all.
     advantage: Largest true positive rate minus false positive rate of a
       membership attack: the total variation distance, delta at epsilon 0.
     bayes_success: Largest probability of guessing membership right, when it
@@ -72,7 +72,7 @@ def privacy_profile(
   """Computes the whole guarantee of a run, by PLD.
 
   Args:
-    mechanism: What the run releases.
+    mechanism: Description of what the run releases.
     reconstruction_prior: Probability, in (0, 1), of reconstructing an example
       without the model.
 

@@ -33,7 +33,13 @@ GENERATORS = tuple(name for name in _words.GENERATORS if name)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Section:
-  """A heading, its paragraphs, and rows of a table where there is one."""
+  """A heading, its paragraphs, and rows of a table where there is one.
+
+  Attributes:
+    title: Heading.
+    paragraphs: Texts below it.
+    rows: Pairs of a name and a value; () where there is no table.
+  """
 
   title: str
   paragraphs: tuple[str, ...]
@@ -70,25 +76,26 @@ def make_statement(
   """States what a run may claim.
 
   Args:
-    mechanism: What the run releases.
-    delta: The delta of the guarantee.
-    accountant: "pld" or "rdp".
-    batches: How the program really draws batches: "poisson", "shuffled",
-      "fixed", or None where nobody has said.
-    unit: What one example is, in a word or two: "image", "patient record".
+    mechanism: Description of what the run releases.
+    delta: Delta of the guarantee, in (0, 1).
+    accountant: Name of the accountant: "pld" or "rdp".
+    batches: Name of how the program really draws batches: "poisson",
+      "shuffled", "fixed"; None if not known.
+    unit: Name of what one example is: "image", "patient record".
     max_rows_per_unit: Most rows of a unit that are used, if all rows of a unit
       are one example (user-level training); None if an example is one row.
-    generator: What noise and batches are drawn with: "threefry", "chacha20",
-      or None where nobody has said.
+    generator: Name of what draws noise and batches: "threefry", "chacha20";
+      None if not known.
     grid_scale: Steps in the clip norm, if sums and noise were rounded to a
       grid; None for floating-point numbers.
-    more_warnings: What else needs to be said, known to the caller alone.
+    more_warnings: Texts of other warnings, which the caller alone knows.
 
   Returns:
     The statement.
 
   Raises:
-    ValueError: As `accounting.epsilon`, or if a choice is none of its options.
+    ValueError: If an argument breaks its rule, see `accounting.epsilon`, or a
+      choice is none of its options.
   """
   delta = _check(mechanism, delta, accountant, batches)
   if generator is not None:
@@ -142,7 +149,12 @@ def _check(mechanism, delta, accountant, batches) -> float:
 
 
 def delta_warnings(mechanism: Mechanism, delta: float) -> list[str]:
-  """Returns what `check_delta` has to say about this delta."""
+  """Returns the warnings of `check_delta` about this delta.
+
+  Args:
+    mechanism: Mechanism of the run.
+    delta: Delta of the guarantee.
+  """
   with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     check_delta(mechanism, delta)
@@ -150,10 +162,10 @@ def delta_warnings(mechanism: Mechanism, delta: float) -> list[str]:
 
 
 def batch_warnings(facts: dict[str, Any]) -> list[str]:
-  """Says where batches are not drawn as the accounting assumes.
+  """Returns warnings where batches are not drawn as the accounting assumes.
 
   Args:
-    facts: With "sampling", "batches", "neighboring_relation" and
+    facts: Values of "sampling", "batches", "neighboring_relation" and
       "epsilon_deterministic" (None if there is no delta to compute it at).
 
   Returns:
@@ -196,7 +208,11 @@ def deterministic_epsilon(mechanism: Mechanism, *, delta: float) -> float:
 
 
 def profile_facts(profile: PrivacyProfile) -> dict[str, Any]:
-  """Returns a profile's numbers, but for the curve itself."""
+  """Returns a profile's numbers, but for the curve itself.
+
+  Args:
+    profile: Profile of the run.
+  """
   return {
       "gdp_mu": profile.gdp_mu,
       "gdp_regret": profile.gdp_regret,

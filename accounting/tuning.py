@@ -35,11 +35,11 @@ class TuningCost:
   """Epsilons of one run, of the best of a random number, and of all.
 
   Attributes:
-    epsilon_single: Of one run alone, by the accountant that was asked for.
-    epsilon_tuned: Of the best of a random number of runs, by Renyi divergences:
-      no other analysis is known.
-    epsilon_naive: Of releasing every one of `ceil(num_trials_mean)` runs, by
-      the accountant of `epsilon_single`.
+    epsilon_single: Epsilon of one run alone, by the accountant asked for.
+    epsilon_tuned: Epsilon of the best of a random number of runs, by Renyi
+      divergences: no other analysis is known.
+    epsilon_naive: Epsilon of releasing every one of `ceil(num_trials_mean)`
+      runs, by the accountant of `epsilon_single`.
   """
 
   epsilon_single: float
@@ -58,13 +58,14 @@ def tuning_cost(
   """Returns what picking the best of a random number of runs costs.
 
   Args:
-    mechanism: One run.
+    mechanism: Description of one run.
     num_trials_mean: Mean number of runs, at least 1 (above 1 unless
       "poisson").
-    distribution: How the number of runs is drawn: "logarithmic", "geometric"
-      or "poisson", the last of which can be 0 runs and so no release at all.
-    delta: The delta of each of the guarantees.
-    accountant: "pld" or "rdp", of one run and of all runs.
+    distribution: Name of the distribution of the number of runs: "logarithmic",
+      "geometric" or "poisson"; the last can give 0 runs, and so no release.
+    delta: Delta of each of the guarantees, in (0, 1).
+    accountant: Name of the accountant of one run and of all runs: "pld" or
+      "rdp".
 
   Returns:
     Three epsilons.

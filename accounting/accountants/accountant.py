@@ -47,9 +47,9 @@ class Accountant(abc.ABC):
   accountant supports.
 
   Attributes:
-    name: What the arguments `accountant` and `--accountant` call it.
-    title: What a statement calls it.
-    remark: A sentence on how tight it is, for a statement.
+    name: Value of the arguments `accountant` and `--accountant`.
+    title: Name in a statement.
+    remark: Sentence on how tight it is, for a statement.
     misses_replacement: Whether dp-accounting's accountant of this name
       overlooks that replacing an example moves a sum by two clip norms.
     accounts_for_users: Whether it has an analysis of users with several
@@ -63,7 +63,11 @@ class Accountant(abc.ABC):
   accounts_for_users: ClassVar[bool] = False
 
   def supports(self, run: "Mechanism") -> bool:
-    """Tells whether there is an analysis of the run, under its relation."""
+    """Returns whether there is an analysis of the run, under its relation.
+
+    Args:
+      run: Mechanism of the run.
+    """
     return all(
         self.name in phase.sampler.analyses(phase) for phase in run.phases
     )
@@ -75,15 +79,20 @@ class Accountant(abc.ABC):
     """Returns the least epsilon that holds at a delta.
 
     Args:
-      run: What is released.
-      delta: In (0, 1).
-      coarsening: Above 1 a quick upper bound will do, on a grid this much
-        wider.
+      run: Mechanism of the run.
+      delta: Delta of the guarantee, in (0, 1).
+      coarsening: Factor of the width of the grid; above 1, a quick upper bound
+        will do.
     """
 
   @abc.abstractmethod
   def delta(self, run: "Mechanism", *, epsilon: float) -> float:
-    """Returns the least delta, in [0, 1], that holds at an epsilon."""
+    """Returns the least delta, in [0, 1], that holds at an epsilon.
+
+    Args:
+      run: Mechanism of the run.
+      epsilon: Epsilon of the guarantee, at least 0.
+    """
 
   def curve(
       self, run: "Mechanism", *, steps: np.ndarray, delta: float
@@ -91,9 +100,9 @@ class Accountant(abc.ABC):
     """Returns epsilon after some numbers of steps.
 
     Args:
-      run: Its own number of steps is not used.
+      run: Mechanism of the run; its own number of steps is not used.
       steps: Integers of at least 1, shape [n], in any order.
-      delta: In (0, 1).
+      delta: Delta of the guarantee, in (0, 1).
 
     Returns:
       Epsilons, shape [n], which never fall with the number of steps.
@@ -109,6 +118,9 @@ class Accountant(abc.ABC):
     """Returns the distribution of the run's loss; None without one.
 
     It is what `accounting.privacy_profile` reads the whole guarantee from.
+
+    Args:
+      run: Mechanism of the run.
     """
     del run
     return None

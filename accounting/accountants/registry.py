@@ -35,6 +35,9 @@ def names() -> tuple[str, ...]:
 def get(name: Any) -> Accountant:
   """Returns the accountant of that name.
 
+  Args:
+    name: Name of an accountant.
+
   Raises:
     ValueError: If there is none.
   """

@@ -38,6 +38,9 @@ def names() -> tuple[str, ...]:
 def get(name: Any) -> Sampler:
   """Returns the sampler of that name.
 
+  Args:
+    name: Name of a sampler.
+
   Raises:
     ValueError: If there is none.
   """

@@ -33,10 +33,11 @@ class Option(NamedTuple):
   """A field of one sampler's own, given in `Mechanism.sampling_options`.
 
   Attributes:
-    check: `check(name, value)` returns the value as it is kept, hashable and of
-      a type that JSON has, or raises the ValueError of `_validate`.
-    parse: From text: that of `dp-budget`'s flag of this name.
-    help: What it is, for `dp-budget --help`.
+    check: Function: `check(name, value)` returns the value as it is kept,
+      hashable and of a type that JSON has, or raises the ValueError of
+      `_validate`.
+    parse: Function of the text of `dp-budget`'s flag of this name.
+    help: Text for `dp-budget --help`.
   """
 
   check: Callable[[str, Any], Any]
@@ -47,23 +48,24 @@ class Option(NamedTuple):
 class Sampler(abc.ABC):
   """How the batches of a run are drawn, and what is known of it.
 
-  A method is given the run, or a phase of it: a mechanism of one sampling
+  A method gets the run, or a phase of it: a mechanism of one sampling
   probability. Those of accountants that `analyses` never names are not called.
 
   Attributes:
-    name: What `Mechanism.sampling` and `--sampling` call it.
-    sentence: What a statement assumes of batches: "It assumes that ...". In
-      braces: any of a statement's facts or of `options`; `probs`, the sampling
-      probabilities; `steps_apart`, floor(1 / sampling_prob).
-    fields: Which of "batch_size_schedule" and "max_batch_size" it uses.
+    name: Value of `Mechanism.sampling` and `--sampling`.
+    sentence: Text of a statement's assumption on batches: "It assumes that
+      ...". In braces: any of a statement's facts or of `options`; `probs`, the
+      sampling probabilities; `steps_apart`, floor(1 / sampling_prob).
+    fields: Those of "batch_size_schedule" and "max_batch_size" that it uses.
     options: Fields of its own, by name; all must be given.
     needs_num_examples: Whether it draws from a set of a known size.
     amplifies: Whether the analyses count on chance. Where not, an example is in
       at most one of floor(1 / sampling_prob) steps in a row.
     independent: Whether an example's part in a batch depends on no other's.
     batches: The option of `--batches` that keeps what is assumed, or None.
-    remedy: What has an analysis, where what was asked for has none.
-    least_sampling_prob: Smaller ones are accounted for as this one.
+    remedy: Text that names what has an analysis, for errors.
+    least_sampling_prob: Least sampling probability; smaller ones are accounted
+      for as this one.
     min_delta: Least delta that PLD can be asked about.
     order_grid: Largest Renyi order tried first, and the number from 64 on.
   """
@@ -83,6 +85,9 @@ class Sampler(abc.ABC):
 
   def check(self, run: "Mechanism") -> None:
     """Checks a mechanism's fields together, each right by itself.
+
+    Args:
+      run: Mechanism of the run.
 
     Raises:
       ValueError: If one is missing, or is not used by this sampler.
@@ -124,16 +129,20 @@ class Sampler(abc.ABC):
 
   @abc.abstractmethod
   def analyses(self, run: "Mechanism") -> tuple[str, ...]:
-    """Returns the names of the accountants with an analysis of the run."""
+    """Returns the names of the accountants with an analysis of the run.
+
+    Args:
+      run: Mechanism of the run.
+    """
 
   @abc.abstractmethod
   def event(
       self, run: "Mechanism", *, misses_replacement: bool
   ) -> "dp_accounting.DpEvent":
-    """Describes a phase to dp-accounting; see `Mechanism.event`.
+    """Returns a phase as dp-accounting describes it; see `Mechanism.event`.
 
     Args:
-      run: The phase.
+      run: Phase of the run.
       misses_replacement: Whether who reads it overlooks that a replaced example
         moves a sum of Gaussians by two clip norms.
     """
@@ -141,8 +150,11 @@ class Sampler(abc.ABC):
   def batch_strategy(self, run: "Mechanism") -> Any:
     """Returns what draws the batches, in pure NumPy; None if the name does.
 
-    It is a `jax_privacy.contracts.BatchStrategy`. `jax_privacy.samplers` draws
-    those of the names in its table, for mechanisms of any class.
+    It is a `jax_privacy.contracts.BatchStrategy`. For names in its own table,
+    `jax_privacy.samplers` has the strategy, for mechanisms of any class.
+
+    Args:
+      run: Mechanism of the run.
     """
     del run
     return None
@@ -153,30 +165,51 @@ class Sampler(abc.ABC):
     """Returns one step of a phase, and how often it is composed.
 
     Args:
-      run: A phase, within `numerics.limits`.
+      run: Phase of the run, within `numerics.limits`.
+
+    Raises:
+      NotImplementedError: If there is no analysis by PLD.
     """
     raise NotImplementedError(f"{self.name} has no loss distribution.")
 
   # What RDP reads.
 
   def divergences(self, step: "Mechanism", orders: np.ndarray) -> np.ndarray:
-    """Returns the Renyi divergence of one step at each order, or NaN."""
+    """Returns the Renyi divergence of one step at each order, or NaN.
+
+    Args:
+      step: Phase of one step.
+      orders: Renyi orders, shape [n].
+    """
     return rdp.by_dp_accounting(step, orders)
 
   def divergence_floor(self, step: "Mechanism") -> float:
-    """Returns a lower bound of the divergence at order 2 of one step."""
+    """Returns a lower bound of the divergence at order 2 of one step.
+
+    Args:
+      step: Phase of one step.
+    """
     del step
     return 0.0
 
   def compositions(self, run: "Mechanism", num_steps: int) -> int:
-    """Returns how often one step's divergence adds up in a phase's steps."""
+    """Returns how often one step's divergence adds up in a phase's steps.
+
+    Args:
+      run: Phase of the run.
+      num_steps: Number of steps of the phase.
+    """
     del run
     return num_steps
 
   # What searches and people with several examples need.
 
   def clt_weight(self, run: "Mechanism") -> float:
-    """Returns a phase's share of mu**2, over that of one step with q = 1."""
+    """Returns a phase's mu**2, in units of the mu**2 of one step with q = 1.
+
+    Args:
+      run: Phase of the run.
+    """
     return run.num_steps * max(run.sampling_prob, 1e-12) ** 2
 
   def user_terms(
@@ -184,10 +217,17 @@ class Sampler(abc.ABC):
   ) -> tuple[tuple[terms.Term, int], ...] | None:
     """Splits a run into kinds of steps, for a user of `count` examples.
 
+    Args:
+      run: Mechanism of the run.
+      count: Number of the user's examples.
+
     Returns:
       Each kind, and how often it is composed; None if all of the user's
       examples may be in the same batches, which is one example of `count` clip
       norms.
+
+    Raises:
+      NotImplementedError: If there is no analysis of users.
     """
     raise NotImplementedError(f"{self.name} has no analysis of users.")
 
@@ -200,7 +240,13 @@ class Sampler(abc.ABC):
 def without_sampling(
     run: "Mechanism", *, misses_replacement: bool
 ) -> "dp_accounting.DpEvent":
-  """Describes Gaussian releases without sampling to dp-accounting."""
+  """Returns Gaussian releases without sampling as dp-accounting describes them.
+
+  Args:
+    run: Phase of the run.
+    misses_replacement: Whether the reader overlooks that a replaced example
+      moves a sum by two clip norms.
+  """
   import dp_accounting as dp
 
   halve = misses_replacement and run.neighboring_relation == "replace_one"
