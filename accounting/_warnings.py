@@ -10,7 +10,7 @@ error by itself:
 
 
 class AccountingWarning(UserWarning):
-  """A number that is right, and needs something said beside it."""
+  """A number that is right, and needs a word of explanation."""
 
 
 class LargeDeltaWarning(AccountingWarning):

@@ -154,7 +154,7 @@ def calibrate_batch_size(
   def at(size: int) -> Mechanism:
     return dataclasses.replace(mechanism, sampling_prob=size / total)
 
-  check_supported(at(1), accountant=accountant)  # The stand-in may be 1.
+  check_supported(at(1), accountant=accountant)  # The placeholder may be 1.
   guess = round(mechanism.sampling_prob * total)
   high = _largest_batch_size(mechanism, total)
   size = _largest(at, target, delta, accountant, high=high, guess=guess)

@@ -157,7 +157,7 @@ def _scientific(found: decimal.Decimal, digits: int, rounding: str) -> str:
 
 
 def _general(found: decimal.Decimal, digits: int) -> str:
-  """Writes as "%g" does what has no more than so many digits."""
+  """Returns "%g" of a number that has no more digits than it shows."""
   if not found:
     return "0"
   exponent = found.adjusted()

@@ -97,7 +97,7 @@ def epsilon_curve(
 
   Returns:
     An array of epsilons, one for each entry of `steps`, never falling with
-    the number of steps. RDP's is that of `epsilon` at each. PLD's is so where
+    the number of steps. RDP's equals `epsilon` at each. PLD's is so where
     at most 40 are asked for, and at the last; up to 256 it is the same but for
     the grid, by less than 0.2%; of more, some may be those of up to 2% more
     steps. All are upper bounds.

@@ -227,7 +227,7 @@ class Mechanism:
     return self.sampling_prob * (begun[-1][1] if begun else 1.0)
 
   def with_num_steps(self, num_steps: int) -> "Mechanism":
-    """Returns the run with so many steps: its first ones, or more of the last.
+    """Returns the run with `num_steps` steps: its first, or more of the last.
 
     Args:
       num_steps: A schedule's phases stay at their steps; those that would begin
@@ -343,7 +343,7 @@ class Mechanism:
 
 
 def steps_for_epochs(*, num_epochs: float, sampling_prob: float) -> int:
-  """Returns the steps that so many epochs are taken as.
+  """Returns the number of steps that is taken for `num_epochs` epochs.
 
   Args:
     num_epochs: Expected number of times that an example is seen, above 0.

@@ -137,7 +137,7 @@ def true_positive_rates(
   """Returns the largest true positive rate at each false positive rate.
 
   At rate x no attack does better than delta(e) + exp(e) x for any e >= 0, nor
-  than 1 - exp(-e) (1 - delta'(e) - x), delta' being that of the hypotheses
+  than 1 - exp(-e) (1 - delta'(e) - x), delta' being delta of the hypotheses
   exchanged. Both are linear in exp(e) between bins, hence least at a bin. An
   attacker may take either data set for the null hypothesis.
 

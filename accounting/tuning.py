@@ -1,8 +1,8 @@
 """What it costs to pick the best of several runs.
 
 Trying settings on the private data and publishing the best run releases more
-than that one run. If the number of runs is itself drawn at random, and not
-told, the cost is a fraction of that of releasing them all. Invariant: the
+than that one run. If the number of runs is itself drawn at random, and kept
+secret, the cost is a fraction of the cost of releasing them all. Invariant: the
 bound holds for any way of scoring, and for runs whose settings differ, as long
 as each satisfies the mechanism given here.
 
@@ -25,7 +25,7 @@ from accounting.epsilons import check_delta, check_supported, evaluate
 from accounting.mechanism import Mechanism
 from accounting.numerics import rdp as rdp_lib
 
-# The shape of the truncated negative binomial that each name stands for.
+# The shape of the truncated negative binomial of each name.
 _SHAPES = {"logarithmic": 0.0, "geometric": 1.0, "poisson": math.inf}
 DISTRIBUTIONS = tuple(_SHAPES)
 

@@ -135,7 +135,7 @@ def _wide(best: Evaluation, likely: float) -> list[_warnings.AccountingWarning]:
       _warnings.WideBoundWarning(
           f"epsilon {claims.at_most_short(best.epsilon)} is {name}'s bound, "
           f"valid but not tight: it {text} the truth, by estimate. The loss "
-          "distribution of so many steps does not fit on a grid of the memory "
+          "distribution of all steps does not fit on a grid of the memory "
           "allowed."
       )
   ]

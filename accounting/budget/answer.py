@@ -1,7 +1,7 @@
 """What a command of `dp-budget` answers, and how numbers are written.
 
 Invariant: bounds are rounded to the safe side wherever a person reads them;
-the data beside them hold every digit.
+the data for programs hold every digit.
 
 >>> print(table(("steps", "epsilon"), [("1", "0.142"), ("1000", "3.883")]))
 steps  epsilon
@@ -20,15 +20,15 @@ from accounting.mechanism import Mechanism
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Answer:
-  """What a command found.
+  """Result of a command.
 
   Attributes:
     fields: The data, for --json.
     text: The same for a person.
     mechanism: The run that the answer is about, or None if the answer itself
       says all there is to say about how it draws batches.
-    warnings: What needs to be said beside the numbers.
-    notes: What was derived from the arguments.
+    warnings: Texts that must be said with the numbers.
+    notes: Texts of what was derived from the arguments.
     pure: Whether the text is a document of a format of its own, to which
       nothing can be added.
   """
@@ -42,7 +42,12 @@ class Answer:
 
 
 def fields(plan: Plan, arguments: argparse.Namespace) -> dict[str, Any]:
-  """Returns the data that describe the run and how it is accounted for."""
+  """Returns the data that describe the run and how it is accounted for.
+
+  Args:
+    plan: Plan of the run.
+    arguments: Parsed command line.
+  """
   return {
       "delta": plan.delta,
       "accountant": arguments.accountant,
@@ -51,7 +56,11 @@ def fields(plan: Plan, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def sentence(found: dict[str, Any]) -> str:
-  """Says an epsilon in one line."""
+  """Returns an epsilon in one line of text.
+
+  Args:
+    found: Data of the answer.
+  """
   return (
       f"epsilon {claims.at_most(found['epsilon'])} at delta "
       f"{claims.at_most_short(found['delta'])} "
@@ -60,7 +69,12 @@ def sentence(found: dict[str, Any]) -> str:
 
 
 def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-  """Sets rows of text in aligned columns."""
+  """Returns rows of text in aligned columns.
+
+  Args:
+    header: Names of the columns.
+    rows: Texts of each row, one a column.
+  """
   widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
   return "\n".join(
       "  ".join(f"{v:<{w}}" for v, w in zip(row, widths, strict=True)).rstrip()

@@ -20,9 +20,9 @@ from accounting.budget import whole
 from accounting.mechanism import Mechanism, steps_for_epochs
 from accounting.statement import BATCHES
 
-# Stands in for a number that a command looks for and so does not read.
+# Placeholder of a number that a command looks for and so does not read.
 _UNKNOWN = {"noise_multiplier": 1.0, "sampling_prob": 1.0}
-# What each command finds out, and so cannot be told.
+# What each command finds out, and so does not take.
 _SOUGHT = {
     "noise": "noise_multiplier",
     "steps": "num_steps",
@@ -35,7 +35,11 @@ class Parser(argparse.ArgumentParser):
   """A parser whose complaints are one line."""
 
   def error(self, message: str):
-    """Exits with code 2."""
+    """Exits with code 2.
+
+    Args:
+      message: Text of the error.
+    """
     self.exit(2, f"dp-budget: {' '.join(message.split())}\n")
 
 
@@ -44,9 +48,9 @@ class Plan:
   """A run as described on the command line.
 
   Attributes:
-    mechanism: The run. A number that the command looks for is a stand-in.
-    delta: The delta, or None for a command that needs none.
-    notes: What was derived, in words.
+    mechanism: The run. A number that the command looks for is a placeholder.
+    delta: Delta of the guarantee; None for a command that needs none.
+    notes: Texts of what was derived.
   """
 
   mechanism: Mechanism
@@ -55,7 +59,11 @@ class Plan:
 
 
 def parser_of(command: str) -> Parser:
-  """Returns a parser of just the arguments that all commands share."""
+  """Returns a parser of just the arguments that all commands share.
+
+  Args:
+    command: Name of the command.
+  """
   parser = Parser(prog=f"dp-budget {command}", allow_abbrev=False)
   parser.set_defaults(command=command)
   add(parser, command=command)
@@ -63,7 +71,12 @@ def parser_of(command: str) -> Parser:
 
 
 def add(parser: argparse.ArgumentParser, *, command: str) -> None:
-  """Adds the arguments that describe a run to a command's parser."""
+  """Adds the arguments that describe a run to a command's parser.
+
+  Args:
+    parser: Parser of the command.
+    command: Name of the command.
+  """
   run = parser.add_argument_group("the run")
   sought = _SOUGHT.get(command)
   if sought != "noise_multiplier":
@@ -256,7 +269,11 @@ def _delta(arguments) -> float | None:
 
 
 def said(found: list) -> list[str]:
-  """Returns the texts of caught warnings of this package, once each."""
+  """Returns the texts of caught warnings of this package, once each.
+
+  Args:
+    found: Caught warnings.
+  """
   ours = [
       str(w.message)
       for w in found

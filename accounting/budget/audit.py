@@ -1,4 +1,4 @@
-"""Checks the record of an audit, and sets it beside the claim it audited.
+"""Checks the record of an audit, and compares it with the claim it audited.
 
 Invariant: an audit is let in only if it is one of the same run but for the
 canaries, its claim can be computed again, and none of its bounds contradicts
@@ -57,8 +57,8 @@ class Audit:
   Attributes:
     epsilon: The claim that was audited.
     canary: Kind of canary.
-    num_canaries: How many there were.
-    confidence: Of each bound by itself.
+    num_canaries: Number of canaries.
+    confidence: Confidence of each bound by itself.
     bounds: Lower bounds on epsilon by method, of those whose assumptions the
       canaries meet.
   """
@@ -71,7 +71,7 @@ class Audit:
 
   @property
   def warnings(self) -> tuple[str, ...]:
-    """What needs to be said beside the claim."""
+    """What must be said with the claim."""
     above = [k for k, bound in self.bounds.items() if bound > self.epsilon]
     if not above:
       return ()
@@ -86,7 +86,7 @@ class Audit:
     return dataclasses.asdict(self)
 
   def section(self) -> statement.Section:
-    """Returns the part of a statement that shows them beside the claim."""
+    """Returns the part of a statement that shows them with the claim."""
     percent = claims.exact_percent(self.confidence)
     texts = (
         "The same run was trained with canaries, and attacked: from the "
@@ -240,7 +240,7 @@ def _bounds(key: str, values: Any) -> dict[str, float]:
 
 
 def _bound(name: str, value: Any) -> float:
-  """Returns one bound; null stands for infinity."""
+  """Returns one bound; null means infinity."""
   if value is None:
     return math.inf
   return _validate.real(name, value, low=0, low_ok=True)

@@ -118,7 +118,7 @@ def _parser() -> arguments_lib.Parser:
 def _add_report(command) -> None:
   command.add_argument("workdir", metavar="WORKDIR")
   command.add_argument(
-      "--audit", metavar="DIR", help="an audit of the run, to show beside it"
+      "--audit", metavar="DIR", help="an audit of the run, to show with it"
   )
   command.add_argument("--json", action="store_true", help="print one object")
   _add_format(command)

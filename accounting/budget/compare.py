@@ -50,7 +50,7 @@ _NONE = (_NOT_THERE, {}, "", None)
 # What None, or 0, in the config leaves to something else, and to what.
 _LEFT_OPEN = {
     "noise_multiplier": "found from dp.epsilon",
-    "num_examples": "that of the data source",
+    "num_examples": "the data source's",
     "expected_batch_size": "found from dp.epsilon",
 }
 
@@ -168,7 +168,7 @@ def _with_begun(begun, summary) -> dict[str, str | None]:
     raise ValueError(
         "num_steps must count every step that was begun: summary.json states "
         f"{summary['num_steps']}, {_BEGUN} {records.short(steps)}. A step "
-        "that was begun has cost its privacy, so epsilon must be that of all "
+        "that was begun has cost its privacy, so epsilon must be for all "
         "of them."
     )
   _check("num_steps", summary["num_steps"], f"{_BEGUN}'s", steps, _same)

@@ -31,7 +31,12 @@ _SHOWN_DELTA = 1e-10
 
 
 def profile_of(plan: Plan, arguments) -> Answer:
-  """The whole guarantee, and what the best attack reaches."""
+  """Returns the whole guarantee, and what the best attack reaches.
+
+  Args:
+    plan: Plan of the run.
+    arguments: Parsed command line.
+  """
   path = arguments.plot and plots.check_path(arguments.plot)
   found = profile.privacy_profile(
       plan.mechanism, reconstruction_prior=arguments.prior
@@ -76,7 +81,12 @@ def _point(*, epsilon: float, delta: float) -> tuple[str, str]:
 
 
 def tuning_of(plan: Plan, arguments) -> Answer:
-  """What picking the best of several runs costs."""
+  """Returns what picking the best of several runs costs.
+
+  Args:
+    plan: Plan of the run.
+    arguments: Parsed command line.
+  """
   cost = tuning.tuning_cost(
       plan.mechanism,
       num_trials_mean=arguments.num_trials_mean,
@@ -108,7 +118,15 @@ def tuning_of(plan: Plan, arguments) -> Answer:
 
 
 def users_of(plan: Plan, arguments) -> Answer:
-  """Epsilon for a user with several examples."""
+  """Returns epsilon for a user with several examples.
+
+  Args:
+    plan: Plan of the run.
+    arguments: Parsed command line.
+
+  Raises:
+    ValueError: If no number of examples is given.
+  """
   if not accountants.get(arguments.accountant).accounts_for_users:
     rule = f"{accountants.TIGHTEST} for users"
     _validate.fail("accountant", rule, arguments.accountant)
@@ -127,7 +145,12 @@ def users_of(plan: Plan, arguments) -> Answer:
 
 
 def statement_of(plan: Plan, arguments) -> Answer:
-  """What the run may claim, in words."""
+  """Returns what the run may claim, in words.
+
+  Args:
+    plan: Plan of the run.
+    arguments: Parsed command line.
+  """
   made = statement.make_statement(
       plan.mechanism,
       delta=plan.delta,
@@ -139,7 +162,11 @@ def statement_of(plan: Plan, arguments) -> Answer:
 
 
 def report(arguments) -> Answer:
-  """Verifies a finished run, and states what it may claim."""
+  """Returns what a finished run may claim, once it is verified.
+
+  Args:
+    arguments: Parsed command line.
+  """
   workdir, audit = pathlib.Path(arguments.workdir), None
   checked = report_lib.verify(workdir)
   if arguments.audit is not None:

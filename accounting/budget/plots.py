@@ -18,7 +18,14 @@ _SIZE = (6.4, 3.6)
 
 
 def check_path(path: str) -> pathlib.Path:
-  """Refuses a file name that no plot can be written to."""
+  """Returns a file name that a plot can be written to, checked.
+
+  Args:
+    path: Name of the file.
+
+  Raises:
+    ValueError: If its suffix is no format of plots.
+  """
   found = pathlib.Path(path)
   if found.suffix.lower() not in SUFFIXES:
     _validate.fail("plot", "a file name ending in .png or .svg", path)
@@ -26,7 +33,13 @@ def check_path(path: str) -> pathlib.Path:
 
 
 def curve(steps: Sequence[int], epsilons: Sequence[float], *, label: str):
-  """Draws epsilon against the number of steps; returns the figure."""
+  """Returns a figure of epsilon against the number of steps.
+
+  Args:
+    steps: Numbers of steps.
+    epsilons: Epsilon after each.
+    label: Text of the legend.
+  """
   figure, axes = _figure(1)
   axes[0].plot(steps, epsilons)
   axes[0].set(xlabel="steps", ylabel="epsilon", title=label)
@@ -35,7 +48,11 @@ def curve(steps: Sequence[int], epsilons: Sequence[float], *, label: str):
 
 
 def guarantee(profile: PrivacyProfile):
-  """Draws delta against epsilon, and the best attack; returns the figure."""
+  """Returns a figure of delta against epsilon, and of the best attack.
+
+  Args:
+    profile: Profile of the run.
+  """
   figure, axes = _figure(2)
   axes[0].semilogy(profile.epsilons, np.maximum(profile.deltas, 1e-13))
   axes[0].set(xlabel="epsilon", ylabel="delta", title="Privacy profile")
@@ -59,13 +76,22 @@ def guarantee(profile: PrivacyProfile):
 
 
 def save(figure, path: pathlib.Path) -> None:
-  """Writes a figure to a file of the format that its name ends in."""
+  """Writes a figure to a file of the format that its name ends in.
+
+  Args:
+    figure: Figure of Matplotlib.
+    path: File to write.
+  """
   with _fixed_ids():
     figure.savefig(path, format=path.suffix[1:].lower(), **_plain(path.suffix))
 
 
 def svg(figure) -> str:
-  """Returns a figure as an <svg> element to put inside a page."""
+  """Returns a figure as an <svg> element to put inside a page.
+
+  Args:
+    figure: Figure of Matplotlib.
+  """
   buffer = io.StringIO()
   with _fixed_ids():
     figure.savefig(buffer, format="svg", **_plain(".svg"))

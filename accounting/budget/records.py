@@ -27,9 +27,9 @@ def read(name: str, folder: pathlib.Path, file_name: str) -> dict[str, Any]:
   """Returns the JSON object in a folder's file.
 
   Args:
-    name: What the caller calls the folder, for the message.
-    folder: The folder.
-    file_name: The file in it.
+    name: Name of the folder, for the error text.
+    folder: Folder of the file.
+    file_name: Name of the file in it.
 
   Raises:
     ValueError: If there is no such file, or `json_object.read` refuses it.
@@ -41,7 +41,14 @@ def read(name: str, folder: pathlib.Path, file_name: str) -> dict[str, Any]:
 
 
 def check_origin(record: Mapping[str, Any]) -> None:
-  """Checks "seed" and "versions"."""
+  """Checks "seed" and "versions".
+
+  Args:
+    record: Record, as read.
+
+  Raises:
+    ValueError: If one breaks its rule.
+  """
   if record["seed"] is not None:
     _check_seed(record["seed"])
   versions = record["versions"]
@@ -59,7 +66,15 @@ def _check_seed(seed: Any) -> None:
 
 
 def check_epsilon(record: Mapping[str, Any], mechanism: Mechanism) -> None:
-  """Computes "epsilon" again, and compares it, and "epsilon_target" to it."""
+  """Computes "epsilon" again, and compares it, and "epsilon_target" to it.
+
+  Args:
+    record: Record, as read.
+    mechanism: Mechanism of the run.
+
+  Raises:
+    ValueError: If an epsilon breaks its rule, or they do not agree.
+  """
   stated = _validate.real("epsilon", record["epsilon"], low=0, low_ok=True)
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # The statement repeats them.
@@ -80,7 +95,17 @@ def check_epsilon(record: Mapping[str, Any], mechanism: Mechanism) -> None:
 def check_agree(
     name: str, stated: float, recomputed: float, tolerance: float
 ) -> None:
-  """Raises a ValueError if two numbers differ by more than the tolerance."""
+  """Refuses a number that differs by more than the tolerance.
+
+  Args:
+    name: Name of the number.
+    stated: Number in the record.
+    recomputed: Number as computed again.
+    tolerance: Largest relative difference that is allowed.
+
+  Raises:
+    ValueError: If they differ by more.
+  """
   if not math.isclose(stated, recomputed, rel_tol=tolerance, abs_tol=1e-12):
     raise ValueError(
         f"{name} must agree with the run's other numbers: stated {stated!r}, "
@@ -89,5 +114,9 @@ def check_agree(
 
 
 def short(value: Any) -> str:
-  """Returns at most 80 characters of a value, for a message."""
+  """Returns at most 80 characters of a value, for a message.
+
+  Args:
+    value: Any value.
+  """
   return _validate.shown(value)[:80]

@@ -35,7 +35,11 @@ _TITLE = "Privacy statement"
 
 
 def text(statement: Statement) -> str:
-  """Returns the statement as plain text, 78 columns wide."""
+  """Returns the statement as plain text, 78 columns wide.
+
+  Args:
+    statement: Statement of the run.
+  """
   return "\n".join(_text_section(s) for s in statement.sections)
 
 
@@ -52,7 +56,11 @@ def _text_section(section: Section) -> str:
 
 
 def markdown(statement: Statement) -> str:
-  """Returns the statement as Markdown."""
+  """Returns the statement as Markdown.
+
+  Args:
+    statement: Statement of the run.
+  """
   parts = [f"# {_TITLE}\n"]
   for section in statement.sections:
     parts.append(f"## {section.title}\n")

@@ -46,11 +46,11 @@ class Checked:
   """A summary whose numbers were recomputed.
 
   Attributes:
-    mechanism: The run.
-    delta: Its delta.
-    accountant: Its accountant.
-    summary: All keys of the file, as read.
-    comparison: How it compares with the folder's other files.
+    mechanism: Mechanism of the run.
+    delta: Delta of the guarantee.
+    accountant: Name of the accountant.
+    summary: Values of all keys of the file, as read.
+    comparison: Result of comparing it with the folder's other files.
   """
 
   mechanism: Mechanism
@@ -106,12 +106,12 @@ def verify(workdir: pathlib.Path) -> Checked:
 def state(
     checked: Checked, *, unit: str | None, audit: audit_lib.Audit | None = None
 ) -> statement.Statement:
-  """Makes the statement of a verified run.
+  """Returns the statement of a verified run.
 
   Args:
-    checked: The run.
-    unit: What an example is; None for what the summary says.
-    audit: What was measured of it, or None.
+    checked: Summary of the run, checked.
+    unit: Name of what an example is; None for the summary's.
+    audit: Audit of the run; None if there was none.
 
   Returns:
     The statement, with the summary's other facts under "summary".

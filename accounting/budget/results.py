@@ -10,7 +10,7 @@ Example:
   >>> check({"headline": {}, "test_auc": {"last": 2.5}})
   Traceback (most recent call last):
   ...
-  ValueError: test_auc last must be at least 0 and at most 1, got 2.5.
+  ValueError: test_auc last must be a number in [0, 1], got 2.5.
 """
 
 import re
@@ -21,7 +21,7 @@ from accounting import _validate
 from accounting.budget import records
 
 ACCURACIES = ("test_accuracy", "test_accuracy_ema")
-# By name of the parameters. An area stands in for an accuracy of None, where an
+# By name of the parameters. An area replaces an accuracy of None, where an
 # example has many labels.
 _BY_PARAMS = (
     *("test_accuracies", "test_top5_accuracy"),
@@ -39,7 +39,7 @@ def required(summary: Mapping[str, Any]) -> tuple[str, ...]:
   """Returns the keys of results that the summary must have.
 
   Args:
-    summary: As read.
+    summary: Values of the summary's keys, as read.
   """
   return () if "headline" in summary else ACCURACIES
 
@@ -48,7 +48,7 @@ def check(summary: Mapping[str, Any]) -> dict[str, float]:
   """Returns what the run reached on its test split, checked.
 
   Args:
-    summary: As read.
+    summary: Values of the summary's keys, as read.
 
   Returns:
     Numbers by name of the metric and of the parameters; those that the examples
@@ -56,7 +56,7 @@ def check(summary: Mapping[str, Any]) -> dict[str, float]:
 
   Raises:
     ValueError: If a share is outside [0, 1], another number is not finite, or
-      none stands for the accuracy of a run that has none.
+      none replaces the accuracy of a run that has none.
   """
   has_auc = "test_macro_auc" in summary
   results = {key: summary[key] for key in ACCURACIES if key in summary}

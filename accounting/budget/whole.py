@@ -51,7 +51,14 @@ def _fail(text: str):
 
 
 def argument(text: str) -> int:
-  """As `parse`, for argparse, which adds the flag's name."""
+  """Returns `parse(text)`, for argparse, which adds the flag's name.
+
+  Args:
+    text: Text of the flag.
+
+  Raises:
+    ArgumentTypeError: If it is no such number.
+  """
   import argparse
 
   try:

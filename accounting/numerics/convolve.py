@@ -86,7 +86,7 @@ class Sum:
     """Returns a sum of the same steps, each so often; what was computed stays.
 
     Args:
-      times: How often, one for each of `parts`.
+      times: Number of repetitions of each of `parts`.
     """
     steps = [step for step, _ in self.parts]
     parts = tuple(zip(steps, times, strict=True))
@@ -112,7 +112,11 @@ class Sum:
     return first, first + lengths
 
   def log_moment(self, tilt: float) -> float:
-    """Log E exp(tilt x sum)."""
+    """Returns log E exp(tilt x sum).
+
+    Args:
+      tilt: Factor of the sum.
+    """
     return sum(
         times * self._log_moment(i, tilt)
         for i, (_, times) in enumerate(self.parts)
@@ -125,8 +129,8 @@ class Sum:
       self._kept[key] = float(log_sums.log_sum_exp(exponents))
     return self._kept[key]
 
-  def transform(self, part: int, tilt: float, size: int) -> "Transform":
-    """Transforms the tilted probabilities of one kind of step."""
+  def _transformed(self, part: int, tilt: float, size: int) -> "Transform":
+    """Returns the transform of the tilted probabilities of one kind of step."""
     key = "transform", part, tilt, size
     if key not in self._kept:
       exponents = self.parts[part][0].exponents(self.interval, tilt)
@@ -135,10 +139,13 @@ class Sum:
     return self._kept[key]
 
   def blur(self, tilt: float) -> float:
-    """How much `log_moment` would grow on a grid twice as wide.
+    """Returns the growth of `log_moment` on a grid twice as wide.
 
     An odd point's mass would move to both of its neighbours, so that P's and
     Q's masses are kept.
+
+    Args:
+      tilt: Factor of the sum.
     """
     from scipy import special
 
@@ -167,17 +174,26 @@ class Sum:
         found[sign] += times * one
     return found
 
-  def log_tail(self, loss: float) -> float:
-    """Chernoff's bound of the logarithm of P(sum > loss)."""
+  def _log_tail(self, loss: float) -> float:
+    """Returns Chernoff's bound of the logarithm of P(sum > loss)."""
     return min(0.0, float(np.min(self._moments[1] - _TILTS * loss)))
 
   def quantile(self, log_mass: float, sign: int = 1) -> float:
-    """A loss above (sign -1: below) which lies no more than the mass."""
+    """Returns a loss above (sign -1: below) which lies no more than the mass.
+
+    Args:
+      log_mass: Logarithm of the mass.
+      sign: Side: 1 for above, -1 for below.
+    """
     bounds = (self._moments[sign] - log_mass) / _TILTS
     return sign * float(np.min(bounds))
 
   def slope(self, loss: float) -> float:
-    """The tilt that puts the sum's mean near a loss; 0 at the least."""
+    """Returns the tilt, at least 0, that puts the sum's mean near a loss.
+
+    Args:
+      loss: Value of the sum.
+    """
     best = int(np.argmin(self._moments[1] - _TILTS * loss))
     return float(_TILTS[best]) if best else 0.0
 
@@ -301,7 +317,7 @@ def _far_enough(
   end = run.ends[1] * run.interval
   for _ in range(_MAX_WIDENINGS):
     width = high - low
-    if run.log_tail(loss + width) + tilt * width <= math.log(_SHARE * delta):
+    if run._log_tail(loss + width) + tilt * width <= math.log(_SHARE * delta):
       break
     high = min(low + 1.2 * width, low + _MAX_SIZE * run.interval, end)
   return high
@@ -353,7 +369,7 @@ def _tilted(run: Sum, tilt: float, where: Layout):
   log_size, angle = np.zeros(size // 2 + 1), np.zeros(size // 2 + 1)
   for i, (step, times) in enumerate(run.parts):
     if times:
-      one = run.transform(i, tilt, size)
+      one = run._transformed(i, tilt, size)
       log_size += times * one.log_size
       angle += times * one.angle
       place -= times * (step.first + one.centre)

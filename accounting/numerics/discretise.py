@@ -57,15 +57,28 @@ class Step(NamedTuple):
   infinite_back: float
 
   def losses(self, interval: float) -> np.ndarray:
-    """Returns the losses on the grid of this width."""
+    """Returns the losses on the grid of this width.
+
+    Args:
+      interval: Width of a bin.
+    """
     return (self.first + np.arange(len(self.probs))) * interval
 
   def exponents(self, interval: float, tilt: float) -> np.ndarray:
-    """Returns the logarithms of probs x exp(tilt x loss)."""
+    """Returns the logarithms of probs x exp(tilt x loss).
+
+    Args:
+      interval: Width of a bin.
+      tilt: Factor of the loss.
+    """
     return _log(self.probs) + tilt * self.losses(interval)
 
   def mirrored(self, interval: float) -> "Step":
-    """Returns the loss in the other direction: of Q against P."""
+    """Returns the loss in the other direction: of Q against P.
+
+    Args:
+      interval: Width of a bin.
+    """
     back = np.exp(self.exponents(interval, -1.0))
     last = self.first + len(self.probs) - 1
     return Step(-last, back[::-1], self.infinite_back, self.infinite)
@@ -73,7 +86,12 @@ class Step(NamedTuple):
   def log_moments(
       self, interval: float, tilts: np.ndarray
   ) -> dict[int, np.ndarray]:
-    """Returns upper bounds of log E exp(+-tilt x loss), by sign and tilt."""
+    """Returns upper bounds of log E exp(+-tilt x loss), by sign and tilt.
+
+    Args:
+      interval: Width of a bin.
+      tilts: Factors of the loss, shape [n].
+    """
     losses, probs = self._thinned(interval)
     logs = _log(probs)[:, None]
     return {
@@ -119,8 +137,8 @@ class Pair(NamedTuple):
     means: Means of the components, shape [num_means].
     weights: Their probabilities under P.
     back: Their probabilities under Q.
-    difference: weights - back, without its rounding.
-    inverse: Returns the outputs at which the loss takes some values.
+    difference: Values of weights - back, without its rounding.
+    inverse: Function of losses that gives the outputs at which they are taken.
   """
 
   noise: float
@@ -131,7 +149,11 @@ class Pair(NamedTuple):
   inverse: Callable[[np.ndarray], np.ndarray]
 
   def outputs(self, tail: float) -> tuple[float, float]:
-    """Outputs between which lies all but `tail` at either end, for P and Q."""
+    """Returns outputs between which lies all but `tail` at either end.
+
+    Args:
+      tail: Probability left out at either end.
+    """
     from scipy import special
 
     most = np.maximum(self.weights, self.back)
@@ -142,12 +164,20 @@ class Pair(NamedTuple):
     return float(np.min(means - reach)), float(np.max(means + reach))
 
   def span(self, tail: float) -> tuple[float, float]:
-    """The least and the largest loss of those outputs."""
+    """Returns the least and the largest loss of those outputs.
+
+    Args:
+      tail: Probability left out at either end.
+    """
     low, high = self.losses(np.array(self.outputs(tail)))
     return float(low), float(high)
 
   def losses(self, outputs: np.ndarray) -> np.ndarray:
-    """The logarithm of P / Q at some outputs."""
+    """Returns the logarithm of P / Q at some outputs.
+
+    Args:
+      outputs: Outputs, shape [n].
+    """
     shifts = np.multiply.outer(outputs, self.means) - 0.5 * self.means**2
     shifts = shifts / self.noise**2
     top = np.max(shifts[:, self.back > 0], axis=1, keepdims=True)
@@ -191,8 +221,8 @@ def mixture(
 
   Args:
     noise: Standard deviation of the noise.
-    sensitivities: How far the mean may move: 0 first, then positive, rising.
-    weights: Probability of each.
+    sensitivities: Distances by which the mean may move: 0, then rising.
+    weights: Probability of each distance.
 
   Returns:
     P, whose mean moves, and Q, whose mean is 0.

@@ -19,7 +19,11 @@ _MAX_NOISE = 1e9
 
 
 def hopeless(mechanism: MechanismLike) -> bool:
-  """Tells whether there is so little noise that nothing is protected."""
+  """Returns whether there is so little noise that nothing is protected.
+
+  Args:
+    mechanism: Mechanism of the run.
+  """
   return mechanism.noise_multiplier < MIN_NOISE
 
 

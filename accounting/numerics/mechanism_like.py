@@ -28,18 +28,36 @@ class SamplerLike(Protocol):
     """Largest Renyi order tried first, and the number from 64 on."""
 
   def term(self, run: "MechanismLike") -> "tuple[terms.Term, int]":
-    """Returns one step of a phase, and how often it is composed."""
+    """Returns one step of a phase, and how often it is composed.
+
+    Args:
+      run: Phase of the run.
+    """
 
   def divergences(
       self, step: "MechanismLike", orders: "np.ndarray"
   ) -> "np.ndarray":
-    """Returns the Renyi divergence of one step at each order."""
+    """Returns the Renyi divergence of one step at each order.
+
+    Args:
+      step: Phase of one step.
+      orders: Renyi orders, shape [n].
+    """
 
   def divergence_floor(self, step: "MechanismLike") -> float:
-    """Returns a lower bound of the divergence at order 2 of one step."""
+    """Returns a lower bound of the divergence at order 2 of one step.
+
+    Args:
+      step: Phase of one step.
+    """
 
   def compositions(self, run: "MechanismLike", num_steps: int) -> int:
-    """Returns how often one step's divergence adds up in a phase's steps."""
+    """Returns how often one step's divergence adds up in a phase's steps.
+
+    Args:
+      run: Phase of the run.
+      num_steps: Number of steps of the phase.
+    """
 
 
 class MechanismLike(Protocol):
@@ -84,7 +102,15 @@ class MechanismLike(Protocol):
     """Most steps of one example when no chance is counted on."""
 
   def with_num_steps(self, num_steps: int) -> Self:
-    """Returns the run with `num_steps` steps."""
+    """Returns the run with `num_steps` steps.
+
+    Args:
+      num_steps: Number of updates.
+    """
 
   def event(self, *, accountant: str) -> "dp_accounting.DpEvent":
-    """Describes the run to dp-accounting's accountant of that name."""
+    """Returns the run as dp-accounting's accountant of that name reads it.
+
+    Args:
+      accountant: Name of the accountant.
+    """

@@ -64,7 +64,11 @@ class Direction(NamedTuple):
   lower: np.ndarray
 
   def deltas(self, epsilons: np.ndarray) -> np.ndarray:
-    """Hockey-stick divergences at any epsilons, of either sign."""
+    """Returns hockey-stick divergences at any epsilons, of either sign.
+
+    Args:
+      epsilons: Epsilons, shape [n].
+    """
     first = np.searchsorted(self.losses, epsilons, side="right")
     # Above the last bin both sums are 0, whatever the exponent.
     nearest = self.losses[np.minimum(first, len(self.losses) - 1)]
@@ -73,7 +77,11 @@ class Direction(NamedTuple):
     return np.clip(self.infinity_mass + value, 0.0, 1.0)
 
   def epsilon(self, delta: float) -> float:
-    """The least epsilon, of at least 0, whose divergence is within delta."""
+    """Returns the least epsilon >= 0 whose divergence is within delta.
+
+    Args:
+      delta: Delta of the guarantee.
+    """
     if self.infinity_mass > delta:
       return math.inf
     if self.deltas(np.zeros(1))[0] <= delta:
@@ -96,7 +104,7 @@ class LossDistribution(NamedTuple):
   Attributes:
     directions: Two of them, or one where both are the same.
     interval: Width of a bin of the losses.
-    excess: How far above the truth an epsilon may be, relatively, by estimate.
+    excess: Estimated relative distance of an epsilon above the truth.
   """
 
   directions: tuple[Direction, ...]
@@ -104,11 +112,19 @@ class LossDistribution(NamedTuple):
   excess: float
 
   def epsilon(self, delta: float) -> float:
-    """The least epsilon that holds at `delta`, or infinity."""
+    """Returns the least epsilon that holds at `delta`, or infinity.
+
+    Args:
+      delta: Delta of the guarantee.
+    """
     return max(d.epsilon(delta) for d in self.directions)
 
   def deltas(self, epsilons: np.ndarray) -> np.ndarray:
-    """The least delta that holds at each of `epsilons`."""
+    """Returns the least delta that holds at each of `epsilons`.
+
+    Args:
+      epsilons: Epsilons, shape [n].
+    """
     return np.max([d.deltas(epsilons) for d in self.directions], axis=0)
 
 
@@ -117,7 +133,11 @@ _HOPELESS = LossDistribution((_UNBOUNDED,), math.inf, math.inf)
 
 
 def min_delta(mechanism: MechanismLike) -> float:
-  """The least delta that can be asked about."""
+  """Returns the least delta that can be asked about.
+
+  Args:
+    mechanism: Mechanism of the run.
+  """
   return max(phase.sampler.min_delta for phase in mechanism.phases)
 
 
@@ -154,10 +174,10 @@ def epsilons(
   Args:
     mechanism: The run; its own `num_steps` is not used.
     steps: Numbers of steps, ascending.
-    delta: See `composed`.
+    delta: Delta of the guarantee; see `composed`.
 
   Returns:
-    An epsilon for each; that of the last is the same as by `composed`.
+    An epsilon for each; the last is the same as by `composed`.
   """
   found: list[float] = []
   remaining = list(steps)
@@ -198,7 +218,12 @@ def _block(mechanism, steps: list[int], delta: float) -> list[float]:
 
 
 def delta_at(mechanism: MechanismLike, epsilon: float) -> float:
-  """Returns the least delta that holds at `epsilon`, from `MIN_DELTA` to 1."""
+  """Returns the least delta that holds at `epsilon`, from `MIN_DELTA` to 1.
+
+  Args:
+    mechanism: Mechanism of the run.
+    epsilon: Epsilon of the guarantee.
+  """
   best, least = 1.0, min_delta(mechanism)
   asked = 1e-5
   for _ in range(2 * _MAX_ROUNDS):
@@ -222,8 +247,8 @@ def compose(
 
   Args:
     terms: Kinds of steps, and how often each is composed.
-    deltas: See `composed`.
-    coarsening: See `composed`.
+    deltas: Deltas to fit the grid to; see `composed`.
+    coarsening: Factor of the width of bins; see `composed`.
 
   Returns:
     The distribution.

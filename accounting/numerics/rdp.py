@@ -98,13 +98,22 @@ def to_epsilon(
 def divergences(
     mechanism: MechanismLike,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the grid of orders and the whole run's divergence at each."""
+  """Returns the grid of orders and the whole run's divergence at each.
+
+  Args:
+    mechanism: Mechanism of the run.
+  """
   orders, totals = _totals(mechanism, [mechanism.num_steps], between=None)
   return orders, totals[0]
 
 
 def delta(mechanism: MechanismLike, *, epsilon: float) -> float:
-  """Returns the least delta that RDP can show for `epsilon`."""
+  """Returns the least delta that RDP can show for `epsilon`.
+
+  Args:
+    mechanism: Mechanism of the run.
+    epsilon: Epsilon of the guarantee.
+  """
   value, order = _delta(mechanism, epsilon, between=None)
   if order is None or order <= _WHOLE:
     return value
@@ -128,7 +137,12 @@ def _delta(mechanism, epsilon: float, *, between: int | None):
 
 
 def at_grid_edge(mechanism: MechanismLike, order: float) -> bool:
-  """Tells whether the order is the grid's first or last."""
+  """Returns whether the order is the grid's first or last.
+
+  Args:
+    mechanism: Mechanism of the run.
+    order: Renyi order.
+  """
   grid = _grid(mechanism)
   return order in (grid[0], grid[-1])
 
@@ -205,10 +219,14 @@ def by_dp_accounting(step: MechanismLike, orders: np.ndarray) -> np.ndarray:
 
 
 def poisson_sampled(step: MechanismLike, order: float) -> float:
-  """The divergence of a Poisson step at a whole order, to its last digits.
+  """Returns a Poisson step's divergence at a whole order, to its last digits.
 
   With A the moment, A - 1 is a sum of positive terms: the sum of the binomial
   weights is 1, and is taken off before anything is rounded.
+
+  Args:
+    step: Phase of one step.
+    order: Renyi order, a whole number.
 
   Source: Mironov, Talwar and Zhang 2019 (1908.10530), equation 9.
   """

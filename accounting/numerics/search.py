@@ -30,16 +30,19 @@ def smallest(
   """Returns a point just within the target, of a falling function.
 
   Args:
-    fn: A positive, non-increasing function of a positive number.
-    target: What `fn` has to stay within.
-    guess: Where to start, between `low` and `high`.
-    low: The least point considered.
-    high: The greatest point considered.
-    rtol: How far below the target, relatively, is near enough.
+    fn: Positive, non-increasing function of a positive number.
+    target: Largest value of `fn` that will do.
+    guess: Point to start at, between `low` and `high`.
+    low: Least point considered.
+    high: Greatest point considered.
+    rtol: Relative distance below the target that is near enough.
 
   Returns:
     x with fn(x) <= target, and fn(x) >= target * (1 - rtol) where fn takes
     such a value; `low` if that is within already; None if `high` is not.
+
+  Raises:
+    RuntimeError: If the function is not monotone.
   """
   # Aims at the middle of the accepted range, to fall on neither side of it.
   goal = math.log(target) + 0.5 * math.log1p(-rtol)
@@ -67,7 +70,7 @@ def smallest(
 
 
 def _slope(previous, point, slope: float) -> float:
-  """How fast the logarithm falls with that of x, from the last two points."""
+  """How fast log fn falls with log x, from the last two points."""
   if previous is None or not (
       0 < point[1] < math.inf and 0 < previous[1] < math.inf
   ):
@@ -111,14 +114,17 @@ def largest_integer(
   """Returns the largest integer within the target, of a rising function.
 
   Args:
-    fn: A non-negative, non-decreasing function of an integer of at least 1.
-    target: What `fn` has to stay within.
-    guess: Where to start.
-    high: The largest integer considered.
+    fn: Non-negative, non-decreasing function of an integer of at least 1.
+    target: Largest value of `fn` that will do.
+    guess: Integer to start at.
+    high: Largest integer considered.
 
   Returns:
     n with fn(n) <= target, and fn(n + 1) > target unless n is `high`; None
     if fn(1) > target.
+
+  Raises:
+    RuntimeError: If the function is not monotone.
   """
   n = min(max(guess, 1), high)
   inside = outside = None

@@ -1,7 +1,7 @@
 """The kinds of steps whose losses are known, each as a term of a sum.
 
 A term gives its loss on a grid in each direction, and how wide a bin may be to
-begin with. Invariant: what stands on the grid is at least as easy to tell apart
+begin with. Invariant: what is on the grid is at least as easy to tell apart
 as the step.
 
 >>> term = SampledGaussian(noise=2.0, sampling_prob=0.1, replace=False)
@@ -19,7 +19,7 @@ import numpy as np
 from accounting.numerics import discretise, limits
 from accounting.numerics.mechanism_like import MechanismLike
 
-# Less than this is nothing beside the rounding of a double.
+# Less than this is nothing next to the rounding of a double.
 _DUST = 1e-40
 # Widths of a bin: see `SampledGaussian.interval`.
 _DEFAULT = 1e-4
@@ -51,13 +51,22 @@ class SampledGaussian(NamedTuple):
   def steps(
       self, interval: float, *, tail: float
   ) -> tuple[discretise.Step, ...]:
-    """Returns the loss in each direction; one where both are the same."""
+    """Returns the loss in each direction; one where both are the same.
+
+    Args:
+      interval: Width of a bin.
+      tail: Probability left out at either end.
+    """
     return _both(
         self._pair, interval, tail, symmetric=self.replace or self.is_plain
     )
 
   def span(self, tail: float) -> tuple[float, float]:
-    """Returns the least and largest loss on the grid."""
+    """Returns the least and largest loss on the grid.
+
+    Args:
+      tail: Probability left out at either end.
+    """
     return self._pair.span(tail)
 
   def interval(self, tail: float) -> float:
@@ -68,6 +77,9 @@ class SampledGaussian(NamedTuple):
     are chosen while they are few. More noise never widens them, and more steps
     or a higher probability never narrow them, so the choice keeps epsilon
     monotone.
+
+    Args:
+      tail: Probability left out at either end.
     """
     if self.is_plain:
       return self.deviation / 200  # Composed only once: bins can be few.
@@ -104,7 +116,7 @@ class SampledUser(NamedTuple):
   Attributes:
     noise: Noise multiplier.
     sampling_prob: Sampling probability of each example, below 1.
-    count: How many examples the user has.
+    count: Number of the user's examples.
   """
 
   noise: float
@@ -119,15 +131,28 @@ class SampledUser(NamedTuple):
   def steps(
       self, interval: float, *, tail: float
   ) -> tuple[discretise.Step, ...]:
-    """Returns the loss in each direction."""
+    """Returns the loss in each direction.
+
+    Args:
+      interval: Width of a bin.
+      tail: Probability left out at either end.
+    """
     return _both(self._pair, interval, tail, symmetric=False)
 
   def span(self, tail: float) -> tuple[float, float]:
-    """Returns the least and largest loss on the grid."""
+    """Returns the least and largest loss on the grid.
+
+    Args:
+      tail: Probability left out at either end.
+    """
     return self._pair.span(tail)
 
   def interval(self, tail: float) -> float:
-    """Returns the width of a bin to begin with."""
+    """Returns the width of a bin to begin with.
+
+    Args:
+      tail: Probability left out at either end.
+    """
     low, high = self.span(tail)
     # The mean of the mixture moves by q x count clip norms.
     deviation = self.sampling_prob * self.count / self.noise
@@ -160,12 +185,21 @@ class TruncatedGaussian(NamedTuple):
   def steps(
       self, interval: float, *, tail: float
   ) -> tuple[discretise.Step, ...]:
-    """Returns the loss in each direction; one where both are the same."""
+    """Returns the loss in each direction; one where both are the same.
+
+    Args:
+      interval: Width of a bin.
+      tail: Probability left out at either end.
+    """
     del tail  # dp-accounting's own.
     return _truncated(self.mechanism, interval)
 
   def span(self, tail: float) -> tuple[float, float]:
-    """Returns the least and largest loss on the grid."""
+    """Returns the least and largest loss on the grid.
+
+    Args:
+      tail: Probability left out at either end.
+    """
     del tail
     run, shift = self.mechanism, 4
     # A truncated batch can replace one example by another.
@@ -176,7 +210,11 @@ class TruncatedGaussian(NamedTuple):
     return -largest, largest
 
   def interval(self, tail: float) -> float:
-    """Returns the width of a bin to begin with."""
+    """Returns the width of a bin to begin with.
+
+    Args:
+      tail: Probability left out at either end.
+    """
     run = self.mechanism
     like = SampledGaussian(
         run.noise_multiplier,
@@ -215,7 +253,7 @@ def user_terms_of(
 
   Args:
     mechanism: The run.
-    examples_per_user: How many examples the user has.
+    examples_per_user: Number of the user's examples.
 
   Returns:
     Each kind, and how often it is composed.
@@ -237,6 +275,9 @@ def without_sampling(mechanism: MechanismLike) -> SampledGaussian:
   """Returns all of a phase as one step, where no chance is counted on.
 
   k Gaussian releases without sampling are one with noise over sqrt(k).
+
+  Args:
+    mechanism: Phase of the run.
   """
   noise = mechanism.noise_multiplier / math.sqrt(mechanism.max_participations)
   replace = mechanism.neighboring_relation == "replace_one"
