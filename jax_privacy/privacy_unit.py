@@ -50,7 +50,6 @@ import numpy as np
 from jax_privacy import (
     _validate,
     padded_batch,
-    per_example,
     root_key,
     unit_ids,
 )
@@ -357,5 +356,5 @@ def _reduced(losses, is_real, reduction) -> jax.Array:
 
 def _of_rows(x, shape) -> jax.Array:
   """Returns aux of rows by unit, without the axis of size 1 of each row."""
-  x = jax.vmap(per_example.drop_unit_batch_axis)(x)
+  x = jnp.squeeze(x, 1) if x.shape[1:2] == (1,) else x
   return x.reshape(*shape, *x.shape[1:])

@@ -91,11 +91,22 @@ def read(ids: Any) -> UnitIds:
     _fail("given for at least one row", "none")
   codes = np.zeros(len(columns[0]), np.int64)
   for values in columns:
-    distinct, of_row = np.unique(values, return_inverse=True)
+    of_row = _codes(values)
     # Both are below the number of rows, so that no product overflows.
-    codes = codes * len(distinct) + of_row.reshape(-1)
+    codes = codes * (of_row.max() + 1) + of_row
     codes = np.unique(codes, return_inverse=True)[1].reshape(-1)
   return UnitIds(codes.astype(np.int64), columns)
+
+
+def _codes(values: np.ndarray) -> np.ndarray:
+  """Returns the place of each value among the sorted different ones."""
+  if values.dtype.kind != "O":
+    return np.unique(values, return_inverse=True)[1].reshape(-1)
+  table = {}  # Ten times as fast as NumPy's sort of strings.
+  codes = [table.setdefault(value, len(table)) for value in values.tolist()]
+  places = np.empty(len(table), np.int64)
+  places[[table[value] for value in sorted(table)]] = np.arange(len(table))
+  return places[codes]
 
 
 def num_shared(ids: Any, other_ids: Any) -> int:
@@ -203,11 +214,11 @@ def _from_floats(values) -> np.ndarray:
 def _from_objects(values) -> np.ndarray:
   kinds = {}
   out = np.empty(len(values), object)
-  for row, value in enumerate(values):
-    if _is_missing(value):
-      _fail_row(_MISSING_RULE, "a missing one", row)
-    out[row] = _plain(value, row)
-    kinds.setdefault(type(out[row]), row)
+  for row, value in enumerate(values.tolist()):
+    if type(value) is not str:
+      value = _plain(value, row)
+    out[row] = value
+    kinds.setdefault(type(value), row)
   if len(kinds) > 1:
     rule = "all strings or all whole numbers in a column"
     _fail_row(rule, "both", *kinds.values())
@@ -222,6 +233,8 @@ def _is_missing(value) -> bool:
 
 def _plain(value, row) -> str | int:
   """Returns a Python string or int."""
+  if _is_missing(value):
+    _fail_row(_MISSING_RULE, "a missing one", row)
   if isinstance(value, bytes):
     try:
       value = value.decode()
@@ -242,17 +255,20 @@ def _plain(value, row) -> str | int:
 def _check_spelling(values) -> None:
   """Refuses two strings that may be one id."""
   seen = {}
-  for value, row in zip(*np.unique(values, return_index=True), strict=True):
+  first = {}
+  for row, value in enumerate(values.tolist()):
+    first.setdefault(value, row)
+  for value, row in first.items():
     plain = _skeleton(value)
     if plain in _MISSING:
-      _fail_row(_MISSING_RULE, "a word for a missing one", int(row))
-    other = seen.setdefault(plain, int(row))
+      _fail_row(_MISSING_RULE, "a word for a missing one", row)
+    other = seen.setdefault(plain, row)
     if other != row:
       rule = "spelt in one way each"
       remedy = (
           " Make them equal, or, if they are of two units, number the units."
       )
-      _fail_row(rule, "two spellings of one id", other, int(row), remedy=remedy)
+      _fail_row(rule, "two spellings of one id", other, row, remedy=remedy)
 
 
 def _skeleton(text: str) -> str:
