@@ -32,7 +32,11 @@ _STEPS_BEGUN = "steps_begun.json"
 IMPORTED = "imported"
 _NO_IDENTITY = ("mesh", IMPORTED, not_private.LABEL)
 # Section, field, and the value with which a run is as it was before the field.
-_NEWER = (("dp", "enabled", True), ("eval", "metrics", []))
+_NEWER = (
+    *(("data", "unit", ""), ("data", "max_rows_per_unit", None)),
+    *(("dp", "enabled", True), ("dp", "sampling_options", {})),
+    ("eval", "metrics", []),
+)
 _INPUT_FIELDS = ("on_device", "num_workers", "prefetch")
 
 
