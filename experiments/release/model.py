@@ -64,7 +64,7 @@ class SavedModel:
   @property
   def class_names(self) -> tuple[str, ...]:
     """What is told apart; () for a task without classes."""
-    return tuple(getattr(self.source, "label_names", ()))
+    return self.task.class_names(self.source)
 
   @property
   def statement(self) -> str:

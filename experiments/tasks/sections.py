@@ -5,9 +5,9 @@ Invariant: a field of a section either has an effect or is as in
 
 >>> from configs import common
 >>> config = common.base()
->>> check_choice("model.name", "cnn", ("linear", "mlp"))
+>>> check_choice("eval.params", "best", ("last", "ema"))
 Traceback (most recent call last):
-ValueError: model.name must be one of linear, mlp, got 'cnn'.
+ValueError: eval.params must be one of last, ema, got 'best'.
 >>> config.augment.num_views = 4
 >>> check_unused("augment", config.augment, task="table")
 Traceback (most recent call last):

@@ -167,6 +167,10 @@ class ImageTask(task_lib.Task):
         augment_config=self.augment_config,
     )
 
+  def class_names(self, source) -> tuple[str, ...]:
+    """See `task.Task`."""
+    return tuple(source.label_names)
+
   def columns(self, source, outputs) -> dict[str, np.ndarray]:
     """Returns a probability for each label."""
     probs = np.asarray(self.probabilities(outputs))

@@ -134,7 +134,7 @@ def test_it_is_audited_and_replayed(recipe, tmp_path):
         ("augment", "num_views", 2, "augment.num_views must be 1 for task"),
         ("loss", "name", "sigmoid", "loss.name must be 'softmax' for task"),
         ("eval", "labels", ("a",), "eval.labels must be () for task 'points'"),
-        ("data", "source", "digits", "data.source must be one of points, got"),
+        ("data", "source", "digits", "data.source must be one of points, or"),
         ("task", "name", "plane", "task.name must be one of classification, "),
     ],
 )

@@ -5,10 +5,10 @@ import doctest
 import pytest
 
 from configs import common
-from experiments.tasks import sections, task
+from experiments.tasks import parts, sections, task
 
 
-@pytest.mark.parametrize("module", [sections, task])
+@pytest.mark.parametrize("module", [parts, sections, task])
 def test_doctests(module):
   assert (
       doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)[0] == 0
