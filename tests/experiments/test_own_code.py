@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import os
+import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +21,7 @@ from experiments.tasks import imported
 from tests.support import fuzz, launch
 
 _EXAMPLE = launch.ROOT / "examples" / "own_task"
+_PAGE = (launch.ROOT / "docs" / "own_code.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
@@ -41,11 +44,10 @@ def from_a_folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp("elsewhere")
   for name in ("config.py", "rolling.py"):
     shutil.copy(_EXAMPLE / name, folder)
-  command = [
-      *(sys.executable, "-P", "-m", "experiments.train"),
-      *("--config=config.py:kind=task", "--workdir=run"),
-      "--config.train.num_steps=2",
-  ]
+  (text,) = re.findall(r"```bash\n(.*?)\n```", _PAGE)
+  path, python, *flags = shlex.split(text)
+  assert (path, python) == ("PYTHONPATH=CHECKOUT", "python")
+  command = [sys.executable, *flags, "--config.train.num_steps=2"]
   environ = os.environ | {"PYTHONPATH": str(launch.ROOT)}
   process = subprocess.run(
       command, capture_output=True, text=True, cwd=folder, env=environ
@@ -62,6 +64,14 @@ def test_a_config_works_from_any_folder(from_a_folder):
   assert list(summary["imported"]["modules"]) == ["rolling"]
   config = json.loads((from_a_folder / "run" / "config.json").read_text())
   assert config["imported"] == summary["imported"]
+
+
+def test_the_page_names_what_the_example_does():
+  (text,) = re.findall(r"```python\n(.*?)```", _PAGE, re.DOTALL)
+  config = _config("parts")
+  namespace = {"config": config.copy_and_resolve_references()}
+  exec(text, namespace)
+  assert namespace["config"] == config
 
 
 def test_the_same_code_elsewhere_is_the_same_run(from_a_folder):

@@ -3,11 +3,11 @@
 import json
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
-import textwrap
 import zipfile
 
 import jax
@@ -216,35 +216,33 @@ def test_arrays_by_name_are_exported_and_taken_over(workdir, tmp_path):
   assert experiment.restored_from["path"] == "m.npz"
 
 
-# The project, and Flax, are out of its reach: it has two folders of links.
+# Its Python has a folder of links to JAX and what that needs, and no more.
 _ALONE = """
-    import sys
-    assert not any("work" in path for path in sys.modules), "sanity"
-    import numpy as np
-    images = np.load(sys.argv[2])
-
-    import jax
-    model = jax.export.deserialize(bytearray(open(sys.argv[1], "rb").read()))
-    outputs = model.call(images)
-
-    np.save(sys.argv[3], outputs)
-    print(*model.platforms, len(model.call(images[:2])))
-    for name in ("jax_privacy", "experiments", "flax", "accounting"):
-      try:
-        __import__(name)
-      except ImportError:
-        continue
-      sys.exit(f"{name} was in reach")
+import sys
+sys.path.append("site")
+import numpy as np
+images = np.load("images.npy")
+{three_lines}
+np.save("outputs.npy", outputs)
+print(*model.platforms, len(model.call(images[:2])))
+for name in ("jax_privacy", "experiments", "flax", "accounting"):
+  try:
+    __import__(name)
+  except ImportError:
+    continue
+  sys.exit(f"{{name}} was in reach")
 """
+_PAGE = (launch.ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+_IN_PYTHON, _THREE_LINES = re.findall(r"```python\n(.*?)```", _PAGE, re.DOTALL)
 _NEEDED = ("jax", "jaxlib", "numpy", "numpy.libs", "ml_dtypes", "opt_einsum")
 _NEEDED += ("scipy", "scipy.libs", "flatbuffers")
 
 
 def test_jax_alone_runs_an_exported_model(workdir, tmp_path, images, logits):
   flatbuffers = pytest.importorskip("flatbuffers")
-  process = _export(workdir, "stablehlo", tmp_path / "m.stablehlo")
+  process = _documented("export", workdir, tmp_path)
   assert process.returncode == 0, process.stderr
-  with zipfile.ZipFile(tmp_path / "m.stablehlo") as archive:
+  with zipfile.ZipFile(tmp_path / "digits.stablehlo") as archive:
     metadata = json.loads(archive.read("metadata.json"))
   assert "(3.000, 0.0001)-diff" in metadata["privacy"]["statement"]
   alone = tmp_path / "site"
@@ -256,13 +254,11 @@ def test_jax_alone_runs_an_exported_model(workdir, tmp_path, images, logits):
       if (home / name).exists() and not (alone / name).exists():
         (alone / name).symlink_to(home / name)
   np.save(tmp_path / "images.npy", images)
-  program = textwrap.dedent(_ALONE)
+  assert len(_THREE_LINES.splitlines()) == 3
   # Neither the checkout, nor what is installed: -I and -S.
-  start = f"import sys; sys.path.append({str(alone)!r})\n"
-  names = ("m.stablehlo", "images.npy", "outputs.npy")
   process = subprocess.run(
-      [sys.executable, "-I", "-S", "-c", start + program]
-      + [str(tmp_path / name) for name in names],
+      [sys.executable, "-I", "-S", "-c"]
+      + [_ALONE.format(three_lines=_THREE_LINES)],
       capture_output=True,
       text=True,
       cwd=tmp_path,
@@ -274,18 +270,29 @@ def test_jax_alone_runs_an_exported_model(workdir, tmp_path, images, logits):
   np.testing.assert_allclose(outputs, logits, atol=1e-4)
 
 
+def _documented(name, workdir, folder):
+  """Runs a command of docs/export.md; what it names lies in the folder."""
+  (text,) = re.findall(rf"python -m experiments.{name} (.*)", _PAGE)
+  flags = text.replace("runs/digits", str(workdir))
+  flags = re.sub("--(input|output)=", rf"--\1={folder}/", flags)
+  return launch.command(f"experiments.{name}", *shlex.split(flags))
+
+
+def test_the_pages_python_runs(workdir, images, capsys):
+  text = _IN_PYTHON.replace("runs/digits", str(workdir))
+  namespace = {"images": images}
+  exec(text, namespace)
+  assert "differentially private" in capsys.readouterr().out
+  assert len(namespace["columns"]["0"]) == len(images)
+
+
 def test_predictions_are_written_by_a_command(
     workdir, tmp_path, images, logits
 ):
-  folder = _written(tmp_path / "in", images)["folder"]
+  folder = _written(tmp_path / "scans", images)["folder"]
   PIL.Image.fromarray(images[0, ..., 0]).save(folder / "=cmd.png")
-  output = tmp_path / "out" / "p.csv"
-  process = launch.command(
-      "experiments.predict",
-      f"--workdir={workdir}",
-      f"--input={folder}",
-      f"--output={output}",
-  )
+  output = tmp_path / "predictions.csv"
+  process = _documented("predict", workdir, tmp_path)
   assert process.returncode == 0, process.stderr
   assert "8 predictions" in process.stdout
   assert "differentially private" in process.stdout
@@ -295,12 +302,7 @@ def test_predictions_are_written_by_a_command(
   found = np.array([line.split(",")[1:] for line in lines[1:8]], float)
   np.testing.assert_allclose(found, jax.nn.softmax(logits), atol=1e-4)
   assert output.stat().st_mode & 0o777 == 0o600
-  again = launch.command(
-      "experiments.predict",
-      f"--workdir={workdir}",
-      f"--input={folder}",
-      f"--output={output}",
-  )
+  again = _documented("predict", workdir, tmp_path)
   assert again.returncode == 2 and again.stderr.count("\n") == 1
   assert re.search("output must be a new file", again.stderr)
 
