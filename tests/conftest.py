@@ -11,14 +11,12 @@ Compiling was three quarters of the time, most of it in LLVM. The tests are of
 the algebra, the bits of a run, and rounding's bounds, not of LLVM, so its
 costly passes are left out here; XLA's own (fusion, the partitioner) are not.
 Nor is a program split into parts that are compiled at the same time: most are
-so small that this takes twice as long. For each program JAX makes a context in
-which it registers all operations there are: a tenth of the time, so that all
-share one. `FULL_XLA=1` does none of this: `make test-slow` has it so, and `make
-test-portable` in its configuration "sse42".
+so small that this takes twice as long. What JAX makes anew for each program is
+made once (`support/one_context.py`). `FULL_XLA=1` does none of this: `make
+test-slow` has it so, and `make test-portable` in its configuration "sse42".
 """
 
 import atexit
-import functools
 import gc
 import importlib.metadata
 import os
@@ -48,11 +46,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402  (After its environment is set.)
-from jax._src.interpreters import mlir  # noqa: E402
 
-# Private to JAX: of a version that has it elsewhere, nothing is shared.
-if not os.environ.get("FULL_XLA") and hasattr(mlir, "make_ir_context"):
-  mlir.make_ir_context = functools.cache(mlir.make_ir_context)
+from tests.support import one_context  # noqa: E402
+
+one_context.share()
 
 # The same examples in every run: a failure in CI is a failure here. The `slow`
 # tests that look further choose new ones.

@@ -14,7 +14,7 @@ import traceback
 
 import jax
 
-from tests.support import mesh_compiled, mesh_noise, mesh_sums
+from tests.support import mesh_compiled, mesh_noise, mesh_sums, one_context
 
 
 def _find(name):
@@ -25,6 +25,7 @@ def _find(name):
 
 
 def main():
+  one_context.share()
   jax.config.update("jax_numpy_rank_promotion", "raise")
   jax.config.update("jax_numpy_dtype_promotion", "strict")
   found = {}
