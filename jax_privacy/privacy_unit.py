@@ -342,7 +342,8 @@ def _filled(x, is_real) -> jax.Array:
   """Returns [n * num_slots, ...] with no slot empty."""
   mask = is_real.reshape(*is_real.shape, *[1] * (x.ndim - 2))
   first = jnp.broadcast_to(x[:, :1], x.shape)
-  return jnp.where(mask, x, first).reshape(-1, *x.shape[2:])
+  # Not -1: an array without columns has no size to go by.
+  return jnp.where(mask, x, first).reshape(is_real.size, *x.shape[2:])
 
 
 def _reduced(losses, is_real, reduction) -> jax.Array:

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs import families
 from experiments.audits import audit as audit_lib
 from experiments.audits import canaries, replay
 from experiments.plan import experiment as experiment_lib
@@ -67,6 +68,31 @@ def _changed(archive, **changes):
   return arrays
 
 
+def _table_config(folder, **options):
+  """A CSV file of the same persons, by numbers; others in the test file."""
+  rng = np.random.default_rng(0)
+  owners = np.repeat(np.arange(_NUM_PERSONS), 1 + np.arange(_NUM_PERSONS) % 6)
+  for name, ids in (("train", owners), ("test", 1000 + owners)):
+    lines = ["x,person,y", *(f"{rng.normal():.3f},{i},{i % 7}" for i in ids)]
+    (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+  number = {"kind": "number", "bounds": [-9.0, 9.0]}
+  config = families.table(epsilon=8.0)
+  with config.unlocked():
+    config.data.options = {
+        "path": str(folder / "train.csv"),
+        "test_path": str(folder / "test.csv"),
+        "target": "y",
+        "schema": {"columns": {"x": number, "y": number}},
+    } | options
+  config.data.source, config.loss.name = "table", "squared"
+  config.data.unit, config.data.max_rows_per_unit = "person", 3
+  config.data.num_examples = _NUM_PERSONS
+  config.dp.delta = 1e-3
+  config.train.num_steps, config.train.expected_batch_size = 5, 12.0
+  config.train.learning_rate = 0.5
+  return config
+
+
 def _one_hot(labels):
   return np.eye(10, dtype=np.int32)[labels]
 
@@ -105,7 +131,7 @@ def test_what_is_said_of_a_run_names_the_person(archive, capsys):
   assert "All rows" not in said
 
 
-@pytest.mark.parametrize("task", ["classification", "multi_label"])
+@pytest.mark.parametrize("task", ["classification", "multi_label", "table"])
 def test_a_step_is_the_sum_of_each_persons_mean_clipped(
     archive, tmp_path, task
 ):
@@ -115,6 +141,8 @@ def test_a_step_is_the_sum_of_each_persons_mean_clipped(
     path = tmp_path / "many.npz"
     np.savez(path, **_changed(archive, y_train=_one_hot, y_test=_one_hot))
     config = _config(path, task__name=task, loss__name="sigmoid")
+  if task == "table":
+    config = _table_config(tmp_path)
   experiment = experiment_lib.build(config)
   source, private = experiment.train_source, experiment.private
   indices = private.sampler.batch(0).indices.astype(np.int32)
