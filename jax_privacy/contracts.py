@@ -16,8 +16,10 @@ import optax
 from jax_privacy import explanation, root_key
 
 
-class Mechanism(Protocol):
-  """What `make_private` reads of a mechanism; `accounting.Mechanism` has it.
+class MechanismLike(Protocol):
+  """Fields of a mechanism that `make_private` reads.
+
+  `accounting.Mechanism` has them.
 
   It may have a `batch_size_schedule` too, for "poisson": pairs (first step,
   factor); from that step on, counted from 0, `sampling_prob` x factor is the
@@ -101,7 +103,7 @@ class Noise(Protocol):
 
   def privatizer(
       self,
-      mechanism: Mechanism,
+      mechanism: MechanismLike,
       *,
       stddev: float,
       root: root_key.RootKey,

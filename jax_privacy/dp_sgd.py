@@ -57,7 +57,7 @@ from jax_privacy import (
 from jax_privacy import secure_random as secure_random_lib
 from jax_privacy.contracts import ClippedGradOptions as ClippedGradOptions
 from jax_privacy.contracts import GradFn as GradFn
-from jax_privacy.contracts import Mechanism as Mechanism
+from jax_privacy.contracts import MechanismLike as MechanismLike
 from jax_privacy.contracts import Noise as Noise
 
 _FIELDS = {
@@ -89,7 +89,7 @@ class PrivateTraining(NamedTuple):
 def make_private(
     loss_fn: Callable[..., Any],
     optimizer: optax.GradientTransformation,
-    mechanism: Mechanism,
+    mechanism: MechanismLike,
     *,
     l2_clip_norm: float | chex.ArrayTree,
     key: root_key.RootKey | chex.PRNGKey | int,
@@ -108,7 +108,7 @@ def make_private(
       `optax.MultiSteps` inside, noise is still added at every call. One that
       adds noise or clips examples by itself, or needs the loss, is refused; see
       `post_processing.check`.
-    mechanism: Description of what the run releases; see `Mechanism`.
+    mechanism: Description of what the run releases; see `MechanismLike`.
     l2_clip_norm: Largest L2 norm that an example may keep; see `clipped_grad`.
     key: Private randomness of the run: batches and noise are derived from it.
       `RootKey.fresh()` for a release; a JAX key has 64 bits of entropy, and an
@@ -210,7 +210,7 @@ def make_private(
 
 
 def make_sampler(
-    mechanism: Mechanism,
+    mechanism: MechanismLike,
     *,
     key: root_key.RootKey | chex.PRNGKey | int,
     microbatch_size: int | None = None,
@@ -220,7 +220,7 @@ def make_sampler(
   """Returns the padded batches that the mechanism's accounting assumes.
 
   Args:
-    mechanism: Description of what the run releases; see `Mechanism`.
+    mechanism: Description of what the run releases; see `MechanismLike`.
     key: Private randomness of the run; the same key gives `make_private` the
       same sampler.
     microbatch_size: Number of examples processed at a time.

@@ -46,7 +46,7 @@ class Gaussian:
 
   def privatizer(
       self,
-      mechanism: contracts.Mechanism,
+      mechanism: contracts.MechanismLike,
       *,
       stddev: float,
       root: root_key.RootKey,

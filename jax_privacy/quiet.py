@@ -10,7 +10,7 @@ Example:
   >>> import jax
   >>> from jax_privacy import quiet
   >>> draw = lambda key: jax.random.uniform(key, (3,))
-  >>> print(quiet.quiet(draw, jax.random.key(0))(jax.random.key(1)))
+  >>> print(quiet.without_draws(draw, jax.random.key(0))(jax.random.key(1)))
   [0.125 0.125 0.125]
 """
 
@@ -28,7 +28,7 @@ _UNIFORM = 0.125
 _BITS = ("random_bits", "rng_bit_generator", "threefry2x32")
 
 
-def quiet(fun: Callable[..., Any], *args: Any) -> Callable[..., Any]:
+def without_draws(fun: Callable[..., Any], *args: Any) -> Callable[..., Any]:
   """Returns `fun` with constant random bits, if it draws any.
 
   Args:

@@ -48,7 +48,7 @@ class Sampler(abc.ABC):
 
   @abc.abstractmethod
   def strategy(
-      self, mechanism: contracts.Mechanism
+      self, mechanism: contracts.MechanismLike
   ) -> batch_selection.BatchSelectionStrategy:
     """Returns the strategy that draws the batches.
 
@@ -60,7 +60,7 @@ class Sampler(abc.ABC):
     """
 
   @abc.abstractmethod
-  def usual_sizes(self, mechanism: contracts.Mechanism) -> tuple[int, ...]:
+  def usual_sizes(self, mechanism: contracts.MechanismLike) -> tuple[int, ...]:
     """Returns the sizes to pad batches to, of which the largest fits most.
 
     Args:
@@ -172,15 +172,15 @@ def _checked(indices: Any, num_examples: int) -> np.ndarray:
   return indices.astype(streams.index_dtype(num_examples), copy=False)
 
 
-def _num_examples(mechanism: contracts.Mechanism) -> int:
+def _num_examples(mechanism: contracts.MechanismLike) -> int:
   return _validate.integer("num_examples", mechanism.num_examples, at_least=1)
 
 
-def _num_steps(mechanism: contracts.Mechanism) -> int:
+def _num_steps(mechanism: contracts.MechanismLike) -> int:
   return _validate.integer("num_steps", mechanism.num_steps, at_least=1)
 
 
-def _sampling_prob(mechanism: contracts.Mechanism) -> float:
+def _sampling_prob(mechanism: contracts.MechanismLike) -> float:
   return _validate.probability("sampling_prob", mechanism.sampling_prob)
 
 
@@ -193,7 +193,7 @@ _SAMPLERS: types.MappingProxyType[str, Sampler] = types.MappingProxyType(
 )
 
 
-def of(mechanism: contracts.Mechanism) -> Sampler:
+def of(mechanism: contracts.MechanismLike) -> Sampler:
   """Returns how a mechanism's batches are drawn.
 
   Args:
@@ -216,7 +216,7 @@ def of(mechanism: contracts.Mechanism) -> Sampler:
 
 
 def padded_sizes(
-    mechanism: contracts.Mechanism,
+    mechanism: contracts.MechanismLike,
     *,
     multiple: int = 1,
     is_single: bool = False,
@@ -236,7 +236,7 @@ def padded_sizes(
   return tuple(sizes[-1:] if is_single else sizes)
 
 
-def schedule_of(mechanism: contracts.Mechanism) -> batch_schedule.Schedule:
+def schedule_of(mechanism: contracts.MechanismLike) -> batch_schedule.Schedule:
   """Returns a mechanism's batch-size schedule; () if it has none.
 
   Args:

@@ -65,7 +65,7 @@ class SecureGaussian:
 
   def privatizer(
       self,
-      mechanism: contracts.Mechanism,
+      mechanism: contracts.MechanismLike,
       *,
       stddev: float,
       root: root_key.RootKey,

@@ -78,3 +78,11 @@ def test_the_version_is_one():
     assert importlib.import_module(name).__version__ == version
   citation = (launch.ROOT / "CITATION.cff").read_text("utf-8")
   assert f"version: {version}\n" in citation
+
+
+# The command `experiments.audit` is named as its work.
+@pytest.mark.parametrize("top", ["accounting", "jax_privacy"])
+def test_no_file_has_the_name_of_what_it_exports(top):
+  for path in (launch.ROOT / top).rglob("*.py"):
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+      assert getattr(node, "name", None) != path.stem, path

@@ -4,7 +4,7 @@ A summary can agree with itself and be of another run. Invariant: each fact that
 two files state is the same in both, or the outcome is a ValueError that names
 it and shows both values; each that could not be compared is listed with why.
 
->>> found = compare(pathlib.Path("nowhere"), {"seed": 0, "num_steps": 5})
+>>> found = with_files(pathlib.Path("nowhere"), {"seed": 0, "num_steps": 5})
 >>> found.same, found.unchecked["steps_begun"]
 ({}, 'there is no steps_begun.json')
 """
@@ -68,7 +68,7 @@ class Comparison:
   unchecked: Mapping[str, str]
 
 
-def compare(folder: pathlib.Path, summary: Mapping[str, Any]) -> Comparison:
+def with_files(folder: pathlib.Path, summary: Mapping[str, Any]) -> Comparison:
   """Compares a summary with config.json and steps_begun.json in its folder.
 
   Args:

@@ -99,7 +99,7 @@ def verify(workdir: pathlib.Path) -> Checked:
       delta=float(summary["delta"]),
       accountant=summary["accountant"],
       summary=summary,
-      comparison=compare.compare(workdir, summary),
+      comparison=compare.with_files(workdir, summary),
   )
 
 

@@ -19,9 +19,9 @@ Source: Esscher 1932 for tilting; Koskela, Jalko, Prediger and Honkela 2021
 (2102.12412) for Fourier transforms of losses.
 
 >>> pair = discretise.sampled_gaussian(noise=4.0, sampling_prob=0.01)
->>> step = discretise.discretise(pair, interval=1e-4, tail=1e-20)
+>>> step = discretise.on_grid(pair, interval=1e-4, tail=1e-20)
 >>> run = Sum(((step, 10_000),), 1e-4)
->>> found = convolve(run, layout(run, points=[(1e-5, 0.947)]))
+>>> found = distribution(run, layout(run, points=[(1e-5, 0.947)]))
 >>> above = found.losses > 0.947
 >>> delta = -found.probs[above] @ np.expm1(0.947 - found.losses[above])
 >>> print(f"{delta:.1e}")
@@ -241,7 +241,7 @@ def layout(run: Sum, *, points: Sequence[tuple[float, float]]) -> Layout:
   return Layout(first, size, tuple(sorted(tilts)), lost)
 
 
-def convolve(run: Sum, where: Layout) -> Composed:
+def distribution(run: Sum, where: Layout) -> Composed:
   """Finds the distribution of a sum.
 
   Args:

@@ -16,7 +16,7 @@ Source: Doroshenko, Ghazi, Kamath, Kumar and Manurangsi 2022 (2207.04380),
 "Connect the Dots".
 
 >>> pair = sampled_gaussian(noise=2.0, sampling_prob=0.1)
->>> step = discretise(pair, interval=1e-3, tail=1e-20)
+>>> step = on_grid(pair, interval=1e-3, tail=1e-20)
 >>> losses = step.losses(1e-3)
 >>> delta = np.sum(step.probs * np.maximum(-np.expm1(-losses), 0.0))
 >>> print(f"{delta:.5f}")  # 0.1 (2 Phi(1 / 4) - 1) = 0.01974
@@ -235,7 +235,7 @@ def mixture(
   return blank._replace(inverse=functools.partial(_solved, pair=blank))
 
 
-def discretise(pair: Pair, *, interval: float, tail: float) -> Step:
+def on_grid(pair: Pair, *, interval: float, tail: float) -> Step:
   """Puts a pair on the grid.
 
   Args:

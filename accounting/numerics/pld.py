@@ -208,9 +208,9 @@ def _block(mechanism, steps: list[int], delta: float) -> list[float]:
     times = [own.get(term, 0) for term in terms]
     found.append(
         max(
-            _direction(convolve.convolve(run.repeated(times), where)).epsilon(
-                delta
-            )
+            _direction(
+                convolve.distribution(run.repeated(times), where)
+            ).epsilon(delta)
             for run, where in zip(sums, layouts, strict=True)
         )
     )
@@ -338,7 +338,7 @@ def _solve(sums, deltas, guesses):
   for run, losses in zip(sums, guesses, strict=True):
     points = list(zip(deltas, losses, strict=True))
     where = convolve.layout(run, points=points)
-    direction = _direction(convolve.convolve(run, where))
+    direction = _direction(convolve.distribution(run, where))
     epsilons = np.array([direction.epsilon(delta) for delta in deltas])
     directions.append(direction)
     unbounded |= bool(np.any(np.isinf(epsilons)))

@@ -292,7 +292,7 @@ def _width(deviation: float, largest: float) -> float:
 
 
 def _both(pair, interval, tail, *, symmetric: bool):
-  step = discretise.discretise(pair, interval=interval, tail=tail)
+  step = discretise.on_grid(pair, interval=interval, tail=tail)
   return (step,) if symmetric else (step, step.mirrored(interval))
 
 

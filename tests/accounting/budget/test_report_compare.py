@@ -170,6 +170,6 @@ def test_any_config_is_compared_or_refused(tmp_path, field, value):
   text = json.dumps(records.config(**{"train.num_steps": None, field: value}))
   records.write(tmp_path, "config.json", text)
   try:
-    compare.compare(tmp_path, _SUMMARY)
+    compare.with_files(tmp_path, _SUMMARY)
   except ValueError as error:
     fuzz.assert_clear(error)

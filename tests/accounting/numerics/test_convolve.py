@@ -82,7 +82,7 @@ def test_rare_losses_are_summed_as_by_recursion(noise):
   # The same coarse grid, summed without Fourier transforms: losses of -1 bin
   # are counted apart, since the recursion wants none below 0.
   interval, times, size = 1e-2, 10**6, 400
-  step = discretise.discretise(
+  step = discretise.on_grid(
       discretise.sampled_gaussian(noise=noise, sampling_prob=1e-6),
       interval=interval,
       tail=1e-25,
@@ -98,7 +98,7 @@ def test_rare_losses_are_summed_as_by_recursion(noise):
   run = convolve.Sum(((step, times),), interval)
   for log_delta in (-9, -11):
     where = convolve.layout(run, points=[(10.0**log_delta, 0.3)])
-    direction = pld._direction(convolve.convolve(run, where))
+    direction = pld._direction(convolve.distribution(run, where))
     epsilon = direction.epsilon(10.0**log_delta)
     losses = np.arange(size) * interval
     above = losses > epsilon
@@ -126,21 +126,21 @@ def test_gaussians_are_exact_far_into_the_tail(noise, delta):
 def test_rounding_is_added_not_taken_off():
   # A weak tilt leaves nothing but rounding in the tail. Planted bug: without
   # the margin, delta is wrong there, and as often too small as too large.
-  step = discretise.discretise(
+  step = discretise.on_grid(
       discretise.sampled_gaussian(noise=100.0, sampling_prob=0.1),
       interval=5e-4,
       tail=1e-25,
   )
   run = convolve.Sum(((step, 10**8),), 5e-4)
   where = convolve.layout(run, points=[(1e-12, 119.6)])
-  exact = pld._direction(convolve.convolve(run, where))
+  exact = pld._direction(convolve.distribution(run, where))
   exact = exact.deltas(np.array([119.0]))[0]
   losses = (where.first + np.arange(where.size)) * 5e-4
   here = losses > 119.0
   wrong = []
   for tilt in (0.02, 0.04, 0.06, 0.08, 0.1):
     weak = where._replace(tilts=(tilt,))
-    bound = pld._direction(convolve.convolve(run, weak))
+    bound = pld._direction(convolve.distribution(run, weak))
     assert bound.deltas(np.array([119.0]))[0] >= exact * (1 - 1e-6)
     probs, _ = convolve._tilted(run, tilt, weak)
     bare = probs * np.exp(run.log_moment(tilt) - tilt * losses)

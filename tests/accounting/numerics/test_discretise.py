@@ -51,7 +51,7 @@ def test_gaussian_bins_are_dp_accountings(noise, prob, interval, replace):
   pair = discretise.sampled_gaussian(
       noise=noise, sampling_prob=prob, replace=replace
   )
-  step = discretise.discretise(pair, interval=interval, tail=_TAIL)
+  step = discretise.on_grid(pair, interval=interval, tail=_TAIL)
   _same(step, theirs, interval)
 
 
@@ -63,7 +63,7 @@ def test_mixture_bins_are_dp_accountings():
   pair = discretise.mixture(
       noise=2.0, sensitivities=arguments[0], weights=arguments[1]
   )
-  step = discretise.discretise(pair, interval=1e-2, tail=_TAIL)
+  step = discretise.on_grid(pair, interval=1e-2, tail=_TAIL)
   _same(step, theirs, 1e-2)
 
 
@@ -75,7 +75,7 @@ def test_both_masses_are_kept_to_the_last_digits(noise, prob, interval):
   # 1e8 times smaller than 1 must keep its digits: the chi-square divergence of
   # the grid exceeds q^2 (exp(1/s^2) - 1) by its blur alone, h^2 / 4 at most.
   pair = discretise.sampled_gaussian(noise=noise, sampling_prob=prob)
-  step = discretise.discretise(pair, interval=interval, tail=_TAIL)
+  step = discretise.on_grid(pair, interval=interval, tail=_TAIL)
   assert step.probs.sum() == pytest.approx(1.0, abs=1e-14)
   assert step.mirrored(interval).probs.sum() == pytest.approx(1.0, abs=1e-14)
   moved = step.probs @ np.expm1(step.losses(interval))
@@ -87,7 +87,7 @@ def test_both_masses_are_kept_to_the_last_digits(noise, prob, interval):
 
 def test_fewer_points_are_no_more_private():
   pair = discretise.sampled_gaussian(noise=0.6, sampling_prob=1e-3)
-  step = discretise.discretise(pair, interval=1e-4, tail=_TAIL)
+  step = discretise.on_grid(pair, interval=1e-4, tail=_TAIL)
   tilts = np.array([0.1, 1.0, 10.0])
   found = step.log_moments(1e-4, tilts)[1]
   for tilt, moment in zip(tilts, found, strict=True):
