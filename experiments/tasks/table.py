@@ -26,7 +26,7 @@ from jax_privacy import _validate, models, regression_losses
 from jax_privacy.data import tables as tables_lib
 
 _CLASSES = "softmax"
-_LOSSES = (_CLASSES, *regression_losses.NAMES)
+LOSSES = (_CLASSES, *regression_losses.NAMES)
 _OF_CLASSES = {
     "accuracy": "accuracy",
     "log_loss": "log loss",
@@ -81,9 +81,9 @@ class Table(task_lib.Task):
         "model.name", self.model_config.name, models.table_names()
     )
     loss_name = self.loss_config.name
-    if loss_name not in _LOSSES:  # There are none of own code.
+    if loss_name not in LOSSES:  # There are none of own code.
       raise ValueError(
-          f"loss.name must be one of {', '.join(_LOSSES)} for task"
+          f"loss.name must be one of {', '.join(LOSSES)} for task"
           f" {self.name!r}, got {loss_name!r:.100}."
       )
     self._of_classes = loss_name == _CLASSES

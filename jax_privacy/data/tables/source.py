@@ -93,9 +93,9 @@ class TableSource(source_lib.Described):
     """
     if self._stated is None:
       raise ValueError(
-          "num_examples must be stated to be used in accounting, which makes it"
-          f" public, got None: this split has {len(self)} rows"
-          f" ({cells_lib.PRIVATE}, unless you state it)."
+          "num_examples must be stated (in a config: data.num_examples) for the"
+          " accounting, which makes it public, got None: this split has"
+          f" {len(self)} rows ({cells_lib.PRIVATE}, unless you state it)."
       )
     return self._stated
 

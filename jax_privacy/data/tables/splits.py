@@ -57,8 +57,8 @@ def load_table(
     target: The column that is predicted.
     test_path: A file of the same columns for "test"; "" to hold out rows of
       `path`.
-    test_fraction: The chance of each row to be held out, by a hash of what the
-      model sees of it; equal rows are in the same split.
+    test_fraction: The chance of each row to be held out, by a hash of its cells
+      in all columns of the schema; equal rows are in the same split.
     features: Columns that the model sees; all others of the schema if empty.
     groups: Categories that evaluation looks at.
     num_examples: The stated number of rows of the split.
@@ -156,12 +156,15 @@ class _Part:
   def __init__(self, split: str, test_fraction: float):
     self._split, self._limit = split, int(test_fraction * 2**64)
 
-  def rows(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Returns the rows, ascending; None for all."""
-    if not self._split:
-      return None
-    is_test = _hashes(arrays) < self._limit
-    return np.flatnonzero(is_test == (self._split == "test"))
+  @property
+  def is_whole(self) -> bool:
+    """Whether these are all rows."""
+    return not self._split
+
+  def is_in(self, block: files.Block, columns: Sequence[str]) -> np.ndarray:
+    """Returns bool [num_rows], by a hash of each row's cells."""
+    is_test = _hashes(block, columns) < self._limit
+    return is_test == (self._split == "test")
 
 
 def _part(split: str, test_fraction: float, *, is_whole: bool) -> _Part:
@@ -188,7 +191,13 @@ def _load(
     part: _Part,
     num_examples: int | None,
 ) -> table_source.TableSource:
-  encoded = [encoder.encode(block) for block in read(columns=encoder.columns)]
+  # All that the schema has, so that no option but the schema moves a row.
+  columns = encoder.columns if part.is_whole else tuple(encoder.schema.columns)
+  encoded, is_in = [], []
+  for block in read(columns=columns):
+    encoded.append(encoder.encode(block))
+    if not part.is_whole:
+      is_in.append(part.is_in(block, columns))
   if not encoded:
     raise ValueError("a table must hold a row, got none.")
   arrays = {
@@ -196,7 +205,7 @@ def _load(
       for name in encoded[0]
   }
   _refuse_constant(encoder, arrays)
-  rows = part.rows(arrays)
+  rows = None if part.is_whole else np.flatnonzero(np.concatenate(is_in))
   if rows is not None:
     if not len(rows):
       raise ValueError(
@@ -242,15 +251,19 @@ def _refuse_constant(encoder: encode.Encoder, arrays) -> None:
       )
 
 
-def _hashes(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-  """uint64 [num_rows], each of its own row's bytes."""
-  wide = [
-      np.ascontiguousarray(array.reshape(len(array), -1)).astype("<f8")
-      for array in arrays.values()
-  ]
-  rows = np.concatenate(wide, axis=1)
-  digests = [
-      hashlib.blake2b(row.tobytes(), digest_size=8, person=b"split").digest()
-      for row in rows
-  ]
+def _hashes(block: files.Block, columns: Sequence[str]) -> np.ndarray:
+  """uint64 [num_rows], each of its own row's values in these columns."""
+  rows = np.stack([_digests(block[name]) for name in columns], axis=1)
+  digests = [_digest(row.tobytes()) for row in rows]
   return np.frombuffer(b"".join(digests), "<u8")
+
+
+def _digests(cells: cells_lib.Cells) -> np.ndarray:
+  """uint64 [num_rows], each of its own cell's text."""
+  texts = [cells_lib.text(value).encode() for value in cells.values]
+  found = np.frombuffer(b"".join(map(_digest, texts)), "<u8")
+  return cells.take(found, missing=0)
+
+
+def _digest(content: bytes) -> bytes:
+  return hashlib.blake2b(content, digest_size=8, person=b"split").digest()

@@ -186,6 +186,16 @@ def test_a_rows_split_does_not_depend_on_other_rows():
   np.testing.assert_array_equal(after[len(after) - len(before) :], before)
 
 
+@pytest.mark.parametrize(
+    "options", [{"groups": ("job",)}, {"features": ("x",)}]
+)
+def test_no_option_but_the_schema_moves_a_row(options):
+  rows = _rows(100)
+  whole = _frame_source(rows, split="test")
+  again = _frame_source(rows, split="test", **options)
+  np.testing.assert_array_equal(whole.column("x"), again.column("x"))
+
+
 def test_all_values_of_any_column_can_be_read():
   source = _load(num_examples=6)
   persons = source.column("person")

@@ -1,0 +1,38 @@
+"""docs/tables.md: its commands are README's, which run; its schema is one."""
+
+import re
+
+from experiments.tasks import table
+from jax_privacy import models
+from jax_privacy.data import tables
+from jax_privacy.data.tables import schema as schema_lib
+from tests.support import launch
+
+_PAGE = (launch.ROOT / "docs/tables.md").read_text(encoding="utf-8")
+_README = (launch.ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _blocks(language):
+  return re.findall(rf"```{language}\n(.*?)```", _PAGE, flags=re.DOTALL)
+
+
+def test_its_commands_are_those_that_readme_runs():
+  (commands,) = _blocks("bash")
+  assert commands.count("\n") == 5
+  assert f"```bash\n{commands}```" in _README
+
+
+def test_its_schema_is_one():
+  (text,) = _blocks("toml")
+  schema = schema_lib.parse(text)
+  assert list(schema.columns) == ["age", "joined", "job", "income"]
+  assert schema.target("income").kind == "binary"
+  kinds = {"number": tables.Number, "date": tables.Date}
+  for name, kind in (kinds | {"category": tables.Category}).items():
+    assert f"| `{name}` |" in _PAGE
+    assert any(type(column) is kind for column in schema.columns.values())
+
+
+def test_it_names_all_models_losses_and_sources():
+  names = (*models.table_names(), *tables.names(), *table.LOSSES)
+  assert all(f"`{name}`" in _PAGE for name in names if name != "table")
