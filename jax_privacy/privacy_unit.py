@@ -99,7 +99,10 @@ def group(
   if num_units is not None:
     num_units = _validate.integer("num_units", num_units, at_least=1)
     if num_units != len(counts):
-      rule = f"the number of units in ids, {len(counts)}"
+      rule = (
+          f"the number of units in ids, {len(counts)} (private, unless you"
+          " state it)"
+      )
       _validate.fail("num_units", rule, num_units)
   starts = np.cumsum(counts) - counts
   kept = np.ones(len(order), bool)

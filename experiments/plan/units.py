@@ -149,7 +149,7 @@ def group(
   unit = data_config.unit
   if not unit:
     return rows
-  with sections.named(f"data.unit {unit!r}"):
+  with sections.named(f"data.unit {unit!r}{_of_file(data_config)}"):
     ids, test_ids = (_column(source, unit) for source in (rows, test_rows))
     grouping = privacy_unit.group(
         ids,
@@ -166,6 +166,11 @@ def group(
         f" {shared} with rows in both (private, not for release)."
     )
   return UnitSource(rows, grouping)
+
+
+def _of_file(data_config) -> str:
+  path = data_config.options.get("path")
+  return f" of {path}" if isinstance(path, str) else ""
 
 
 def _column(source: Any, name: str) -> np.ndarray:

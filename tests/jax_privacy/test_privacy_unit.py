@@ -436,7 +436,9 @@ def test_data_of_other_rows_are_refused(size):
 
 
 def test_arguments():
-  with pytest.raises(ValueError, match="number of units in ids, 4, got 8"):
+  with pytest.raises(
+      ValueError, match="number of units in ids, 4 .private, .*, got 8"
+  ):
     _group(num_units=8)
   with pytest.raises(ValueError, match="num_units must be stated"):
     _ = _group().num_units

@@ -214,7 +214,10 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(
         ({"data__max_rows_per_unit": 2**17}, "must be in .1, 65536."),
         ({"data__unit": ""}, "data.max_rows_per_unit must be None without"),
         ({"data__num_examples": None}, "must be the stated number of units"),
-        ({"data__num_examples": 59}, "number of units in ids, 60, got 59"),
+        (
+            {"data__num_examples": 59},
+            "digits.npz: .*number of units in ids, 60 .private.*got 59",
+        ),
         ({"data__unit": "patient"}, "column must be one of .*got 'patient'"),
         ({"data__unit": " person"}, "data.unit must be a column's name"),
         ({"data__unit": "a\nb"}, "data.unit must be a column's name"),
