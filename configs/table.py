@@ -10,16 +10,21 @@ one from rows that are PUBLIC. One row in five is held out to test on, by a hash
 of the row; num_examples is the number of the others, which you make public by
 stating it (leave it out, and the error has it).
 
+With unit=COLUMN, whose cells say whose each row is, persons are protected and
+not rows, and held out; num_examples is then the number of persons to train on:
+docs/user_level.md.
+
 Measured on the two bundled tables alone, with these settings or half as many
 steps: see configs/breast_cancer.py and configs/wine.py.
 
 Arguments: path; target (a column); schema (default: path with .schema.toml at
-its end); test_path (a file to test on); num_examples; epsilon (default 3.0);
-delta (default: a power of ten below 1 / num_examples); features and groups
-(columns, joined by "+"; default: all, none); loss (softmax for classes;
-squared, absolute or poisson for numbers); model (table_linear, table_mlp or
-table_resnet); batch_size (default: a quarter of num_examples, at most 4096);
-steps (default 100); smoke (a few steps, for tests).
+its end); test_path (a file to test on); num_examples; unit (a column; default:
+each row is an example) and max_rows_per_unit; epsilon (default 3.0); delta
+(default: a power of ten below 1 / num_examples); features and groups (columns,
+joined by "+"; default: all, none); loss (softmax for classes; squared, absolute
+or poisson for numbers); model (table_linear, table_mlp or table_resnet);
+batch_size (default: a quarter of num_examples, at most 4096); steps (default
+100); smoke (a few steps, for tests).
 """
 
 import math
@@ -40,6 +45,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
       target="income",
       schema="",
       test_path="",
+      unit="",
+      max_rows_per_unit=0,
       num_examples=0,
       epsilon=3.0,
       delta=0.0,
@@ -62,9 +69,13 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
       target=args["target"],
       schema=args["schema"] or _beside(args["path"]),
       test_path=args["test_path"],
+      # No person is on both sides.
+      split_by="" if args["test_path"] else args["unit"],
       features=_names(args["features"]),
       groups=_names(args["groups"]),
   )
+  config.data.unit = args["unit"]
+  config.data.max_rows_per_unit = args["max_rows_per_unit"] or None
   config.data.num_examples = num_examples or None
   config.loss.name = args["loss"]
   config.model.name = args["model"]

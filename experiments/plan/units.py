@@ -116,11 +116,6 @@ def check(data_config: ml_collections.ConfigDict) -> None:
   if limit is None or not 1 <= limit <= MAX_ROWS:
     rule = f"in [1, {MAX_ROWS}] with data.unit {unit!r}: state it"
     raise ValueError(f"data.max_rows_per_unit must be {rule}, got {limit}.")
-  if data_config.num_examples is None:
-    raise ValueError(
-        f"data.num_examples must be the stated number of units, each a {unit},"
-        " got None."
-    )
 
 
 def group(
@@ -156,6 +151,12 @@ def group(
         num_units=data_config.num_examples,
         max_rows_per_unit=data_config.max_rows_per_unit,
         key=run_key,
+    )
+  if data_config.num_examples is None:
+    raise ValueError(
+        f"data.num_examples must be the stated number of units, each a {unit},"
+        f" got None: this split has {len(grouping)} (private, unless you state"
+        " it)."
     )
   with sections.named("data.test_split"):
     shared = unit_ids.num_shared(ids, test_ids)

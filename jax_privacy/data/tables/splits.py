@@ -43,6 +43,7 @@ def load_table(
     target: str,
     test_path: str = "",
     test_fraction: float = 0.2,
+    split_by: str = "",
     features: Sequence[str] = (),
     groups: Sequence[str] = (),
     num_examples: int | None = None,
@@ -59,6 +60,8 @@ def load_table(
       `path`.
     test_fraction: The chance of each row to be held out, by a hash of its cells
       in all columns of the schema; equal rows are in the same split.
+    split_by: Name of a column, such as the persons' ids, whose cells are hashed
+      instead, so that all rows of a person are in the same split; "" for none.
     features: Columns that the model sees; all others of the schema if empty.
     groups: Categories that evaluation looks at.
     num_examples: The stated number of rows of the split.
@@ -81,7 +84,7 @@ def load_table(
     return _load(
         read,
         encoder=_encoder(schema, target, features, groups),
-        part=_part(split, test_fraction, is_whole=bool(test_path)),
+        part=_part(split, test_fraction, split_by, is_whole=bool(test_path)),
         num_examples=num_examples,
     )
 
@@ -110,6 +113,7 @@ def from_frame(
     target: str,
     split: str | None = None,
     test_fraction: float = 0.2,
+    split_by: str = "",
     features: Sequence[str] = (),
     groups: Sequence[str] = (),
     num_examples: int | None = None,
@@ -122,6 +126,7 @@ def from_frame(
     target: Name of a column, as for `load_table`.
     split: Name of the split, "train" or "test"; None for all rows.
     test_fraction: A chance, as for `load_table`.
+    split_by: Name of a column, as for `load_table`.
     features: Names of columns, as for `load_table`.
     groups: Names of categories, as for `load_table`.
     num_examples: The stated number of rows of the split.
@@ -139,6 +144,7 @@ def from_frame(
       part=_part(
           source_lib.check_split("train" if whole else split),
           test_fraction,
+          split_by,
           is_whole=whole,
       ),
       num_examples=num_examples,
@@ -151,29 +157,53 @@ class _Part:
   Args:
     split: Its name, "" for the whole table.
     test_fraction: The chance of a row to be in "test".
+    split_by: The column that decides, "" for all that the schema has.
   """
 
-  def __init__(self, split: str, test_fraction: float):
+  def __init__(self, split: str, test_fraction: float, split_by: str = ""):
     self._split, self._limit = split, int(test_fraction * 2**64)
+    self._split_by = split_by
 
   @property
   def is_whole(self) -> bool:
     """Whether these are all rows."""
     return not self._split
 
-  def is_in(self, block: files.Block, columns: Sequence[str]) -> np.ndarray:
+  def columns(self, encoder: encode.Encoder) -> tuple[str, ...]:
+    """Returns the columns to read: the encoder's, and those that decide."""
+    if self.is_whole:
+      return encoder.columns
+    # All that the schema has, so that no option but the schema moves a row.
+    decide = (self._split_by,) if self._split_by else encoder.schema.columns
+    return tuple(dict.fromkeys((*encoder.columns, *decide)))
+
+  def is_in(self, block: files.Block, schema: schema_lib.Schema) -> np.ndarray:
     """Returns bool [num_rows], by a hash of each row's cells."""
+    columns = tuple(schema.columns)
+    if self._split_by:
+      columns = (self._split_by,)
+      with source_lib.named(f"column {self._split_by!r}"):
+        block[self._split_by].without(schema.missing_texts).refuse_missing(
+            remedy="split_by must name a column that has no gaps"
+        )
     is_test = _hashes(block, columns) < self._limit
     return is_test == (self._split == "test")
 
 
-def _part(split: str, test_fraction: float, *, is_whole: bool) -> _Part:
+def _part(
+    split: str, test_fraction: float, split_by: str, *, is_whole: bool
+) -> _Part:
+  if not isinstance(split_by, str) or (split_by and is_whole):
+    raise ValueError(
+        'split_by must be the name of a column, and "" where no rows are held'
+        f" out of this table, got {split_by!r}."
+    )
   if is_whole:
     return _Part("", 0.0)
   is_number = isinstance(test_fraction, float)
   if not is_number or not 0.0 < test_fraction < 1.0:
     raise ValueError(f"test_fraction must be in (0, 1), got {test_fraction!r}.")
-  return _Part(split, test_fraction)
+  return _Part(split, test_fraction, split_by)
 
 
 def _encoder(schema, target, features, groups) -> encode.Encoder:
@@ -191,13 +221,11 @@ def _load(
     part: _Part,
     num_examples: int | None,
 ) -> table_source.TableSource:
-  # All that the schema has, so that no option but the schema moves a row.
-  columns = encoder.columns if part.is_whole else tuple(encoder.schema.columns)
   encoded, is_in = [], []
-  for block in read(columns=columns):
+  for block in read(columns=part.columns(encoder)):
     encoded.append(encoder.encode(block))
     if not part.is_whole:
-      is_in.append(part.is_in(block, columns))
+      is_in.append(part.is_in(block, encoder.schema))
   if not encoded:
     raise ValueError("a table must hold a row, got none.")
   arrays = {

@@ -1,12 +1,13 @@
 """`data.unit`: all rows of a person are one example, through the launcher."""
 
 import json
+import re
 
 import jax
 import numpy as np
 import pytest
 
-from configs import families
+from configs import families, table
 from experiments.audits import audit as audit_lib
 from experiments.audits import canaries, replay
 from experiments.plan import experiment as experiment_lib
@@ -213,7 +214,10 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(
         ({"data__max_rows_per_unit": 0}, "data.max_rows_per_unit must be in"),
         ({"data__max_rows_per_unit": 2**17}, "must be in .1, 65536."),
         ({"data__unit": ""}, "data.max_rows_per_unit must be None without"),
-        ({"data__num_examples": None}, "must be the stated number of units"),
+        (
+            {"data__num_examples": None},
+            "each a person, got None: this split has",
+        ),
         (
             {"data__num_examples": 59},
             "digits.npz: .*number of units in ids, 60 .private.*got 59",
@@ -256,6 +260,31 @@ def test_the_choice_of_rows_is_the_run_keys(archive):
     chosen.append(source.grouping.rows(np.arange(_NUM_PERSONS)))
   np.testing.assert_array_equal(chosen[0], chosen[1])
   assert (chosen[0] != chosen[2]).any()
+
+
+def test_a_table_by_arguments_alone_holds_out_persons(tmp_path):
+  _table_config(tmp_path)
+  schema = tmp_path / "a.toml"
+  column = 'kind = "number"\nbounds = [-9.0, 9.0]\n'
+  schema.write_text(f"[columns.x]\n{column}[columns.y]\n{column}")
+  arguments = (
+      f"path={tmp_path}/train.csv,schema={schema},target=y,loss=squared,"
+      "unit=person,max_rows_per_unit=3,num_examples="
+  )
+  # Leave the number out, and the error has it.
+  with pytest.raises(ValueError, match="each a person, got None") as caught:
+    experiment_lib.build(table.get_config(f"{arguments}0,delta=1e-3"))
+  number = int(
+      re.search(r"this split has (\d+) \(private", str(caught.value))[1]
+  )
+  assert 0.6 * _NUM_PERSONS < number < _NUM_PERSONS
+  experiment = experiment_lib.build(table.get_config(f"{arguments}{number}"))
+  assert experiment.train_source.num_examples == number
+  ids = [
+      {*source.column("person").tolist()}
+      for source in (experiment.row_source, experiment.test_source)
+  ]
+  assert not ids[0] & ids[1] and len(ids[0] | ids[1]) == _NUM_PERSONS
 
 
 @pytest.mark.parametrize("canary", ["clipped", "input"])

@@ -330,3 +330,47 @@ def test_bundled_tables_are_within_their_stated_bounds(name, sizes):
 def test_unknown_names_and_options_are_refused(name, options, text):
   with pytest.raises(ValueError, match=text):
     tables.load(name, **options)
+
+
+def _visits(num_persons=40, gaps=()):
+  """Several rows of each person; their ids are no part of the schema."""
+  rows = _rows(num_persons * 3)
+  persons = [
+      "" if i in gaps else f"p{i}" for i in np.arange(len(rows)) % num_persons
+  ]
+  out = np.zeros(len(rows), [*rows.dtype.descr, ("person", "U9")])
+  for name in rows.dtype.names:
+    out[name] = rows[name]
+  out["person"] = persons
+  return out
+
+
+def test_rows_of_a_person_are_in_one_split():
+  def split(rows, **options):
+    return [
+        {*_frame_source(rows, split=s, **options).column("person").tolist()}
+        for s in ("train", "test")
+    ]
+
+  rows = _visits()
+  train, test = split(rows, split_by="person")
+  assert not train & test and len(train | test) == 40 and len(test) > 2
+  by_row = split(rows)
+  assert by_row[0] & by_row[1]  # What it is for.
+  # A person more moves no other; nor does what else a row has.
+  more = split(np.append(_visits(41), _visits(41)[::-1]), split_by="person")
+  assert train <= more[0] and test <= more[1]
+
+
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        ({"split_by": "person"}, "column 'person': must be given, got none"),
+        ({"split_by": "sex"}, "sex"),
+        ({"split_by": 3}, "split_by must be the name of a column"),
+        ({"split_by": "person", "split": None}, "where no rows are held out"),
+    ],
+)
+def test_a_split_by_what_no_row_has_is_refused(options, text):
+  with pytest.raises(ValueError, match=text):
+    _frame_source(_visits(gaps=(3,)), **{"split": "train"} | options)
