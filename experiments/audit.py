@@ -64,8 +64,10 @@ def main() -> None:
   with cli.exit_on(
       ValueError, OSError, data.ExampleError, checkpoint.CheckpointError
   ):
-    if flags.FLAGS.show:
-      raise ValueError("--show must be given to experiments.train, not here.")
+    for name in ("show", "continue_from"):
+      if flags.FLAGS[name].present:
+        rule = "must be given to experiments.train, not here"
+        raise ValueError(f"--{name} {rule}.")
     devices.check_one_device(config)
     if _REPLAY.value:
       _run_replay(config)

@@ -12,6 +12,9 @@ SIGTERM or Ctrl-C saves, says "to be continued" and exits 0.
 the run would be: its guarantee, batches, parameters and memory. It trains
 and writes nothing.
 
+`--continue_from=OTHER_DIR` begins with another run's parameters, on the same
+data, and states the epsilon of both together: model.restore.same_data.
+
 `--config.mesh.data=4` splits batches over four devices. Several processes run
 one training if each is told of the others: `--coordinator_address=HOST:PORT
 --num_processes=2 --process_id=0`, and `--process_id=1`. See docs/meshes.md.
@@ -22,6 +25,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import ml_collections
 from absl import flags
 
 from accounting import claims
@@ -42,6 +46,12 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
 _SHOW = flags.DEFINE_bool(
     "show", False, "Print all fields, and what the run would be; train nothing."
 )
+_CONTINUE_FROM = flags.DEFINE_string(
+    "continue_from",
+    None,
+    "A run's folder: begin with its parameters, on the same data. Both"
+    " guarantees compose.",
+)
 devices.define_flags()
 
 
@@ -50,6 +60,8 @@ def main() -> None:
   with contextlib.ExitStack() as stack:
     with cli.exit_on(ValueError, OSError, RuntimeError):
       config = _CONFIG.value
+      if _CONTINUE_FROM.value is not None:
+        _continue_from(config, _CONTINUE_FROM.value)
       devices.start(config)
       if _SHOW.value:
         preview.show_fields(config)
@@ -78,6 +90,17 @@ def main() -> None:
     if summary is not None:
       with cli.exit_on(ValueError):  # One that was read from the folder.
         summary_lib.show(summary)
+
+
+def _continue_from(config: ml_collections.ConfigDict, path: str) -> None:
+  """Sets the fields that make a run go on from another, on the same data."""
+  restore = config.model.restore
+  if restore.path not in (None, path):
+    raise ValueError(
+        "model.restore.path must be None with --continue_from, got"
+        f" {restore.path}."
+    )
+  restore.path, restore.format, restore.same_data = path, "run", True
 
 
 def run(

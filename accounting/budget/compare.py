@@ -111,6 +111,13 @@ def _with_config(config, summary) -> dict[str, str | None]:
         f"{records.short(enabled)}: without clipping and noise it is NOT "
         "PRIVATE."
     )
+  origin = summary.get("restored_from")
+  is_continued = isinstance(origin, Mapping) and "released" in origin
+  if _lookup(config, "model.restore.same_data") is True and not is_continued:
+    raise ValueError(
+        "restored_from must say what was released before, as "
+        f"model.restore.same_data is True in {_CONFIG}: guarantees compose."
+    )
   found: dict[str, str | None] = {}
   for fact, field in _FIELDS.items():
     theirs = _lookup(config, field)

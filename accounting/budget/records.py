@@ -19,7 +19,7 @@ from accounting.epsilons import epsilon
 from accounting.mechanism import Mechanism
 
 # Epsilon of the same run on another machine, or from an older version.
-_TOLERANCE = 1e-3
+TOLERANCE = 1e-3
 _MAX_SEED = 2**128 - 1
 
 
@@ -81,7 +81,7 @@ def check_epsilon(record: Mapping[str, Any], mechanism: Mechanism) -> None:
     recomputed = epsilon(
         mechanism, delta=record["delta"], accountant=record["accountant"]
     )
-  check_agree("epsilon", stated, recomputed, _TOLERANCE)
+  check_agree("epsilon", stated, recomputed, TOLERANCE)
   target = record.get("epsilon_target")
   if target is not None:
     target = _validate.real("epsilon_target", target, low=0)

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from accounting import _validate, statement
+from accounting import _validate, claims, composition, statement
 from accounting.budget import audit as audit_lib
 from accounting.budget import compare, records, results
 from accounting.mechanism import Mechanism
@@ -38,6 +38,12 @@ _RESTORED = (
     "parameters were trained on must be public or have a guarantee of its own; "
     "for data that are in both, the two runs compose."
 )
+_CONTINUED = (
+    "training went on from another run ({path}) on the same data. Together the "
+    "runs are ({epsilon}, {delta})-differentially private: state this epsilon. "
+    "That of this run alone holds for no released model."
+)
+_MOST_RUNS = 100
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -80,6 +86,7 @@ def verify(workdir: pathlib.Path) -> Checked:
   mechanism = Mechanism.from_dict(fields)
   _check_values(summary)
   records.check_epsilon(summary, mechanism)
+  _check_composed(summary, mechanism)
   records.check_agree(
       "expected_batch_size",
       summary["expected_batch_size"],
@@ -186,10 +193,43 @@ def _restored(summary: Mapping[str, Any]) -> tuple[str, ...]:
   if origin is None:
     return ()
   path = records.short(origin["path"])
+  if "released" in origin:
+    bound = claims.at_most(summary["epsilon_composed"])
+    delta = claims.at_most_short(summary["delta"])
+    text = _CONTINUED.format(path=path, epsilon=bound, delta=delta)
+    first = origin.get("began_with")
+    return (text, *_restored({"restored_from": first}))
   text = _RESTORED.format(path=path, sha256=origin["sha256"])
   if origin.get("private", True) is not True:
     text += " The run that they come from was NOT PRIVATE."
   return (text,)
+
+
+def _check_composed(summary: Mapping[str, Any], mechanism: Mechanism) -> None:
+  """Computes the epsilon of a run and those it continues again."""
+  origin, stated = summary.get("restored_from") or {}, "epsilon_composed"
+  is_continued = "released" in origin
+  if is_continued != (stated in summary):
+    raise ValueError(
+        f"{stated} must be in summary.json where restored_from has the runs "
+        "that were released before, and nowhere else."
+    )
+  if not is_continued:
+    return
+  released = origin["released"]
+  if not isinstance(released, list) or not 0 < len(released) <= _MOST_RUNS:
+    _validate.fail(
+        "restored_from.released",
+        f"a list of 1 to {_MOST_RUNS} mechanisms",
+        records.short(released),
+    )
+  runs = [Mechanism.from_dict(run) for run in released]
+  records.check_agree(
+      stated,
+      _validate.real(stated, summary[stated], low=0, low_ok=True),
+      composition.composed_epsilon([*runs, mechanism], delta=summary["delta"]),
+      records.TOLERANCE,
+  )
 
 
 def _shown(value: Any) -> str:
@@ -240,13 +280,21 @@ def _check_values(summary: Mapping[str, Any]) -> None:
   _validate.real("expected_batch_size", summary["expected_batch_size"], low=0)
   digest = summary["params_sha256"]
   _check_digest("params_sha256", digest)
-  if (origin := summary.get("restored_from")) is not None:
-    if not isinstance(origin, dict) or not isinstance(origin.get("path"), str):
-      _validate.fail(
-          "restored_from", "null, or have a path", records.short(origin)
-      )
-    _check_digest("restored_from.sha256", origin.get("sha256"))
+  _check_restored("restored_from", summary.get("restored_from"))
   records.check_origin(summary)
+
+
+def _check_restored(name: str, origin: Any) -> None:
+  """Checks where parameters come from, and where those came from."""
+  if origin is None:
+    return
+  if not isinstance(origin, dict) or not isinstance(origin.get("path"), str):
+    _validate.fail(name, "null, or have a path", records.short(origin))
+  _check_digest(f"{name}.sha256", origin.get("sha256"))
+  first = origin.get("began_with")
+  if isinstance(first, dict) and "released" in first:
+    _validate.fail(f"{name}.began_with", "of no run", records.short(first))
+  _check_restored(f"{name}.began_with", first)
 
 
 def _check_digest(name: str, digest: Any) -> None:

@@ -35,6 +35,13 @@ MODEL = {
             ' ("npz") or by Haiku\'s ("haiku").',
             "One of auto, run, npz, haiku.",
         ),
+        "same_data": Field(
+            False,
+            "Whether the run at the path was trained on this run's data. Its"
+            " parameters are then not public, and both guarantees compose.",
+            "True only for the folder of a private run on the same data, of"
+            " another seed.",
+        ),
     },
 }
 

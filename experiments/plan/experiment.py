@@ -20,6 +20,7 @@ import optax
 import accounting
 from experiments.plan import (
     averages,
+    continued,
     fields,
     not_private,
     placement,
@@ -131,6 +132,10 @@ def build(
   model = task.build_model(row_source, run_key.prng_key("parameters"))
   with sections.named("model.restore"):
     params, restored_from = restore.restore(config.model, model.params)
+    if restored_from is not None and config.model.restore.same_data:
+      not_private.refuse(config.dp.enabled, "continue a run on the same data")
+      continued.check_seed(config.seed, restored_from["seeds"])
+      continued.epsilon(restored_from, mechanism, delta=config.dp.delta)
   model = dataclasses.replace(model, params=params)
   predictor = task.build_predictor(test_source, model)
   _check_predictor(predictor, model)

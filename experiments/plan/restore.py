@@ -1,7 +1,8 @@
 """Begins a run with parameters that were trained before: fine-tuning.
 
-The invariant: such parameters are taken to be public, and the guarantee says
-nothing about what they were trained on; so what they are is written wherever
+The invariant: such parameters are taken to be public, unless they are said to
+come from the same data, and the guarantee says nothing about what they were
+trained on; so what they are is written wherever
 the guarantee is: in the summary, and in the checkpoints, which belong to runs
 that began with these bits and no others.
 
@@ -15,6 +16,7 @@ import ml_collections
 
 from accounting import json_object
 from experiments.plan import averages as averages_lib
+from experiments.plan import continued
 from jax_privacy import checkpoint
 from jax_privacy.data import archive
 from jax_privacy.models import haiku, saved
@@ -37,7 +39,8 @@ def restore(
     The parameters; and None if nothing was read, or else the `path`'s last
     part, the `format`, which of a run's `params`, what was `reset`, and the
     `sha256` of what was taken over; and `private`, False, where they come from
-    a run that was not private. All of it is public, the file being so; fresh
+    a run that was not private. With `same_data`, also what `continued.read`
+    returns. All of it is public, the file being so; fresh
     parameters, which may come of a secret seed, are not in the digest.
 
   Raises:
@@ -46,6 +49,8 @@ def restore(
   """
   field = model_config.restore
   saved.matching(params, field.reset)
+  if field.path is None and field.same_data:
+    raise ValueError("same_data must be False without a path, got True.")
   if field.path is None:
     return params, None
   path = pathlib.Path(field.path)
@@ -63,8 +68,21 @@ def restore(
       "params": field.params if kind == "run" else None,
       "reset": list(field.reset),
       "sha256": checkpoint.tree_sha256(taken),
-      **({} if kind != "run" or _was_private(path) else {"private": False}),
+      **_history(field, kind, path),
   }
+
+
+def _history(field, kind: str, path: pathlib.Path) -> dict[str, Any]:
+  """Returns what must be said of how the parameters were trained."""
+  if field.same_data:
+    if kind != "run":
+      raise ValueError(
+          f"same_data must be False for a file, of which nothing is known, got"
+          f" True for {path}."
+      )
+    inner = path / CHECKPOINTS
+    return continued.read(path, inner if inner.is_dir() else path)
+  return {} if kind != "run" or _was_private(path) else {"private": False}
 
 
 def _was_private(path: pathlib.Path) -> bool:

@@ -13,7 +13,7 @@ import ml_collections
 
 import accounting
 from accounting import claims
-from experiments.plan import not_private, units
+from experiments.plan import continued, not_private, units
 
 _POST_PROCESSING = (
     " Predictions, and files made of the model, are post-processing of its"
@@ -22,6 +22,10 @@ _POST_PROCESSING = (
 _UNIT = (
     " All rows of one {unit}, of which at most {max_rows_per_unit} were used,"
     " were one example."
+)
+_CONTINUES = (
+    " Training went on from the run {path}, on the same data: this epsilon is"
+    " that of both together, by PLD."
 )
 _SEED = (
     " The seed was fixed: against whoever knows it nothing is protected. Such a"
@@ -66,12 +70,18 @@ def of_run(
         "mechanism": mechanism.to_dict(),
         **units.facts(config.data),
     }
+    together = steps and continued.epsilon(origin, mechanism, delta=dp.delta)
+    if together:
+      found |= {"epsilon": together, "continues": origin["released"]}
     unit = units.of(found)
     statement = _sentence(mechanism, found, unit, steps) + _POST_PROCESSING
     if config.data.unit:
       statement += _UNIT.format(**found)
     if config.seed is not None:
       statement += _SEED
+  if origin is not None and "released" in origin:
+    statement += _CONTINUES.format(path=origin["path"])
+    origin = origin.get("began_with")
   if origin is not None:
     statement += _RESTORED.format(path=origin["path"])
     if origin.get("private", True) is not True:

@@ -74,6 +74,11 @@ def _facts(experiment) -> Iterator[tuple[str, Any]]:
     )
   else:
     yield "guarantee", not_private.SENTENCE
+  if together := summary_lib.composed(experiment):
+    yield "guarantee with the runs it continues", (
+        f"({claims.at_most(together['epsilon_composed'])},"
+        f" {claims.at_most_short(dp.delta)})-differential privacy, by PLD"
+    )
   for name, value in released.items():
     if value is not None and name not in ("private", "epsilon", "num_examples"):
       yield name.replace("_", " "), value

@@ -75,6 +75,7 @@ def start(
     CheckpointError: If there are checkpoints, and none can be read.
   """
   state, mine = loop.init_state(experiment), facts(experiment)
+  _check_same_data(experiment.restored_from, mine)
   begun = workdir.read_steps_begun()
   restored = checkpoints.restore_latest(state._asdict())
   if restored is None:
@@ -150,6 +151,18 @@ def _check_same_run(saved, mine, workdir) -> None:
         f"workdir must hold checkpoints of this mechanism, got {workdir.path},"
         f" which differs in {', '.join(names)}: {theirs}, not"
         f" {mine['mechanism']}."
+    )
+
+
+def _check_same_data(origin, mine) -> None:
+  """Refuses to compose with a run that was trained on other data."""
+  if origin is None or "released" not in origin:
+    return
+  if origin["data_sha256"] != mine["data_sha256"]:
+    raise workdir_lib.WorkdirError(
+        "model.restore.same_data must be True only for a run on the same data,"
+        f" got True for {origin['path']}, whose stated data are others:"
+        f" data_sha256 {origin['data_sha256']}, not {mine['data_sha256']}."
     )
 
 

@@ -10,7 +10,7 @@ import jax
 import accounting
 from accounting import claims
 from experiments.metrics import estimate as estimate_lib
-from experiments.plan import averages, not_private, units
+from experiments.plan import averages, continued, not_private, units
 from experiments.plan import experiment as experiment_lib
 from jax_privacy import checkpoint, draws, models
 
@@ -76,6 +76,7 @@ def summarise(
       "mesh": config.mesh.to_dict(),
       "params_sha256": checkpoint.tree_sha256(params[averages.LAST]),
       "restored_from": experiment.restored_from,
+      **composed(experiment),
       "imported": experiment.imported,
       "seed": config.seed,
       "versions": versions(),
@@ -121,6 +122,16 @@ def privacy(config: Any, mechanism: accounting.Mechanism) -> dict[str, Any]:
   }
 
 
+def composed(experiment: experiment_lib.Experiment) -> dict[str, float]:
+  """Returns the epsilon of a run with all that it continues, if it does."""
+  value = continued.epsilon(
+      experiment.restored_from,
+      experiment.mechanism,
+      delta=experiment.config.dp.delta,
+  )
+  return {} if value is None else {"epsilon_composed": value}
+
+
 def show(summary: Mapping[str, Any]) -> None:
   """Prints the result: accuracy, and the guarantee it was reached under.
 
@@ -163,18 +174,33 @@ def _text(summary: Mapping[str, Any]) -> str:
         " row."
     )
   if (origin := summary.get("restored_from")) is not None:
-    text += (
-        f"\nTraining began with the parameters of {origin['path']}"
-        f" (sha256 {origin['sha256'][:12]}...): the guarantee says nothing of"
-        " what THEY were trained on."
-    )
-    if origin.get("private", True) is not True:
-      text += f" They come from a run that was {not_private.LABEL}."
+    text += f"\n{_origin(origin, summary)}"
   if summary["seed"] is not None and _is_private(summary):
     text += (
         f"\nThe seed was fixed ({summary['seed']}): fine for research; a"
         " release of a private model needs --config.seed=None."
     )
+  return text
+
+
+def _origin(origin: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
+  """Says what a run's first parameters mean for its guarantee."""
+  if "released" in origin:
+    text = (
+        f"Training went on from {origin['path']}, on the same data. Together"
+        f" they are ({claims.at_most(summary['epsilon_composed'])},"
+        f" {claims.at_most_short(summary['delta'])})-DP: state this epsilon,"
+        " not that of the last run alone."
+    )
+    first = origin.get("began_with")
+    return text if first is None else f"{text} {_origin(first, summary)}"
+  text = (
+      f"Training began with the parameters of {origin['path']} (sha256"
+      f" {origin['sha256'][:12]}...): the guarantee says nothing of what THEY"
+      " were trained on."
+  )
+  if origin.get("private", True) is not True:
+    text += f" They come from a run that was {not_private.LABEL}."
   return text
 
 

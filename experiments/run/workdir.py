@@ -31,11 +31,11 @@ _LOCK = ".lock"
 _STEPS_BEGUN = "steps_begun.json"
 IMPORTED = "imported"
 _NO_IDENTITY = ("mesh", IMPORTED, not_private.LABEL)
-# Section, field, and the value with which a run is as it was before the field.
+# Fields, and the value with which a run is as it was before the field.
 _NEWER = (
-    *(("data", "unit", ""), ("data", "max_rows_per_unit", None)),
-    *(("dp", "enabled", True), ("dp", "sampling_options", {})),
-    ("eval", "metrics", []),
+    *(("data.unit", ""), ("data.max_rows_per_unit", None)),
+    *(("dp.enabled", True), ("dp.sampling_options", {})),
+    *(("eval.metrics", []), ("model.restore.same_data", False)),
 )
 _INPUT_FIELDS = ("on_device", "num_workers", "prefetch")
 
@@ -296,16 +296,26 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
   are newer fields that change nothing, and what is no field.
   """
   fields = {k: v for k, v in config.items() if k not in _NO_IDENTITY}
-  for section, field, value in _NEWER:
-    given = fields.get(section)
-    if isinstance(given, dict) and given.get(field, value) == value:
-      fields[section] = {k: v for k, v in given.items() if k != field}
+  for name, value in _NEWER:
+    fields = _without(fields, name.split("."), value)
   if fields.get("task") == plan_fields.task_of_older(fields):
     del fields["task"]
   if isinstance(fields.get("data"), dict):
     fields["data"] = {
         k: v for k, v in fields["data"].items() if k not in _INPUT_FIELDS
     }
+  return fields
+
+
+def _without(fields: Any, keys: list[str], value: Any) -> Any:
+  """Returns nested fields without one of them, if it has this value."""
+  first, *rest = keys
+  if not isinstance(fields, dict) or first not in fields:
+    return fields
+  if rest:
+    return fields | {first: _without(fields[first], rest, value)}
+  if fields[first] == value:
+    return {k: v for k, v in fields.items() if k != first}
   return fields
 
 

@@ -29,7 +29,8 @@ def test_a_command_s_flags_build_a_run(command):
   config = config_flags.DEFINE_config_file(
       "config", flag_values=values, sys_argv=words[2:]
   )
-  flags.DEFINE_string("workdir", None, "", flag_values=values)
+  for name in ("workdir", "continue_from"):
+    flags.DEFINE_string(name, None, "", flag_values=values)
   assert not values(words[2:])[1:]  # Nothing is left over.
   for flag in words:
     if flag.startswith("--config."):
