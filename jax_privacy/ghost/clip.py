@@ -40,6 +40,7 @@ from jax_privacy.ghost import (
     example_loss,
     explain,
     graph,
+    pieces,
     plans,
     routes,
     standardised,
@@ -76,15 +77,21 @@ class GhostSum(clipped_sum.ClippedSum):
     found_norms = [plan.norms() for plan in component_plans]
     leaf_norms = {}
     for plan, measured in zip(component_plans, found_norms, strict=True):
-      pairs = [(n, plan.unit) for n in measured.norms]
-      leaf_norms.update(zip(plan.leaf_indices, pairs, strict=True))
+      for piece, norms in zip(plan.piece_indices, measured.norms, strict=True):
+        of_leaf = leaf_norms.setdefault(split.pieces[piece].leaf, [])
+        of_leaf.append((norms, plan.unit))
     relative = parts.relative_norms(leaf_norms, is_padding_example.shape)
     is_counted = ~is_padding_example
     for r in relative if self.nan_safe else ():
       is_counted &= jnp.isfinite(r)
     kept = [measured.kept for measured in found_norms]
     totals = self._totals(
-        loss, parts, component_plans, kept, relative, is_counted
+        loss,
+        split,
+        parts,
+        [*zip(component_plans, kept, strict=True)],
+        relative,
+        is_counted,
     )
     aux = split.aux_treedef.unflatten(aux)
     return loss.unflatten(totals), losses, parts.norms(relative), aux
@@ -136,36 +143,42 @@ class GhostSum(clipped_sum.ClippedSum):
 
     def record(route):
       component = route.component
-      leaves = [loss.leaves[i] for i in component.leaf_indices]
+      own = [split.pieces[i] for i in component.piece_indices]
+      leaves = {piece.leaf: loss.leaves[piece.leaf] for piece in own}
       return Recorded(
           split=split,
           component=component,
           path=route.path,
           shared=shared,
-          leaves=leaves,
+          pieces=[shared[piece.var] for piece in own],
           data=[data[i] for i in component.site_indices],
           cotangents=[cotangents[i] for i in component.site_indices],
           unscaled=unscaled.get(component.site_indices[0]),
-          dtype=self.sum_dtype(leaves),
-          unit=parts.unit(component.leaf_indices),
+          dtype=self.sum_dtype(leaves.values()),
+          unit=parts.unit(leaves),
           loops=self.loops,
       )
 
     return losses, aux, [record(route) for route in found]
 
-  def _totals(self, loss, parts, component_plans, kept, relative, is_counted):
+  def _totals(self, loss, split, parts, planned, relative, is_counted):
     """Returns the clipped sum of each parameter."""
     totals = [jnp.zeros(x.shape, self.sum_dtype([x])) for x in loss.leaves]
-    turn = is_counted
+    of_pieces, turn = {}, is_counted
     # From the loss backwards: what was made last is freed first.
-    for plan, plan_kept in reversed([*zip(component_plans, kept, strict=True)]):
-      part_of = {leaf: parts.part_of(leaf) for leaf in plan.leaf_indices}
-      for part in sorted(set(part_of.values())):
+    for plan, kept in reversed(planned):
+      own = [split.pieces[i] for i in plan.piece_indices]
+      part_of = [parts.part_of(piece.leaf) for piece in own]
+      for part in sorted(set(part_of)):
         factor = per_example.clip_factor(relative[part]) / self.divide_by
-        of_leaves = plan.clipped_sums(plan_kept, factor, turn)
-        for leaf, total in zip(plan.leaf_indices, of_leaves, strict=True):
-          if part_of[leaf] == part:
-            totals[leaf] = total.astype(totals[leaf].dtype)
+        made = plan.clipped_sums(kept, factor, turn)
+        for piece, its_part, total in zip(own, part_of, made, strict=True):
+          if its_part == part:
+            dtype = totals[piece.leaf].dtype
+            of_pieces[piece.var] = total.astype(dtype)
       if plan.takes_turns:
-        turn = sums.after(totals[plan.leaf_indices[0]], is_counted)
+        turn = sums.after(of_pieces[own[0].var], is_counted)
+    for leaf, cut in enumerate(split.cuts):
+      if next(pieces.in_order(cut)).var in of_pieces:
+        totals[leaf] = pieces.join(cut, of_pieces)
     return totals

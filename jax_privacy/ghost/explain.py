@@ -48,26 +48,47 @@ def rows(
   """
   by_leaf = {}
   for route in found:
-    first, *others = route.component.leaf_indices
-    row = _row(split, route, names[first], num_examples)
-    by_leaf[first] = row
-    for leaf in others:
-      by_leaf[leaf] = dataclasses.replace(
-          row,
-          parameter=names[leaf],
-          shape=_shape(split, leaf),
-          flops=0.0,
-          num_bytes=0.0,
-          reason=f"its norm is taken together with that of {names[first]}",
-      )
+    own = [split.pieces[i].leaf for i in route.component.piece_indices]
+    row = _row(split, route, names[own[0]], num_examples)
+    by_leaf.setdefault(own[0], []).append(row)
+    for leaf in dict.fromkeys(own):
+      if leaf != own[0]:
+        by_leaf.setdefault(leaf, []).append(_together(row, names[leaf]))
   return tuple(
-      by_leaf.get(leaf) or _unused(name, _shape(split, leaf))
+      _merged(by_leaf.get(leaf, []), name, split.leaf_vars[leaf].aval.shape)
       for leaf, name in enumerate(names)
   )
 
 
+def _together(row, name):
+  """The row of a parameter whose norm is counted in another's row."""
+  reason = f"its norm is taken together with that of {row.parameter}"
+  return dataclasses.replace(
+      row, parameter=name, flops=0.0, num_bytes=0.0, reason=reason
+  )
+
+
+def _merged(rows, name, shape):
+  """One row of a parameter, made of those of its pieces."""
+  if not rows:
+    rows = [_unused(name)]
+
+  def distinct(key):
+    return ", ".join(dict.fromkeys(map(key, rows)))
+
+  return dataclasses.replace(
+      rows[0],
+      shape=tuple(shape),
+      rule=distinct(lambda row: row.rule),
+      plan=distinct(lambda row: row.plan),
+      flops=sum(row.flops for row in rows),
+      num_bytes=max(row.num_bytes for row in rows),
+      reason=next((row.reason for row in rows if row.reason), ""),
+  )
+
+
 def _row(split, route, name, num_examples):
-  """The row of a component's first parameter."""
+  """The row of a component's first parameter, but for its shape."""
   component, path = route.component, route.path
   sites = [split.sites[i] for i in component.site_indices]
   forms = [rules.find(site) for site in sites]
@@ -84,7 +105,7 @@ def _row(split, route, name, num_examples):
   cost = by_plan[route.plan]
   return explanation.Row(
       parameter=name,
-      shape=_shape(split, component.leaf_indices[0]),
+      shape=(),
       rule=_rule_names(sites, forms),
       plan=route.plan,
       flops=cost.flops,
@@ -122,14 +143,10 @@ def _rule_names(sites, forms):
   return ", ".join(n if k == 1 else f"{n} x{k}" for n, k in counts.items())
 
 
-def _shape(split, leaf):
-  return tuple(split.leaf_vars[leaf].aval.shape)
-
-
-def _unused(name, shape):
+def _unused(name):
   return explanation.Row(
       parameter=name,
-      shape=shape,
+      shape=(),
       rule="",
       plan="none",
       flops=0.0,

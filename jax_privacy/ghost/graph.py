@@ -34,6 +34,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jax_privacy.ghost import pieces as pieces_lib
 from jax_privacy.ghost import tracing
 
 
@@ -110,13 +111,13 @@ class Component:
   """Parameters that meet, the weights made of them, and the weights' sites.
 
   Attributes:
-    leaf_indices: Numbers of the parameters.
+    piece_indices: Numbers of the parameters' pieces, in `Split.pieces`.
     weights: Variables of the weights.
     site_indices: Numbers of the sites, in `Split.sites`.
     eqns: The shared equations between parameters and weights, in order.
   """
 
-  leaf_indices: tuple[int, ...]
+  piece_indices: tuple[int, ...]
   weights: tuple[Any, ...]
   site_indices: tuple[int, ...]
   eqns: tuple[Any, ...]
@@ -130,6 +131,8 @@ class Split:
     closed: The whole jaxpr: parameters, then rows of data, to loss and aux.
     aux_treedef: Structure of aux.
     leaf_vars: The parameters' variables.
+    cuts: Per parameter, how it is made of pieces.
+    pieces: What takes the place of the parameters in components.
     row_vars: The data's variables.
     shared_eqns: Equations that depend on no data.
     data_eqns: The others.
@@ -140,6 +143,8 @@ class Split:
   closed: Any
   aux_treedef: Any
   leaf_vars: tuple[Any, ...]
+  cuts: tuple[pieces_lib.Piece | pieces_lib.Cut, ...]
+  pieces: tuple[pieces_lib.Piece, ...]
   row_vars: tuple[Any, ...]
   shared_eqns: tuple[Any, ...]
   data_eqns: tuple[Any, ...]
@@ -207,12 +212,12 @@ class Split:
   def transform_fn(
       self, component: Component, shared: tracing.Env
   ) -> Callable[..., list[Any]]:
-    """Returns the function from a component's parameters to its weights."""
+    """Returns the function from a component's pieces to its weights."""
 
-    def run(*leaves):
+    def run(*values):
       env = dict(shared)
-      names = (self.leaf_vars[i] for i in component.leaf_indices)
-      env.update(zip(names, leaves, strict=True))
+      names = (self.pieces[i].var for i in component.piece_indices)
+      env.update(zip(names, values, strict=True))
       tracing.evaluate(component.eqns, env)
       return [env[var] for var in component.weights]
 
@@ -252,15 +257,21 @@ def split(
   origins = _origins(shared_eqns, leaf_vars)
   live = _reach_backward(data_eqns, jaxpr.outvars[0])
   sites = tuple(_sites(data_eqns, meets_data, origins, live))
+  weights = {var for site in sites for var in site.weights}
+  needed = list(_between(shared_eqns, weights, origins))
+  cuts = tuple(pieces_lib.find(leaf_vars, needed, weights))
+  found = tuple(p for cut in cuts for p in pieces_lib.in_order(cut))
   return Split(
       closed=closed,
       aux_treedef=aux_treedef,
       leaf_vars=tuple(leaf_vars),
+      cuts=cuts,
+      pieces=found,
       row_vars=tuple(row_vars),
       shared_eqns=shared_eqns,
       data_eqns=data_eqns,
       sites=sites,
-      components=tuple(_components(shared_eqns, sites, origins)),
+      components=tuple(_components(shared_eqns, sites, found)),
   )
 
 
@@ -327,36 +338,40 @@ def _sites(data_eqns, meets_data, origins, live):
       yield Site(eqn, weight_operands, data_operands)
 
 
-def _components(shared_eqns, sites, origins):
-  """Joins sites whose weights come from the same parameters.
+def _components(shared_eqns, sites, found):
+  """Joins sites whose weights come from the same pieces of parameters.
 
   All weights of one site are joined too: one vjp of its equation serves them.
   """
+  own = [piece.var for piece in found]
+  origins = _origins(shared_eqns, own)
   groups = []
   for index, site in enumerate(sites):
-    leaves = set().union(*(origins[var] for var in site.weights))
+    owners = set().union(*(origins[var] for var in site.weights))
     members = [index]
-    for group in [g for g in groups if g[0] & leaves]:
+    for group in [g for g in groups if g[0] & owners]:
       groups.remove(group)
-      leaves |= group[0]
+      owners |= group[0]
       members += group[1]
-    groups.append((leaves, members))
-  for leaves, members in groups:
+    groups.append((owners, members))
+  for owners, members in groups:
     members = sorted(members)
     weights = dict.fromkeys(v for i in members for v in sites[i].weights)
     yield Component(
-        leaf_indices=tuple(sorted(leaves)),
+        piece_indices=tuple(sorted(owners)),
         weights=tuple(weights),
         site_indices=tuple(members),
-        eqns=tuple(_between(shared_eqns, weights, origins)),
+        eqns=tuple(_between(shared_eqns, weights, origins, start=own)),
     )
 
 
-def _between(shared_eqns, weights, origins):
-  """Returns the equations on the paths from parameters to `weights`."""
-  needed, found = set(weights), []
+def _between(shared_eqns, weights, origins, start=()):
+  """Returns the equations on the paths from `start` to `weights`."""
+  start = set(start)
+  needed, found = set(weights) - start, []
   for eqn in reversed(shared_eqns):
     if any(v in needed and origins.get(v) for v in eqn.outvars):
       found.append(eqn)
-      needed.update(v for v in eqn.invars if tracing.is_var(v))
+      reads = {v for v in eqn.invars if tracing.is_var(v)}
+      needed.update(reads - start)
   return reversed(found)

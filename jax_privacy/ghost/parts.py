@@ -10,7 +10,7 @@ Example:
   ...                       lambda leaves: jnp.dtype("float32"))
   >>> both.members
   ((0, 2), (1,))
-  >>> norms = {i: (jnp.array([3.0]), 1.0) for i in range(3)}
+  >>> norms = {i: [(jnp.array([3.0]), 1.0)] for i in range(3)}
   >>> [round(float(r[0]), 2) for r in both.relative_norms(norms, (1,))]
   [4.24, 1.5]
 """
@@ -74,21 +74,21 @@ class Parts:
 
   def relative_norms(
       self,
-      leaf_norms: Mapping[int, tuple[jax.Array, float]],
+      leaf_norms: Mapping[int, Sequence[tuple[jax.Array, float]]],
       shape: tuple[int, ...],
   ) -> list[jax.Array]:
     """Returns, per part, norm over clip norm of each example.
 
     Args:
-      leaf_norms: Per leaf, its gradient's norm over a unit, and the unit. A
-        leaf that is not in it has no gradient.
+      leaf_norms: Per leaf, for each of its pieces, the gradient's norm over a
+        unit, and the unit. A leaf that is not in it has no gradient.
       shape: (batch_size,).
     """
     relative = []
     for members, clip_norm, dtype in zip(
         self.members, self.clip_norms, self.dtypes, strict=True
     ):
-      found = [leaf_norms[i] for i in members if i in leaf_norms]
+      found = [pair for i in members for pair in leaf_norms.get(i, ())]
       each = [n.astype(dtype) * (unit / clip_norm) for n, unit in found]
       squares = jnp.square(jnp.stack([jnp.zeros(shape, dtype), *each]))
       relative.append(jnp.sqrt(magnitude.block_sum(squares)))

@@ -59,7 +59,7 @@ def find(split: graph.Split, component: graph.Component) -> Path | NoPath:
     if not transforms.is_isometry(eqn):
       return NoPath(reasons.of_change(split, component, eqn))
   if not known:
-    if len(component.leaf_indices) > 1:
+    if len(component.piece_indices) > 1:
       return NoPath("several parameters are joined in one weight")
     return Path(None, ())
   if len(known) > 1:
@@ -90,12 +90,12 @@ def _through(split, component, standardise, isometries):
     while tracing.is_var(atom) and atom in sources:
       atom = sources[atom]
     roots.append(atom if tracing.is_var(atom) else None)
-  leaf_vars = [split.leaf_vars[i] for i in component.leaf_indices]
+  own = [split.pieces[i].var for i in component.piece_indices]
   if roots[0] is roots[1]:
     return NoPath("kernel and gain of weight standardisation are the same")
-  if any(var not in roots for var in leaf_vars):
+  if any(var not in roots for var in own):
     return NoPath("a parameter takes the place of the kernel, gain or epsilon")
-  return Path(standardise, tuple(roots.index(var) for var in leaf_vars))
+  return Path(standardise, tuple(roots.index(var) for var in own))
 
 
 def pull_isometric(
@@ -108,11 +108,11 @@ def pull_isometric(
 
   The casts on the way are left out: a cotangent in float32 stays one.
   """
-  leaf_var = split.leaf_vars[component.leaf_indices[0]]
+  own = split.pieces[component.piece_indices[0]].var
 
   def run(value):
     env = dict(shared)
-    env[leaf_var] = value
+    env[own] = value
     for eqn in component.eqns:
       if eqn.primitive.name == "convert_element_type":
         env[eqn.outvars[0]] = env[eqn.invars[0]]
@@ -120,5 +120,5 @@ def pull_isometric(
         tracing.evaluate([eqn], env)
     return [env[weight] for weight in component.weights]
 
-  like = jax.ShapeDtypeStruct(leaf_var.aval.shape, cotangents[0].dtype)
+  like = jax.ShapeDtypeStruct(own.aval.shape, cotangents[0].dtype)
   return jax.linear_transpose(run, like)(cotangents)[0]

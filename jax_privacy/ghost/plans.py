@@ -44,7 +44,7 @@ class _Plan:
   """What plans have in common. A plan is frozen once it is made.
 
   Attributes:
-    leaf_indices: Numbers of the component's parameters.
+    piece_indices: Numbers of the component's pieces of parameters.
     unit: Of norms.
     takes_turns: Whether sums that come later should wait; see `sums.after`.
   """
@@ -53,7 +53,7 @@ class _Plan:
 
   def __init__(self, recorded: Recorded):
     self._recorded = recorded
-    self.leaf_indices = recorded.component.leaf_indices
+    self.piece_indices = recorded.component.piece_indices
     self.unit = recorded.unit
 
 
@@ -144,7 +144,7 @@ class Redo(_Plan):
       terms = [jnp.where(is_counted, term, 0) for term in terms]
       return [s + t for s, t in zip(so_far, terms, strict=True)], None
 
-    zeros = [jnp.zeros(leaf.shape, recorded.dtype) for leaf in recorded.leaves]
+    zeros = [jnp.zeros(leaf.shape, recorded.dtype) for leaf in recorded.pieces]
     factor = factor.astype(recorded.dtype)
     rows = (recorded.data, recorded.cotangents, factor, is_counted)
     return jax.lax.scan(add, zeros, rows)[0]

@@ -28,7 +28,7 @@ _DONE = {
     "custom_vjp_call": "changed by a function with a derivative of its own",
     "div": "divided by {}",
     "dot_general": "multiplied, as a matrix, by {}",
-    "dynamic_slice": "cut into pieces",
+    "dynamic_slice": "cut at an index that is computed",
     "dynamic_update_slice": "written into {}",
     "gather": "indexed",
     "mul": "multiplied by {}",
@@ -37,8 +37,8 @@ _DONE = {
     "scan": "changed in a loop",
     "scatter": "written into {}",
     "select_n": "chosen from by a mask",
-    "slice": "cut into pieces",
-    "split": "cut into pieces",
+    "slice": "cut into pieces that overlap, or used in other ways too,",
+    "split": "cut into pieces, and used in other ways too,",
     "sub": "subtracted from {}, or the reverse",
     "tile": "repeated",
     "while": "changed in a loop",
@@ -62,7 +62,7 @@ def of_change(split: graph.Split, component: graph.Component, eqn: Any) -> str:
 
 def _other(split, component, eqn):
   """What an equation of several operands joins a parameter with."""
-  ours = {split.leaf_vars[i] for i in component.leaf_indices}
+  ours = {split.pieces[i].var for i in component.piece_indices}
   ours.update(*(e.outvars for e in component.eqns))
   others = [v for v in eqn.invars if not (tracing.is_var(v) and v in ours)]
   if not others:

@@ -31,7 +31,7 @@ class Recorded:
     component: The component.
     path: How its parameters become weights, or why no norm survives that.
     shared: Values of all shared variables.
-    leaves: Values of the component's parameters.
+    pieces: Values of the component's pieces of parameters.
     data: Per site, the operands that depend on the example, batched.
     cotangents: Per site, those of its outputs, batched.
     unscaled: The one site's output over `factor`, batched, if it was run as
@@ -46,7 +46,7 @@ class Recorded:
   component: graph.Component
   path: paths.Path | paths.NoPath
   shared: tracing.Env
-  leaves: list[Any]
+  pieces: list[Any]
   data: list[Any]
   cotangents: list[Any]
   unscaled: Any
@@ -88,7 +88,7 @@ class Recorded:
       )
       return lambda grads: [pull([grads[var] for var in weights])]
     transform_fn = self.split.transform_fn(self.component, self.shared)
-    _, vjp_fn = jax.vjp(transform_fn, *self.leaves)
+    _, vjp_fn = jax.vjp(transform_fn, *self.pieces)
     return lambda grads: list(
         vjp_fn([grads[var].astype(var.aval.dtype) for var in weights])
     )

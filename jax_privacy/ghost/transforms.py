@@ -22,7 +22,7 @@ Example:
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -85,3 +85,28 @@ _ISOMETRIES: dict[str, Callable[[Any], bool]] = {
     "squeeze": _moves_entries,
     "transpose": _moves_entries,
 }
+
+
+def pull_back(
+    chain: Sequence[Any], var: Any, cotangent: jax.Array
+) -> jax.Array:
+  """Returns a variable's cotangent, in the dtype of the given one.
+
+  Casts on the way are left out: a cotangent in float32 stays one.
+
+  Args:
+    chain: Isometries from the variable on, each of what the last one gives.
+    var: The variable.
+    cotangent: Of what the last isometry gives.
+  """
+  if not chain:
+    return cotangent
+
+  def run(value):
+    for eqn in chain:
+      if eqn.primitive.name != "convert_element_type":
+        (value,) = jaxprs.bind(eqn, [value])
+    return value
+
+  like = jax.ShapeDtypeStruct(var.aval.shape, cotangent.dtype)
+  return jax.linear_transpose(run, like)(cotangent)[0]

@@ -62,7 +62,7 @@ def test_the_plans_are_those_that_run(monkeypatch):
   made = []
   table = {
       name: lambda recorded, name=name, plan=plan: made.append(
-          (recorded.component.leaf_indices, name)
+          (recorded.component.piece_indices, name)
       )
       or plan(recorded)
       for name, plan in plans.PLANS.items()

@@ -27,7 +27,7 @@ def _names(eqns):
 
 
 def _leaves(split):
-  return [component.leaf_indices for component in split.components]
+  return [component.piece_indices for component in split.components]
 
 
 def test_the_two_sides():
@@ -45,7 +45,7 @@ def test_the_two_sides():
   assert (site.weight_operands, site.data_operands) == ((1,), (0,))
   (component,) = split.components
   assert _names(component.eqns) == ["tanh"]
-  assert (component.leaf_indices, component.site_indices) == ((0,), (0,))
+  assert (component.piece_indices, component.site_indices) == ((0,), (0,))
 
 
 def test_a_loss_without_parameters_has_no_site():
@@ -209,10 +209,10 @@ def _by_sites(split, leaves, row):
           site.weights, rules.generic_gradient(*args), strict=True
       ):
         totals[v] += grad
-    own = [leaves[i] for i in component.leaf_indices]
+    own = [leaves[i] for i in component.piece_indices]
     pull = jax.vjp(split.transform_fn(component, shared), *own)[1]
     for i, grad in zip(
-        component.leaf_indices, pull([*totals.values()]), strict=True
+        component.piece_indices, pull([*totals.values()]), strict=True
     ):
       grads[i] += grad
   return loss, grads
@@ -237,7 +237,7 @@ def test_sites_add_up_to_the_gradient(name):
   for g, w in zip(got, wanted, strict=True):
     np.testing.assert_allclose(g, w, rtol=1e-12, atol=1e-12)
   members = [
-      leaf for component in split.components for leaf in component.leaf_indices
+      leaf for component in split.components for leaf in component.piece_indices
   ]
   assert len(members) == len(set(members))
 

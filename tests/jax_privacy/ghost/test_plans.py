@@ -97,7 +97,7 @@ def _recorded(loss, leaves, x, loops, plan):
       component=component,
       path=path,
       shared=shared,
-      leaves=[leaves[i] for i in component.leaf_indices],
+      pieces=[leaves[i] for i in component.piece_indices],
       data=data,
       cotangents=cotangents,
       unscaled=unscaled.get(0),
