@@ -120,7 +120,7 @@ def test_what_is_said_of_a_run_names_the_person(archive, capsys):
   preview.show_run(experiment)
   shown = capsys.readouterr().out
   assert "for add or remove one person, by PLD" in shown
-  assert "'unit': 'person', 'max_rows_per_unit': 3" in shown
+  assert "unit: person" in shown and "max rows per unit: 3" in shown
   facts = resume.facts(experiment)
   said = guarantee.of_run(config, facts, steps=5)["statement"]
   assert "private for add or remove one person, by PLD" in said
@@ -287,7 +287,9 @@ def test_a_table_by_arguments_alone_holds_out_persons(tmp_path):
   assert not ids[0] & ids[1] and len(ids[0] | ids[1]) == _NUM_PERSONS
 
 
-@pytest.mark.parametrize("canary", ["clipped", "input"])
+@pytest.mark.parametrize(
+    "canary", [pytest.param("clipped", marks=pytest.mark.slow), "input"]
+)
 def test_canaries_are_persons(archive, canary, capsys):
   config = canaries.add_to_config(
       _config(archive, train__num_steps=3), canary=canary, num_canaries=20
