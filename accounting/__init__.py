@@ -18,7 +18,7 @@ from accounting._warnings import WideBoundWarning as WideBoundWarning
 from accounting.calibrate import calibrate_batch_size as calibrate_batch_size
 from accounting.calibrate import calibrate_noise as calibrate_noise
 from accounting.calibrate import calibrate_num_steps as calibrate_num_steps
-from accounting.composition import composed_epsilon as composed_epsilon
+from accounting.composition import Composition as Composition
 from accounting.epsilons import delta as delta
 from accounting.epsilons import epsilon as epsilon
 from accounting.epsilons import epsilon_curve as epsilon_curve
@@ -38,6 +38,7 @@ __version__ = "0.1.0"
 _SUBMODULES = ("budget", "claims")
 __all__ = (
     "AccountingWarning",
+    "Composition",
     "LargeDeltaWarning",
     "Mechanism",
     "OrderGridWarning",
@@ -50,7 +51,6 @@ __all__ = (
     "calibrate_batch_size",
     "calibrate_noise",
     "calibrate_num_steps",
-    "composed_epsilon",
     "delta",
     "epsilon",
     "epsilon_curve",

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 # no longer tells neighbours apart, so no count is let through up there.
 _MAX_INTEGER = 2**53
 _MAX_SHOWN = 200
+_MAX_UNIT = 60
 
 
 def fail(name: str, rule: str, value: Any) -> NoReturn:
@@ -116,4 +117,12 @@ def choice(name: str, value: Any, *, options: Sequence[str]) -> str:
   """Returns `value`, if it is one of `options`."""
   if not isinstance(value, str) or value not in options:
     fail(name, "one of " + ", ".join(options), value)
+  return value
+
+
+def unit(name: str, value: Any) -> str:
+  """Returns `value`, if it can be written as the unit of privacy."""
+  ok = isinstance(value, str) and value.strip() and value.isprintable()
+  if not ok or len(value) > _MAX_UNIT:
+    fail(name, "a word or two, such as example or patient", value)
   return value

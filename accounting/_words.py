@@ -7,7 +7,12 @@ say only what `facts` holds, and name what the guarantee leaves out.
 import math
 from typing import Any
 
-from accounting import accountants, claims, samplers
+from accounting import (
+    _composition_words,
+    _sampling_words,
+    accountants,
+    claims,
+)
 
 _RELATIONS = {
     "add_or_remove_one": "one has one {unit} more than the other",
@@ -33,7 +38,7 @@ def sections(facts: dict[str, Any], make) -> tuple:
       ("Warnings", tuple(facts["warnings"]), ()),
       ("Who is trusted", _TRUST, ()),
       ("What is protected", _unit(facts), _relation_rows(facts)),
-      ("What is released", _RELEASE, ()),
+      ("What is released", _release(facts), _composition_words.rows(facts)),
       ("What the guarantee covers, and what not", _coverage(facts), ()),
       ("Accounting", _accounting(facts), _accounting_rows(facts)),
       ("Delta", _delta(facts), ()),
@@ -50,8 +55,10 @@ def sections(facts: dict[str, Any], make) -> tuple:
 
 def _claim(facts) -> tuple[str, ...]:
   relation = facts["neighboring_relation"].replace("_", " ")
+  composed = "releases" in facts
+  subject = _composition_words.subject(facts) if composed else "The run is"
   return (
-      f"The run is ({claims.at_most(facts['epsilon'])}, "
+      f"{subject} ({claims.at_most(facts['epsilon'])}, "
       f"{claims.at_most_short(facts['delta'])})-differentially "
       f"private under the {relation} relation, for one {facts['unit']} at a "
       "time, if batches were drawn as stated under Accounting.",
@@ -103,9 +110,16 @@ _RELEASE = (
 )
 
 
+def _release(facts) -> tuple[str, ...]:
+  if "releases" not in facts:
+    return _RELEASE
+  return (*_RELEASE, *_composition_words.releases(facts))
+
+
 def _coverage(facts) -> tuple[str, ...]:
+  whose = "all releases listed above" if "releases" in facts else "this one run"
   return (
-      f"Covered: the {facts['num_steps']} gradient steps of this one run.",
+      f"Covered: the {facts['num_steps']} gradient steps of {whose}.",
       "Not covered, unless accounted for as well: other runs on the same data "
       "(tuning; see `dp-budget tuning`); statistics of the data used in "
       "preprocessing, such as normalisation constants, vocabularies or the "
@@ -118,67 +132,25 @@ def _coverage(facts) -> tuple[str, ...]:
 
 
 def _accounting(facts) -> tuple[str, ...]:
-  probs = _by_phase(facts, facts["sampling_prob"])
-  # As `Mechanism.max_participations` counts: 1 / (1 / k) may fall short of k.
-  apart = math.floor(min(1 / facts["sampling_prob"], 2.0**53) * (1 + 1e-12))
-  sampling = samplers.get(facts["sampling"]).sentence.format(
-      **facts,
-      **facts.get("sampling_options", {}),
-      probs=probs,
-      steps_apart=apart,
-  )
   accountant = accountants.get(facts["accountant"])
   return (
       f"Accountant: {accountant.title}. {accountant.remark}",
-      f"It assumes that {sampling}; that each gradient is clipped by itself; "
-      "that sums are divided by the expected batch size, never by the "
-      "realised one; and that noise is added once per step, whose number "
-      "counts updates and not microbatches, empty batches included.",
-      _satisfied(facts),
-  )
-
-
-def _by_phase(facts, value: float) -> str:
-  """Writes what a schedule's factors multiply: at first, and from each step."""
-  schedule = facts["batch_size_schedule"] or [[0, 1.0]]
-  first, *later = [
-      claims.at_most_short(value * factor) for _, factor in schedule
-  ]
-  changes = [
-      f"{text} from step {step + 1} on"
-      for text, (step, _) in zip(later, schedule[1:], strict=True)
-  ]
-  if not changes:
-    return first
-  return f"{first}, " + ", ".join([*changes[:-1], f"and {changes[-1]}"])
-
-
-def _satisfied(facts) -> str:
-  drawn, sampler = facts["batches"], samplers.get(facts["sampling"])
-  bound = claims.at_most(facts["epsilon_deterministic"])
-  if facts["neighboring_relation"] != "replace_one":
-    bound += f" (for blanking one {facts['unit']})"
-  if not sampler.amplifies:
-    return "Fixed batches and shuffled epochs both satisfy this."
-  if drawn is None:
-    return (
-        "Nobody has said whether the program draws batches so. If it shuffles "
-        f"or goes through the data in order, epsilon is {bound}: no more than "
-        "that is proven."
-    )
-  if drawn == sampler.batches:
-    return (
-        "The program is said to draw batches so. If it merely shuffled, "
-        f"epsilon would be {bound}."
-    )
-  return (
-      f"The program is said to use {drawn} batches: the assumption is NOT met, "
-      f"and only epsilon {bound} is proven."
+      f"It assumes that {_sampling_words.assumption(facts)}; that each "
+      "gradient is clipped by itself; that sums are divided by the expected "
+      "batch size, never by the realised one; and that noise is added once per "
+      "step, whose number counts updates and not microbatches, empty batches "
+      "included.",
+      _sampling_words.satisfied(facts),
   )
 
 
 def _accounting_rows(facts) -> tuple[tuple[str, str], ...]:
   epochs = facts["expected_epochs"]
+  if "releases" in facts:  # What differs is listed with each of them.
+    return (
+        ("steps (updates) of all releases", f"{facts['num_steps']}"),
+        ("expected epochs of all releases", f"{epochs:.6g}"),
+    )
   rows = [
       (
           "noise multiplier (noise on the sum / clip norm)",
@@ -192,7 +164,7 @@ def _accounting_rows(facts) -> tuple[tuple[str, str], ...]:
     size = facts["num_examples"] * facts["sampling_prob"]
     rows += [
         ("stated number of examples", f"{facts['num_examples']}"),
-        ("expected batch size", _by_phase(facts, size)),
+        ("expected batch size", _sampling_words.by_phase(facts, size)),
     ]
   return tuple(rows)
 

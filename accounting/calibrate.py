@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable
 
 from accounting import _validate, claims
+from accounting.composition import check_single
 from accounting.epsilons import check_delta, check_supported, evaluate, vacuous
 from accounting.epsilons import warn as _warn
 from accounting.mechanism import Mechanism
@@ -58,6 +59,7 @@ def calibrate_noise(
     0.999 of it unless it jumps over that range (RDP's falls to 0 at once) or
     the noise multiplier is 0.01, the least that is considered.
   """
+  check_single(mechanism, caller="calibrate_noise")
   target = _check(mechanism, epsilon, delta, accountant)
 
   def at(noise: float) -> Mechanism:
@@ -105,6 +107,7 @@ def calibrate_num_steps(
     ValueError: If an argument breaks its rule, see `accounting.epsilon`; if not
       even one step fits, or 1e8 do.
   """
+  check_single(mechanism, caller="calibrate_num_steps")
   target = _check(mechanism, epsilon, delta, accountant)
 
   def at(num_steps: int) -> Mechanism:
@@ -146,6 +149,7 @@ def calibrate_batch_size(
     ValueError: If an argument breaks its rule, see `accounting.epsilon`; if
       `num_examples` is None, or not even an expected batch of one example fits.
   """
+  check_single(mechanism, caller="calibrate_batch_size")
   target = _check(mechanism, epsilon, delta, accountant)
   if mechanism.num_examples is None:
     _validate.fail("num_examples", "given to choose a batch size", None)

@@ -1,82 +1,287 @@
-"""Several runs on the same data, as one: what they reveal together.
+"""Several releases of the same data, as one value.
 
-The losses of all steps of all runs are added up, as those of one run are. That
-is tighter than a sum of epsilons, and holds although a later run depends on
-what an earlier one released.
+A person's privacy is spent by all that was ever released about them: phases of
+other noise, a run that was continued, two runs. A `Composition` holds the
+mechanism of each, and how often it was released. Invariant: all releases have
+one neighbouring relation and one unit of privacy; what differs in either is
+refused by name.
 
-Invariant: the answer is an upper bound for all runs together, and never below
-that of one of them. Runs under different relations are refused by name.
-
+>>> from accounting import epsilon
 >>> from accounting.mechanism import Mechanism
->>> run = Mechanism(noise_multiplier=4.0, sampling_prob=0.01, num_steps=5000)
->>> round(composed_epsilon([run, run], delta=1e-5), 3)  # As 10,000 steps.
-0.947
+>>> first = Mechanism(noise_multiplier=4.0, sampling_prob=0.01, num_steps=1000)
+>>> second = Mechanism(noise_multiplier=2.0, sampling_prob=0.01, num_steps=500)
+>>> both = first + second
+>>> round(epsilon(both, delta=1e-5), 3)
+0.521
+>>> round(epsilon(3 * first, delta=1e-5), 3)
+0.493
+>>> Composition.from_dict(both.to_dict()) == both
+True
 """
 
-import math
-import warnings
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 from accounting import _validate
-from accounting.epsilons import epsilon
+from accounting._composable import Composable
 from accounting.mechanism import Mechanism
-from accounting.numerics import limits, pld
-from accounting.numerics import terms as terms_lib
 
-# Samplers whose steps are Gaussians with or without Poisson sampling: in these,
-# and no others, removing and adding an example are the same directions.
-_SAMPLING = ("poisson", "deterministic")
+# The version that `to_dict` writes, and `from_dict` reads.
+VERSION = 1
+# Different ones; each is put on a grid and transformed by itself.
+MAX_RELEASES = 1000
+_MAX_STEPS = 2**53
+_KIND = "dp_sgd"
 
 
-def composed_epsilon(mechanisms: Sequence[Mechanism], *, delta: float) -> float:
-  """Returns an epsilon for all of these runs on the same data.
+class Release(NamedTuple):
+  """A mechanism, and how often it was released, each time with fresh noise.
 
-  Args:
-    mechanisms: What each run releases; one at least. Each has randomness of
-      its own: runs of one seed repeat their noise, and have no guarantee.
-    delta: Delta of the guarantee for all runs together, in [1e-30, 1).
+  Attributes:
+    mechanism: Description of one release.
+    count: Number of releases.
+  """
 
-  Returns:
-    Epsilon, by PLD; infinity where one run has no finite one.
+  mechanism: Mechanism
+  count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Composition(Composable):
+  """All that was released of the same data.
+
+  `a + b` and `3 * a` make one too. The order of releases makes no difference,
+  and later ones may depend on what earlier ones gave.
+
+  Attributes:
+    releases: Mechanisms, pairs of a mechanism and a count, or compositions.
+      Kept as `Release`s; equal mechanisms are one with the sum of their counts.
+    unit: Name of what one example of every release is, in a word or two:
+      "patient". None where nobody has said.
 
   Raises:
-    ValueError: If an argument breaks its rule, a sampler's steps cannot be
-      added up, or relations or stated numbers of examples differ.
+    ValueError: At construction. If there is no release, or more than 1000 that
+      differ; if relations differ; if units differ, or some are stated and
+      others not; or if an argument breaks its rule.
 
   Guarantee:
-    The runs, all their iterates released, are together (epsilon, delta)-private
-    under the relation they share, although each may depend on what those before
-    it released.
+    Composing is exact (by PLD, but for the grid): every step of every release
+    is composed, each direction (adding, removing) by itself. A loss that is
+    asymmetric is never replaced by the worse of its two directions.
 
-  Source: Zhu, Dong and Wang 2022 (2106.08567), theorem 10: pairs that dominate
-    each run compose to one that dominates all of them, adaptively.
+    Stated numbers of examples may differ. Composition needs one person's data
+    to be the same in all releases, not the number of other people: a data set
+    that has grown between two runs is the usual case, and whoever is in both
+    is protected as stated. It does need that what a run was given of a data
+    set does not depend on the values in it: a run on the first 10,000
+    patients qualifies, one on all who look alike does not. A statement says so
+    where sizes differ, and a delta is compared with the largest.
+
+  Source: Zhu, Dong and Wang 2022 (2106.08567), Theorem 10, for releases that
+    depend on earlier ones.
   """
-  delta = _validate.real("delta", delta, low=0, high=1)
-  if delta < pld.MIN_DELTA:
-    _validate.fail("delta", f"at least {pld.MIN_DELTA:g} for several", delta)
-  if not mechanisms:
-    _validate.fail("mechanisms", "one or more", mechanisms)
-  _check_alike(mechanisms)
-  if any(map(limits.hopeless, mechanisms)):
-    return math.inf
-  times: dict[terms_lib.Term, int] = {}
-  for run in mechanisms:
-    for term, count in terms_lib.terms_of(run):
-      times[term] = times.get(term, 0) + count
-  value = pld.compose(tuple(times.items()), deltas=(delta,)).epsilon(delta)
-  with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    # A grid is chosen for all at once, so that one alone may look worse by a
-    # thousandth; more runs never reveal less.
-    least = max(epsilon(run, delta=delta) for run in mechanisms)
-  return max(value, least)
+
+  releases: tuple[Release, ...]
+  unit: str | None = None
+
+  def __post_init__(self):
+    unit = None if self.unit is None else _validate.unit("unit", self.unit)
+    found, units = _flattened(self.releases)
+    if unit is not None:
+      # Who states the unit says it of all that do not state their own.
+      units = {unit, *(units - {None})}
+    if len(units) > 1:
+      _differ("unit", units, "State it for all, as Composition(..., unit=...).")
+    relations = {m.neighboring_relation for m in found}
+    if len(relations) > 1:
+      _differ("neighboring_relation", relations, "Give all the same one.")
+    total = sum(count * m.num_steps for m, count in found.items())
+    if total > _MAX_STEPS:
+      _validate.fail("the steps of all releases", "at most 2**53", total)
+    releases = tuple(Release(m, count) for m, count in found.items())
+    object.__setattr__(self, "releases", releases)
+    object.__setattr__(self, "unit", next(iter(units)))
+
+  @property
+  def neighboring_relation(self) -> str:
+    """Which data sets count as neighbours, for every release."""
+    return self.releases[0].mechanism.neighboring_relation
+
+  @property
+  def num_examples(self) -> int | None:
+    """The largest of the stated numbers of examples; None if none is stated."""
+    sizes = [m.num_examples for m, _ in self.releases]
+    return max((n for n in sizes if n is not None), default=None)
+
+  @property
+  def num_steps(self) -> int:
+    """Updates of all releases together."""
+    return sum(count * m.num_steps for m, count in self.releases)
+
+  @property
+  def expected_epochs(self) -> float:
+    """Expected number of steps that an example takes part in, of them all."""
+    return sum(count * m.expected_epochs for m, count in self.releases)
+
+  @property
+  def parts(self) -> tuple[tuple[Mechanism, int], ...]:
+    """The phases of all releases, and how often each is released.
+
+    It is what the accountants read. Each phase has one sampling probability.
+    """
+    return tuple(
+        (phase, count) for m, count in self.releases for phase in m.phases
+    )
+
+  @property
+  def described(self) -> str:
+    """The releases and the relation, for a message."""
+    number = sum(count for _, count in self.releases)
+    return f"{number} releases under {self.neighboring_relation!r}"
+
+  def unsampled(self) -> "Composition":
+    """Returns the releases with no chance counted on; see `Mechanism`."""
+    return self._each(lambda m: m.unsampled())
+
+  def with_neighboring_relation(self, relation: str) -> "Composition":
+    """Returns the same releases under another relation.
+
+    Args:
+      relation: Name of the relation; see `Mechanism`.
+
+    Raises:
+      ValueError: If it is none.
+    """
+    return self._each(
+        lambda m: dataclasses.replace(m, neighboring_relation=relation)
+    )
+
+  def _each(self, change) -> "Composition":
+    return Composition(
+        tuple((change(m), count) for m, count in self.releases), unit=self.unit
+    )
+
+  def to_dict(self) -> dict[str, Any]:
+    """Returns plain values, as JSON gives them back, and their version."""
+    return {
+        "version": VERSION,
+        "unit": self.unit,
+        "releases": [
+            {"kind": _KIND, "count": count, "mechanism": m.to_dict()}
+            for m, count in self.releases
+        ],
+    }
+
+  @classmethod
+  def from_dict(cls, fields: Mapping[str, Any]) -> "Composition":
+    """Makes a composition from the result of `to_dict`, trusting nothing.
+
+    Args:
+      fields: A mapping, such as parsed JSON.
+
+    Returns:
+      The composition. `from_dict(c.to_dict()) == c`.
+
+    Raises:
+      ValueError: If `fields` is no such mapping, its version is another one, or
+        a release is none.
+    """
+    _check_keys("fields", fields, ("version", "unit", "releases"))
+    # True == 1, and 1.0 too.
+    if type(fields["version"]) is not int or fields["version"] != VERSION:
+      _validate.fail("version", f"{VERSION}", fields["version"])
+    releases = fields["releases"]
+    if not isinstance(releases, list | tuple):
+      _validate.fail("releases", "a list of mappings", releases)
+    if len(releases) > MAX_RELEASES:
+      _validate.fail("releases", f"at most {MAX_RELEASES}", len(releases))
+    return cls([_read(each) for each in releases], unit=fields["unit"])
 
 
-def _check_alike(mechanisms: Sequence[Mechanism]) -> None:
-  first = mechanisms[0]
-  for run in mechanisms:
-    _validate.choice("sampling", run.sampling, options=_SAMPLING)
-    for name in ("neighboring_relation", "num_examples"):
-      theirs, ours = getattr(run, name), getattr(first, name)
-      if theirs != ours:
-        _validate.fail(name, f"the same for all runs, {ours!r}", theirs)
+AnyMechanism: TypeAlias = Mechanism | Composition
+
+
+def mechanisms_of(mechanism: AnyMechanism) -> tuple[Mechanism, ...]:
+  """Returns the mechanism, or those that a composition holds.
+
+  Args:
+    mechanism: Mechanism or composition.
+  """
+  if isinstance(mechanism, Composition):
+    return tuple(m for m, _ in mechanism.releases)
+  return (mechanism,)
+
+
+def check_single(mechanism: Any, *, caller: str) -> None:
+  """Refuses a composition where one mechanism is needed.
+
+  Args:
+    mechanism: Argument of a public function.
+    caller: Name of that function.
+
+  Raises:
+    ValueError: If it is a composition.
+  """
+  if isinstance(mechanism, Composition):
+    raise ValueError(
+        f"mechanism must be one Mechanism for {caller}, got a Composition of "
+        f"{mechanism.described}. Call it for each mechanism."
+    )
+
+
+def _flattened(
+    releases: Any,
+) -> tuple[dict[Mechanism, int], set[str | None]]:
+  """Returns each mechanism's count, and the units that were stated."""
+  if isinstance(releases, str | bytes) or not isinstance(releases, Sequence):
+    _validate.fail("releases", "a sequence of mechanisms", releases)
+  counts: dict[Mechanism, int] = {}
+  units: set[str | None] = set()
+  for item in releases:
+    held, times = _pair(item)
+    nested = isinstance(held, Composition)
+    units.add(held.unit if nested else None)
+    for m, count in held.releases if nested else ((held, 1),):
+      counts[m] = counts.get(m, 0) + count * times
+  if not counts:
+    _validate.fail("releases", "at least one mechanism", releases)
+  if len(counts) > MAX_RELEASES:
+    rule = f"at most {MAX_RELEASES} that differ"
+    _validate.fail("releases", rule, len(counts))
+  return counts, units
+
+
+def _pair(item: Any) -> tuple[AnyMechanism, int]:
+  """Returns what was released, and how often."""
+  is_pair = isinstance(item, tuple) and len(item) == 2
+  held, times = item if is_pair else (item, 1)
+  if not isinstance(held, Mechanism | Composition):
+    rule = "a sequence of mechanisms, or of pairs of one and a count"
+    _validate.fail("releases", rule, item)
+  return held, _validate.integer("count", times)
+
+
+def _differ(name: str, values: set, remedy: str) -> NoReturn:
+  shown = " and ".join(sorted(map(repr, values)))
+  raise ValueError(
+      f"{name} must be the same for all releases, got {shown}. {remedy}"
+  )
+
+
+def _check_keys(name: str, fields: Any, keys: tuple[str, ...]) -> None:
+  rule = "a mapping of " + ", ".join(keys)
+  if not isinstance(fields, Mapping):
+    _validate.fail(name, rule, type(fields).__name__)
+  for key in keys:
+    if key not in fields:
+      _validate.fail(key, f"given in {name}", None)
+  if unknown := [key for key in fields if key not in keys]:
+    _validate.fail(name, rule, unknown[0])
+
+
+def _read(fields: Any) -> Release:
+  _check_keys("a release", fields, ("kind", "count", "mechanism"))
+  _validate.choice("kind", fields["kind"], options=(_KIND,))
+  count = _validate.integer("count", fields["count"])
+  return Release(Mechanism.from_dict(fields["mechanism"]), count)

@@ -20,16 +20,22 @@ import numpy as np
 
 from accounting import _validate, _warnings, accountants, claims
 from accounting.accountants.accountant import VACUOUS_EPSILON
+from accounting.composition import (
+    AnyMechanism,
+    Composition,
+    check_single,
+    mechanisms_of,
+)
 from accounting.mechanism import Mechanism
 
 
 def epsilon(
-    mechanism: Mechanism, *, delta: float, accountant: str = "pld"
+    mechanism: AnyMechanism, *, delta: float, accountant: str = "pld"
 ) -> float:
   """Returns an epsilon for which the run is (epsilon, delta)-private.
 
   Args:
-    mechanism: Description of what the run releases.
+    mechanism: Description of what the run releases, or a `Composition`.
     delta: Delta of the guarantee, in (0, 1).
     accountant: Name of the accountant: "pld" or "rdp".
 
@@ -57,12 +63,12 @@ def epsilon(
 
 
 def delta(
-    mechanism: Mechanism, *, epsilon: float, accountant: str = "pld"
+    mechanism: AnyMechanism, *, epsilon: float, accountant: str = "pld"
 ) -> float:
   """Returns a delta for which the run is (epsilon, delta)-private.
 
   Args:
-    mechanism: Description of what the run releases.
+    mechanism: Description of what the run releases, or a `Composition`.
     epsilon: Epsilon of the guarantee, at least 0.
     accountant: Name of the accountant: "pld" or "rdp".
 
@@ -103,8 +109,10 @@ def epsilon_curve(
     steps. All are upper bounds.
 
   Raises:
-    ValueError: If an argument breaks its rule; see `accounting.epsilon`.
+    ValueError: If an argument breaks its rule, see `accounting.epsilon`, or is
+      a `Composition`, whose steps have no one order.
   """
+  check_single(mechanism, caller="epsilon_curve")
   delta = check_delta(mechanism, delta)
   check_supported(mechanism, accountant=accountant)
   counts = np.array([_validate.integer("steps", t) for t in steps], dtype=int)
@@ -115,7 +123,7 @@ def epsilon_curve(
 
 
 def evaluate(
-    mechanism: Mechanism,
+    mechanism: AnyMechanism,
     *,
     delta: float,
     accountant: str,
@@ -137,26 +145,40 @@ def evaluate(
   return chosen.evaluate(mechanism, delta=delta, coarsening=coarsening)
 
 
-def check_supported(mechanism: Mechanism, *, accountant: str) -> None:
+def check_supported(mechanism: AnyMechanism, *, accountant: str) -> None:
   """Refuses a pair of run and accountant that has no known analysis.
 
   Args:
-    mechanism: Description of what the run releases.
+    mechanism: Description of what the run releases, or a `Composition`.
     accountant: Name of the accountant: "pld" or "rdp".
 
   Raises:
     ValueError: Naming the pair, and what would work.
   """
-  if accountants.get(accountant).supports(mechanism):
-    return
-  remedy = mechanism.sampler.remedy
-  raise ValueError(
-      f"accountant must be one with an analysis of {mechanism.described}, got "
-      f"{accountant!r}. {remedy[0].upper() + remedy[1:]} has one."
-  )
+  chosen = accountants.get(accountant)
+  composed = isinstance(mechanism, Composition)
+  if composed and not chosen.composes:
+    known = [n for n in accountants.names() if accountants.get(n).composes]
+    _validate.choice("accountant", accountant, options=known)
+  for each in mechanisms_of(mechanism):
+    if not chosen.supports(each):
+      remedy = _remedy(mechanism) if composed else each.sampler.remedy
+      raise ValueError(
+          f"accountant must be one with an analysis of {each.described}, got "
+          f"{accountant!r}. {remedy[0].upper() + remedy[1:]} has one."
+      )
 
 
-def check_delta(mechanism: Mechanism, delta: float) -> float:
+def _remedy(composition: Composition) -> str:
+  """Names an accountant with an analysis of every release."""
+  for name in accountants.names():
+    chosen = accountants.get(name)
+    if chosen.composes and chosen.supports(composition):
+      return f"accountant {name!r}"
+  return "no accountant for all releases together"
+
+
+def check_delta(mechanism: AnyMechanism, delta: float) -> float:
   """Returns a checked delta, and warns if it is large for the data set.
 
   Args:

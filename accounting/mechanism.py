@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from accounting import _validate, accountants, samplers
+from accounting._composable import Composable
 from accounting.numerics import schedule as schedule_lib
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _ALIASES = {"add_or_remove": "add_or_remove_one", "replace": "replace_one"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Mechanism:
+class Mechanism(Composable):
   """`num_steps` noisy sums of clipped gradients, all of them released.
 
   Attributes:
@@ -210,6 +211,11 @@ class Mechanism:
             self.batch_size_schedule, num_steps=self.num_steps
         )
     )
+
+  @property
+  def parts(self) -> tuple[tuple["Mechanism", int], ...]:
+    """The phases, each released once; see `Composition.parts`."""
+    return tuple((phase, 1) for phase in self.phases)
 
   def sampling_prob_at(self, step: int) -> float:
     """Returns the probability that an example takes part in a step.

@@ -20,8 +20,8 @@ import math
 import numpy as np
 
 from accounting import _validate, accountants, claims
+from accounting.composition import AnyMechanism
 from accounting.epsilons import check_supported
-from accounting.mechanism import Mechanism
 from accounting.numerics import pld
 
 NUM_POINTS = 100
@@ -67,12 +67,12 @@ class PrivacyProfile:
 
 
 def privacy_profile(
-    mechanism: Mechanism, *, reconstruction_prior: float = 1e-4
+    mechanism: AnyMechanism, *, reconstruction_prior: float = 1e-4
 ) -> PrivacyProfile:
   """Computes the whole guarantee of a run, by PLD.
 
   Args:
-    mechanism: Description of what the run releases.
+    mechanism: Description of what the run releases, or a `Composition`.
     reconstruction_prior: Probability, in (0, 1), of reconstructing an example
       without the model.
 

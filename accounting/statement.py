@@ -22,12 +22,14 @@ import warnings
 from typing import Any
 
 from accounting import _validate, _words, accountants, claims, samplers
+from accounting.composition import AnyMechanism, Composition, mechanisms_of
 from accounting.epsilons import check_delta, check_supported, evaluate, vacuous
-from accounting.mechanism import NEIGHBORING_RELATIONS, Mechanism
+from accounting.mechanism import NEIGHBORING_RELATIONS
 from accounting.profile import PrivacyProfile, privacy_profile
 
 BATCHES = ("poisson", "shuffled", "fixed")
-_MAX_UNIT = 60
+# Releases of a composition whose epsilon alone is computed, in their order.
+_MAX_ALONE = 50
 GENERATORS = tuple(name for name in _words.GENERATORS if name)
 
 
@@ -62,12 +64,12 @@ class Statement:
 
 
 def make_statement(
-    mechanism: Mechanism,
+    mechanism: AnyMechanism,
     *,
     delta: float,
     accountant: str = "pld",
     batches: str | None = None,
-    unit: str = "example",
+    unit: str | None = None,
     max_rows_per_unit: int | None = None,
     generator: str | None = None,
     grid_scale: int | None = None,
@@ -76,12 +78,13 @@ def make_statement(
   """States what a run may claim.
 
   Args:
-    mechanism: Description of what the run releases.
+    mechanism: Description of what the run releases, or a `Composition`.
     delta: Delta of the guarantee, in (0, 1).
     accountant: Name of the accountant: "pld" or "rdp".
     batches: Name of how the program really draws batches: "poisson",
       "shuffled", "fixed"; None if not known.
-    unit: Name of what one example is: "image", "patient record".
+    unit: Name of what one example is: "image", "patient record"; None for
+      "example", or for what the composition states.
     max_rows_per_unit: Most rows of a unit that are used, if all rows of a unit
       are one example (user-level training); None if an example is one row.
     generator: Name of what draws noise and batches: "threefry", "chacha20";
@@ -94,14 +97,13 @@ def make_statement(
     The statement.
 
   Raises:
-    ValueError: If an argument breaks its rule, see `accounting.epsilon`, or a
-      choice is none of its options.
+    ValueError: If an argument breaks its rule, see `accounting.epsilon`, a
+      choice is none of its options, or the composition states another unit.
   """
   delta = _check(mechanism, delta, accountant, batches)
   if generator is not None:
     _validate.choice("generator", generator, options=GENERATORS)
-  if not unit.strip() or not unit.isprintable() or len(unit) > _MAX_UNIT:
-    _validate.fail("unit", "a word or two, such as example or patient", unit)
+  unit = _unit(mechanism, unit)
   if max_rows_per_unit is not None:
     _validate.integer("max_rows_per_unit", max_rows_per_unit)
   if grid_scale is not None:
@@ -113,7 +115,7 @@ def make_statement(
       "epsilon": value,
       "delta": delta,
       "accountant": found.accountant,
-      **mechanism.to_dict(),
+      **_mechanism_facts(mechanism, delta, accountant),
       "expected_epochs": mechanism.expected_epochs,
       "batches": batches,
       "unit": unit,
@@ -130,13 +132,44 @@ def make_statement(
       *dict.fromkeys(
           [str(n) for n in notes + vacuous(value)]
           + delta_warnings(mechanism, delta)
-          + batch_warnings(facts)
+          + _all_batch_warnings(facts)
           + list(more_warnings)
       )
   ]
   return Statement(
       facts=facts, sections=_words.sections(facts, Section), profile=profile
   )
+
+
+def _unit(mechanism: AnyMechanism, unit: str | None) -> str:
+  stated = mechanism.unit if isinstance(mechanism, Composition) else None
+  if unit is None:
+    return stated or "example"
+  if stated is not None and unit != stated:
+    _validate.fail("unit", f"{stated!r}, as the composition states", unit)
+  return _validate.unit("unit", unit)
+
+
+def _mechanism_facts(mechanism: AnyMechanism, delta: float, accountant: str):
+  """Returns the fields of a mechanism, or of each release in a composition."""
+  if not isinstance(mechanism, Composition):
+    return mechanism.to_dict()
+  alone = [
+      evaluate(Composition([each]), delta=delta, accountant=accountant).epsilon
+      for each in mechanism.releases[:_MAX_ALONE]
+  ]
+  alone += [None] * (len(mechanism.releases) - len(alone))
+  return {
+      "neighboring_relation": mechanism.neighboring_relation,
+      "num_examples": mechanism.num_examples,
+      "num_steps": mechanism.num_steps,
+      "releases": [
+          fields | {"epsilon": value}
+          for fields, value in zip(
+              mechanism.to_dict()["releases"], alone, strict=True
+          )
+      ],
+  }
 
 
 def _check(mechanism, delta, accountant, batches) -> float:
@@ -148,7 +181,7 @@ def _check(mechanism, delta, accountant, batches) -> float:
     return check_delta(mechanism, delta)
 
 
-def delta_warnings(mechanism: Mechanism, delta: float) -> list[str]:
+def delta_warnings(mechanism: AnyMechanism, delta: float) -> list[str]:
   """Returns the warnings of `check_delta` about this delta.
 
   Args:
@@ -191,11 +224,21 @@ def batch_warnings(facts: dict[str, Any]) -> list[str]:
   return found
 
 
-def deterministic_epsilon(mechanism: Mechanism, *, delta: float) -> float:
+def _all_batch_warnings(facts: dict[str, Any]) -> list[str]:
+  """As `batch_warnings`, of each release where there are several."""
+  if "releases" not in facts:
+    return batch_warnings(facts)
+  found = [
+      batch_warnings(facts | each["mechanism"]) for each in facts["releases"]
+  ]
+  return [text for texts in found for text in texts]
+
+
+def deterministic_epsilon(mechanism: AnyMechanism, *, delta: float) -> float:
   """Returns epsilon when nothing is counted on from sampling.
 
   Args:
-    mechanism: Any run.
+    mechanism: Any run, or a composition.
     delta: A checked delta.
 
   Returns:
@@ -224,17 +267,24 @@ def profile_facts(profile: PrivacyProfile) -> dict[str, Any]:
   }
 
 
-def _profile(mechanism: Mechanism) -> PrivacyProfile | None:
-  if not accountants.get(accountants.TIGHTEST).supports(mechanism):
+def _profile(mechanism: AnyMechanism) -> PrivacyProfile | None:
+  tightest = accountants.get(accountants.TIGHTEST)
+  if not all(tightest.supports(each) for each in mechanisms_of(mechanism)):
     return None
   return privacy_profile(mechanism)
 
 
-def _by_relation(mechanism: Mechanism, delta: float, accountant: str):
+def _under(mechanism: AnyMechanism, relation: str) -> AnyMechanism:
+  if isinstance(mechanism, Composition):
+    return mechanism.with_neighboring_relation(relation)
+  return dataclasses.replace(mechanism, neighboring_relation=relation)
+
+
+def _by_relation(mechanism: AnyMechanism, delta: float, accountant: str):
   """Epsilon under each relation: by the accountant, or else by PLD."""
   found = {}
   for relation in NEIGHBORING_RELATIONS:
-    run = dataclasses.replace(mechanism, neighboring_relation=relation)
+    run = _under(mechanism, relation)
     found[relation] = None
     for name in dict.fromkeys((accountant, accountants.TIGHTEST)):
       try:

@@ -21,6 +21,7 @@ import math
 import numpy as np
 
 from accounting import _validate, accountants
+from accounting.composition import check_single
 from accounting.epsilons import check_delta, check_supported, evaluate
 from accounting.mechanism import Mechanism
 from accounting.numerics import rdp as rdp_lib
@@ -82,6 +83,7 @@ def tuning_cost(
   """
   from dp_accounting.rdp import rdp_privacy_accountant as rdp
 
+  check_single(mechanism, caller="tuning_cost")
   check_delta(mechanism, delta)
   check_supported(mechanism, accountant=accountant)
   check_supported(mechanism, accountant=accountants.TUNING)

@@ -16,6 +16,7 @@ Invariant: the bound holds whatever the k examples are, also k equal ones.
 import dataclasses
 
 from accounting import _validate, accountants, samplers
+from accounting.composition import check_single
 from accounting.epsilons import check_delta, evaluate, vacuous
 from accounting.epsilons import warn as _warn
 from accounting.mechanism import Mechanism
@@ -50,6 +51,7 @@ def user_epsilon(
 
   Source: Ganesh 2024 (2310.15526), by a mixture of Gaussians.
   """
+  check_single(mechanism, caller="user_epsilon")
   delta = check_delta(mechanism, delta)
   if delta < pld.MIN_DELTA:
     _validate.fail("delta", f"at least {pld.MIN_DELTA:g} for users", delta)

@@ -19,6 +19,7 @@ import numpy as np
 from accounting import _warnings
 
 if TYPE_CHECKING:
+  from accounting.composition import AnyMechanism
   from accounting.mechanism import Mechanism
   from accounting.numerics import pld
 
@@ -54,6 +55,7 @@ class Accountant(abc.ABC):
       overlooks that replacing an example moves a sum by two clip norms.
     accounts_for_users: Whether it has an analysis of users with several
       examples; see `accounting.user_epsilon`.
+    composes: Whether a run may be an `accounting.Composition`, but for `curve`.
   """
 
   name: ClassVar[str]
@@ -61,20 +63,21 @@ class Accountant(abc.ABC):
   remark: ClassVar[str]
   misses_replacement: ClassVar[bool] = False
   accounts_for_users: ClassVar[bool] = False
+  composes: ClassVar[bool] = False
 
-  def supports(self, run: "Mechanism") -> bool:
+  def supports(self, run: "AnyMechanism") -> bool:
     """Returns whether there is an analysis of the run, under its relation.
 
     Args:
       run: Mechanism of the run.
     """
     return all(
-        self.name in phase.sampler.analyses(phase) for phase in run.phases
+        self.name in phase.sampler.analyses(phase) for phase, _ in run.parts
     )
 
   @abc.abstractmethod
   def evaluate(
-      self, run: "Mechanism", *, delta: float, coarsening: float = 1.0
+      self, run: "AnyMechanism", *, delta: float, coarsening: float = 1.0
   ) -> Evaluation:
     """Returns the least epsilon that holds at a delta.
 
@@ -86,7 +89,7 @@ class Accountant(abc.ABC):
     """
 
   @abc.abstractmethod
-  def delta(self, run: "Mechanism", *, epsilon: float) -> float:
+  def delta(self, run: "AnyMechanism", *, epsilon: float) -> float:
     """Returns the least delta, in [0, 1], that holds at an epsilon.
 
     Args:
@@ -114,7 +117,7 @@ class Accountant(abc.ABC):
     ]
     return np.maximum.accumulate(values)[places]
 
-  def losses(self, run: "Mechanism") -> "pld.LossDistribution | None":
+  def losses(self, run: "AnyMechanism") -> "pld.LossDistribution | None":
     """Returns the distribution of the run's loss; None without one.
 
     It is what `accounting.privacy_profile` reads the whole guarantee from.

@@ -24,6 +24,7 @@ from accounting.accountants.rdp import RenyiDivergences
 from accounting.numerics import pld
 
 if TYPE_CHECKING:
+  from accounting.composition import AnyMechanism
   from accounting.mechanism import Mechanism
 
 # Of this many points of a curve each is by itself what `epsilon` returns; of
@@ -47,9 +48,10 @@ class LossDistributions(Accountant):
       "out too large, by 0.1% or so at most in usual settings."
   )
   accounts_for_users = True
+  composes = True
 
   def evaluate(
-      self, run: "Mechanism", *, delta: float, coarsening: float = 1.0
+      self, run: "AnyMechanism", *, delta: float, coarsening: float = 1.0
   ) -> Evaluation:
     """See `Accountant`."""
     if delta < pld.min_delta(run):
@@ -65,7 +67,7 @@ class LossDistributions(Accountant):
         best = other._replace(notes=[])
     return best._replace(notes=_wide(best, value / (1 + found.excess)))
 
-  def delta(self, run: "Mechanism", *, epsilon: float) -> float:
+  def delta(self, run: "AnyMechanism", *, epsilon: float) -> float:
     """See `Accountant`."""
     value = pld.delta_at(run, epsilon)
     if _FALLBACK.supports(run):
@@ -88,7 +90,7 @@ class LossDistributions(Accountant):
     )
     return values[np.searchsorted(knots, counts)]
 
-  def losses(self, run: "Mechanism") -> pld.LossDistribution:
+  def losses(self, run: "AnyMechanism") -> pld.LossDistribution:
     """See `Accountant`."""
     return pld.composed(run, deltas=pld.PROFILE_DELTAS)
 
@@ -141,7 +143,7 @@ def _wide(best: Evaluation, likely: float) -> list[_warnings.AccountingWarning]:
   ]
 
 
-def _beyond_arithmetic(run: "Mechanism", *, delta: float) -> Evaluation:
+def _beyond_arithmetic(run: "AnyMechanism", *, delta: float) -> Evaluation:
   """Answers at a delta where PLD's arithmetic ends."""
   least = pld.min_delta(run)
   if not _FALLBACK.supports(run):

@@ -18,6 +18,7 @@ from accounting.accountants.accountant import Accountant, Evaluation
 from accounting.numerics import rdp
 
 if TYPE_CHECKING:
+  from accounting.composition import AnyMechanism
   from accounting.mechanism import Mechanism
 
 
@@ -28,13 +29,14 @@ class RenyiDivergences(Accountant):
   title = "Renyi differential privacy (RDP)"
   remark = "It is an upper bound that PLD usually improves by about 10%."
   misses_replacement = True
+  composes = True
 
   def evaluate(
-      self, run: "Mechanism", *, delta: float, coarsening: float = 1.0
+      self, run: "AnyMechanism", *, delta: float, coarsening: float = 1.0
   ) -> Evaluation:
     """See `Accountant`."""
     del coarsening  # There is no grid of losses.
-    values, orders = rdp.epsilons(run, steps=[run.num_steps], delta=delta)
+    values, orders = rdp.epsilons(run, delta=delta)
     notes = []
     if 0 < values[0] < math.inf and rdp.at_grid_edge(run, orders[0]):
       notes.append(
@@ -45,7 +47,7 @@ class RenyiDivergences(Accountant):
       )
     return Evaluation(float(values[0]), self.name, notes)
 
-  def delta(self, run: "Mechanism", *, epsilon: float) -> float:
+  def delta(self, run: "AnyMechanism", *, epsilon: float) -> float:
     """See `Accountant`."""
     return rdp.delta(run, epsilon=epsilon)
 

@@ -15,7 +15,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from accounting import _validate, claims, composition, statement
+from accounting import (
+    _validate,
+    accountants,
+    claims,
+    composition,
+    epsilons,
+    statement,
+)
 from accounting.budget import audit as audit_lib
 from accounting.budget import compare, records, results
 from accounting.mechanism import Mechanism
@@ -224,10 +231,15 @@ def _check_composed(summary: Mapping[str, Any], mechanism: Mechanism) -> None:
         records.short(released),
     )
   runs = [Mechanism.from_dict(run) for run in released]
+  together = composition.Composition([*runs, mechanism])
+  epsilons.check_supported(together, accountant=accountants.TIGHTEST)
+  found = epsilons.evaluate(
+      together, delta=summary["delta"], accountant=accountants.TIGHTEST
+  )
   records.check_agree(
       stated,
       _validate.real(stated, summary[stated], low=0, low_ok=True),
-      composition.composed_epsilon([*runs, mechanism], delta=summary["delta"]),
+      found.epsilon,
       records.TOLERANCE,
   )
 

@@ -11,20 +11,20 @@ accounted for as one that is less private, and never refused or overflowing.
 
 import dataclasses
 
-from accounting.numerics.mechanism_like import MechanismLike
+from accounting.numerics.mechanism_like import MechanismLike, RunLike
 
 # Below this noise no finite bound is worth computing: epsilon is 1e5 or more.
 MIN_NOISE = 1e-3
 _MAX_NOISE = 1e9
 
 
-def hopeless(mechanism: MechanismLike) -> bool:
+def hopeless(run: RunLike) -> bool:
   """Returns whether there is so little noise that nothing is protected.
 
   Args:
-    mechanism: Mechanism of the run.
+    run: Mechanism of the run, or a composition.
   """
-  return mechanism.noise_multiplier < MIN_NOISE
+  return any(phase.noise_multiplier < MIN_NOISE for phase, _ in run.parts)
 
 
 def tame(mechanism: MechanismLike) -> MechanismLike:

@@ -60,7 +60,15 @@ class SamplerLike(Protocol):
     """
 
 
-class MechanismLike(Protocol):
+class RunLike(Protocol):
+  """What is released: one mechanism, or a composition of several."""
+
+  @property
+  def parts(self) -> "tuple[tuple[MechanismLike, int], ...]":
+    """The phases of all, and how often each is released."""
+
+
+class MechanismLike(RunLike, Protocol):
   """A frozen dataclass, of which `dataclasses.replace` makes changed copies."""
 
   __dataclass_fields__: ClassVar[dict[str, Any]]

@@ -25,7 +25,7 @@ import numpy as np
 
 from accounting.numerics import convolve, limits
 from accounting.numerics import terms as terms_lib
-from accounting.numerics.mechanism_like import MechanismLike
+from accounting.numerics.mechanism_like import MechanismLike, RunLike
 
 # Below this no answer is computed: what is left out of the grid is about this.
 MIN_DELTA = 1e-30
@@ -132,17 +132,17 @@ _UNBOUNDED = Direction(np.zeros(1), 1.0, upper=np.zeros(2), lower=np.zeros(2))
 _HOPELESS = LossDistribution((_UNBOUNDED,), math.inf, math.inf)
 
 
-def min_delta(mechanism: MechanismLike) -> float:
+def min_delta(run: RunLike) -> float:
   """Returns the least delta that can be asked about.
 
   Args:
-    mechanism: Mechanism of the run.
+    run: Mechanism of the run, or a composition.
   """
-  return max(phase.sampler.min_delta for phase in mechanism.phases)
+  return max(phase.sampler.min_delta for phase, _ in run.parts)
 
 
 def composed(
-    mechanism: MechanismLike,
+    run: RunLike,
     *,
     deltas: tuple[float, ...],
     coarsening: float = 1.0,
@@ -150,7 +150,7 @@ def composed(
   """Returns the loss distribution of the whole run.
 
   Args:
-    mechanism: The run.
+    run: The run, or several on the same data.
     deltas: Those at which it shall be close, each of at least `MIN_DELTA`.
       It is an upper bound at all.
     coarsening: Makes bins wider by this factor, for a quick upper bound.
@@ -159,11 +159,9 @@ def composed(
     The distribution; all its mass is at infinity where the noise is so small
     that nothing is protected.
   """
-  if limits.hopeless(mechanism):
+  if limits.hopeless(run):
     return _HOPELESS
-  return compose(
-      terms_lib.terms_of(mechanism), deltas=deltas, coarsening=coarsening
-  )
+  return compose(terms_lib.terms_of(run), deltas=deltas, coarsening=coarsening)
 
 
 def epsilons(
@@ -217,17 +215,17 @@ def _block(mechanism, steps: list[int], delta: float) -> list[float]:
   return [*found, last]
 
 
-def delta_at(mechanism: MechanismLike, epsilon: float) -> float:
+def delta_at(run: RunLike, epsilon: float) -> float:
   """Returns the least delta that holds at `epsilon`, from `MIN_DELTA` to 1.
 
   Args:
-    mechanism: Mechanism of the run.
+    run: Mechanism of the run, or a composition.
     epsilon: Epsilon of the guarantee.
   """
-  best, least = 1.0, min_delta(mechanism)
+  best, least = 1.0, min_delta(run)
   asked = 1e-5
   for _ in range(2 * _MAX_ROUNDS):
-    found = composed(mechanism, deltas=(asked,))
+    found = composed(run, deltas=(asked,))
     best = min(best, float(found.deltas(np.array([epsilon]))[0]))
     # Close only about the delta that was asked for.
     if asked / 10 <= best <= asked * 10 or asked == least:

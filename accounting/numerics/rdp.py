@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from accounting.numerics import limits, log_sums
-from accounting.numerics.mechanism_like import MechanismLike
+from accounting.numerics.mechanism_like import MechanismLike, RunLike
 
 # Rounding in the logarithm of a sum near 1, over as many terms as the order.
 RESOLUTION = 1e-13
@@ -35,13 +35,14 @@ _BLOCK = 8192
 
 
 def epsilons(
-    mechanism: MechanismLike, *, steps: Sequence[int], delta: float
+    run: RunLike, *, steps: Sequence[int] | None = None, delta: float
 ) -> tuple[np.ndarray, np.ndarray]:
   """Converts Renyi divergences to epsilon after each number of steps.
 
   Args:
-    mechanism: The run; its own `num_steps` is not used.
-    steps: Numbers of steps.
+    run: The run; with `steps` it is one mechanism, whose own `num_steps` is not
+      used.
+    steps: Numbers of steps; None for all of the run, hence one epsilon.
     delta: The delta of the guarantee.
 
   Returns:
@@ -52,25 +53,28 @@ def epsilons(
     where the divergence is below delta**2, Bretagnolle and Huber's bound of
     the total variation distance, both as dp-accounting does it.
   """
-  counts = np.asarray(steps)
-  values, best = _on_grid(mechanism, counts, delta, between=None)
-  grid = _grid(mechanism)
+  counts = None if steps is None else np.asarray(steps)
+  values, best = _on_grid(run, counts, delta, between=None)
+  grid = _grid(run)
   for index in np.unique(np.searchsorted(grid, best)):
     if grid[index] <= _WHOLE:  # A tenth apart, which leaves no holes.
       continue
     here = best == grid[index]
-    finer, orders = _on_grid(mechanism, counts[here], delta, between=int(index))
+    some = None if counts is None else counts[here]
+    finer, orders = _on_grid(run, some, delta, between=int(index))
     better = finer < values[here]
     values[here] = np.where(better, finer, values[here])
     best[here] = np.where(better, orders, best[here])
   return values, best
 
 
-def _on_grid(mechanism, steps, delta, *, between):
+def _on_grid(run, steps, delta, *, between):
   """Returns epsilons and orders, of the grid or of one place between."""
+  if steps is None:
+    return to_epsilon(*_total(run, between=between), delta=delta)
   blocks = []
   for i in range(0, len(steps), _BLOCK):
-    orders, total = _totals(mechanism, steps[i : i + _BLOCK], between=between)
+    orders, total = _totals(run, steps[i : i + _BLOCK], between=between)
     blocks.append(to_epsilon(orders, total, delta=delta))
   values, best = zip(*blocks, strict=True)
   return np.concatenate(values), np.concatenate(best)
@@ -95,37 +99,35 @@ def to_epsilon(
   return np.maximum(np.min(eps, axis=1), 0.0), orders[index]
 
 
-def divergences(
-    mechanism: MechanismLike,
-) -> tuple[np.ndarray, np.ndarray]:
+def divergences(run: RunLike) -> tuple[np.ndarray, np.ndarray]:
   """Returns the grid of orders and the whole run's divergence at each.
 
   Args:
-    mechanism: Mechanism of the run.
+    run: Mechanism of the run, or a composition.
   """
-  orders, totals = _totals(mechanism, [mechanism.num_steps], between=None)
+  orders, totals = _total(run, between=None)
   return orders, totals[0]
 
 
-def delta(mechanism: MechanismLike, *, epsilon: float) -> float:
+def delta(run: RunLike, *, epsilon: float) -> float:
   """Returns the least delta that RDP can show for `epsilon`.
 
   Args:
-    mechanism: Mechanism of the run.
+    run: Mechanism of the run, or a composition.
     epsilon: Epsilon of the guarantee.
   """
-  value, order = _delta(mechanism, epsilon, between=None)
+  value, order = _delta(run, epsilon, between=None)
   if order is None or order <= _WHOLE:
     return value
-  index = int(np.searchsorted(_grid(mechanism), order))
-  finer, _ = _delta(mechanism, epsilon, between=index)
+  index = int(np.searchsorted(_grid(run), order))
+  finer, _ = _delta(run, epsilon, between=index)
   return min(value, finer)
 
 
-def _delta(mechanism, epsilon: float, *, between: int | None):
+def _delta(run, epsilon: float, *, between: int | None):
   from dp_accounting.rdp import rdp_privacy_accountant
 
-  orders, totals = _totals(mechanism, [mechanism.num_steps], between=between)
+  orders, totals = _total(run, between=between)
   # An infinite divergence says nothing, and the library's formula chokes on it.
   finite = np.isfinite(totals[0])
   if not finite.any():
@@ -136,20 +138,29 @@ def _delta(mechanism, epsilon: float, *, between: int | None):
   return float(value), float(order)
 
 
-def at_grid_edge(mechanism: MechanismLike, order: float) -> bool:
+def at_grid_edge(run: RunLike, order: float) -> bool:
   """Returns whether the order is the grid's first or last.
 
   Args:
-    mechanism: Mechanism of the run.
+    run: Mechanism of the run, or a composition.
     order: Renyi order.
   """
-  grid = _grid(mechanism)
+  grid = _grid(run)
   return order in (grid[0], grid[-1])
 
 
-def _grid(mechanism: MechanismLike) -> np.ndarray:
+def _grid_ends(run: RunLike) -> tuple[int, int]:
+  """The `order_grid` of the sampler whose orders end first."""
+  return min(phase.sampler.order_grid for phase, _ in run.parts)
+
+
+def _grid(run: RunLike) -> np.ndarray:
   """Orders that are tried first, ascending: those from 11 on are whole."""
-  last, count = mechanism.sampler.order_grid
+  return _grid_from(_grid_ends(run))
+
+
+def _grid_from(grid_ends: tuple[int, int]) -> np.ndarray:
+  last, count = grid_ends
   ends = np.geomspace(64, last, count)
   return np.concatenate(
       [
@@ -160,9 +171,8 @@ def _grid(mechanism: MechanismLike) -> np.ndarray:
   )
 
 
-def _orders(mechanism: MechanismLike, between: int | None):
+def _orders(grid: np.ndarray, between: int | None):
   """The grid, or up to 41 orders between the neighbours of one point of it."""
-  grid = _grid(mechanism)
   if between is None:
     return grid
   low, high = grid[between - 1], grid[min(between + 1, len(grid) - 1)]
@@ -172,7 +182,9 @@ def _orders(mechanism: MechanismLike, between: int | None):
 
 @functools.lru_cache(maxsize=256)
 def step_divergences(
-    step: MechanismLike, between: int | None = None
+    step: MechanismLike,
+    between: int | None = None,
+    grid_ends: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns orders and the divergence of one step at each.
 
@@ -180,11 +192,13 @@ def step_divergences(
     step: A mechanism of one step.
     between: Index into the grid of orders, for those between its neighbours;
       None for the grid.
+    grid_ends: Largest order of the grid, and the number from 64 on; None for
+      those of the step's own sampler.
 
   Returns:
     Orders, ascending, and Renyi divergences, non-decreasing; both read-only.
   """
-  orders = _orders(step, between)
+  orders = _orders(_grid_from(grid_ends or _grid_ends(step)), between)
   if limits.hopeless(step):
     return orders, np.full(len(orders), np.inf)
   step = limits.tame(step)
@@ -256,6 +270,19 @@ def _repair(orders: np.ndarray, rdp: np.ndarray, *, floor: float) -> np.ndarray:
   raised = np.where(orders >= 2, np.maximum(rdp, floor), rdp)
   raised = np.where(lost, np.inf, raised)
   return np.minimum.accumulate(raised[::-1])[::-1]
+
+
+def _total(
+    run: RunLike, *, between: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+  """Adds up the divergences of the whole run: orders, and [1, orders]."""
+  total, grid_ends = np.zeros(()), _grid_ends(run)
+  for phase, repeats in run.parts:
+    orders, rdp = step_divergences(_single(phase), between, grid_ends)
+    total = total + repeats * _compositions(phase, phase.num_steps) * rdp
+  # There is at least one phase.
+  # pyrefly: ignore[unbound-name]
+  return orders, total[None]
 
 
 def _totals(

@@ -10,14 +10,14 @@ as the step.
 1.000
 """
 
+import dataclasses
 import functools
 import math
-from typing import NamedTuple
 
 import numpy as np
 
 from accounting.numerics import discretise, limits
-from accounting.numerics.mechanism_like import MechanismLike
+from accounting.numerics.mechanism_like import MechanismLike, RunLike
 
 # Less than this is nothing next to the rounding of a double.
 _DUST = 1e-40
@@ -30,7 +30,8 @@ _MAX_MASSES = 1_500_000
 _TAIL_DEVIATIONS = 9.8
 
 
-class SampledGaussian(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class SampledGaussian:
   """One step of DP-SGD with Poisson batches, or k of them without sampling.
 
   Attributes:
@@ -110,7 +111,8 @@ class SampledGaussian(NamedTuple):
     )
 
 
-class SampledUser(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class SampledUser:
   """One step of DP-SGD for a user with several examples.
 
   Attributes:
@@ -168,7 +170,8 @@ class SampledUser(NamedTuple):
     )
 
 
-class TruncatedGaussian(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class TruncatedGaussian:
   """One step with Poisson batches of a limited size, by dp-accounting.
 
   Attributes:
@@ -227,23 +230,41 @@ class TruncatedGaussian(NamedTuple):
 Term = SampledGaussian | SampledUser | TruncatedGaussian
 
 
-def terms_of(
-    mechanism: MechanismLike,
-) -> tuple[tuple[Term, int], ...]:
+def terms_of(run: RunLike) -> tuple[tuple[Term, int], ...]:
   """Splits a run into kinds of steps; their order makes no difference.
 
   Args:
-    mechanism: The run.
+    run: The run, or several on the same data.
 
   Returns:
-    Each kind, and how often it is composed.
+    Each kind, and how often it is composed. Gaussian releases without sampling
+    are together one, composed once.
   """
   times: dict[Term, int] = {}
-  for phase in mechanism.phases:
+  for phase, repeats in run.parts:
     phase = limits.tame(phase)
     term, count = phase.sampler.term(phase)
-    times[term] = times.get(term, 0) + count
-  return tuple(times.items())
+    times[term] = times.get(term, 0) + count * repeats
+  plain = {
+      term: count
+      for term, count in times.items()
+      if isinstance(term, SampledGaussian) and term.is_plain
+  }
+  found = [(term, k) for term, k in times.items() if term not in plain]
+  return (*found, (_merged(plain), 1)) if plain else tuple(found)
+
+
+def _merged(plain: dict[SampledGaussian, int]) -> SampledGaussian:
+  """Returns the one Gaussian release that equals all of these.
+
+  The squares of their mu, 1 / noise, add up; so k of one noise are one with
+  noise over sqrt(k).
+  """
+  first = next(iter(plain))
+  noise = first.noise / math.sqrt(
+      math.fsum(k * (first.noise / t.noise) ** 2 for t, k in plain.items())
+  )
+  return dataclasses.replace(first, noise=noise)
 
 
 def user_terms_of(
@@ -271,17 +292,19 @@ def user_terms_of(
   return tuple(times.items())
 
 
-def without_sampling(mechanism: MechanismLike) -> SampledGaussian:
-  """Returns all of a phase as one step, where no chance is counted on.
+def without_sampling(
+    mechanism: MechanismLike,
+) -> tuple[SampledGaussian, int]:
+  """Returns a phase's steps, where no chance is counted on, and their number.
 
-  k Gaussian releases without sampling are one with noise over sqrt(k).
+  They are as many as an example may take part in.
 
   Args:
     mechanism: Phase of the run.
   """
-  noise = mechanism.noise_multiplier / math.sqrt(mechanism.max_participations)
   replace = mechanism.neighboring_relation == "replace_one"
-  return SampledGaussian(noise, 1.0, replace)
+  step = SampledGaussian(mechanism.noise_multiplier, 1.0, replace)
+  return step, mechanism.max_participations
 
 
 def _width(deviation: float, largest: float) -> float:

@@ -47,7 +47,7 @@ class Deterministic(Sampler):
 
   def term(self, run: "Mechanism") -> tuple[terms.Term, int]:
     """See `Sampler`."""
-    return terms.without_sampling(run), 1
+    return terms.without_sampling(run)
 
   def compositions(self, run: "Mechanism", num_steps: int) -> int:
     """See `Sampler`."""

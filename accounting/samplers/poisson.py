@@ -58,7 +58,7 @@ class Poisson(Sampler):
   def term(self, run: "Mechanism") -> tuple[terms.Term, int]:
     """See `Sampler`."""
     if run.sampling_prob == 1:
-      return terms.without_sampling(run), 1
+      return terms.without_sampling(run)
     replace = run.neighboring_relation == "replace_one"
     step = terms.SampledGaussian(
         run.noise_multiplier, run.sampling_prob, replace

@@ -111,7 +111,8 @@ def epsilon(
   if restored_from is None or "released" not in restored_from:
     return None
   released = map(accounting.Mechanism.from_dict, restored_from["released"])
-  return accounting.composed_epsilon([*released, mechanism], delta=delta)
+  composition = accounting.Composition([*released, mechanism])
+  return accounting.epsilon(composition, delta=delta)
 
 
 def _steps_begun(path: pathlib.Path) -> int:

@@ -69,7 +69,7 @@ def test_the_epsilon_of_both_is_stated(first, second, capsys):
   path, printed = second
   summary = workdir_lib.Workdir(path).read_summary()
   runs = [_mechanism(first)[0], _mechanism(path)[0]]
-  both = accounting.composed_epsilon(runs, delta=1e-4)
+  both = accounting.epsilon(accounting.Composition(runs), delta=1e-4)
   assert summary["epsilon_composed"] == both
   each = [accounting.epsilon(run, delta=1e-4) for run in runs]
   assert max(each) < both < sum(each)
@@ -100,7 +100,7 @@ def test_a_third_run_adds_to_both(first, second):
   assert third.restored_from["seeds"] == [0, 1]
   three = summary_lib.composed(third)["epsilon_composed"]
   runs = [_mechanism(first)[0], *[_mechanism(path)[0]] * 2]
-  assert three == accounting.composed_epsilon(runs, delta=1e-4)
+  assert three == accounting.epsilon(accounting.Composition(runs), delta=1e-4)
   with pytest.raises(ValueError, match="seed must be None, or another"):
     experiment_lib.build(_next(path, seed=0))  # The first run's.
 
@@ -143,7 +143,7 @@ def test_all_steps_that_were_begun_count(first, tmp_path):
         ),
         (
             {"dp__neighboring_relation": "replace_one"},
-            "neighboring_relation must be the same for all runs",
+            "neighboring_relation must be the same for all releases",
         ),
         ({"model__restore__path": None}, "same_data must be False without"),
     ],
