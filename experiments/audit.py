@@ -5,7 +5,7 @@ r"""Checks the privacy claims of what a config describes, by audit or by replay.
     [--canary=dirac|random_direction|clipped|input]
 
 trains with canaries through the one training loop, and prints the claimed
-epsilon beside lower bounds measured by an attacker who guesses which canaries
+epsilon with lower bounds measured by an attacker who guesses which canaries
 were in. The folder is the audit's own: it holds audit.json, and no model to be
 released, for canaries harm it. The same command goes on where it was stopped.
 
@@ -14,7 +14,7 @@ released, for canaries harm it. The same command goes on where it was stopped.
 
 builds the run's own gradient function and optimiser, takes the first training
 examples, and checks both (see `jax_privacy.testing.check_private`). It trains
-nothing and writes nothing. What is printed tells of private examples: not for
+nothing and writes nothing. What is printed comes from private examples: not for
 release.
 
 Exit code 1, with the evidence, if the claim is contradicted or a check fails; 2
@@ -104,12 +104,12 @@ def run(
   """Trains with canaries, from the last checkpoint or the start.
 
   Args:
-    config: Of the run to be audited.
+    config: Config of the run to audit.
     workdir: A folder of the audit's own.
     canary: A kind; see `audits/canary_kinds.py`.
-    num_canaries: How many.
-    confidence: In (0, 1).
-    stop: See `train.run`.
+    num_canaries: Number of canaries.
+    confidence: Confidence of the bounds, in (0, 1).
+    stop: Signals to stop at; see `train.run`.
 
   Returns:
     What audit.json holds; see `audits.audit.summarise`. None if a signal
@@ -149,7 +149,7 @@ def conclude(audit: Mapping[str, Any]) -> None:
 def _run_replay(config: ml_collections.ConfigDict) -> None:
   experiment = experiment_lib.build(config)
   try:
-    report = replay.replay(experiment, max_examples=_MAX_EXAMPLES.value)
+    report = replay.check(experiment, max_examples=_MAX_EXAMPLES.value)
   except (testing.SensitivityError, testing.NoiseError) as error:
     print(f"FAILED: {error}", file=sys.stderr)
     sys.exit(1)

@@ -6,7 +6,7 @@
 
 Overall numbers are of all parameters that the run kept; the rest of those that
 the config chose beforehand (eval.params), of the named ones, or of all of them.
-A twin is evaluated on the same examples, and shown beside it with differences;
+A twin is evaluated on the same examples, and shown next to it with differences;
 see `evaluation/twin.py`.
 
 Needs the split's data and the run's folder; not the training data, unless that
@@ -40,7 +40,7 @@ _LABELS = flags.DEFINE_list(
 _TWIN = flags.DEFINE_string(
     "twin",
     None,
-    "Another model, evaluated beside it: a run's folder, or logits and labels"
+    "Another model, evaluated with it: a run's folder, or logits and labels"
     " in a .npz file.",
 )
 _JSON = flags.DEFINE_string("json", None, "File to write all numbers to.")

@@ -16,8 +16,9 @@ and writes nothing.
 data, and states the epsilon of both together: model.restore.same_data.
 
 `--config.mesh.data=4` splits batches over four devices. Several processes run
-one training if each is told of the others: `--coordinator_address=HOST:PORT
---num_processes=2 --process_id=0`, and `--process_id=1`. See docs/meshes.md.
+one training if each gets the address of the first:
+`--coordinator_address=HOST:PORT --num_processes=2 --process_id=0`, and
+`--process_id=1`. See docs/meshes.md.
 """
 
 import contextlib
@@ -114,7 +115,7 @@ def run(
   Args:
     experiment: The run.
     workdir: Its folder, which is claimed for as long as it trains.
-    stop: Asked after each step; None for a run that no signal stops.
+    stop: Signals, asked after each step; None for a run that no signal stops.
 
   Returns:
     The summary, which is also in the folder; None if a signal stopped the run.
@@ -148,7 +149,7 @@ def fit(
   Args:
     experiment: The run.
     workdir: Its folder, which is claimed for as long as it trains.
-    stop: As in `run`.
+    stop: Signals, as in `run`.
     build_fn: `build_fn(config, run_key=...)` makes the experiment again, for a
       resumed run whose key the checkpoint alone knows.
 
@@ -170,9 +171,9 @@ def fit(
     facts, is_due = resume.facts(experiment), _save_times(experiment)
     with log_lib.RunLog(experiment, workdir, initial_step=step) as log:
       steps = _steps(experiment, state, workdir, on_new_size=log.compiling)
-      for new_state, private in steps:
+      for new_state, unreleased_metrics in steps:
         state, step = new_state, step + 1
-        log.record(step, private)
+        log.record(step, unreleased_metrics)
         # Agreed on: processes that do not save or stop together wait forever.
         stopping = devices.any_process(stop is not None and stop.requested)
         due = devices.any_process(is_due(step))

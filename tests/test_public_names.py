@@ -80,8 +80,7 @@ def test_the_version_is_one():
   assert f"version: {version}\n" in citation
 
 
-# The command `experiments.audit` is named as its work.
-@pytest.mark.parametrize("top", ["accounting", "jax_privacy"])
+@pytest.mark.parametrize("top", ["accounting", "experiments", "jax_privacy"])
 def test_no_file_has_the_name_of_what_it_exports(top):
   for path in (launch.ROOT / top).rglob("*.py"):
     for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -55,14 +55,14 @@ def summarise(
   Args:
     experiment: A run with canaries.
     state: Its last state.
-    confidence: Of each bound by itself, and of the verdict as a whole.
+    confidence: Confidence of each bound by itself, and of the whole verdict.
     train_seconds: Spent in the training loop.
 
   Returns:
     The claim, for the run as it was with canaries (num_examples counts them);
     "bounds" by method, each at the given confidence; "bounds_jointly", of those
     methods whose assumptions these canaries meet, all at once; and whether one
-    of these exceeds the claim. None stands for infinity, which JSON lacks. Not
+    of these exceeds the claim. None means infinity, which JSON lacks. Not
     there: scores, and who was in.
   """
   start = time.monotonic()

@@ -29,7 +29,7 @@ def add_to_config(
 ) -> ml_collections.ConfigDict:
   """Returns the config of an audit: a copy with a section "audit".
 
-  Its folder is told from a run's by that section. It is not in
+  That section marks its folder as no run's. It is not in
   `configs.common.base`, so that no run has canaries by a flag.
   """
   config = config.copy_and_resolve_references()
@@ -46,8 +46,8 @@ def build(
   """Builds a run with canaries.
 
   Args:
-    config: Of `add_to_config`.
-    run_key: To go on with an audit's randomness; None to make it of the seed.
+    config: Config, as `add_to_config` returns it.
+    run_key: Randomness of an audit to go on with; None to make it of the seed.
 
   Raises:
     ValueError: If a field breaks its rule, or the run is one that canaries

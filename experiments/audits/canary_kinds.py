@@ -1,7 +1,7 @@
 """The kinds of canaries, and how each is planted in a run.
 
   dirac             one coordinate of the gradient each, added behind clipping
-  random_direction  a random direction each, likewise
+  random_direction  a random direction each, added behind clipping
   clipped           an example whose gradient is 10 clip norms long, along a
                     parameter of its own: loss and clipping are audited too
   input             odd examples like any others, which the task makes: for
@@ -13,6 +13,7 @@ the scores never sees who is in.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -43,8 +44,8 @@ class Planted:
     membership: Who is in.
     score_fn: `score_fn(state)` of the last state, one per canary.
     independent: Whether scores of different canaries are independent.
-    gradients: What joins the sum behind the clipping; None where canaries are
-      rows of the data set.
+    gradients: Canaries that join the sum after the clipping; None where
+      canaries are rows of the data set.
     batches: Indices by step, canaries that are out included.
   """
 
@@ -65,30 +66,25 @@ class Planted:
     return self.gradients.insert(clipped_sum, selected)
 
 
-def _plant_dirac(base, membership):
-  canaries = auditing.dirac_canaries(
+def _dirac(params, run_key, **options):
+  seed = run_key.seed("canaries")
+  return auditing.dirac_canaries(params, seed=seed, **options)
+
+
+def _random_direction(params, run_key, **options):
+  key = run_key.prng_key("canaries")
+  return auditing.random_direction_canaries(params, key=key, **options)
+
+
+def _plant_gradients(base, membership, *, make_fn, independent):
+  """Canaries that join the sum after the clipping."""
+  canaries = make_fn(
       _trained(base),
+      base.run_key,
       num_canaries=membership.num_canaries,
       l2_norm=_share(base),
-      seed=base.run_key.seed("canaries"),
   )
-  return _plant_gradients(base, membership, canaries, independent=True)
-
-
-def _plant_random_direction(base, membership):
-  canaries = auditing.random_direction_canaries(
-      _trained(base),
-      num_canaries=membership.num_canaries,
-      l2_norm=_share(base),
-      key=base.run_key.prng_key("canaries"),
-  )
-  # Not quite orthogonal: a canary is noise to the others.
-  return _plant_gradients(base, membership, canaries, independent=False)
-
-
-def _plant_gradients(base, membership, canaries, *, independent):
-  """Canaries that join the sum behind the clipping."""
-  private = _private(
+  dp_training = _dp_training(
       base, base.model.loss_fn, _recorder(canaries, base.mechanism)
   )
 
@@ -97,13 +93,13 @@ def _plant_gradients(base, membership, canaries, *, independent):
 
   return dataclasses.replace(
       base,
-      private=_map_batches(private, without_canaries),
+      dp_training=_map_batches(dp_training, without_canaries),
       canaries=Planted(
           membership=membership,
           score_fn=_recorded,
           independent=independent,
           gradients=canaries,
-          batches=private.sampler.batches,
+          batches=dp_training.sampler.batches,
       ),
   )
 
@@ -134,7 +130,7 @@ def _plant_clipped(base, membership):
 
   model = dataclasses.replace(
       base.model,
-      # Beside the model's, whose paths the config may name.
+      # Next to the model's, whose paths the config may name.
       params={**base.model.params, _OWN: jnp.zeros(num_canaries)},
       loss_fn=loss_fn,
   )
@@ -147,9 +143,9 @@ def _plant_clipped(base, membership):
   rows = base.train_source[np.full(num_canaries, -1)]
   rows["canary"] = np.arange(num_canaries, dtype=np.int32)
   recorder = _recorder(_Within(own, _OWN), base.mechanism)
-  private = _private(base, loss_fn, recorder)
+  dp_training = _dp_training(base, loss_fn, recorder)
   return _plant_rows(
-      base, membership, rows, private, score_fn=_recorded, independent=True
+      base, membership, rows, dp_training, score_fn=_recorded, independent=True
   )
 
 
@@ -171,30 +167,30 @@ def _plant_input(base, membership):
         losses_fn, state.params, seen, reference_params=reference
     )
 
-  private = _private(base, base.model.loss_fn)
+  dp_training = _dp_training(base, base.model.loss_fn)
   # With a unit, each is a person with this row alone.
   rows = units.alone(base.train_source, seen)
   return _plant_rows(
-      base, membership, rows, private, score_fn=score_fn, independent=False
+      base, membership, rows, dp_training, score_fn=score_fn, independent=False
   )
 
 
-def _plant_rows(base, membership, rows, private, **planted):
+def _plant_rows(base, membership, rows, dp_training, **planted):
   """Canaries that are examples like any other, once they are drawn."""
   return dataclasses.replace(
       base,
       train_source=_WithRows(base.train_source, rows),
-      private=_map_batches(private, membership.drop_excluded),
+      dp_training=_map_batches(dp_training, membership.drop_excluded),
       canaries=Planted(
           membership=membership,
           gradients=None,
-          batches=private.sampler.batches,
+          batches=dp_training.sampler.batches,
           **planted,
       ),
   )
 
 
-def _private(base, loss_fn, *first):
+def _dp_training(base, loss_fn, *first):
   """Makes sampler, gradient and optimiser, which starts with `first`.
 
   `first` may draw random numbers, as directions are. So it comes behind the
@@ -203,19 +199,21 @@ def _private(base, loss_fn, *first):
   optimizer = optimizer_lib.build_optimizer(
       base.config.train, base.schedule_steps, _trained(base)
   )
-  private = experiment_lib.build_private(
+  dp_training = experiment_lib.build_dp_training(
       base.config.dp,
       loss_fn,
       optax.identity(),
       base.mechanism,
-      key=base.private_key,
+      key=base.dp_key,
       mesh=base.mesh,
       with_norms=base.config.train_metrics,
   )
   behind = (*first, optimizer)
   if base.config.train_metrics:
     behind = map(optimizer_lib.showing, behind)
-  return private._replace(optimizer=optax.chain(private.optimizer, *behind))
+  return dp_training._replace(
+      optimizer=optax.chain(dp_training.optimizer, *behind)
+  )
 
 
 def _trained(base):
@@ -225,8 +223,8 @@ def _trained(base):
 
 def _share(base) -> float:
   """The most that one example may add to the sum."""
-  private = _private(base, base.model.loss_fn)
-  return private.grad_fn.sensitivity("add_or_remove_one")
+  dp_training = _dp_training(base, base.model.loss_fn)
+  return dp_training.grad_fn.sensitivity("add_or_remove_one")
 
 
 def _recorder(canaries, mechanism):
@@ -242,16 +240,16 @@ def _recorded(state: loop.TrainState) -> np.ndarray:
   return np.asarray(scores.log_ratios, np.float64)
 
 
-def _map_batches(private, map_fn):
+def _map_batches(dp_training, map_fn):
   """Changes the indices of each batch, before they are padded."""
-  batches = private.sampler.batches
+  batches = dp_training.sampler.batches
 
   def draw(generator, step):
     return map_fn(batches.draw_fn(generator, step))
 
   changed = dataclasses.replace(batches, draw_fn=draw)
-  sampler = dataclasses.replace(private.sampler, batches=changed)
-  return private._replace(sampler=sampler)
+  sampler = dataclasses.replace(dp_training.sampler, batches=changed)
+  return dp_training._replace(sampler=sampler)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -327,8 +325,13 @@ class _WithRows:
 
 
 PLANT_FNS = {
-    "dirac": _plant_dirac,
-    "random_direction": _plant_random_direction,
+    "dirac": functools.partial(
+        _plant_gradients, make_fn=_dirac, independent=True
+    ),
+    # Not quite orthogonal: a canary is noise to the others.
+    "random_direction": functools.partial(
+        _plant_gradients, make_fn=_random_direction, independent=False
+    ),
     "clipped": _plant_clipped,
     "input": _plant_input,
 }

@@ -14,14 +14,14 @@ from jax_privacy import testing
 from jax_privacy import views as views_lib
 
 
-def replay(
+def check(
     experiment: experiment_lib.Experiment, *, max_examples: int
 ) -> testing.PrivateReport:
   """Checks a run's gradient function and optimiser on its first examples.
 
   Args:
-    experiment: The run.
-    max_examples: How many examples.
+    experiment: Run to check.
+    max_examples: Number of examples to use.
 
   Raises:
     ValueError: If the run is not private.
@@ -37,7 +37,7 @@ def replay(
   )
   trained, frozen = experiment.partition.split(experiment.model.params)
   return testing.check_private(
-      experiment.private,
+      experiment.dp_training,
       trained,
       batch,
       keys,

@@ -1,4 +1,4 @@
-"""Evaluates a saved run, alone or beside a twin, and tells what was found.
+"""Evaluates a saved run, alone or with a twin, and shows what was found.
 
 Invariant: numbers of examples that the run, or its twin, is known to be trained
 on are marked private, on screen and in the file.
@@ -28,11 +28,11 @@ def evaluate(
   """Evaluates what a run saved, and prints it.
 
   Args:
-    run: See `saved.load`.
+    run: Saved run; see `saved.load`.
     which: Name of the parameters, or "all"; None for those of eval.params, and
       the others in short.
-    twin: See `twin.collect`; None for none.
-    json_file: Where to write all numbers; None for nowhere.
+    twin: Path of a twin, see `twin.collect`; None for none.
+    json_file: File to write all numbers to; None for no file.
 
   Raises:
     ValueError: If there are no such parameters, or the twin is not one of the
@@ -152,5 +152,5 @@ def _record(run, told, beside, *, is_private) -> dict[str, Any]:
       "evaluated_by": "row" if run.config.data.unit else units.EXAMPLE,
       "twin_name": None if beside is None else beside.name,
       **_not_private(run.config.dp.enabled),
-      **({workdir_lib.PRIVATE: numbers} if is_private else numbers),
+      **({workdir_lib.UNRELEASED_METRICS: numbers} if is_private else numbers),
   }

@@ -2,7 +2,7 @@
 
 Invariant: no group is dropped in silence. One that is too small for a number
 has that said in the number's place, an example of unknown group is counted as
-such, and intersections that are too many to be told are named.
+such, and intersections that are too many to be shown are named.
 
 >>> columns = {"sex": np.array([0, 1, 1, -1])}
 >>> for split in splits(columns, {"sex": ("F", "M")}):
@@ -32,7 +32,7 @@ class Split(NamedTuple):
 
   Attributes:
     column: Its name; "sex x age" for two.
-    rows: By group, the examples in it, ascending.
+    rows: Indices of the examples of each group, ascending.
     num_unknown: Examples that are in no group.
     left_out: Why `rows` is empty, or "".
   """
@@ -48,9 +48,9 @@ class Gap(NamedTuple):
 
   Attributes:
     value: The highest less the lowest.
-    standard_error: Of it, for these two groups, which share no example. That
-      they were chosen for being furthest apart is not accounted for: of many
-      small groups without any difference, two are some errors apart.
+    standard_error: Standard error for these two groups, which share no example.
+      That they were chosen for being furthest apart is not accounted for: of
+      many small groups without any difference, two are some errors apart.
     highest: The group with the highest value.
     lowest: The group with the lowest.
   """
@@ -67,8 +67,9 @@ def splits(
   """Divides examples by each column, and by each two of them.
 
   Args:
-    codes: By column, int [num_examples]: the group's number, -1 if unknown.
-    names: By column, the groups' names.
+    codes: Numbers of the examples' groups, by column, int [num_examples]; -1 if
+      unknown.
+    names: Names of the groups, by column.
 
   Yields:
     One column after the other, then pairs; at most 60 in all, of at most 200
@@ -79,7 +80,7 @@ def splits(
   for i, columns in enumerate(wanted):
     if i == _MAX_SPLITS:
       rest = f"{len(wanted) - i} more pairs of columns"
-      yield Split(rest, {}, left_out=f"only {_MAX_SPLITS} are told")
+      yield Split(rest, {}, left_out=f"only {_MAX_SPLITS} are shown")
       return
     yield _split(columns, codes, names)
 
@@ -105,7 +106,7 @@ def _split(columns, codes, names) -> Split:
   title = " x ".join(columns)
   sizes = [len(names[column]) for column in columns]
   if math.prod(sizes) > MAX_GROUPS:
-    why = f"{math.prod(sizes)} groups, of which at most {MAX_GROUPS} are told"
+    why = f"{math.prod(sizes)} groups, of which at most {MAX_GROUPS} are shown"
     return Split(title, {}, left_out=why)
   of_columns = [codes[column] for column in columns]
   is_known = np.all([code >= 0 for code in of_columns], axis=0)

@@ -21,7 +21,7 @@ def chosen_rows(
 
   Args:
     source: Examples.
-    num_examples: How many; None for all.
+    num_examples: Number of examples; None for all.
   """
   num_examples = min(num_examples or len(source), len(source))
   return np.arange(num_examples) * len(source) // num_examples
@@ -39,11 +39,11 @@ def collect(
   """Runs the model over examples of a source.
 
   Args:
-    task: What the model was trained for.
-    predictor: Of the task, for this source.
+    task: Task that the model was trained for.
+    predictor: Predictor of the task, for this source.
     params: Parameters to use.
     source: Examples.
-    rows: Which of them, at least one.
+    rows: Indices of examples, at least one.
     batch_size: Examples at a time; the last batch is padded.
 
   Returns:

@@ -1,7 +1,7 @@
-"""What an evaluation found, as sections of rows; alone, or beside a twin's.
+"""What an evaluation found, as sections of rows; alone, or with a twin's.
 
 Invariant: each number that is printed is one of JSON's, made in one place; and
-beside a twin every number is of the same examples, so that differences and
+with a twin every number is of the same examples, so that differences and
 their errors are paired.
 """
 
@@ -27,10 +27,10 @@ def sections(
   """Returns all that is known of a model's outcomes.
 
   Args:
-    task: What the model was trained for.
-    found: What the model made of the examples.
-    source: What they are from.
-    rows: Which of its examples they are.
+    task: Task that the model was trained for.
+    found: Outcomes of the examples.
+    source: Source of the examples.
+    rows: Indices of the examples in it.
   """
   everything = [overall(task, found, source), *task.tables(source, found)]
   of_all = getattr(source, "groups", {})

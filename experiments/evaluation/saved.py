@@ -24,10 +24,10 @@ class SavedRun(NamedTuple):
 
   Attributes:
     config: The run's.
-    task: What it learned.
+    task: Task that it learned.
     split: The split's name.
     source: Its examples.
-    predictor: For these examples.
+    predictor: Predictor for these examples.
     step: Updates done.
     params: Parameters by name; see `plan/averages.py`.
   """
@@ -69,8 +69,8 @@ def load(
   Args:
     path: The folder.
     split: The split's name; the config's test split by default.
-    labels: What to report in place of the config's eval.labels; () for all.
-    what: What the caller calls the folder, for the message.
+    labels: Labels to report, not the config's eval.labels; () for all.
+    what: Name of the folder, for the error text.
 
   Raises:
     ValueError: If it holds no run, or no checkpoint, or an audit's.

@@ -34,13 +34,13 @@ def show(
     *,
     names: Mapping[str, str] = types.MappingProxyType({}),
 ) -> None:
-  """Prints sections, beside a twin's if there is one.
+  """Prints sections, next to a twin's if there is one.
 
   Args:
-    console: Where.
-    ours: What was found.
+    console: Console to print on.
+    ours: Sections of the run.
     twins: The same sections of another model, or None.
-    names: What people call a metric; see `task.Task`.
+    names: Names of metrics for people; see `task.Task`.
   """
   for i, section in enumerate(ours):
     table = _table(section, None if twins is None else twins[i], names)
@@ -56,8 +56,8 @@ def one_line(
   """Returns the numbers of a whole split on one line.
 
   Args:
-    overall: By metric.
-    names: What people call it; see `task.Task`.
+    overall: Estimates by metric.
+    names: Names of metrics for people; see `task.Task`.
   """
   return ", ".join(f"{names[k]} {_shown(v)}" for k, v in overall.items())
 
@@ -108,7 +108,7 @@ def _show_rich(console, table) -> None:
 
 
 def _show_plain(console, table, *, is_first) -> None:
-  """Overall numbers stand at the margin, others below their title."""
+  """Overall numbers are at the margin, others below their title."""
   indent = "" if is_first else "  "
   if not is_first:
     console.print(f"by {table.title}", markup=False)

@@ -21,7 +21,7 @@ class Twin(NamedTuple):
   """What another model made of the examples.
 
   Attributes:
-    name: For people: where it is from, and which parameters.
+    name: Name for people: where it is from, and which parameters.
     found: Its outcomes.
     is_private: Whether it is known to be trained on some of the examples.
   """
@@ -39,9 +39,9 @@ def collect(
   Args:
     path: A run's folder, of which the parameters of its own eval.params are
       taken; or a .npz file, see above.
-    ours: The run it stands beside.
-    rows: Which examples of the split.
-    targets: Of these examples, as found with ours; see `Task.targets`.
+    ours: Run that it is compared with.
+    rows: Indices of examples of the split.
+    targets: Targets of these examples, as found with ours; see `Task.targets`.
 
   Raises:
     ValueError: If it is neither, or of other examples.

@@ -25,8 +25,8 @@ class Disparity(NamedTuple):
   """How far the worst class falls behind all examples together.
 
   Attributes:
-    absolute: min(0, min over classes of (acc_c - acc)).
-    relative: max(1, max over classes of (1 - acc_c) / (1 - acc)); 1 if
+    absolute: Gap min(0, min over classes of (acc_c - acc)).
+    relative: Ratio max(1, max over classes of (1 - acc_c) / (1 - acc)); 1 if
       acc = 1, for then no class makes an error either.
     worst: The class with the least accuracy; the first of several.
     left_out: Classes without examples.
@@ -65,8 +65,8 @@ def accuracy(ranks: np.ndarray, *, top: int = 1) -> estimate_lib.Estimate:
   """Returns the share of examples whose right class is among the first `top`.
 
   Args:
-    ranks: As `ranks` returns them, [num_examples].
-    top: At least 1.
+    ranks: Ranks, as `ranks` returns them, [num_examples].
+    top: Number of classes that count as right, at least 1.
   """
   return estimate_lib.mean(ranks < top, is_share=True)
 

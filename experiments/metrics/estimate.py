@@ -27,12 +27,12 @@ class Estimate(NamedTuple):
 
   Attributes:
     value: NaN where it is not defined.
-    influence: float64, an entry for each example that was looked at, see
-      above; zeros where not defined.
-    num_examples: How many of them were counted.
-    num_positive: How many of these have the label; None where there is no one
-      label.
-    why_undefined: What was missing; "" where it is defined.
+    influence: Influences, float64, an entry for each example that was looked
+      at, see above; zeros where not defined.
+    num_examples: Number of them that were counted.
+    num_positive: Number of these that have the label; None where there is no
+      one label.
+    why_undefined: Text of what was missing; "" where it is defined.
     is_share: Whether it is a share or a probability, which people read in
       percent.
   """
@@ -75,7 +75,7 @@ def mean(values: np.ndarray, *, is_share: bool = False) -> Estimate:
 
   Args:
     values: Reals [num_examples].
-    is_share: See `Estimate`.
+    is_share: Whether it is a share; see `Estimate`.
   """
   values = np.asarray(values, np.float64)
   if not len(values):
@@ -88,12 +88,12 @@ def mean(values: np.ndarray, *, is_share: bool = False) -> Estimate:
 def undefined(
     num_looked_at: int, *, why: str, is_share: bool = True
 ) -> Estimate:
-  """Returns what stands for a number that the examples do not define.
+  """Returns the estimate of a number that the examples do not define.
 
   Args:
-    num_looked_at: How many examples were looked at.
-    why: What was missing.
-    is_share: See `Estimate`.
+    num_looked_at: Number of examples that were looked at.
+    why: Text of what was missing.
+    is_share: Whether it is a share; see `Estimate`.
   """
   return Estimate(
       math.nan,
@@ -109,7 +109,7 @@ def shown(value: float, *, is_share: bool, sign: str = "") -> str:
 
   Args:
     value: An estimate's value, or its standard error.
-    is_share: See `Estimate`.
-    sign: "+" to put a sign before what is positive, too.
+    is_share: Whether it is a share; see `Estimate`.
+    sign: Format: "+" puts a sign before what is positive, too.
   """
   return f"{value:{sign}.2%}" if is_share else f"{value:{sign}.4g}"

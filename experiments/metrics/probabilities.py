@@ -27,7 +27,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
   """Returns probabilities [n, num_classes], float64.
 
   Args:
-    logits: [n, num_classes]; or [n, 1], of the second of two classes.
+    logits: Logits [n, num_classes]; or [n, 1], of the second of two classes.
   """
   logits = np.asarray(logits, np.float64)
   if logits.shape[1] == 1:
@@ -47,7 +47,7 @@ def log_loss(
 
   Args:
     labels: Integers [n], in [0, num_classes).
-    probabilities: Of the classes, [n, num_classes].
+    probabilities: Probabilities of the classes, [n, num_classes].
 
   Returns:
     The mean; probabilities are clipped to [eps, 1 - eps] of float64, as
@@ -66,8 +66,8 @@ def brier(
   """Returns the mean squared error of the probabilities.
 
   Args:
-    labels: As for `log_loss`.
-    probabilities: As for `log_loss`.
+    labels: Labels, as for `log_loss`.
+    probabilities: Probabilities, as for `log_loss`.
 
   Returns:
     Of two classes, the mean of (p - y)^2 of either, in [0, 1]; of more, of the
@@ -100,8 +100,8 @@ def calibration_error(
   bins are off by chance.
 
   Args:
-    labels: As for `log_loss`.
-    probabilities: As for `log_loss`.
+    labels: Labels, as for `log_loss`.
+    probabilities: Probabilities, as for `log_loss`.
     num_bins: Bins of (0, 1]; bin i is (i / num_bins, (i + 1) / num_bins].
 
   Returns:

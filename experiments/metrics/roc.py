@@ -64,7 +64,7 @@ def macro(estimates: Sequence[estimate_lib.Estimate]) -> estimate_lib.Estimate:
   """Returns the mean over those labels whose area is defined.
 
   Args:
-    estimates: Of the same examples, one or more: one for each label.
+    estimates: Estimates of the same examples, at least one: one a label.
   """
   num_examples = len(estimates[0].influence)
   influences = [e.influence for e in estimates if not e.why_undefined]

@@ -43,7 +43,7 @@ def names(train_config: ml_collections.ConfigDict) -> tuple[str, ...]:
 def build(
     train_config: ml_collections.ConfigDict, *, num_steps: int
 ) -> dict[str, averaging.Averaging]:
-  """Returns the averagings of a run of so many updates, by name.
+  """Returns the averagings of a run of `num_steps` updates, by name.
 
   Raises:
     ValueError: If a field breaks its rule; the text names it.
@@ -69,7 +69,7 @@ def by_name(
 
   Args:
     params: All of them.
-    averages: Of what is trained; what is frozen is its own average.
+    averages: Averages of what is trained; what is frozen is its own average.
   """
   whole = {
       name: trainable.merge(state.average, params)
@@ -84,7 +84,7 @@ class Restored(NamedTuple):
   Attributes:
     step: Updates done.
     params: Parameters of the whole model, by name.
-    facts: See `resume.facts`.
+    facts: Facts of a checkpoint; see `resume.facts`.
   """
 
   step: int

@@ -52,27 +52,29 @@ class Experiment:
   """All that the training loop needs.
 
   Attributes:
-    config: As given.
-    mechanism: What the run releases.
-    schedule_steps: What learning-rate schedules span; see `mechanism.Plan`.
-    task: What is learnt.
+    config: Config that the run was built from.
+    mechanism: Description of what the run releases.
+    schedule_steps: Number of steps that learning-rate schedules span; see
+      `mechanism.Plan`.
+    task: Task that is learnt.
     train_source: Private examples: rows, or units of rows.
     row_source: The same as rows, which the task knows.
     test_source: Examples that are not part of the guarantee.
     model: Initial parameters, and the loss of one example.
     predictor: The same parameters, for what evaluation sees of the test split.
-    partition: Which parameters are trained.
-    private: Sampler, gradient function and optimiser, of trained parameters;
-      the gradient function's last argument is the frozen ones.
-    averagings: Of parameters, by name; see `averages.py`.
-    run_key: What all randomness of the run is derived from.
-    private_key: Derived from it; keys batches and noise.
+    partition: Partition of the parameters into trained and frozen.
+    dp_training: Sampler, gradient function and optimiser, of trained
+      parameters; the gradient function's last argument is the frozen ones.
+    averagings: Averagings of parameters, by name; see `averages.py`.
+    run_key: Key that all randomness of the run is derived from.
+    dp_key: Derived from it; keys batches and noise.
     augment_key: Derived from it; keys the views of each example.
-    mesh: What batches and state are split over; None for one device.
-    restored_from: What the first parameters are, as `restore.restore` says
-      it; None if they are fresh.
-    imported: What own code it is made of; see `imported.facts`.
-    canaries: What an audit adds to each clipped sum; None in any other run.
+    mesh: Devices that batches and state are split over; None for one.
+    restored_from: Origin of the first parameters, as `restore.initial_params`
+      says it; None if they are fresh.
+    imported: Facts of the own code that it is made of; see `imported.facts`.
+    canaries: Canaries that an audit adds to each clipped sum; None in any other
+      run.
   """
 
   config: ml_collections.ConfigDict
@@ -85,10 +87,10 @@ class Experiment:
   model: task_lib.Model
   predictor: task_lib.Predictor
   partition: trainable.Partition
-  private: dp_sgd.PrivateTraining
+  dp_training: dp_sgd.PrivateTraining
   averagings: Mapping[str, averaging.Averaging]
   run_key: root_key.RootKey
-  private_key: root_key.RootKey
+  dp_key: root_key.RootKey
   augment_key: jax.Array
   mesh: jax.sharding.Mesh | None = None
   restored_from: Mapping[str, Any] | None = None
@@ -105,9 +107,9 @@ def build(
   """Builds a run.
 
   Args:
-    config: As `configs.common.base` describes.
-    run_key: To go on with a run's randomness; None to make it from the seed.
-    say: Is called with what is done next, in words; by default nobody is.
+    config: Config with the fields of `configs.common.base`.
+    run_key: Randomness of a run to go on with; None to make it from the seed.
+    say: Function that is called with what is done next, in words.
 
   Raises:
     ValueError: If a field breaks its rule; the text names it.
@@ -127,11 +129,11 @@ def build(
       config.dp, config.train, train_source.num_examples
   )
   _check_physical_batch_size(config.physical_batch_size, mechanism)
-  private_key = run_key.child("private")
+  dp_key = run_key.child("private")
   say(f"building the model: {config.model.name}")
   model = task.build_model(row_source, run_key.prng_key("parameters"))
   with sections.named("model.restore"):
-    params, restored_from = restore.restore(config.model, model.params)
+    params, restored_from = restore.initial_params(config.model, model.params)
     if restored_from is not None and config.model.restore.same_data:
       not_private.refuse(config.dp.enabled, "continue a run on the same data")
       continued.check_seed(config.seed, restored_from["seeds"])
@@ -160,18 +162,18 @@ def build(
       model=model,
       predictor=predictor,
       partition=partition,
-      private=build_private(
+      dp_training=build_dp_training(
           config.dp,
           model.loss_fn,
           optimizer,
           mechanism,
-          key=private_key,
+          key=dp_key,
           mesh=mesh,
           with_norms=config.train_metrics,
       ),
       averagings=averages.build(config.train, num_steps=mechanism.num_steps),
       run_key=run_key,
-      private_key=private_key,
+      dp_key=dp_key,
       augment_key=run_key.prng_key("augmentation"),
       mesh=mesh,
       restored_from=restored_from,
@@ -179,7 +181,7 @@ def build(
   )
 
 
-def build_private(
+def build_dp_training(
     dp_config: ml_collections.ConfigDict,
     loss_fn: Callable[..., jax.Array],
     optimizer: optax.GradientTransformation,
@@ -197,11 +199,11 @@ def build_private(
 
   Args:
     dp_config: A config's section.
-    loss_fn: Of one example; see `task.Model`.
-    optimizer: Of trained parameters.
-    mechanism: What the run releases.
-    key: Of batches and noise.
-    mesh: What batches are split over; None for one device.
+    loss_fn: Loss of one example; see `task.Model`.
+    optimizer: Optimiser of trained parameters.
+    mechanism: Description of what the run releases.
+    key: Key of batches and noise.
+    mesh: Devices that batches are split over; None for one.
     with_norms: Whether to give gradients' norms, and what the optimiser sees.
 
   Raises:

@@ -41,7 +41,7 @@ def check(config: ml_collections.ConfigDict) -> None:
   """Checks what can be checked of a config without building anything.
 
   Args:
-    config: As `configs.common.base` describes.
+    config: Config with the fields of `configs.common.base`.
 
   Raises:
     ValueError: If a field is missing or breaks its rule; the text names it.
@@ -93,7 +93,7 @@ def task_sections(
   """Returns the sections that a task takes, as `registry.build` names them.
 
   Args:
-    config: Of which `check_kinds` is true.
+    config: Config that `check_kinds` accepts.
   """
   names = ("task", "data", "model", "augment", "loss", "eval")
   return {f"{name}_config": config[name] for name in names}
@@ -103,7 +103,7 @@ def find_own(config: ml_collections.ConfigDict) -> dict[str, Any] | None:
   """Imports all own code that a config names, and says what it is.
 
   Args:
-    config: Of which `check_kinds` is true.
+    config: Config that `check_kinds` accepts.
 
   Returns:
     See `imported.facts`.
@@ -127,7 +127,7 @@ def check_kinds(config: ml_collections.ConfigDict) -> None:
   """Checks that every field is there, with a value of its kind.
 
   Args:
-    config: As `configs.common.base` describes.
+    config: Config with the fields of `configs.common.base`.
 
   Raises:
     ValueError: If a field is missing or of another kind; the text names it.

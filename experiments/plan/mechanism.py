@@ -17,8 +17,8 @@ everything else is given:
 | None, with dp.noise_multiplier alone | given | given | given |
 
 "stopping_step" and None with both release the same; they differ in the length
-of learning-rate schedules, `Plan.schedule_steps`: that of the run as asked for,
-or as cut.
+of learning-rate schedules, `Plan.schedule_steps`: the run as asked for, or as
+cut.
 
 With `dp.enabled` False the steps and batches are the same; no noise is added,
 and none is looked for: the mechanism then says how batches are drawn.
@@ -40,7 +40,7 @@ import accounting
 from accounting.numerics import schedule
 
 AUTO_TUNE = ("noise_multiplier", "num_steps", "batch_size", "stopping_step")
-# Stands in for what is to be found.
+# Placeholders for what is to be found.
 _NOISE, _STEPS, _BATCH_SIZE = 1.0, 1, 1
 # Fields that are not None where they are not given.
 _NOT_GIVEN = {"train.expected_batch_size": 0, "train.batch_size_schedule": ()}
@@ -50,8 +50,8 @@ class Plan(NamedTuple):
   """What a run releases, and the length that it was planned for.
 
   Attributes:
-    mechanism: What the run releases.
-    schedule_steps: Over how many steps learning-rate schedules stretch: more
+    mechanism: Description of what the run releases.
+    schedule_steps: Number of steps that learning-rate schedules span: more
       than the mechanism has, where "stopping_step" cuts the run short.
   """
 
@@ -113,7 +113,7 @@ def _is_cut(dp_config) -> bool:
 def _check_given(dp_config, train_config) -> None:
   """Checks that everything is given but for what is to be found."""
   dp, train, tuned = dp_config, train_config, dp_config.auto_tune
-  beside = f"with dp.auto_tune {tuned!r}"
+  tuning = f"with dp.auto_tune {tuned!r}"
   values = {
       "noise_multiplier": {"dp.noise_multiplier": dp.noise_multiplier},
       "num_steps": {
@@ -132,17 +132,17 @@ def _check_given(dp_config, train_config) -> None:
   for name, value in values[tuned].items():
     if value is not None:
       none = _NOT_GIVEN.get(name)
-      raise ValueError(f"{name} must be {none} {beside}, got {value}.")
+      raise ValueError(f"{name} must be {none} {tuning}, got {value}.")
   if dp.epsilon is None:
-    raise ValueError(f"dp.epsilon must be given {beside}, got None.")
+    raise ValueError(f"dp.epsilon must be given {tuning}, got None.")
   if tuned != "noise_multiplier" and dp.noise_multiplier is None:
-    raise ValueError(f"dp.noise_multiplier must be given {beside}, got None.")
+    raise ValueError(f"dp.noise_multiplier must be given {tuning}, got None.")
 
 
 def _as_given(
     dp_config, train_config, num_examples: int
 ) -> accounting.Mechanism:
-  """Returns the run, with stand-ins for what is not given."""
+  """Returns the run, with placeholders for what is not given."""
   dp, tuned = dp_config, dp_config.auto_tune
   size = train_config.expected_batch_size
   mechanism = accounting.Mechanism.for_batch_size(
@@ -160,7 +160,7 @@ def _as_given(
   if tuned == "num_steps":
     return mechanism
   phases = _fractions(train_config, mechanism.sampling_prob)
-  # Expected batches are so many times as large, over the whole run.
+  # Expected batches are this many times as large, over the whole run.
   mean = sum(
       factor * (end - begin)
       for (begin, factor), (end, _) in itertools.pairwise([*phases, (1.0, 0)])
@@ -250,7 +250,7 @@ def num_steps(
 
 
 def _within_budget(dp_config, mechanism) -> accounting.Mechanism:
-  """Does what `dp.auto_tune` None stands for."""
+  """Returns the run that `dp.auto_tune` None means."""
   dp = dp_config
   if dp.noise_multiplier is None and dp.epsilon is None:
     raise ValueError(

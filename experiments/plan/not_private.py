@@ -39,7 +39,7 @@ def refuse(enabled: bool, what: str) -> None:
 
   Args:
     enabled: The run's `dp.enabled`.
-    what: What was to be done, as after "to".
+    what: Text of what was to be done, as after "to".
 
   Raises:
     ValueError: If the run is not private.
@@ -64,11 +64,11 @@ def build(
 
   Args:
     loss_fn: `loss_fn(trained, example, key, frozen)`, of one example.
-    optimizer: Of trained parameters.
-    mechanism: Of the private run; its noise is not read.
-    key: Of the private run, whose batches are those of this one.
-    secure_random: As for the private run.
-    mesh: What batches are split over; None for one device.
+    optimizer: Optimiser of trained parameters.
+    mechanism: Mechanism of the private run; its noise is not read.
+    key: Key of the private run, which has the same batches.
+    secure_random: Whether a cipher draws batches.
+    mesh: Devices that batches are split over; None for one.
 
   Guarantee: None.
   """

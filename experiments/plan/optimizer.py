@@ -39,7 +39,7 @@ _OWN_DECAY = ("weight_decay", "weight_decay_rate")
 def build_optimizer(
     train_config: ml_collections.ConfigDict, num_steps: int, trained: Any
 ) -> optax.GradientTransformation:
-  """Returns the optimiser of a run of so many updates.
+  """Returns the optimiser of a run of `num_steps` updates.
 
   Args:
     train_config: A config's section.
@@ -82,7 +82,7 @@ def showing(
 ) -> optax.GradientTransformationExtraArgs:
   """Returns the optimiser, whose updates come with what reached it.
 
-  Its state is that of the given one. `update` returns `Shown` in place of
+  Its state is the given one's. `update` returns `Shown` in place of
   updates. It takes either a gradient or, behind another that shows, `Shown`,
   and then hands on what reached the first.
 
@@ -215,8 +215,8 @@ def _check_one_decay(train_config) -> None:
       own = train_config.optimizer_options.get(name, parameters[name].default)
       if own:
         raise ValueError(
-            "train.weight_decay must be 0.0 beside another weight decay, got"
-            f" {train_config.weight_decay} beside {name} = {own} of"
+            "train.weight_decay must be 0.0 with another weight decay, got"
+            f" {train_config.weight_decay} with {name} = {own} of"
             f" optax.{train_config.optimizer} (train.optimizer_options sets"
             " it)."
         )

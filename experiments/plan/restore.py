@@ -25,7 +25,7 @@ from jax_privacy.models import haiku, saved
 CHECKPOINTS = "checkpoints"
 
 
-def restore(
+def initial_params(
     model_config: ml_collections.ConfigDict, params: Any
 ) -> tuple[Any, dict[str, Any] | None]:
   """Returns a run's initial parameters, and where they come from.

@@ -123,9 +123,9 @@ def build(
 
   Args:
     name: One of `names`.
-    options: Of that schedule; lengths and boundaries as fractions of the run.
-    learning_rate: What it starts from, behind the warm-up: positive.
-    num_steps: Of the run, at least 1.
+    options: Options of the schedule; lengths are fractions of the run.
+    learning_rate: Rate that it starts from, after the warm-up: positive.
+    num_steps: Number of updates of the run, at least 1.
 
   Raises:
     ValueError: If an argument breaks its rule; the text names the field.

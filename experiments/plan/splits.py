@@ -16,7 +16,7 @@ def load(
   """Loads the training and the test split, and checks that they are a pair.
 
   Args:
-    task: Of the run.
+    task: Task of the run.
     data_config: A config's section.
 
   Raises:

@@ -68,7 +68,7 @@ def merge(trained: Any, others: Any) -> Any:
   """Returns `others` with what is trained put in.
 
   Args:
-    trained: As `Partition.split` gives it.
+    trained: Trained parameters, as `Partition.split` returns them.
     others: The frozen parameters, or all.
   """
   if not others:

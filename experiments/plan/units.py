@@ -187,7 +187,7 @@ def lift(
 
   Args:
     data_config: A config's section; without a `unit`, an example is a row.
-    model: With the loss of a row.
+    model: Model with the loss of a row.
   """
   if not data_config.unit:
     return model
@@ -218,7 +218,7 @@ def alone(source: task_lib.Source, rows: task_lib.Batch) -> task_lib.Batch:
   """Returns rows that are not a source's as examples of one row each.
 
   Args:
-    source: What trains: rows, or units.
+    source: Source of the training examples: rows, or units.
     rows: A batch such as `task.input_canaries` makes.
   """
   return source.alone(rows) if isinstance(source, UnitSource) else rows

@@ -44,8 +44,8 @@ def npz(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any]) -> bytes:
   """Returns the content of an .npz file.
 
   Args:
-    arrays: By name.
-    metadata: What JSON can hold.
+    arrays: Arrays by name.
+    metadata: Values that JSON can hold.
 
   Raises:
     ValueError: If an array is of a dtype that NumPy alone does not know, such
@@ -72,8 +72,8 @@ def safetensors(
   """Returns the content of a .safetensors file.
 
   Args:
-    arrays: By name.
-    metadata: What JSON can hold.
+    arrays: Arrays by name.
+    metadata: Values that JSON can hold.
 
   Raises:
     ValueError: If an array is of a dtype that the format does not have.

@@ -48,7 +48,7 @@ def of_run(
   Args:
     config: The run's.
     facts: Those of its checkpoint; see `resume.facts`.
-    steps: How many were begun: each has cost its privacy.
+    steps: Number of steps that were begun: each has cost its privacy.
 
   Returns:
     `private`, whether there is a guarantee; its numbers, each None if not; and

@@ -41,14 +41,14 @@ class SavedModel:
 
   Attributes:
     config: The run's.
-    task: What it learned.
+    task: Task that it learned.
     source: Whose description says what inputs are like. Where the model was
       loaded for a user's inputs, these; else the test split.
-    params_name: Which of the run's parameters these are: "last", or an average.
+    params_name: Name of the run's parameters: "last", or an average.
     params: They themselves.
     step: Updates done.
     num_steps: Updates of a finished run.
-    guarantee: See `guarantee.of_run`.
+    guarantee: Guarantee of the run; see `guarantee.of_run`.
   """
 
   config: ml_collections.ConfigDict
@@ -63,7 +63,7 @@ class SavedModel:
 
   @property
   def class_names(self) -> tuple[str, ...]:
-    """What is told apart; () for a task without classes."""
+    """Names of the classes; () for a task without classes."""
     return self.task.class_names(self.source)
 
   @property
@@ -87,7 +87,7 @@ class SavedModel:
     """Returns what the model itself gives, such as logits.
 
     Args:
-      inputs: As for `predict`.
+      inputs: Inputs, as for `predict`.
 
     Raises:
       ValueError: If they are not as `signature.inputs` says.
@@ -164,9 +164,9 @@ def load(
 
   Args:
     workdir: The run's folder.
-    params: Which parameters: "last" or an average that the run kept; by default
-      those of the config's eval.params.
-    unfinished: Whether a run that is not over will do. Its guarantee is that of
+    params: Name of the parameters: "last" or an average that the run kept; by
+      default those of the config's eval.params.
+    unfinished: Whether a run that is not over will do. Its guarantee is for
       the steps it has begun.
     inputs: A user's file or folder, which becomes `source`; see
       `task.Task.read_inputs`. By default the test split is loaded, for its

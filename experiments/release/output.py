@@ -33,7 +33,7 @@ def check_new(
 
   Args:
     path: The path.
-    name: What the caller calls it, for the message.
+    name: Name of the file, for the error text.
     suffixes: Those that it may have; any if empty.
 
   Raises:

@@ -84,7 +84,7 @@ def writer(file: BinaryIO, suffix: str) -> Table:
   """Returns a table that is written to a file.
 
   Args:
-    file: Where to.
+    file: File to write.
     suffix: One of `SUFFIXES`.
 
   Raises:

@@ -52,8 +52,8 @@ def lower(
   Args:
     signature: The predictor.
     params: Its parameters, on the host or on one device.
-    platforms: Where it shall run. One that it cannot be lowered for is left
-      out, if there is another.
+    platforms: Platforms on which it shall run. One that it cannot be lowered
+      for is left out, if there is another.
 
   Returns:
     The program, for any number of examples.

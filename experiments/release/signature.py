@@ -49,7 +49,7 @@ def of(
   """Finds what a predictor reads, by tracing it.
 
   Args:
-    predict_fn: See `task.Predictor`.
+    predict_fn: Function that predicts; see `task.Predictor`.
     params: Arrays or shapes.
     batch: Any batch, of which shapes and dtypes alone are read.
 

@@ -109,7 +109,7 @@ class _RecipeParser(flags.ArgumentParser):
           f"config must be a recipe's file, got {name!r}, which is no file in"
           f" {pathlib.Path.cwd()}. {_suggestion(name)}"
       )
-    # Before it is read: it may import what lies beside it.
+    # Before it is read: it may import files of its folder.
     imported.search_in(pathlib.Path(name).parent)
     return self._parser.parse(path)
 

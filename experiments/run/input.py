@@ -24,7 +24,8 @@ class PhysicalBatch(NamedTuple):
   """A part of a step's batch, on the devices.
 
   Attributes:
-    examples: As the source gives them; not to be used where there are none.
+    examples: Examples, as the source gives them; not to be used where there are
+      none.
     indices: Theirs, int32, -1 for padding; none where a step's batch is empty.
     is_last: Whether the step has no more.
   """
@@ -71,8 +72,8 @@ def _split(experiment, step) -> list[np.ndarray]:
   """
   size, mesh = experiment.config.physical_batch_size, experiment.mesh
   if size is None:
-    return [experiment.private.sampler.batch(step).indices.astype(np.int32)]
-  indices = experiment.private.sampler.batches.batch(step).astype(np.int32)
+    return [experiment.dp_training.sampler.batch(step).indices.astype(np.int32)]
+  indices = experiment.dp_training.sampler.batches.batch(step).astype(np.int32)
   padded = batch_selection.pad_to_multiple_of(indices, size)
   num_devices = 1 if mesh is None else mesh.size
   pieces = padded.reshape(-1, size)

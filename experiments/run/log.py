@@ -2,8 +2,8 @@
 
 A bar on a terminal, plain lines elsewhere, and lines of metrics.jsonl. The
 private numbers among them are marked as such: the loss, in all three, and those
-of `train_metrics.py`, which metrics.jsonl alone has. The rate is told from the
-expected batch size, not from realised ones.
+of `train_metrics.py`, which metrics.jsonl alone has. The rate is computed from
+the expected batch size, not from realised ones.
 """
 
 import time
@@ -27,7 +27,7 @@ class RunLog:
 
   Args:
     experiment: The run.
-    workdir: Where metrics.jsonl stands.
+    workdir: Folder of metrics.jsonl.
     initial_step: Steps that were done before.
   """
 
@@ -46,9 +46,9 @@ class RunLog:
     self._initial_step = initial_step
     # Steps that were begun and lost have been paid for all the same.
     self._steps_begun = workdir.read_steps_begun()
-    self._told = told_steps(experiment)
+    self._logged = logged_steps(experiment)
     self._epsilons = _epsilons(
-        mechanism, dp, {max(step, self._steps_begun) for step in self._told}
+        mechanism, dp, {max(step, self._steps_begun) for step in self._logged}
     )
     metrics = workdir.read_metrics()
     self._seconds_before = metrics[-1]["train_seconds"] if metrics else 0.0
@@ -78,7 +78,7 @@ class RunLog:
     self._bar.stop()
 
   def _expected(self, step: int) -> float:
-    """Expected number of examples in the batches of the first so many steps."""
+    """Expected number of examples in the batches of the first `step` steps."""
     if not step:
       return 0.0
     begun = self._mechanism.with_num_steps(step)
@@ -91,10 +91,10 @@ class RunLog:
   def compiling(self, size: int) -> None:
     """Says that a step is compiled for a size of batches met just now.
 
-    Which size a batch needs tells of its realised size, which is private.
+    The size that a batch needs reveals its realised size, which is private.
 
     Args:
-      size: Of the padded batch.
+      size: Size of the padded batch.
     """
     if self._sizes == (size,):
       return  # The only one: it was said before the first step.
@@ -107,19 +107,19 @@ class RunLog:
     else:
       self._console.print(f"{text}private, not for release)")
 
-  def record(self, step: int, private: Mapping[str, Any]) -> None:
-    """Moves the bar; at every log_every-th step, and the last, tells more.
+  def record(self, step: int, unreleased_metrics: Mapping[str, Any]) -> None:
+    """Moves the bar; at every log_every-th step, and the last, logs more.
 
     Args:
-      step: Steps done, this one included.
-      private: What `loop.train` tells of it; the loss is read from the device
-        when told.
+      step: Number of steps done, this one included.
+      unreleased_metrics: Metrics of the step that `loop.train` yields; the loss
+        is read from the device when it is logged.
     """
     # In place of what was compiled for this step, if anything was.
     self._bar.update(self._task, completed=step, description=self._note)
-    if step not in self._told:
+    if step not in self._logged:
       return
-    loss = float(private["loss"])
+    loss = float(unreleased_metrics["loss"])
     seconds = time.monotonic() - self._start
     rate = (self._expected(step) - self._expected(self._initial_step)) / seconds
     epsilon = self._epsilons[max(step, self._steps_begun)]
@@ -129,7 +129,10 @@ class RunLog:
             "epsilon": epsilon,
             "examples_per_second": rate,
             "train_seconds": self._seconds_before + seconds,
-            workdir_lib.PRIVATE: {**private, "loss": loss},
+            workdir_lib.UNRELEASED_METRICS: {
+                **unreleased_metrics,
+                "loss": loss,
+            },
         }
     )
     spent = not_private.LABEL
@@ -153,16 +156,16 @@ def say(text: str) -> None:
 def _batch_sizes(experiment: experiment_lib.Experiment) -> tuple[int, ...]:
   """Returns the sizes that steps are compiled for, all of them public."""
   size = experiment.config.physical_batch_size
-  return experiment.private.sampler.sizes if size is None else (size,)
+  return experiment.dp_training.sampler.sizes if size is None else (size,)
 
 
 def steps_between_lines(experiment: experiment_lib.Experiment) -> int:
-  """Returns after how many steps `RunLog.record` tells more."""
+  """Returns after how many steps `RunLog.record` logs more."""
   num_steps = experiment.mechanism.num_steps
   return experiment.config.log_every or max(1, num_steps // _LINES_A_RUN)
 
 
-def told_steps(experiment: experiment_lib.Experiment) -> set[int]:
+def logged_steps(experiment: experiment_lib.Experiment) -> set[int]:
   """Returns after how many steps there is a line of the log."""
   num_steps = experiment.mechanism.num_steps
   every = steps_between_lines(experiment)

@@ -3,7 +3,7 @@
 Data flow of step t: sampler -> indices -> source -> examples -> views ->
 clipped sum -> noise -> optimiser -> average. Everything random is a pure
 function of (key, t, example index), so a loop that starts from a saved state
-goes on as if it had never stopped.
+gives what a loop gives that never stopped.
 """
 
 import contextlib
@@ -30,8 +30,8 @@ class TrainState(NamedTuple):
   Attributes:
     step: Number of updates done, int32 scalar.
     params: Parameters, the frozen ones included.
-    opt_state: Of noise (its key and position) and optimiser.
-    averages: Of the trained parameters, by name.
+    opt_state: State of noise (its key and position) and optimiser.
+    averages: Averages of the trained parameters, by name.
     run_key: The root that parameters, batches, noise and views are derived
       from, uint32 [4]: the run's secret, which no other file may hold.
   """
@@ -50,7 +50,7 @@ def init_state(experiment: experiment_lib.Experiment) -> TrainState:
   state = TrainState(
       step=jnp.zeros((), jnp.int32),
       params=params,
-      opt_state=experiment.private.optimizer.init(trained),
+      opt_state=experiment.dp_training.optimizer.init(trained),
       averages={
           name: average.init(trained)
           for name, average in experiment.averagings.items()
@@ -68,22 +68,22 @@ def train(
     *,
     on_new_size: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[TrainState, dict[str, Any]]]:
-  """Yields (state, told) after each update that is left to do.
+  """Yields (state, unreleased_metrics) after each update that is left to do.
 
   The state's buffers are donated to the next update: it must not be used
-  afterwards. What is told is PRIVATE, not covered by the guarantee, and not for
+  afterwards. The metrics are PRIVATE, not covered by the guarantee, and not for
   release: "loss", the batch's mean before clipping, a device scalar; and with
   config.train_metrics, at the steps of the log, what `train_metrics.py` has.
 
   Args:
     experiment: The run.
-    state: Where it is.
-    on_new_size: Is called with the size of a padded batch before a step is
-      compiled for it. Which sizes are met, and when, is private.
+    state: State to go on from.
+    on_new_size: Function that is called with the size of a padded batch before
+      a step is compiled for it. Which sizes are met, and when, is private.
   """
   zeros, add, update = _compile(experiment, state)
   step, canaries = int(state.step), experiment.canaries
-  logged = log_lib.told_steps(experiment)
+  logged = log_lib.logged_steps(experiment)
   batches = input_lib.physical_batches(experiment, first_step=step)
   with contextlib.closing(batches):
     total, norms, sizes = zeros(), [], set()
@@ -97,12 +97,14 @@ def train(
       if is_last:
         selected = None if canaries is None else canaries.selected(step)
         state, loss, gradients = update(state, total, selected)
-        told = {"loss": loss}
+        unreleased_metrics = {"loss": loss}
         if gradients is not None and step + 1 in logged:
-          told |= train_metrics.of_step(experiment, norms, gradients, step=step)
+          unreleased_metrics |= train_metrics.of_step(
+              experiment, norms, gradients, step=step
+          )
         step += 1
         del gradients  # As large as the parameters, and not needed any more.
-        yield state, told
+        yield state, unreleased_metrics
         total, norms = zeros(), []
 
 
@@ -125,7 +127,7 @@ class _Total(NamedTuple):
 
 def _on_grid(experiment) -> bool:
   """Whether sums are whole steps of a grid; see `jax_privacy/grid.py`."""
-  return experiment.private.grad_fn.grid_step is not None
+  return experiment.dp_training.grad_fn.grid_step is not None
 
 
 def _compile(experiment: experiment_lib.Experiment, state: TrainState):
@@ -138,13 +140,13 @@ def _compile(experiment: experiment_lib.Experiment, state: TrainState):
   an audit, the selected canaries join the sum behind the clipping, as one
   example's share each, and the scores may know the sum without them.
   """
-  private, partition = experiment.private, experiment.partition
+  dp_training, partition = experiment.dp_training, experiment.partition
   is_shown = experiment.config.train_metrics
 
   def add(total, params, step, batch, indices):
     is_padding = indices < 0
     trained, frozen = partition.split(params)
-    grads, aux = private.grad_fn(
+    grads, aux = dp_training.grad_fn(
         trained,
         batch,
         views_lib.example_keys(
@@ -164,7 +166,7 @@ def _compile(experiment: experiment_lib.Experiment, state: TrainState):
       grads = experiment.canaries.insert(grads, selected)
       known = {"baseline": total.grads}
     trained, frozen = partition.split(state.params)
-    updates, opt_state = private.optimizer.update(
+    updates, opt_state = dp_training.optimizer.update(
         grads, state.opt_state, trained, **known
     )
     gradients = None

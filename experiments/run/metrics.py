@@ -1,7 +1,7 @@
 r"""Reads metrics.jsonl, which a kill may have cut short.
 
-The invariant: every line that is returned has a step and the seconds that
-training had taken; the last line may be half a line, and is then left, and any
+The invariant: every line that is returned has a step and the seconds of
+training so far; the last line may be half a line, and is then left, and any
 other fault is a ValueError that names the line.
 
 >>> import tempfile

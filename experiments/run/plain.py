@@ -33,8 +33,8 @@ def pretrain(config: ml_collections.ConfigDict) -> Any:
   log, and physical_batch_size, have no effect.
 
   Args:
-    config: With neither dp.epsilon nor dp.noise_multiplier, and all parameters
-      fresh and trained.
+    config: Config with neither dp.epsilon nor dp.noise_multiplier, and all
+      parameters fresh and trained.
 
   Raises:
     ValueError: If a field breaks its rule.

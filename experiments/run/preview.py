@@ -96,12 +96,12 @@ def _facts(experiment) -> Iterator[tuple[str, Any]]:
 
 def _sizes(experiment) -> tuple[int, ...]:
   size = experiment.config.physical_batch_size
-  return experiment.private.sampler.sizes if size is None else (size,)
+  return experiment.dp_training.sampler.sizes if size is None else (size,)
 
 
 def _memory(experiment, params, trained) -> Iterator[tuple[str, str]]:
   """Yields what is held, by shapes; of a mesh, by all devices together."""
-  state = jax.eval_shape(experiment.private.optimizer.init, trained)
+  state = jax.eval_shape(experiment.dp_training.optimizer.init, trained)
   averages = [
       jax.eval_shape(average.init, trained)
       for average in experiment.averagings.values()

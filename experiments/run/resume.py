@@ -120,7 +120,7 @@ def start(
 def epsilon_spent(
     experiment: experiment_lib.Experiment, num_steps: int
 ) -> float:
-  """Returns the epsilon of so many steps of the run.
+  """Returns the epsilon of the run's first steps.
 
   Raises:
     ValueError: If it is not private.

@@ -50,7 +50,7 @@ def summarise(
     experiment: The run.
     params: Its last parameters by name; see `averages.by_name`.
     num_steps: Updates done.
-    test_numbers: See `evaluation/final.py`.
+    test_numbers: Numbers of the test split; see `evaluation/final.py`.
     train_seconds: Spent in the training loop, compilation included.
   """
   config, mechanism = experiment.config, experiment.mechanism
@@ -142,7 +142,7 @@ def show(summary: Mapping[str, Any]) -> None:
     text = _text(summary)
   except _NOT_A_SUMMARY as error:
     raise ValueError(
-        f"summary.json must be that of a finished run, got {error!r:.200}."
+        f"summary.json must be of a finished run, got {error!r:.200}."
     ) from error
   print(text)
 

@@ -1,22 +1,22 @@
 """What De et al. read while they trained: PRIVATE, and not for release.
 
 Of a logged step's realised batch: how many examples were clipped, how long
-their gradients were, and how the noise stood against the sum. All of it comes
-from the training data without protection of its own, goes to metrics.jsonl
-under `private_not_for_release`, and nowhere else.
+their gradients were, and how large the noise was next to the sum. All of it
+comes from the training data without protection of its own, goes to
+metrics.jsonl under `private_not_for_release`, and nowhere else.
 
 Invariant: asking for it changes no bit of the run. Norms are a by-product of
 clipping; the noised gradient is caught on its way to the optimiser, so that no
-noise is drawn for it; and what reads them stands outside the step.
+noise is drawn for it; and what reads them is outside the step.
 
 Not computed: the direction of the unclipped gradient, and so its alignment
 with the clipped one: under ghost clipping no unclipped gradient is made, and it
 would cost a second sum over the batch.
 
->>> told = of_norms(np.array([0.5, 2.0, 4.0, np.inf]), l2_clip_norm=1.0)
->>> told["clipped_fraction"], told["non_finite_fraction"]
+>>> metrics = of_norms(np.array([0.5, 2.0, 4.0, np.inf]), l2_clip_norm=1.0)
+>>> metrics["clipped_fraction"], metrics["non_finite_fraction"]
 (0.5, 0.25)
->>> told["grad_norm_quantiles"]["0.5"]
+>>> metrics["grad_norm_quantiles"]["0.5"]
 2.0
 """
 
@@ -39,7 +39,7 @@ class Gradients(NamedTuple):
   Attributes:
     clipped: Sum of clipped gradients over the expected batch size; on a grid,
       in whole steps of it.
-    noised: What the optimiser was given: the clipped gradient and the noise,
+    noised: Gradient that the optimiser got: the clipped gradient and the noise,
       divided by the step's factor of a batch-size schedule.
   """
 
@@ -48,10 +48,10 @@ class Gradients(NamedTuple):
 
 
 def of_norms(norms: np.ndarray, *, l2_clip_norm: float) -> dict[str, Any]:
-  """Returns what the norms before clipping tell.
+  """Returns metrics of the norms before clipping.
 
   Args:
-    norms: Of the gradients of the realised batch, [realised batch size].
+    norms: Norms of the realised batch's gradients, [realised batch size].
     l2_clip_norm: Above it an example is clipped.
 
   Returns:
@@ -86,14 +86,15 @@ def of_gradients(
   """Returns how the noise stood against the clipped gradient.
 
   Args:
-    gradients: Of a step.
-    grid_step: Of the grid that the clipped sum is on, if it is.
-    batch_factor: Of a batch-size schedule; see `Gradients`.
+    gradients: Gradients of a step.
+    grid_step: Step of the grid that the clipped sum is on; None if on none.
+    batch_factor: Factor of a batch-size schedule; see `Gradients`.
 
   Returns:
-    "signal_to_noise", the norm of the clipped gradient over that of the noise
-    that was added to it; and "alignment", the cosine of the angle between the
-    clipped gradient and the noised one. None where it is 0 / 0, or not finite.
+    "signal_to_noise", the norm of the clipped gradient over the norm of the
+    noise that was added to it; and "alignment", the cosine of the angle between
+    the clipped gradient and the noised one. None where it is 0 / 0, or not
+    finite.
   """
   clipped_scale = 1.0 if grid_step is None else grid_step
   products = _products(gradients, clipped_scale / batch_factor)
@@ -111,14 +112,14 @@ def of_step(
     *,
     step: int,
 ) -> dict[str, Any]:
-  """Returns all that is told of a step.
+  """Returns all unreleased metrics of a step.
 
   Args:
     experiment: The run; see `experiment.Experiment`.
-    norms: For each physical batch, norms of its rows, and its rows' indices:
-      -1 where a row is padding.
-    gradients: See `of_gradients`.
-    step: Which one, counted from 0.
+    norms: Pairs, one a physical batch: norms of its rows, and its rows'
+      indices: -1 where a row is padding.
+    gradients: Gradients of the step; see `of_gradients`.
+    step: Number of the step, from 0.
   """
   real = [np.asarray(piece)[np.asarray(rows) >= 0] for piece, rows in norms]
   told = of_norms(
@@ -128,7 +129,7 @@ def of_step(
   schedule = experiment.mechanism.batch_size_schedule
   return told | of_gradients(
       gradients,
-      grid_step=experiment.private.grad_fn.grid_step,
+      grid_step=experiment.dp_training.grad_fn.grid_step,
       batch_factor=batch_schedule.factor_at(schedule, step),
   )
 

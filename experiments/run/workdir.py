@@ -1,9 +1,9 @@
 """The files of a run: config.json, metrics.jsonl, checkpoints, summary.json.
 
-The invariant: a file is whole or absent (written beside its place and renamed),
-a folder holds one config's run only, and nobody but its owner can read it:
-checkpoints hold the run's key. Numbers that are private, because they are
-computed from the training data without noise, stand in metrics.jsonl under
+The invariant: a file is whole or absent (written under another name and
+renamed), a folder holds one config's run only, and nobody but its owner can
+read it: checkpoints hold the run's key. Numbers that are private, because they
+are computed from the training data without noise, are in metrics.jsonl under
 `private_not_for_release` and nowhere else.
 """
 
@@ -26,7 +26,8 @@ from experiments.run import metrics as metrics_lib
 from experiments.tasks import imported as imported_lib
 from jax_privacy import _owner_only, draws
 
-PRIVATE = "private_not_for_release"
+# The key in metrics.jsonl of what comes from the data without noise.
+UNRELEASED_METRICS = "private_not_for_release"
 _LOCK = ".lock"
 _STEPS_BEGUN = "steps_begun.json"
 IMPORTED = "imported"
@@ -86,8 +87,8 @@ class Workdir:
     """Refuses to go on with other own code than the run was begun with.
 
     Args:
-      theirs: What the run's files hold; see `imported.facts`.
-      ours: What was found now.
+      theirs: Facts in the run's files; see `imported.facts`.
+      ours: Facts as found now.
 
     Raises:
       WorkdirError: If they differ; the text names the modules.
@@ -229,8 +230,8 @@ class Workdir:
     """Writes it down for good, before the steps are taken.
 
     Args:
-      steps: How many were ever begun, these included.
-      after_step: How many were done before those that are begun now, by this
+      steps: Number of steps ever begun, these included.
+      after_step: Number of steps done before those that are begun now, by this
         version's draws.
     """
     _, taken_with = self._read_begun()
@@ -256,7 +257,7 @@ class Workdir:
       raise WorkdirError(
           f"{path} must hold a number of steps, at least 0, got {steps!r}."
       )
-    taken_with = held.get("taken_with", [])  # A version before had none.
+    taken_with = held.get("taken_with", [])  # An older version has none.
     try:
       return steps, [
           (int(entry["after_step"]), dict(entry["versions"]))
@@ -375,6 +376,6 @@ def _write_durably(path: pathlib.Path, text: str, *, mode: str) -> None:
   except OSError as error:
     # A full disk is met here, and its error does not name the file.
     raise WorkdirError(
-        f"{path} must be written whole, got {error}. The run stands as last"
+        f"{path} must be written whole, got {error}. The run is as it was last"
         " saved: the same command goes on."
     ) from error

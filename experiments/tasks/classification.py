@@ -30,8 +30,8 @@ class Outcomes(NamedTuple):
   """What a model made of examples that are of one class each.
 
   Attributes:
-    labels: int32 [num_examples].
-    ranks: How many classes came before the right one, int32 [num_examples].
+    labels: Labels, int32 [num_examples].
+    ranks: Number of classes before the right one, int32 [num_examples].
   """
 
   labels: np.ndarray
@@ -50,7 +50,7 @@ class Classification(image_task.ImageTask):
     return Outcomes(labels, accuracies.ranks(labels, logits))
 
   def overall(self, source, outcomes) -> dict[str, estimate_lib.Estimate]:
-    """Returns the accuracy; of ten classes or more, that of the first five."""
+    """Returns the accuracy; of ten classes or more, top-5 accuracy too."""
     numbers = {"accuracy": accuracies.accuracy(outcomes.ranks)}
     if source.num_classes >= _LEAST_CLASSES_FOR_TOP5:
       numbers["top5_accuracy"] = accuracies.accuracy(outcomes.ranks, top=5)
@@ -116,9 +116,9 @@ def by_class(
   """Returns the table of classes, with the disparity between them.
 
   Args:
-    label_names: Of the classes.
+    label_names: Names of the classes.
     labels: Integers [num_examples].
-    ranks: As of `accuracies.ranks`, [num_examples].
+    ranks: Ranks of `accuracies.ranks`, [num_examples].
   """
   rows = {
       name: accuracies.accuracy(ranks[labels == label])

@@ -19,7 +19,8 @@ class Scores(NamedTuple):
   """What a model made of examples that have any number of labels.
 
   Attributes:
-    labels: int8 [num_examples, num_labels]: 1, 0, or -1 for not counted.
+    labels: Labels, int8 [num_examples, num_labels]: 1, 0, or -1 for not
+      counted.
     scores: Logits, float32 [num_examples, num_labels].
   """
 
@@ -64,7 +65,7 @@ class MultiLabel(image_task.ImageTask):
     in which one is not defined has no number.
     """
     labels, scores, names = self._reported(source, outcomes)
-    # What nobody has cannot be told of any group; `tables` names it.
+    # What nobody has is defined for no group; `tables` names it.
     defined = [not e.why_undefined for e in _areas(labels, scores)]
     labels, scores = labels[:, defined], scores[:, defined]
     names = [name for name, is_in in zip(names, defined, strict=True) if is_in]

@@ -4,8 +4,8 @@ Such a metric is a function `metric(batch, outputs)`, of a batch as the source
 gives it and what the predictor gave for it, NumPy arrays both. It returns a
 number for each example, [n]; the mean over examples is what is reported.
 
-Invariant: each example's number is its own, so that the standard error is that
-of a mean, and the task's own numbers stay as they are.
+Invariant: each example's number is its own, so that the standard error is a
+mean's, and the task's own numbers stay as they are.
 
 >>> def brier(batch, outputs):
 ...   return (outputs - batch["label"]) ** 2

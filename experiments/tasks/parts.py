@@ -109,12 +109,12 @@ class Section(NamedTuple):
   """Numbers of one kind, as a table of them is printed.
 
   Attributes:
-    title: "overall"; what the rows are ("class", "label"); or a column of
+    title: Text: "overall"; what the rows are ("class", "label"); or a column of
       groups.
     rows: Estimates by name.
-    facts: What follows from them, for JSON: numbers, and names of rows.
+    facts: Values that follow from them, for JSON: numbers, and names of rows.
     lines: The same facts in words, one a line.
-    notes: What else a reader must know of the rows.
+    notes: Texts that a reader of the rows must know.
   """
 
   title: str

@@ -39,7 +39,7 @@ def build(
 
   Args:
     task_config: The section `task`.
-    **section_configs: See `task.Task`.
+    **section_configs: Other sections by name; see `task.Task`.
 
   Raises:
     ValueError: If there is no such task, or a field breaks its rule.

@@ -81,9 +81,9 @@ def check_unused(
 
   Args:
     name: The section's.
-    section: What is given.
+    section: Section as given.
     task: The task's name.
-    fields: Which fields of the section; all of them for None.
+    fields: Names of fields of the section; None for all.
 
   Raises:
     ValueError: If one is not as in `configs.common.base`.

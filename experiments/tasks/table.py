@@ -42,7 +42,7 @@ class Outcomes(NamedTuple):
   """What a model made of rows.
 
   Attributes:
-    targets: int32 [num_examples] of classes; or float64, in the column's units.
+    targets: Classes, int32 [num_examples]; or float64, in the column's units.
     outputs: Logits, float32 [num_examples, num_outputs]; or predictions,
       float64 [num_examples], in the column's units.
   """
@@ -55,8 +55,8 @@ class Table(task_lib.Task):
   """Rows of a table: class, binary or regression targets.
 
   Args:
-    task_config: See `task.Task`.
-    **section_configs: See `task.Task`.
+    task_config: Section of the task; see `task.Task`.
+    **section_configs: Other sections by name; see `task.Task`.
   """
 
   metrics: Mapping[str, str]
@@ -289,7 +289,7 @@ def logits_of(outputs: np.ndarray) -> np.ndarray:
   """Returns logits [n, num_classes]; one output is the second of two classes.
 
   Args:
-    outputs: [n, num_outputs].
+    outputs: Outputs of the model, [n, num_outputs].
   """
   if outputs.shape[1] > 1:
     return outputs

@@ -56,11 +56,11 @@ class Task(abc.ABC):
     ValueError: If a field breaks its rule; the text names it.
 
   Attributes:
-    metrics: By name, how people call each number of `overall`. The first is the
-      one that a run's summary begins with, and that groups are compared by.
-    standard_errors: What the standard errors are, in words.
-    unused: By section, the fields without effect for this task; None for all of
-      the section. Each must be as in `configs.common.base`.
+    metrics: Names for people of each number of `overall`, by name. The first is
+      the one that a run's summary begins with, and that groups are compared by.
+    standard_errors: Text that says what the standard errors are.
+    unused: Names of the fields without effect for this task, by section; None
+      for all of the section. Each must be as in `configs.common.base`.
   """
 
   metrics: ClassVar[Mapping[str, str]]
@@ -145,7 +145,7 @@ class Task(abc.ABC):
 
     Args:
       source: The training split. Its description is read, and no example.
-      key: Of the initial parameters.
+      key: Key of the initial parameters.
 
     Raises:
       ValueError: If a field breaks its rule.
@@ -159,8 +159,8 @@ class Task(abc.ABC):
 
     Args:
       source: Loaded for evaluation. Its description is read, and no example.
-      model: Of `build_model`, where there is one: what both share need not be
-        built again.
+      model: Model of `build_model`, where there is one: what both share need
+        not be built again.
 
     Raises:
       ValueError: If a field breaks its rule.
@@ -175,7 +175,7 @@ class Task(abc.ABC):
     Keep little: it is kept for every example of the split.
 
     Args:
-      source: What the examples are from.
+      source: Source of the examples.
       batch: Real examples, no padding; NumPy arrays.
       outputs: `Predictor.predict_fn`'s, for these rows; NumPy arrays.
 
@@ -190,8 +190,8 @@ class Task(abc.ABC):
     """Returns the numbers of all these examples together, by name.
 
     Args:
-      source: What the examples are from.
-      outcomes: Of at least one example.
+      source: Source of the examples.
+      outcomes: Outcomes of at least one example.
 
     Returns:
       Estimates by names of `metrics`, in that order; each with its standard
@@ -212,8 +212,8 @@ class Task(abc.ABC):
     undefined.
 
     Args:
-      source: What the examples are from.
-      outcomes: Of all examples; `rows` are positions in it.
+      source: Source of the examples.
+      outcomes: Outcomes of all examples; `rows` are positions in it.
     """
     first = next(iter(self.metrics))
 
@@ -256,7 +256,7 @@ class Task(abc.ABC):
     Args:
       path: The file's.
       source: The examples that it must be of, all of them in order.
-      rows: Which of them to return.
+      rows: Indices of the outcomes to return.
 
     Raises:
       ValueError: If there is no such file for this task, or it is malformed.
@@ -271,8 +271,8 @@ class Task(abc.ABC):
     """Returns what summary.json holds of the test split's numbers.
 
     Args:
-      values: By metric, and by name of the parameters ("last", "ema", ...);
-        None for what is undefined.
+      values: Numbers by metric, and by name of the parameters ("last", "ema",
+        ...); None for what is undefined.
     """
     return {f"test_{metric}": dict(of) for metric, of in values.items()}
 
@@ -293,11 +293,11 @@ class Task(abc.ABC):
     padding of `train_source` with a loss of the audit's own.
 
     Args:
-      train_source: Of whose shapes and dtypes the rows must be.
+      train_source: Source whose shapes and dtypes the rows must have.
       test_source: Loaded for evaluation: examples that were not trained on.
-      predictor: For examples of it.
-      num_canaries: How many.
-      seed: Of what is drawn: the same seed, the same rows.
+      predictor: Predictor for examples of it.
+      num_canaries: Number of canaries.
+      seed: Seed of what is drawn: the same seed, the same rows.
 
     Raises:
       ValueError: If there are none, or too few.
@@ -324,7 +324,7 @@ class Task(abc.ABC):
     )
 
   def class_names(self, source: Source) -> tuple[str, ...]:
-    """Returns the names of what is told apart; by default there are none."""
+    """Returns the names of the classes; by default there are none."""
     del source
     return ()
 

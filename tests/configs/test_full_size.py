@@ -126,7 +126,7 @@ def test_a_full_step_traces(name, monkeypatch):
   params, experiment = _build_shapes(name, monkeypatch)
   size = min(experiment.config.physical_batch_size or 16, 16)
   grads, aux = jax.eval_shape(
-      lambda p, *batch: experiment.private.grad_fn(
+      lambda p, *batch: experiment.dp_training.grad_fn(
           p, *batch, is_padding_example=jnp.zeros(size, bool)
       ),
       params,

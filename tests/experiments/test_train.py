@@ -139,7 +139,7 @@ def test_a_run_stops_at_the_last_step_that_fits(tmp_path):
 def test_sampler_noise_and_summary_are_one_mechanism(tmp_path):
   config = launch.linear(dp__epsilon=2.0)
   experiment = experiment_lib.build(config)
-  sampler = experiment.private.sampler
+  sampler = experiment.dp_training.sampler
   assert len(sampler) == experiment.mechanism.num_steps
   strategy_rate = np.mean(
       [

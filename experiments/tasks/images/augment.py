@@ -55,7 +55,7 @@ def output_shape(
 
   Args:
     augment_config: A config's section.
-    image_shape: Of the training images.
+    image_shape: Shape of the training images.
 
   Raises:
     ValueError: If the images are too small for the augmentation.

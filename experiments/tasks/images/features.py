@@ -1,4 +1,4 @@
-"""What stands between a source's images and the model: pixels, or features.
+"""From a source's images to the model's inputs: pixels, or features.
 
 The invariant: both are fixed functions of one image, with constants that the
 config makes public, so that neither is accounted.

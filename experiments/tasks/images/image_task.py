@@ -24,7 +24,7 @@ class ImageModel(task_lib.Model):
   """A model of images.
 
   Attributes:
-    network: What it is made of; its parameters are those of the beginning.
+    network: Network that it is made of; its parameters are the initial ones.
   """
 
   network: model_lib.Network
@@ -34,8 +34,8 @@ class ImageTask(task_lib.Task):
   """A task whose examples are images with one label, or several.
 
   Args:
-    task_config: See `task.Task`.
-    **section_configs: See `task.Task`.
+    task_config: Section of the task; see `task.Task`.
+    **section_configs: Other sections by name; see `task.Task`.
 
   Attributes:
     is_multi_label: Whether examples have several labels.

@@ -26,7 +26,7 @@ def build_loss(
 
   Args:
     loss_config: A config's section.
-    network: What predicts.
+    network: Network that predicts.
     augment_config: The section of its views.
 
   Raises:

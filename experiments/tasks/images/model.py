@@ -25,7 +25,7 @@ class Network:
       a key per image for what is dropped in training, None in evaluation.
     standardise_fn: A source's images, or features, to what `apply_fn` takes.
     params: Initial parameters, or their shapes.
-    view_shape: (height, width, channels) of the images that it was built for.
+    view_shape: Height, width and channels of the images it was built for.
   """
 
   apply_fn: Callable[..., jax.Array]
@@ -47,7 +47,7 @@ def build_network(
   Args:
     model_config: A config's section.
     source: Whose images.
-    key: Of the parameters.
+    key: Key of the parameters.
     data_config: The section of the constants that standardise images.
     augment_config: The section of the views.
 
@@ -79,12 +79,12 @@ def build_for_evaluation(
   """Builds the network for what evaluation sees of a source's images.
 
   Args:
-    model_config: As for `build_network`.
+    model_config: Section of the network.
     source: Read with `data.test_options`.
-    trained: That of `build_network`, whose parameters it is to take; None where
-      there is none: then shapes stand for them.
-    data_config: As for `build_network`.
-    augment_config: As for `build_network`.
+    trained: Model of `build_network`, whose parameters it is to take; None
+      where there is none: then shapes replace them.
+    data_config: Section of the constants that standardise images.
+    augment_config: Section of the views.
 
   Raises:
     ValueError: If a field breaks its rule, or images of this size need other

@@ -59,8 +59,8 @@ def check_pair(
 
   Args:
     data_config: A config's section, which may say that test images differ.
-    train_source: Of the training split.
-    test_source: Of the test split.
+    train_source: Source of the training split.
+    test_source: Source of the test split.
 
   Raises:
     ValueError: If labels differ, or shapes without `data.test_options`.
@@ -83,7 +83,7 @@ def reported(source: data.Source, labels: Sequence[str]) -> list[int]:
   """Returns the numbers of the labels to report.
 
   Args:
-    source: What the labels are of.
+    source: Source that has the labels.
     labels: Their names; all if empty.
 
   Raises:

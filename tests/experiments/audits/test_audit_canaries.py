@@ -158,7 +158,8 @@ def test_a_fault_contradicts_the_claim(plant, canary, monkeypatch, capsys):
 def _check_record(found, config, *, num_canaries):
   """No score and nobody's coin; and the claim is the config's own."""
   assert set(found) == {
-      "status", "name", "epsilon", "epsilon_target", "delta", "accountant",
+      "status", "name", "private", "unit", "max_rows_per_unit",
+      "epsilon", "epsilon_target", "delta", "accountant",
       "neighboring_relation", "noise_multiplier", "sampling", "sampling_prob",
       "max_batch_size", "generator", "grid_scale", "num_examples",
       "expected_batch_size", "batch_size_schedule",
@@ -233,7 +234,7 @@ def test_rows_are_drawn_like_examples_and_dropped_if_out():
   draws = np.zeros(membership.total_examples)
   num_steps = experiment.mechanism.num_steps
   for step in range(num_steps):
-    indices = experiment.private.sampler.batch(step).indices
+    indices = experiment.dp_training.sampler.batch(step).indices
     np.add.at(draws, indices[indices >= 0], 1)
   ours = draws[first:]
   assert not ours[~membership.included].any()
@@ -305,7 +306,7 @@ def test_a_run_of_the_same_seed_shares_no_randomness():
       canaries.add_to_config(config, canary="dirac", num_canaries=100)
   )
   assert plain.run_key != audited.run_key
-  assert plain.private_key != audited.private_key
+  assert plain.dp_key != audited.dp_key
 
 
 def test_the_report_knows_what_an_audit_writes():

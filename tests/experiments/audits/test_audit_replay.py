@@ -25,7 +25,7 @@ def test_the_command_passes_and_says_what_was_seen(tmp_path):
 
 def test_a_run_that_clips_too_little_fails():
   experiment = experiment_lib.build(launch.linear())
-  private = experiment.private
+  private = experiment.dp_training
 
   class Doubled:
     """Twice the sum, claimed as once."""
@@ -39,9 +39,10 @@ def test_a_run_that_clips_too_little_fails():
     def sensitivity(self, relation):
       return private.grad_fn.sensitivity(relation)
 
-  object.__setattr__(experiment, "private", private._replace(grad_fn=Doubled()))
+  doubled = private._replace(grad_fn=Doubled())
+  object.__setattr__(experiment, "dp_training", doubled)
   with pytest.raises(testing.SensitivityError, match="add_or_remove_one"):
-    replay.replay(experiment, max_examples=2)
+    replay.check(experiment, max_examples=2)
 
 
 def test_a_command_without_a_check_is_a_mistake():

@@ -63,7 +63,7 @@ def test_a_step_clips_the_gradients_of_logistic_regression(experiment):
   batch = experiment.train_source[np.arange(6)]
   params = experiment.model.params
   keys = jax.random.split(jax.random.key(0), 6)
-  got, _ = experiment.private.grad_fn(
+  got, _ = experiment.dp_training.grad_fn(
       params,
       batch,
       keys,

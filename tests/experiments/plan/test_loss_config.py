@@ -76,7 +76,7 @@ def test_padding_of_several_labels_moves_nothing_even_where_none_masks_it(
   experiment = experiment_lib.build(_chexpert_config(folder))
   indices = np.array([3, 5, -1, -1])
   batch = experiment.train_source[indices]
-  grad_fn = jax.jit(experiment.private.grad_fn)
+  grad_fn = jax.jit(experiment.dp_training.grad_fn)
   args = experiment.model.params, batch
   keys = jax.random.split(jax.random.key(0), len(indices))
   unmasked, aux = grad_fn(*args, keys, is_padding_example=np.zeros(4, bool))

@@ -59,9 +59,9 @@ def test_batches_are_those_of_the_private_run_and_steps_are_plain_gradients():
 
   states = loop.train(plain, loop.init_state(plain))
   for step, (state, _) in enumerate(states):
-    indices = private.private.sampler.batches.batch(step)
+    indices = private.dp_training.sampler.batches.batch(step)
     np.testing.assert_array_equal(
-        indices, plain.private.sampler.batches.batch(step)
+        indices, plain.dp_training.sampler.batches.batch(step)
     )
     keys = jax.random.split(jax.random.key(0), len(indices))  # Not used.
     batch = plain.train_source[indices]
@@ -153,9 +153,9 @@ def test_every_question_of_privacy_is_refused_by_name(run, tmp_path, capsys):
       "be audited": lambda: canaries.build(
           canaries.add_to_config(config, canary="dirac", num_canaries=20)
       ),
-      "be replayed": lambda: replay.replay(experiment, max_examples=2),
+      "be replayed": lambda: replay.check(experiment, max_examples=2),
       "have an epsilon": lambda: resume.epsilon_spent(experiment, 2),
-      "have a sensitivity": experiment.private.grad_fn.sensitivity,
+      "have a sensitivity": experiment.dp_training.grad_fn.sensitivity,
   }
   for what, ask in asked.items():
     with pytest.raises(ValueError) as raised:

@@ -246,7 +246,7 @@ def test_agc_where_the_head_is_frozen_or_alone():
         ),
         (
             {"weight_decay": 0.1, "optimizer": "adamw"},
-            "must be 0.0 beside another weight decay, got 0.1 beside.*0.0001",
+            "must be 0.0 with another weight decay, got 0.1 with.*0.0001",
         ),
         ({"agc_clipping": -1.0}, "agc_clipping must be positive, got -1.0"),
     ],

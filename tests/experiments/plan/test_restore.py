@@ -52,7 +52,7 @@ def _npz(path, params=None, **arrays):
 def test_a_file_of_our_names(tmp_path):
   theirs, fresh = _params(1), _params(2)
   path = _npz(tmp_path / "a.npz", theirs)
-  got, origin = restore_lib.restore(_config(path).model, fresh)
+  got, origin = restore_lib.initial_params(_config(path).model, fresh)
   assert _equal(got, theirs) and not _equal(got, fresh)
   # What was taken over, by name: shapes, kinds and bits.
   digest = checkpoint.tree_sha256(saved.flatten(theirs))
@@ -69,12 +69,16 @@ def test_other_classes_are_reset_or_refused(tmp_path):
   theirs, fresh = _params(1, num_classes=5), _params(2)
   path = _npz(tmp_path / "a.npz", theirs)
   with pytest.raises(ValueError, match=r"linear.bias .*\[10\], got \[5\]"):
-    restore_lib.restore(_config(path).model, fresh)
-  got, origin = restore_lib.restore(_config(path, reset=_HEAD).model, fresh)
+    restore_lib.initial_params(_config(path).model, fresh)
+  got, origin = restore_lib.initial_params(
+      _config(path, reset=_HEAD).model, fresh
+  )
   assert _equal(got["conv_0"], theirs["conv_0"])
   assert _equal(got["linear"], fresh["linear"])
   # A fresh head may come of a secret seed: it is not in what is published.
-  _, again = restore_lib.restore(_config(path, reset=_HEAD).model, _params(3))
+  _, again = restore_lib.initial_params(
+      _config(path, reset=_HEAD).model, _params(3)
+  )
   assert origin["reset"] == list(_HEAD) and again == origin
 
 
@@ -95,11 +99,11 @@ def test_a_run_of_other_classes(tmp_path):
   for name, want in wanted.items():
     for place in (path, path / "checkpoints"):
       config = _config(place, params=name, reset=_HEAD)
-      got, origin = restore_lib.restore(config.model, _params(3))
+      got, origin = restore_lib.initial_params(config.model, _params(3))
       assert _equal(got["conv_1"], want["conv_1"])
       assert (origin["format"], origin["params"]) == ("run", name)
   with pytest.raises(ValueError, match="one of last, ema, polyak in .*'best'"):
-    restore_lib.restore(
+    restore_lib.initial_params(
         _config(path, params="best", reset=_HEAD).model, _params(3)
     )
 
@@ -108,7 +112,7 @@ def test_a_run_that_trained_a_part(tmp_path):
   theirs, average = _params(1), _params(2)
   head = {"linear": average["linear"]}
   path = _run(tmp_path / "run", theirs, head)
-  got, _ = restore_lib.restore(_config(path).model, _params(3))
+  got, _ = restore_lib.initial_params(_config(path).model, _params(3))
   assert _equal(got, theirs | head)
 
 
@@ -119,7 +123,7 @@ def test_a_damaged_run_is_not_read(tmp_path):
   text = record.read_text()
   record.write_text(text.replace("[10]", "[11]", 1))
   with pytest.raises(ValueError, match="must hold a readable checkpoint"):
-    restore_lib.restore(_config(path).model, _params(3))
+    restore_lib.initial_params(_config(path).model, _params(3))
 
 
 def test_a_file_of_haikus_names(tmp_path):
@@ -136,13 +140,13 @@ def test_a_file_of_haikus_names(tmp_path):
   path = _npz(tmp_path / "a.npz", **{table[k]: v for k, v in flat.items()})
   config = _config(path)
   config.model.name = "wide_resnet"
-  got, origin = restore_lib.restore(
+  got, origin = restore_lib.initial_params(
       config.model, jax.tree.map(np.zeros_like, theirs)
   )
   assert _equal(got, theirs) and origin["format"] == "haiku"
   config.model.restore.format = "npz"
   with pytest.raises(ValueError, match="missing and wide_res_net"):
-    restore_lib.restore(config.model, theirs)
+    restore_lib.initial_params(config.model, theirs)
 
 
 def _write(path, content):
@@ -171,7 +175,7 @@ def _write(path, content):
 def test_what_cannot_be_restored_is_refused(make, message, tmp_path):
   config = _config(make(tmp_path))
   with pytest.raises(ValueError, match=message) as raised:
-    restore_lib.restore(config.model, _params(1))
+    restore_lib.initial_params(config.model, _params(1))
   fuzz.assert_clear(raised.value)
 
 
@@ -188,7 +192,7 @@ def test_objects_in_an_archive_are_never_unpickled(tmp_path):
   path = tmp_path / "a.npz"
   np.savez(path, **flat)
   with pytest.raises(ValueError, match="'linear.bias' of .* must be"):
-    restore_lib.restore(_config(path).model, _params(1))
+    restore_lib.initial_params(_config(path).model, _params(1))
 
 
 def _recipe(arg="smoke=True", **fields):

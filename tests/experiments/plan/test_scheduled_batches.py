@@ -173,7 +173,7 @@ def test_signal_and_noise_are_told_apart_in_each_phase():
   fake = types.SimpleNamespace(
       config=launch.config(),
       mechanism=_plan(),
-      private=types.SimpleNamespace(
+      dp_training=types.SimpleNamespace(
           grad_fn=types.SimpleNamespace(grid_step=None)
       ),
   )
@@ -187,4 +187,4 @@ def test_signal_and_noise_are_told_apart_in_each_phase():
 @pytest.mark.slow
 def test_the_replay_checks_each_phase(run):
   _, experiment, _ = run
-  replay.replay(experiment, max_examples=2)
+  replay.check(experiment, max_examples=2)

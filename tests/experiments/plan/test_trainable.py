@@ -70,7 +70,7 @@ def test_the_clipped_sum_is_that_of_the_head_alone_by_hand():
   experiment = experiment_lib.build(_config())
   (trained, batch, keys, frozen), is_padding = _grads(experiment)
   images, labels = batch["image"], batch["label"]
-  grads, _ = jax.jit(experiment.private.grad_fn)(
+  grads, _ = jax.jit(experiment.dp_training.grad_fn)(
       trained, batch, keys, frozen, is_padding_example=is_padding
   )
   assert set(grads) == {"linear"}
@@ -92,7 +92,7 @@ def test_the_clipped_sum_is_that_of_the_head_alone_by_hand():
   whole = experiment_lib.build(_config(train__train_only=None))
   (params, *_, nothing), _ = _grads(whole)
   assert not jax.tree.leaves(nothing)
-  total, _ = jax.jit(whole.private.grad_fn)(
+  total, _ = jax.jit(whole.dp_training.grad_fn)(
       params, batch, keys, nothing, is_padding_example=is_padding
   )
   kernel = np.asarray(total["linear"]["kernel"])
@@ -139,7 +139,9 @@ def test_a_frozen_body_costs_no_backward_pass():
     args, is_padding = _grads(experiment)
 
     def run(*args):
-      return experiment.private.grad_fn(*args, is_padding_example=is_padding)
+      return experiment.dp_training.grad_fn(
+          *args, is_padding_example=is_padding
+      )
 
     return str(jax.make_jaxpr(run)(*args)).count("conv_general_dilated[")
 

@@ -145,7 +145,7 @@ def test_a_step_is_the_sum_of_each_persons_mean_clipped(
   if task == "table":
     config = _table_config(tmp_path)
   experiment = experiment_lib.build(config)
-  source, private = experiment.train_source, experiment.private
+  source, private = experiment.train_source, experiment.dp_training
   indices = private.sampler.batch(0).indices.astype(np.int32)
   keys = views.example_keys(experiment.augment_key, step=0, indices=indices)
   params = experiment.model.params
@@ -313,7 +313,7 @@ def test_canaries_are_persons(archive, canary, capsys):
 
 @pytest.mark.slow
 def test_a_replay_takes_persons_away(archive):
-  report = replay.replay(experiment_lib.build(_config(archive)), max_examples=2)
+  report = replay.check(experiment_lib.build(_config(archive)), max_examples=2)
   assert report.sensitivity.bounds["add_or_remove_one"] == 1 / 12
 
 

@@ -96,7 +96,7 @@ def _batches(config, first_step=0, build_fn=experiment_lib.build):
 
 
 def _sizes(config):
-  return experiment_lib.build(config).private.sampler.sizes
+  return experiment_lib.build(config).dp_training.sampler.sizes
 
 
 def _assert_same(got, want):

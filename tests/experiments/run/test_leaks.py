@@ -116,7 +116,10 @@ def _public(told, path):
       "stdout": without_times(told["stdout"]),
       "stderr": without_times(told["stderr"]),
       "summary": _drop(told["summary"], _RELEASED | _MEASURED),
-      "metrics": [_drop(m, _MEASURED | {workdir_lib.PRIVATE}) for m in metrics],
+      "metrics": [
+          _drop(m, _MEASURED | {workdir_lib.UNRELEASED_METRICS})
+          for m in metrics
+      ],
       "names": told["names"],
       # Times in nanoseconds.
       "metadata": [re.sub(r"\d{12,}", "", text) for text in told["metadata"]],

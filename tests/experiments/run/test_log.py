@@ -75,13 +75,15 @@ def _experiment(sizes=(20, 27, 37), physical_batch_size=None):
   mechanism = accounting.Mechanism(
       num_examples=64, noise_multiplier=2.0, sampling_prob=0.25, num_steps=4
   )
-  dp = types.SimpleNamespace(delta=1e-3, accountant="rdp")
+  dp = types.SimpleNamespace(enabled=True, delta=1e-3, accountant="rdp")
   return types.SimpleNamespace(
       mechanism=mechanism,
       config=types.SimpleNamespace(
           dp=dp, log_every=1, physical_batch_size=physical_batch_size
       ),
-      private=types.SimpleNamespace(sampler=types.SimpleNamespace(sizes=sizes)),
+      dp_training=types.SimpleNamespace(
+          sampler=types.SimpleNamespace(sizes=sizes)
+      ),
   )
 
 

@@ -173,7 +173,7 @@ def test_two_processes_do_as_one(data, fsdp, tmp_path, on_one_device):
       path, f"--config.mesh.data={data}", f"--config.mesh.fsdp={fsdp}"
   )
   # Each asked for its own half of every batch, and for nothing else.
-  sampler = experiment_lib.build(launch.config(**_FIELDS)).private.sampler
+  sampler = experiment_lib.build(launch.config(**_FIELDS)).dp_training.sampler
   assert [len(t["asked"]) for t in told] == [_STEPS, _STEPS]
   for step in range(_STEPS):
     halves = [np.array(t["asked"][step]) for t in told]

@@ -30,12 +30,12 @@ def test_what_the_run_would_be_is_what_it_is(capsys):
   assert "guarantee: (3.000, 0.0001)-differential privacy for add or" in printed
   assert f"noise multiplier: {released['noise_multiplier']}" in printed
   assert "  steps: 3\n" in printed and "  parameters: 650\n" in printed
-  assert f"padded to: {list(experiment.private.sampler.sizes)}" in printed
+  assert f"padded to: {list(experiment.dp_training.sampler.sizes)}" in printed
   # Of float32: 650 parameters, as many of the mean, and of the sum.
   assert "parameters 0.00248 MiB" in printed
   assert "sum of gradients 0.00248 MiB" in printed
   # 8 x 8 pixels and a label of 4 bytes.
-  size = max(experiment.private.sampler.sizes) * 68 / 2**20
+  size = max(experiment.dp_training.sampler.sizes) * 68 / 2**20
   assert f"largest batch {size:.3g} MiB" in printed
 
 

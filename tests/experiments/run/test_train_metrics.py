@@ -88,7 +88,9 @@ def test_no_bit_of_the_run_changes(way, tmp_path, capfd):
     lines = (path / "metrics.jsonl").read_text().splitlines()
     metrics.append([json.loads(line) for line in lines])
   assert summaries[0]["params_sha256"] == summaries[1]["params_sha256"]
-  without, private = ([m[workdir_lib.PRIVATE] for m in one] for one in metrics)
+  without, private = (
+      [m[workdir_lib.UNRELEASED_METRICS] for m in one] for one in metrics
+  )
   assert [m["step"] for m in metrics[1]] == [2, 4]
   for before, after in zip(without, private, strict=True):
     assert set(before) == {"loss"} and set(after) == {"loss", *_NAMES}
@@ -101,7 +103,9 @@ def test_no_bit_of_the_run_changes(way, tmp_path, capfd):
       told.out,
       told.err,
       (tmp_path / "True" / "summary.json").read_text(),
-      json.dumps([m | {workdir_lib.PRIVATE: None} for m in metrics[1]]),
+      json.dumps(
+          [m | {workdir_lib.UNRELEASED_METRICS: None} for m in metrics[1]]
+      ),
   ):
     assert not [name for name in _NAMES if name in text]
 
@@ -117,7 +121,7 @@ def _oracle(config, step):
     before, params = params, jax.tree.map(np.array, state.params)
   # Learning rate 1, no momentum: the update is the noised gradient.
   update = _flat(before) - _flat(params)
-  sampler = experiment.private.sampler.batches
+  sampler = experiment.dp_training.sampler.batches
   indices = sampler.batch(step - 1).astype(np.int32)
   batch = experiment.train_source[indices]
   keys = views_lib.example_keys(

@@ -114,7 +114,7 @@ def test_it_is_audited_and_replayed(recipe, tmp_path):
       confidence=0.95,
   )
   assert found["num_examples"] == 64 + 20 and not found["contradicts_claim"]
-  report = replay.replay(experiment_lib.build(recipe()), max_examples=2)
+  report = replay.check(experiment_lib.build(recipe()), max_examples=2)
   assert report.sensitivity.num_batches > 0
   with pytest.raises(
       ValueError, match="'clipped' for task 'points', which has"
