@@ -48,7 +48,7 @@ _RESTORED = (
 _CONTINUED = (
     "training went on from another run ({path}) on the same data. Together the "
     "runs are ({epsilon}, {delta})-differentially private: state this epsilon. "
-    "That of this run alone holds for no released model."
+    "This run's own epsilon holds for no released model."
 )
 _MOST_RUNS = 100
 _SHA256 = re.compile("[0-9a-f]{64}")

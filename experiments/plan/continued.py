@@ -29,8 +29,8 @@ def read(path: pathlib.Path, checkpoints: pathlib.Path) -> dict[str, Any]:
   """Returns what a run has released so far.
 
   Args:
-    path: The run's folder, which is only read.
-    checkpoints: Where its checkpoints are.
+    path: Folder of the run, which is only read.
+    checkpoints: Folder of its checkpoints.
 
   Returns:
     `released`, mechanisms as JSON has them, the earliest first; `seeds`, one
@@ -98,9 +98,9 @@ def epsilon(
   """Returns the epsilon of a run together with all that it continues.
 
   Args:
-    restored_from: Of the run; see `restore.restore`.
-    mechanism: What the run itself releases.
-    delta: Of the guarantee for all of them.
+    restored_from: Origin of the run; see `restore.initial_params`.
+    mechanism: Description of what the run itself releases.
+    delta: Delta of the guarantee for all of them, in (0, 1).
 
   Returns:
     Epsilon, by PLD; None for a run that continues none.

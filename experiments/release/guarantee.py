@@ -25,7 +25,7 @@ _UNIT = (
 )
 _CONTINUES = (
     " Training went on from the run {path}, on the same data: this epsilon is"
-    " that of both together, by PLD."
+    " for both together, by PLD."
 )
 _SEED = (
     " The seed was fixed: against whoever knows it nothing is protected. Such a"

@@ -190,7 +190,7 @@ def _origin(origin: Mapping[str, Any], summary: Mapping[str, Any]) -> str:
         f"Training went on from {origin['path']}, on the same data. Together"
         f" they are ({claims.at_most(summary['epsilon_composed'])},"
         f" {claims.at_most_short(summary['delta'])})-DP: state this epsilon,"
-        " not that of the last run alone."
+        " not the last run's own."
     )
     first = origin.get("began_with")
     return text if first is None else f"{text} {_origin(first, summary)}"
