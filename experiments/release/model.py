@@ -120,6 +120,7 @@ class SavedModel:
         "task": self.config.task.name,
         "model": self.config.model.name,
         "class_names": list(self.class_names),
+        "data": self.task.describe(self.source),
         "inputs": {
             name: {"dtype": shape.dtype.name, "shape": list(shape.shape)}
             for name, shape in self.signature.inputs.items()

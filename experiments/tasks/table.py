@@ -226,6 +226,10 @@ class Table(task_lib.Task):
     self._check_target(encoder.target)
     return tables_lib.read_inputs(path, encoder)
 
+  def class_names(self, source) -> tuple[str, ...]:
+    """See `task.Task`; none for a target of numbers."""
+    return tuple(source.label_names) if self._of_classes else ()
+
   def columns(self, source, outputs) -> dict[str, np.ndarray]:
     """Returns the predicted class and each one's probability, or the number."""
     if not self._of_classes:

@@ -20,7 +20,7 @@ import experiments
 from experiments.evaluation import saved
 from experiments.plan import experiment as experiment_lib
 from experiments.release import model as model_lib
-from experiments.release import predictions
+from experiments.release import predictions, program
 from experiments.run import workdir as workdir_lib
 from jax_privacy import data
 from tests.support import fuzz, launch
@@ -316,3 +316,25 @@ def test_a_broken_input_leaves_no_file(model, tmp_path, workdir):
   with pytest.raises(ValueError, match="b.png must be a readable image"):
     predictions.write(broken, tmp_path / "p.csv", batch_size=1)
   assert not [p for p in tmp_path.iterdir() if "p.csv" in p.name]
+
+
+def test_a_model_of_tables_says_how_its_inputs_are_made(tmp_path):
+  config = launch.config("breast_cancer", arg="smoke=True")
+  launch.run(config, tmp_path / "run")
+  model = experiments.load(tmp_path / "run")
+  assert len(model.class_names) == 2
+  metadata = json.loads(json.dumps(model.metadata()))
+  assert metadata["class_names"] == list(model.class_names)
+  assert metadata["data"] == json.loads(
+      json.dumps(model.task.describe(model.source))
+  )
+  made = program.lower(model.signature, model.params, platforms=["cpu"])
+  batch = model.signature.read(model.source[np.arange(3)])
+  # Its sums are of 30 products, each below 1.
+  np.testing.assert_allclose(
+      jax.tree.leaves(made.call(batch))[0],
+      jax.tree.leaves(model.outputs(batch))[0],
+      atol=1e-5,
+  )
+  columns = model.predict(batch)
+  assert all(len(column) == 3 for column in columns.values())
