@@ -28,7 +28,6 @@ batch_size (default: a quarter of num_examples, at most 4096); steps (default
 """
 
 import math
-import pathlib
 
 import ml_collections
 
@@ -58,7 +57,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
       steps=100,
       smoke=False,
   )
-  num_examples = max(args["num_examples"], 0)
+  num_examples = args["num_examples"]
   config = families.table(epsilon=args["epsilon"])
   config.name = "table"
   config.seed = None  # A model of your own rows is most likely for release.
@@ -93,8 +92,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
 
 def _beside(path: str) -> str:
   """people.csv.gz to people.schema.toml."""
-  name = pathlib.PurePath(path).name.split(".")[0]
-  return str(pathlib.PurePath(path).with_name(f"{name}.schema.toml"))
+  folder, slash, name = path.rpartition("/")
+  return f"{folder}{slash}{name.split('.')[0]}.schema.toml"
 
 
 def _names(text: str) -> tuple[str, ...]:

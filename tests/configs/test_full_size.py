@@ -94,7 +94,10 @@ def _batch(experiment, size):
 
 # To describe 255 million parameters takes 10 s.
 @pytest.mark.parametrize(
-    "name", launch.configs(slow=("imagenet_nfnet", "places365_nfnet"))
+    "name",
+    launch.configs(
+        slow=("imagenet_nfnet", "places365_nfnet"), but=launch.TABLES
+    ),
 )
 def test_builds_at_full_size(name, monkeypatch):
   params, experiment = _build_shapes(name, monkeypatch)
@@ -121,7 +124,7 @@ def _seen(experiment):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", launch.CONFIGS)
+@pytest.mark.parametrize("name", launch.configs(but=launch.TABLES))
 def test_a_full_step_traces(name, monkeypatch):
   params, experiment = _build_shapes(name, monkeypatch)
   size = min(experiment.config.physical_batch_size or 16, 16)

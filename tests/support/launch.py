@@ -22,6 +22,8 @@ CONFIGS = sorted(
     for path in (ROOT / "configs").glob("*.py")
     if path.stem not in ("__init__", "common", "families")
 )
+# Of tables; all others are of images.
+TABLES = ("breast_cancer", "table", "wine")
 # To compile a step of these takes long, however small they are. Of what they
 # have, `digits_finetune` has the WRN, and `fashion_mnist_cnn` views.
 LARGE = ("chexpert_nfnet", "imagenet_nf_resnet", "imagenet_nfnet")
@@ -38,11 +40,12 @@ def get_config(arg=None):
 """
 
 
-def configs(*, slow=()):
-  """Parameters of a test of every recipe, of which some are slow."""
+def configs(*, slow=(), but=()):
+  """Parameters of a test of every recipe but some, of which some are slow."""
   return [
       pytest.param(name, marks=[pytest.mark.slow] if name in slow else [])
       for name in CONFIGS
+      if name not in but
   ]
 
 
@@ -62,6 +65,15 @@ def linear(**fields):
   Its step is traced and compiled in a third of the time.
   """
   return config(**{"model__name": "linear", "model__options": {}} | fields)
+
+
+def table(**fields):
+  """The smoke config of a table, as `linear` is of images."""
+  return config("breast_cancer", **fields)
+
+
+# What makes a small run of each kind of data, by task.
+TASKS = {"classification": linear, "table": table}
 
 
 def linear_recipe(folder):

@@ -9,10 +9,16 @@ from jax_privacy import testing
 from tests.support import launch
 
 
-def test_the_command_passes_and_says_what_was_seen(tmp_path):
+@pytest.mark.parametrize(
+    "task", ["classification", pytest.param("table", marks=pytest.mark.slow)]
+)
+def test_the_command_passes_and_says_what_was_seen(task, tmp_path):
+  recipe = "--config=configs/breast_cancer.py:smoke=True"
+  if task == "classification":
+    recipe = launch.linear_recipe(tmp_path)
   process = launch.process(
       "experiments.audit",
-      launch.linear_recipe(tmp_path),
+      recipe,
       "--replay",
       "--max_examples=2",
   )
@@ -23,8 +29,9 @@ def test_the_command_passes_and_says_what_was_seen(tmp_path):
   assert "noise: standard deviation" in process.stdout
 
 
-def test_a_run_that_clips_too_little_fails():
-  experiment = experiment_lib.build(launch.linear())
+@pytest.mark.parametrize("task", launch.TASKS)
+def test_a_run_that_clips_too_little_fails(task):
+  experiment = experiment_lib.build(launch.TASKS[task]())
   private = experiment.dp_training
 
   class Doubled:

@@ -18,11 +18,15 @@ _FLAGS = (
 )
 
 
-def _start(path):
+_TABLE = "--config=configs/breast_cancer.py:smoke=True"
+
+
+def _start(path, recipe=None):
+  recipe = recipe or launch.linear_recipe(path.parent)
   return subprocess.Popen(
       [
           sys.executable, "-m", "experiments.train",
-          launch.linear_recipe(path.parent), *_FLAGS, f"--workdir={path}",
+          recipe, *_FLAGS, f"--workdir={path}",
       ],
       cwd=launch.ROOT,
       stdout=subprocess.PIPE,
@@ -48,9 +52,9 @@ def _check_whole(path, whole):
   assert all(name.isdigit() for name in names), names
 
 
-def _kill_while_it_saves(path):
+def _kill_while_it_saves(path, recipe=None):
   """Leaves a folder of a checkpoint that no rename has finished."""
-  process = _start(path)
+  process = _start(path, recipe)
   _wait_for(process, "step 4/")
   while not (halves := list((path / "checkpoints").glob("*tmp*"))):
     assert process.poll() is None, process.stderr.read()
@@ -75,6 +79,16 @@ def test_killed_while_it_saves(tmp_path, whole):
       f"--workdir={tmp_path / 'run'}",
   )  # fmt: skip
   assert "test accuracy" in done.stdout, done.stderr
+  _check_whole(tmp_path / "run", whole)
+
+
+@pytest.mark.slow
+def test_a_run_of_a_table_is_killed_while_it_saves(tmp_path):
+  config = launch.table(train__num_steps=24)
+  whole = launch.run(config, tmp_path / "whole")
+  _kill_while_it_saves(tmp_path / "run", _TABLE)
+  out, err = _start(tmp_path / "run", _TABLE).communicate()
+  assert "test accuracy" in out, err
   _check_whole(tmp_path / "run", whole)
 
 

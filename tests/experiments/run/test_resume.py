@@ -24,9 +24,9 @@ class KilledError(Exception):
   """Stands for the end of the process."""
 
 
-def _config(**fields):
+def _config(make=launch.linear, **fields):
   fields = {"train__num_steps": 8, "save_every": 2, "log_every": 1} | fields
-  return launch.linear(**fields)
+  return make(**fields)
 
 
 def _stop_after(monkeypatch, num_steps, act):
@@ -83,10 +83,15 @@ def copy(broken, tmp_path):
   return shutil.copytree(broken, tmp_path / "run")
 
 
-def test_a_resumed_run_ends_with_the_same_bits(whole, copy):
-  assert not (copy / "summary.json").exists()
-  assert launch.run(_config(), copy)["params_sha256"] == whole["params_sha256"]
-  assert [m["step"] for m in _metrics(copy)] == list(range(1, 9))
+@pytest.mark.parametrize("task", launch.TASKS)
+def test_a_resumed_run_ends_with_the_same_bits(task, tmp_path, monkeypatch):
+  config = _config(launch.TASKS[task])
+  whole = launch.run(config, tmp_path / "whole")
+  run = tmp_path / "run"
+  _break_after(monkeypatch, 5, config, run)
+  assert not (run / "summary.json").exists()
+  assert launch.run(config, run)["params_sha256"] == whole["params_sha256"]
+  assert [m["step"] for m in _metrics(run)] == list(range(1, 9))
 
 
 @pytest.mark.parametrize("secure, grid_scale", [(False, None), (True, 10**5)])
