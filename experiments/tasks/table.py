@@ -67,10 +67,6 @@ class Table(task_lib.Task):
       "loss": ("label_smoothing", "invariance_weight"),
       "eval": ("labels",),
   }
-  standard_errors = (
-      "those of means; DeLong's for AUC; the delta method's for RMSE, R2 and"
-      " calibration; of differences, paired"
-  )
 
   def __init__(self, task_config, **section_configs):
     super().__init__(task_config, **section_configs)
@@ -88,6 +84,10 @@ class Table(task_lib.Task):
       )
     self._of_classes = loss_name == _CLASSES
     self.metrics = _OF_CLASSES if self._of_classes else _OF_NUMBERS
+    special = "the delta method's for RMSE and R2"
+    if self._of_classes:
+      special = "DeLong's for AUC"
+    self.standard_errors = f"those of means; {special}; of differences, paired"
 
   def load(self, split, *, num_examples=None, for_evaluation=False):
     """See `task.Task`."""
@@ -186,13 +186,15 @@ class Table(task_lib.Task):
     return outcomes.targets
 
   def summary_numbers(self, values) -> dict[str, Any]:
-    """Keeps the names that summaries have for accuracies; None if no class."""
-    accuracy = values.get("accuracy", {})
+    """Keeps the names that summaries have for accuracies."""
+    if not self._of_classes:
+      return super().summary_numbers(values)
+    accuracy = values["accuracy"]
     others = {k: v for k, v in values.items() if k != "accuracy"}
     return {
-        "test_accuracy": accuracy.get("last"),
-        "test_accuracy_ema": accuracy.get("ema"),
-        "test_accuracies": dict(accuracy) or None,
+        "test_accuracy": accuracy["last"],
+        "test_accuracy_ema": accuracy["ema"],
+        "test_accuracies": dict(accuracy),
         **super().summary_numbers(others),
     }
 
