@@ -50,8 +50,12 @@ def _linear_model(monkeypatch):
   monkeypatch.setattr(model_lib, "build_network", build_network)
 
 
-def _config(**fields):
-  return launch.config(
+# Of its 455 rows a batch is a part.
+_TABLE = {"make": launch.table, "train__expected_batch_size": 300}
+
+
+def _config(make=launch.config, **fields):
+  return make(
       **{
           "dp__epsilon": 8.0,
           "dp__delta": 1e-5,
@@ -85,6 +89,7 @@ def _audited(run, *, confidence):
     [
         ("dirac", {"physical_batch_size": 400}),
         ("clipped", {"dp__secure_random": True}),
+        ("clipped", _TABLE),
     ],
 )
 def test_the_real_loop_stays_below_its_claim(canary, fields):
@@ -123,15 +128,18 @@ def _no_clipping(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "plant, canary",
+    "plant, canary, fields",
     [
-        (_no_noise, "dirac"),
-        (_half_the_noise, "dirac"),
+        (_no_noise, "dirac", {}),
+        (_half_the_noise, "dirac", {}),
         # What joins the sum behind the clipping cannot see it.
-        (_no_clipping, "clipped"),
+        (_no_clipping, "clipped", {}),
+        (_no_clipping, "clipped", _TABLE),
     ],
 )
-def test_a_fault_contradicts_the_claim(plant, canary, monkeypatch, capsys):
+def test_a_fault_contradicts_the_claim(
+    plant, canary, fields, monkeypatch, capsys
+):
   plant(monkeypatch)
   # Half the noise doubles mu to 3.3. The mean difference's standard error is
   # then about 2 / sqrt(500) x sqrt(1 + mu^2 / 8) = 0.14, so a bound of
@@ -142,7 +150,7 @@ def test_a_fault_contradicts_the_claim(plant, canary, monkeypatch, capsys):
   # significance 2e-5 / 28, and mu by 1.9. Without noise, or with a canary of
   # ten times the clip norm, nothing overlaps: 0 of 250 is a rate below 5%, and
   # mu is above 3.2.
-  found = _audited(_train(canary), confidence=1 - 1e-4)
+  found = _audited(_train(canary, **fields), confidence=1 - 1e-4)
   bounds = found["bounds_jointly"]
   for method in ("from_gdp", "mean_difference"):
     assert bounds[method] is None or bounds[method] > 8, method

@@ -25,7 +25,7 @@ _GIVEN = {
 }
 
 
-def _config(tuned, **fields):
+def _config(tuned, make=launch.config, **fields):
   given = {
       "dp__auto_tune": tuned,
       "dp__epsilon": 2.0,
@@ -36,7 +36,7 @@ def _config(tuned, **fields):
       "train__expected_batch_size": 100,
       **_GIVEN.get(tuned, {}),
   }
-  return launch.config(**given | fields)
+  return make(**given | fields)
 
 
 def _plan(tuned, **fields):
@@ -117,12 +117,16 @@ def test_epochs_are_those_of_the_given_batch_size():
   assert found.num_steps == steps == 29  # 2 x 1437 / 100, rounded up.
 
 
-def test_learning_rates_span_what_was_asked_for(monkeypatch):
+@pytest.mark.parametrize("task", launch.TASKS)
+def test_learning_rates_span_what_was_asked_for(task, monkeypatch):
   told, real = [], optimizer_lib.build_optimizer
   monkeypatch.setattr(
       optimizer_lib, "build_optimizer", lambda *a: told.append(a) or real(*a)
   )
-  experiment = experiment_lib.build(_config("stopping_step", dp__epsilon=0.7))
+  make = launch.TASKS[task]
+  experiment = experiment_lib.build(
+      _config("stopping_step", make, dp__epsilon=0.7)
+  )
   assert experiment.mechanism.num_steps < experiment.schedule_steps == 400
   assert [num_steps for _, num_steps, *_ in told] == [400]
 

@@ -14,10 +14,14 @@ _DECAYS = (0.15, 0.9)
 _NAMES = ("last", "ema", "ema_0.9", "polyak")
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+# A kernel of each task's model.
+_KERNELS = {"classification": "linear", "table": "numbers"}
+
+
+@pytest.fixture(scope="module", params=launch.TASKS)
+def finished(request, tmp_path_factory):
   """A run's config, summary and folder, and its parameters at each step."""
-  config = launch.linear(
+  config = launch.TASKS[request.param](
       train__num_steps=4,
       train__ema_decays=_DECAYS,
       train__polyak_start=0.5,
@@ -59,10 +63,11 @@ def test_a_checkpoint_holds_each_average_by_its_name(finished):
       path / "checkpoints", config.train, params
   )
   assert step == 4 and tuple(by_name) == _NAMES
-  kernels = [np.float64(p["linear"]["kernel"]) for p in iterates]
+  part = _KERNELS[config.task.name]
+  kernels = [np.float64(p[part]["kernel"]) for p in iterates]
   want = _by_hand(kernels)
   for name in _NAMES:
-    got = by_name[name]["linear"]["kernel"]
+    got = by_name[name][part]["kernel"]
     np.testing.assert_allclose(got, want[name], rtol=1e-4, atol=1e-6)
   # They are four different things, so that no two can be mixed up unseen.
   means = {round(float(np.mean(v)), 5) for v in want.values()}

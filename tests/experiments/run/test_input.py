@@ -136,17 +136,19 @@ def test_every_batch_is_the_sources_own(size):
   _assert_same(_batches(ahead, first_step=13), host[last[12] + 1 :])
 
 
+@pytest.mark.parametrize("task", launch.TASKS)
 @pytest.mark.parametrize("canary", ["clipped", "input"])
-def test_canaries_are_gathered_too(canary):
+def test_canaries_are_gathered_too(task, canary):
   def batches(on_device):
-    config = launch.linear(
-        data__on_device=on_device, train__expected_batch_size=600
+    config = launch.TASKS[task](
+        data__on_device=on_device, train__expected_batch_size=400
     )
     config = canaries.add_to_config(config, canary=canary, num_canaries=100)
     return _batches(config, build_fn=canaries.build)
 
   host = batches(False)
-  assert any((indices >= 1437).any() for _, indices, _ in host)
+  num_examples = {"classification": 1437, "table": 455}[task]
+  assert any((indices >= num_examples).any() for _, indices, _ in host)
   _assert_same(batches(True), host)
 
 

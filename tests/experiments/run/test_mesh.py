@@ -23,10 +23,11 @@ _STEPS = 4
 # parameter. Measured: 1.1e-7.
 _BOUND = 1e-5
 _FIELDS = {"train__num_steps": _STEPS, "save_every": 2, "log_every": 1}
-_FLAGS = ["--config=configs/digits_cnn.py:smoke=True"] + [
+_SETTINGS = [
     f"--config.{name.replace('__', '.')}={value}"
     for name, value in _FIELDS.items()
 ]
+_FLAGS = ["--config=configs/digits_cnn.py:smoke=True", *_SETTINGS]
 
 
 def _environment():
@@ -35,9 +36,10 @@ def _environment():
   return {**kept, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(launch.ROOT)}
 
 
-def _last_params(path):
+def _last_params(path, config=None):
   """Parameters of the last checkpoint, read by this process alone."""
-  like = {"params": experiment_lib.build(launch.config(**_FIELDS)).model.params}
+  config = config or launch.config(**_FIELDS)
+  like = {"params": experiment_lib.build(config).model.params}
   with checkpoint.Checkpoints(path / "checkpoints", read_only=True) as saved:
     return saved.restore_latest(like).state["params"]
 
@@ -136,6 +138,23 @@ def test_the_command_on_a_mesh(data, fsdp, physical, tmp_path, on_one_device):
   params = _last_params(path)
   assert summary["params_sha256"] == checkpoint.tree_sha256(params)
   _assert_near(params, on_one_device)
+
+
+@pytest.mark.slow
+def test_a_table_is_trained_on_a_mesh_as_on_one_device(tmp_path):
+  config = launch.table(**_FIELDS)
+  launch.run(config, tmp_path / "one")
+  done = subprocess.run(
+      [sys.executable, "-m", "experiments.train",
+       "--config=configs/breast_cancer.py:smoke=True", *_SETTINGS,
+       "--config.mesh.data=4", f"--workdir={tmp_path}/four"],
+      capture_output=True, text=True, cwd=launch.ROOT, env=_environment(),
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr
+  _assert_near(
+      _last_params(tmp_path / "four", config),
+      _last_params(tmp_path / "one", config),
+  )
 
 
 def _run_processes(path, *flags, stop_after=None):
