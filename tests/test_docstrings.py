@@ -30,8 +30,6 @@ _NO_NOUN = re.compile(
 _BANNED = re.compile(
     r"\b(told|stands?|beside|likewise|so\s+many|that\s+of|had)\b", re.I
 )
-# Not yet brought up to these rules.
-_PENDING = ("jax_privacy/ghost",)
 
 
 def _sections(text: str) -> dict[str, str]:
@@ -220,11 +218,7 @@ def _id(path: pathlib.Path) -> str:
   return path.relative_to(_ROOT).as_posix()
 
 
-@pytest.mark.parametrize(
-    "path",
-    [p for p in _public_files() if not _id(p).startswith(_PENDING)],
-    ids=_id,
-)
+@pytest.mark.parametrize("path", list(_public_files()), ids=_id)
 def test_docstrings_are_complete(path):
   tree = ast.parse(path.read_text(encoding="utf-8"))
   assert not _faults(tree.body, path.stem)
@@ -302,9 +296,7 @@ def _pages():
   yield _ROOT / "CONTRIBUTING.md"
 
 
-@pytest.mark.parametrize(
-    "path", [p for p in _pages() if not _id(p).startswith(_PENDING)], ids=_id
-)
+@pytest.mark.parametrize("path", list(_pages()), ids=_id)
 def test_prose_is_plain(path):
   assert not _banned(path.read_text(encoding="utf-8"), path.suffix)
 

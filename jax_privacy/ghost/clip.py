@@ -55,8 +55,8 @@ class GhostSum(clipped_sum.ClippedSum):
   """A sum without most examples' gradients; see `ClippedSum`.
 
   Attributes:
-    choose: What picks a component's plan; see `costs.choose`.
-    loops: See `recorded.Recorded`.
+    choose: Function that picks a component's plan; see `costs.choose`.
+    loops: Whether gradients are made one by one; see `recorded.Recorded`.
   """
 
   choose: Callable[..., str] = costs.choose
@@ -97,7 +97,7 @@ class GhostSum(clipped_sum.ClippedSum):
     return loss.unflatten(totals), losses, parts.norms(relative), aux
 
   def explain(self, args, num_examples):
-    """Returns a row for each parameter, with its plan and why it has that."""
+    """See `ClippedSum`: each parameter has its plan, and why it has that."""
     loss = example_loss.ExampleLoss.of(self, args)
     split = graph.split(loss, loss.leaves, loss.row_shapes())
     found = routes.find(split, self.choose, batch_size=num_examples)
@@ -106,7 +106,11 @@ class GhostSum(clipped_sum.ClippedSum):
     return explanation.Explanation("ghost", num_examples, rows)
 
   def sum_dtype(self, leaves) -> jnp.dtype:
-    """The dtype of sums, and of norms, of these parameters."""
+    """Returns the dtype of sums, and of norms, of some parameters.
+
+    Args:
+      leaves: Arrays of parameters.
+    """
     own = precision.at_least_float32(*(leaf.dtype for leaf in leaves))
     return own if self.dtype is None else jnp.dtype(self.dtype)
 

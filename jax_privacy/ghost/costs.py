@@ -38,8 +38,9 @@ class Rates:
 
   Attributes:
     gram: Multiplications and additions in Gram matrices.
-    gradient: Of one example's weight gradients, one after the other.
-    batched_gradient: Of a batch's weight gradient.
+    gradient: Multiplications and additions in one example's gradients, one
+      after the other.
+    batched_gradient: Multiplications and additions in a batch's gradient.
     moved: Bytes of per-example gradients written and read again.
     kept: Most bytes of per-example gradients to keep of one component that
       could only be made again. (The vmap method keeps those of all.)
@@ -80,11 +81,11 @@ class Cost(NamedTuple):
   """What a plan costs for one example.
 
   Attributes:
-    seconds: Of what differs between plans, at a platform's rates; infinity if
-      the plan is ruled out.
+    seconds: Seconds of what differs between plans, at a platform's rates;
+      infinity if the plan is ruled out.
     flops: Multiplications and additions for the norm and for the example's part
       of the sum.
-    num_bytes: Of the largest array made: the gradient, or two Gram matrices.
+    num_bytes: Bytes of the largest array: the gradient, or two Gram matrices.
   """
 
   seconds: float
@@ -110,7 +111,7 @@ def choose(
     has_path: Whether norms survive from weights to parameters; if not, "redo"
       makes every gradient twice.
     has_closed_norm: Whether "ghost" is possible.
-    platform: "cpu" or "gpu"; None for JAX's default backend.
+    platform: Name of the platform, "cpu" or "gpu"; None for JAX's default.
   """
   costs = estimate(
       component,
@@ -136,14 +137,14 @@ def estimate(
   """Returns what each possible plan costs for one example.
 
   Args:
-    component: See `choose`.
-    forms: See `choose`.
-    batch_size: See `choose`.
-    has_path: See `choose`.
-    has_closed_norm: See `choose`.
-    generic_flops: Of the gradients of sites without a form. It changes no
-      choice: there is no path then, and memory decides.
-    platform: See `choose`.
+    component: The component.
+    forms: Its sites' forms.
+    batch_size: Examples at a time.
+    has_path: Whether norms survive from weights to parameters.
+    has_closed_norm: Whether "ghost" is possible.
+    generic_flops: Flops of the gradients of sites without a form. They change
+      no choice: there is no path then, and memory decides.
+    platform: Name of the platform; see `choose`.
   """
   rates = _rates(platform)
   size = 4.0 * sum(math.prod(var.aval.shape) for var in component.weights)

@@ -40,7 +40,7 @@ class ExampleLoss:
     args: All its arguments.
     leaves: The parameters.
     treedef: Their structure.
-    rows: What is mapped over, batched.
+    rows: Arrays that are mapped over, batched.
     row_treedef: Its structure: a list with an item per mapped argument.
   """
 
@@ -56,6 +56,10 @@ class ExampleLoss:
       cls, spec: clipped_sum.ClippedSum, args: Sequence[Any]
   ) -> "ExampleLoss":
     """Returns the loss with arguments taken apart.
+
+    Args:
+      spec: The loss, and which arguments are what.
+      args: Arguments of a call.
 
     Raises:
       TypeError: If a parameter is not real and floating point.
@@ -74,7 +78,11 @@ class ExampleLoss:
     return [*rows, jax.ShapeDtypeStruct((), jnp.float32)]
 
   def unflatten(self, leaves: Sequence[Any]) -> Any:
-    """Returns values of the leaves as the argument(s) to differentiate."""
+    """Returns values of the leaves as the argument(s) to differentiate.
+
+    Args:
+      leaves: Values, one for each parameter.
+    """
     params = self.treedef.unflatten(leaves)
     return params[0] if isinstance(self.spec.argnums, int) else tuple(params)
 

@@ -43,7 +43,7 @@ def rows(
   Args:
     split: The loss.
     found: The route of each component.
-    names: Of the parameters.
+    names: Names of the parameters.
     num_examples: Examples at a time.
   """
   by_leaf = {}
@@ -62,7 +62,7 @@ def rows(
 
 def _together(row, name):
   """The row of a parameter whose norm is counted in another's row."""
-  reason = f"its norm is taken together with that of {row.parameter}"
+  reason = f"its norm is taken together with {row.parameter}'s"
   return dataclasses.replace(
       row, parameter=name, flops=0.0, num_bytes=0.0, reason=reason
   )

@@ -44,8 +44,8 @@ class Site:
 
   Attributes:
     eqn: The equation.
-    weight_operands: Which of its operands are weights.
-    data_operands: Which of its operands depend on the example.
+    weight_operands: Numbers of the operands that are weights.
+    data_operands: Numbers of the operands that depend on the example.
   """
 
   eqn: Any
@@ -98,8 +98,8 @@ class Rescaled:
   """Another way to run a site of one output, that gives the same.
 
   Attributes:
-    weight: What it reads in place of its one weight.
-    factor: What its output is then multiplied by; of as many axes.
+    weight: Array that it reads in place of its one weight.
+    factor: Factor of its output, of as many axes.
   """
 
   weight: Any
@@ -131,12 +131,12 @@ class Split:
     closed: The whole jaxpr: parameters, then rows of data, to loss and aux.
     aux_treedef: Structure of aux.
     leaf_vars: The parameters' variables.
-    cuts: Per parameter, how it is made of pieces.
-    pieces: What takes the place of the parameters in components.
+    cuts: Trees of pieces, one per parameter.
+    pieces: Pieces of parameters, of which components are made.
     row_vars: The data's variables.
     shared_eqns: Equations that depend on no data.
     data_eqns: The others.
-    sites: Where the data meet weights on the way to the loss.
+    sites: Equations where data meet weights on the way to the loss.
     components: Every parameter that reaches the loss is in exactly one.
   """
 
@@ -152,14 +152,18 @@ class Split:
   components: tuple[Component, ...]
 
   def zeros(self) -> list[list[jax.Array]]:
-    """Returns, per site, zeros to add to its `outputs`."""
+    """Returns zeros to add to the `outputs` of each site."""
     return [
         [jnp.zeros(var.aval.shape, var.aval.dtype) for var in site.outputs]
         for site in self.sites
     ]
 
   def run_shared(self, leaves: Sequence[Any]) -> tracing.Env:
-    """Returns the values of all shared variables, for these parameters."""
+    """Returns the values of all shared variables.
+
+    Args:
+      leaves: Values of the parameters.
+    """
     constvars = self.closed.jaxpr.constvars
     env = dict(zip(constvars, self.closed.consts, strict=True))
     env.update(zip(self.leaf_vars, leaves, strict=True))
@@ -176,10 +180,10 @@ class Split:
     """Runs the data side for one example.
 
     Args:
-      shared: What `run_shared` returned.
+      shared: Values of all shared variables; see `run_shared`.
       rows: The example.
-      zeros: Per site, what to add to each of its `outputs`.
-      rescaled: By number in `sites`, those to run in another way.
+      zeros: Arrays to add to each of a site's `outputs`, per site.
+      rescaled: Other ways to run sites, by their numbers in `sites`.
 
     Returns:
       The loss, and (aux, data, unscaled): data per site, and what each site of
@@ -212,7 +216,12 @@ class Split:
   def transform_fn(
       self, component: Component, shared: tracing.Env
   ) -> Callable[..., list[Any]]:
-    """Returns the function from a component's pieces to its weights."""
+    """Returns the function from a component's pieces to its weights.
+
+    Args:
+      component: The component.
+      shared: Values of all shared variables.
+    """
 
     def run(*values):
       env = dict(shared)
@@ -276,7 +285,11 @@ def split(
 
 
 def is_inexact(var: Any) -> bool:
-  """Returns whether a variable can carry a gradient."""
+  """Returns whether a variable can carry a gradient.
+
+  Args:
+    var: Variable of a jaxpr.
+  """
   return jnp.issubdtype(var.aval.dtype, jnp.inexact)
 
 

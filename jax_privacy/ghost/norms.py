@@ -20,7 +20,7 @@ are made in blocks (`patches.gram`, `sums.outer`), and norms are rounded up by
 what the blocks allow, for they need not be blocks of a few numbers then.
 
 The invariant: a norm is never below what the gradient has, up to the last few
-units of a sum, unless the errors of many inner products had the same sign.
+units of a sum, unless the errors of many inner products have one sign.
 
 Example:
   >>> import jax.numpy as jnp
@@ -56,7 +56,7 @@ def norm(
     form: The site's form.
     x: Its operand.
     z: The cotangent of its output.
-    unit: See `magnitude.unit_near`.
+    unit: Unit of the norm; see `magnitude.unit_near`.
 
   Returns:
     A scalar.
@@ -68,7 +68,13 @@ def norm(
 def root(
     form: rules.Form, squared: jax.Array, exponent: jax.Array | None
 ) -> jax.Array:
-  """Returns the norm of a squared one from `in_units`, with its margin."""
+  """Returns the norm of a squared one from `in_units`, with its margin.
+
+  Args:
+    form: The site's form.
+    squared: The squared norm.
+    exponent: Exponent that `in_units` gave.
+  """
   return times_power(jnp.sqrt(squared) * margin(form, squared.dtype), exponent)
 
 
@@ -80,6 +86,10 @@ def in_units(
   Squares then neither overflow nor vanish, whatever share of an extreme norm is
   in which array. For an ordinary one, a unit of 1, nothing is done: it would
   cost a pass over all, and the exponent is None. Integers stay what they are.
+
+  Args:
+    unit: Unit of norms; see `magnitude.unit_near`.
+    *arrays: Arrays whose products are squared.
   """
   if unit == 1:
     return list(arrays), None
@@ -94,7 +104,12 @@ def in_units(
 
 
 def times_power(x: jax.Array, exponent: jax.Array | None) -> jax.Array:
-  """Returns x times two to the `exponent`; None stands for 0."""
+  """Returns x times two to the `exponent`.
+
+  Args:
+    x: Any array.
+    exponent: An integer array, or None for 0.
+  """
   return x if exponent is None else jnp.ldexp(x, exponent)
 
 
@@ -105,7 +120,7 @@ def margin(
 
   Args:
     form: The site's form.
-    dtype: Of sums.
+    dtype: Dtype of sums.
     has_gram: Whether the norm is a root of two Gram matrices, each of which
       counts half; else it is of a gradient that is made, and rounds, twice.
 
@@ -147,7 +162,7 @@ def squared_norm(
   Args:
     form: The site's form.
     x: Its operand.
-    cotangents: z, [S, T, P].
+    cotangents: Cotangents z, [S, T, P].
 
   Returns:
     A scalar.
@@ -168,11 +183,11 @@ def contracted(
 
   Args:
     form: The site's form.
-    of_x: <x_t, x_u>, [S, T, T].
-    cotangents: z, [S, T, P].
-    units: In the last place, that rounding is allowed.
-    left_out: [S, T], <x_t, v>: what x has along a vector v of norm 1 is not
-      counted. None for nothing.
+    of_x: Inner products <x_t, x_u>, [S, T, T].
+    cotangents: Cotangents z, [S, T, P].
+    units: Units in the last place that rounding is allowed.
+    left_out: Parts <x_t, v> of x along a vector v of norm 1, [S, T], which are
+      not counted. None for nothing.
 
   Returns:
     A scalar.
@@ -189,14 +204,23 @@ def contracted(
 
 
 def gram(form: rules.Form, x: jax.Array) -> jax.Array:
-  """Returns <x_t, x_u>, [S, T, T]."""
+  """Returns <x_t, x_u>, [S, T, T].
+
+  Args:
+    form: The site's form.
+    x: Its operand.
+  """
   if form.num_positions == 1:
     return form.diagonal(x)[:, :, None]
   return form.gram(x)
 
 
 def diagonal(of_x: jax.Array) -> jax.Array:
-  """Returns |x_t|^2, [S, T], of <x_t, x_u>, [S, T, T]."""
+  """Returns |x_t|^2, [S, T].
+
+  Args:
+    of_x: Inner products <x_t, x_u>, [S, T, T].
+  """
   groups, positions, _ = of_x.shape
   return of_x.reshape(groups, positions**2)[:, :: positions + 1]
 
@@ -225,8 +249,8 @@ def rounding(
   Args:
     form: The site's form.
     x: Its operand.
-    cotangents: z, [S, T, P].
-    scale: What z is multiplied by afterwards.
+    cotangents: Cotangents z, [S, T, P].
+    scale: Factor of z that is applied afterwards.
 
   Returns:
     A scalar.

@@ -1,7 +1,7 @@
 """The parts of a gradient that are clipped each by itself.
 
-The invariant: every parameter is in exactly one part, and a part's norm is that
-of all its parameters together.
+The invariant: every parameter is in exactly one part, and a part's norm is
+the norm of all its parameters together.
 
 Example:
   >>> import jax.numpy as jnp
@@ -53,7 +53,7 @@ class Parts:
     Args:
       clip_norms: A number, or a pytree prefix of the gradient.
       numbers: The gradient's structure, with the number of each leaf.
-      dtype_fn: From some leaves' numbers to the dtype of their norm.
+      dtype_fn: Function from some leaves' numbers to the dtype of their norm.
 
     Raises:
       ValueError: If `clip_norms` is no prefix.
@@ -64,11 +64,19 @@ class Parts:
     return cls(treedef, tuple(norms), members, tuple(map(dtype_fn, members)))
 
   def part_of(self, leaf: int) -> int:
-    """Returns which part a leaf is in."""
+    """Returns which part a leaf is in.
+
+    Args:
+      leaf: Number of the leaf.
+    """
     return next(i for i, part in enumerate(self.members) if leaf in part)
 
   def unit(self, leaves: Sequence[int]) -> float:
-    """Returns a unit for norms of these leaves, near their clip norms."""
+    """Returns a unit for norms of some leaves, near their clip norms.
+
+    Args:
+      leaves: Numbers of the leaves.
+    """
     parts = {self.part_of(leaf) for leaf in leaves}
     return magnitude.unit_near(min(self.clip_norms[part] for part in parts))
 
@@ -77,12 +85,12 @@ class Parts:
       leaf_norms: Mapping[int, Sequence[tuple[jax.Array, float]]],
       shape: tuple[int, ...],
   ) -> list[jax.Array]:
-    """Returns, per part, norm over clip norm of each example.
+    """Returns each example's norm over the clip norm, per part.
 
     Args:
-      leaf_norms: Per leaf, for each of its pieces, the gradient's norm over a
-        unit, and the unit. A leaf that is not in it has no gradient.
-      shape: (batch_size,).
+      leaf_norms: Pairs per leaf, one for each of its pieces: the gradient's
+        norm over a unit, and the unit. A leaf that is missing has no gradient.
+      shape: Shape of the norms, (batch_size,).
     """
     relative = []
     for members, clip_norm, dtype in zip(
@@ -95,6 +103,10 @@ class Parts:
     return relative
 
   def norms(self, relative: Sequence[jax.Array]) -> Any:
-    """Returns the norms before clipping, in the structure of the clip norms."""
+    """Returns the norms before clipping, in the structure of the clip norms.
+
+    Args:
+      relative: Norms over clip norms, per part.
+    """
     pairs = zip(relative, self.clip_norms, strict=True)
     return self.treedef.unflatten([r * c for r, c in pairs])

@@ -97,7 +97,11 @@ class Layout:
     return tuple((n - 1) * d + 1 + lo + hi for n, (lo, hi), d in sizes)
 
   def patches(self, x: jax.Array) -> jax.Array:
-    """Returns the patches of an input, [S, T, D]."""
+    """Returns the patches of an input, [S, T, D].
+
+    Args:
+      x: Input of one example.
+    """
     x = self._padded(self._pixels(x))
     taps = [x[(slice(None), *where)] for where in self._taps()]
     stacked = jnp.stack(taps, axis=-2)
@@ -109,7 +113,11 @@ class Layout:
     )
 
   def patch_sums(self, x: jax.Array) -> jax.Array:
-    """Returns the sum of each patch, [S, T]."""
+    """Returns the sum of each patch, [S, T].
+
+    Args:
+      x: Input of one example.
+    """
     x = self._pixels(x)
     if (
         self.num_positions == 1
@@ -137,7 +145,11 @@ class Layout:
     return sums.reshape(self.num_positions, self.num_groups).T
 
   def gram(self, x: jax.Array) -> jax.Array:
-    """Returns the inner products of patches, [S, T, T]."""
+    """Returns the inner products of patches, [S, T, T].
+
+    Args:
+      x: Input of one example.
+    """
     if self._gram_of_patches_flops <= self._gram_of_pixels_flops:
       return gram(self.patches(x))
     x = self._padded(self._pixels(x))
@@ -155,14 +167,22 @@ class Layout:
     )
 
   def outputs(self, z: jax.Array) -> jax.Array:
-    """Returns an output, or its cotangent, as [S, T, P]."""
+    """Returns an output, or its cotangent, as [S, T, P].
+
+    Args:
+      z: Output of one example.
+    """
     batch, feature, *space = self.params["dimension_numbers"].out_spec
     z = jnp.transpose(z, (batch, *space, feature))
     z = z.reshape(self.num_positions, self.num_groups, self.num_outputs)
     return jnp.moveaxis(z, 1, 0)
 
   def kernel(self, matrix: jax.Array) -> jax.Array:
-    """Returns [S, D, P] in the kernel's own shape."""
+    """Returns an array in the kernel's own shape.
+
+    Args:
+      matrix: Numbers of a kernel, [S, D, P].
+    """
     out, into, *space = self.params["dimension_numbers"].rhs_spec
     per_group = self.image[-1] // self.num_groups
     shape = (self.num_groups, *self.kernel_size, per_group, self.num_outputs)
@@ -197,9 +217,12 @@ class Layout:
 
 
 def gram(rows: jax.Array) -> jax.Array:
-  """Returns the inner products of rows: [S, T, D] to [S, T, T].
+  """Returns the inner products of rows, [S, T, T].
 
   Sums of D numbers are made in blocks; see `norms.py`.
+
+  Args:
+    rows: Rows of each group, [S, T, D].
   """
   contract = functools.partial(magnitude.contract, letter="d", block=GRAM_BLOCK)
   if len(rows) == 1:  # With an axis of 1, XLA copies the results on a CPU.
@@ -216,7 +239,11 @@ def _pairwise_sum(terms):
 
 
 def layout(eqn: Any) -> Layout | None:
-  """Returns a `conv_general_dilated`'s layout; None if it groups the batch."""
+  """Returns a `conv_general_dilated`'s layout; None if it groups the batch.
+
+  Args:
+    eqn: Equation of a jaxpr.
+  """
   params = jaxprs.params(eqn, *_PARAMS)
   if params["batch_group_count"] != 1:
     return None

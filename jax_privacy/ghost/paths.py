@@ -48,7 +48,12 @@ class NoPath:
 
 
 def find(split: graph.Split, component: graph.Component) -> Path | NoPath:
-  """Returns a component's path, or why it has none."""
+  """Returns a component's path, or why it has none.
+
+  Args:
+    split: The loss.
+    component: One of its components.
+  """
   sites = [split.sites[i] for i in component.site_indices]
   for site in sites:
     if rules.find(site) is None:
@@ -104,9 +109,15 @@ def pull_isometric(
     shared: tracing.Env,
     cotangents: list[jax.Array],
 ) -> jax.Array:
-  """Takes weights' cotangents back to the one parameter, in their own dtype.
+  """Returns the one parameter's cotangent, in the dtype of its weights'.
 
   The casts on the way are left out: a cotangent in float32 stays one.
+
+  Args:
+    split: The loss.
+    component: The component, with an isometric path.
+    shared: Values of all shared variables.
+    cotangents: Cotangents of the weights.
   """
   own = split.pieces[component.piece_indices[0]].var
 

@@ -39,7 +39,7 @@ _MAX_COMPARED = 256
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-  """What takes the place of a parameter in components.
+  """A shared variable that takes a parameter's place in components.
 
   Attributes:
     var: The shared variable.
@@ -57,8 +57,8 @@ class Cut:
   Attributes:
     var: The variable.
     chain: Isometries on the way to what is cut, in order.
-    boxes: Per part, which of the entries of what is cut it has.
-    parts: Per part, its piece, or how it is cut further.
+    boxes: Entries that each part has, of what is cut.
+    parts: Pieces, or parts that are cut further.
   """
 
   var: Any
@@ -119,7 +119,7 @@ def in_order(node: Piece | Cut) -> Iterator[Piece]:
   """Yields the pieces of a parameter.
 
   Args:
-    node: What `find` gave for it.
+    node: Tree that `find` gave for it.
   """
   if isinstance(node, Piece):
     yield node
@@ -132,7 +132,7 @@ def join(node: Piece | Cut, totals: Mapping[Any, jax.Array]) -> jax.Array:
   """Returns a parameter's array, made of those of its pieces.
 
   Args:
-    node: What `find` gave for it.
+    node: Tree that `find` gave for it.
     totals: Arrays by the pieces' variables, all of one dtype.
 
   Returns:

@@ -33,7 +33,7 @@ class Measured(NamedTuple):
 
   Attributes:
     norms: Norms over the plan's unit, per parameter, [batch_size].
-    kept: Arrays that the plan's sum is to be given back.
+    kept: Arrays to give back to the plan for its sum.
   """
 
   norms: list[jax.Array]
@@ -82,11 +82,11 @@ class Keep(_Plan):
   def clipped_sums(
       self, kept: list[jax.Array], factor: jax.Array, is_counted: jax.Array
   ) -> list[jax.Array]:
-    """Returns, per parameter, the sum of gradients times `factor`.
+    """Returns the sum of gradients times `factor`, per parameter.
 
     Args:
-      kept: What `norms` gave to keep: here, every example's gradient.
-      factor: [batch_size].
+      kept: Arrays that `norms` gave to keep: here, every example's gradient.
+      factor: Factors, [batch_size].
       is_counted: Booleans [batch_size]; the others count zero.
     """
     dtype = self._recorded.dtype
@@ -126,7 +126,7 @@ class Redo(_Plan):
   def clipped_sums(
       self, kept: list[jax.Array], factor: jax.Array, is_counted: jax.Array
   ) -> list[jax.Array]:
-    """As `Keep.clipped_sums`; nothing is kept."""
+    """See `Keep.clipped_sums`; nothing is kept."""
     del kept
     if self._recorded.has_path:
       return batched_sums(self._recorded, factor, is_counted)
@@ -180,7 +180,7 @@ class Ghost(_Plan):
   def clipped_sums(
       self, kept: list[jax.Array], factor: jax.Array, is_counted: jax.Array
   ) -> list[jax.Array]:
-    """As `Keep.clipped_sums`; nothing is kept."""
+    """See `Keep.clipped_sums`; nothing is kept."""
     del kept
     return batched_sums(self._recorded, factor, is_counted)
 
@@ -194,6 +194,9 @@ def example_gradient_fn(recorded: Recorded) -> Callable[[Any, Any], list[Any]]:
   The gradient is of the component's parameters, in their dtypes or those of the
   computation, but not longer than the sum's: what is infinite there must have
   an infinite norm. Data and cotangents are given per site.
+
+  Args:
+    recorded: The component's record.
   """
   bits = jnp.finfo(recorded.dtype).bits
   vjp_to_params = recorded.vjp_to_params()
@@ -220,9 +223,14 @@ def example_gradient_fn(recorded: Recorded) -> Callable[[Any, Any], list[Any]]:
 def batched_sums(
     recorded: Recorded, factor: jax.Array, is_counted: jax.Array
 ) -> list[jax.Array]:
-  """Returns, per parameter, the sum of gradients times `factor`.
+  """Returns the sum of gradients times `factor`, per parameter.
 
   By each site's ordinary batched weight gradient, of scaled cotangents.
+
+  Args:
+    recorded: The component's record.
+    factor: Factors, [batch_size].
+    is_counted: Booleans [batch_size]; the others count zero.
   """
   totals = {}
   for site, (x,), (z,) in zip(

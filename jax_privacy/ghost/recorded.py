@@ -29,15 +29,15 @@ class Recorded:
   Attributes:
     split: The loss.
     component: The component.
-    path: How its parameters become weights, or why no norm survives that.
+    path: Path from its parameters to weights, or why no norm survives it.
     shared: Values of all shared variables.
     pieces: Values of the component's pieces of parameters.
     data: Per site, the operands that depend on the example, batched.
     cotangents: Per site, those of its outputs, batched.
     unscaled: The one site's output over `factor`, batched, if it was run as
       `standardised.rescaled`; else None.
-    dtype: Of sums.
-    unit: Of norms; see `magnitude.unit_near`.
+    dtype: Dtype of sums.
+    unit: Unit of norms; see `magnitude.unit_near`.
     loops: Whether gradients are made one after the other: True, False, or None
       for what suits the platform that runs.
   """
@@ -65,7 +65,11 @@ class Recorded:
     return [self.split.sites[i] for i in self.component.site_indices]
 
   def weights(self, site: graph.Site) -> list[Any]:
-    """Returns the values of a site's weights."""
+    """Returns the values of a site's weights.
+
+    Args:
+      site: One of the component's sites.
+    """
     return [self.shared[var] for var in site.weights]
 
   @functools.cached_property
@@ -94,11 +98,15 @@ class Recorded:
     )
 
   def map_examples(self, fun: Callable[..., Any], *args: Any) -> Any:
-    """Maps `fun` over the leading axis of `args`.
+    """Returns `fun` of each example, stacked.
 
     On a CPU one example after the other, if there is much to multiply: its
     gradient then stays in cache while it is squared. Elsewhere all at once, in
     batched matrix products.
+
+    Args:
+      fun: Function of one example.
+      *args: Pytrees of arrays with a leading batch axis.
     """
     at_once = partitioner.checked(jax.vmap(fun))
     loop = functools.partial(_one_by_one, fun)

@@ -1,4 +1,4 @@
-"""How each component's gradient is had: by which path, and by which plan.
+"""How each component's gradient is made: by which path, and by which plan.
 
 The invariant: routes follow from shapes, never from data.
 
@@ -21,11 +21,11 @@ from jax_privacy.ghost import graph, paths, rules
 
 
 class Route(NamedTuple):
-  """How one component's gradient is had.
+  """How one component's gradient is made.
 
   Attributes:
     component: The component.
-    path: How its parameters become weights, or why no norm survives that.
+    path: Path from its parameters to weights, or why no norm survives it.
     plan: A key of `plans.PLANS`.
   """
 
@@ -47,7 +47,7 @@ def find(
 
   Args:
     split: The loss.
-    choose: What picks a component's plan; see `costs.choose`.
+    choose: Function that picks a component's plan; see `costs.choose`.
     batch_size: Examples at a time.
   """
   routes = []

@@ -1,6 +1,6 @@
 """The norm of a gradient through weight standardisation, in closed form.
 
-The notation is that of docs/ghost_clipping.md, for each output channel:
+The notation is from docs/ghost_clipping.md, for each output channel:
 
   w, N: the kernel, of N numbers    a: the gain
   s = 1 / |w - mean w|              w~ = s (w - mean w), so |w~| = 1
@@ -15,7 +15,7 @@ and the two norms are
 The first two terms are the Gram form with a s folded into z, and each patch
 without its mean. The third is absent where |w - mean w|^2 is below epsilon.
 
-The invariant: as that of `norms.py`; no example's gradient is made.
+The invariant: a norm is rounded up, as in `norms.py`, and no gradient is made.
 
 Where a is within a millionth of 0, the site runs with 1 in its place, and its
 output is multiplied by a afterwards (`rescaled`); u is the output before that.
@@ -37,8 +37,8 @@ import jax.numpy as jnp
 from jax_privacy import weight_standardisation as ws
 from jax_privacy.ghost import graph, norms, rules, tracing
 
-# In the last place, that rounding is allowed: of <g, w~>, beside the root of
-# the sum of squares of its terms, and so of the Gram form it is taken from.
+# Units in the last place that rounding is allowed: for <g, w~>, relative to the
+# root of the sum of squares of its terms; and so for the Gram form less that.
 _UNITS_ALONG = 4
 _UNITS = 16 + _UNITS_ALONG
 
@@ -53,11 +53,11 @@ def norms_fn(
   """Returns a function from one example to the norms of two gradients.
 
   Args:
-    form: Of the one site that the weight is used at.
+    form: Form of the one site that the weight is used at.
     w: The kernel, [..., channels].
     a: The gain, [channels].
-    epsilon: As in `standardise_weight`.
-    unit: Of the norms; see `magnitude.unit_near`.
+    epsilon: Least squared norm; see `standardise_weight`.
+    unit: Unit of the norms; see `magnitude.unit_near`.
 
   Returns:
     `(x, z, output)` to the norms, over `unit`, of the gradients of kernel and
@@ -108,10 +108,10 @@ def squared_norms(
   Args:
     centred: The sum over channels of a^2 s^2 (|g|^2 - <1, g>^2 / N), by
       `norms.contracted` with its units of rounding.
-    along: <g, w~>, [channels].
+    along: Products <g, w~>, [channels].
     terms: The sum over t of |x_t|^2 |z_t|^2.
-    a_s: a s, [channels]; see `amplitude`.
-    has_norm: Bool [channels], whether s is 1 / |w - mean w|, and not constant.
+    a_s: Products a s, [channels]; see `amplitude`.
+    has_norm: Booleans [channels], whether s is 1 / |w - mean w|, not constant.
 
   Returns:
     Two scalars.
@@ -128,14 +128,24 @@ def squared_norms(
 
 
 def divisor(gain: jax.Array) -> jax.Array:
-  """Returns the gain, with 1 where it is too near zero to be divided by."""
+  """Returns the gain, with 1 where it is too near zero to be divided by.
+
+  Args:
+    gain: The gain, [channels].
+  """
   return jnp.where(jnp.abs(gain) > 1e-6, gain, 1)
 
 
 def amplitude(
     kernel: jax.Array, gain: jax.Array, epsilon: jax.typing.ArrayLike
 ) -> jax.Array:
-  """Returns a s, [channels]: what a centred channel is multiplied by."""
+  """Returns a s, [channels]: what a centred channel is multiplied by.
+
+  Args:
+    kernel: The kernel, [..., channels].
+    gain: The gain, [channels].
+    epsilon: Least squared norm; see `standardise_weight`.
+  """
   _, scale, _ = ws.channel_scale(kernel, epsilon)
   return gain.astype(scale.dtype) * scale
 
@@ -151,6 +161,12 @@ def rescaled(
   Its output over those gains is then what it would be with all gains 1, which
   the norm of the gradient needs, even of a channel whose gain is 0. For others
   the factor is exactly 1.
+
+  Args:
+    split: The loss.
+    component: The component.
+    standardise: The equation of weight standardisation.
+    shared: Values of all shared variables.
   """
   kernel, gain, epsilon = (tracing.read(shared, v) for v in standardise.invars)
   safe_gain = divisor(gain)

@@ -26,11 +26,11 @@ _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 def scaled(x: jax.Array, factor: jax.Array, is_counted: jax.Array) -> jax.Array:
-  """Scales the rows of `x`; those that do not count are 0, whatever they hold.
+  """Returns scaled rows; those that do not count are 0, whatever they hold.
 
   Args:
-    x: [batch_size, ...].
-    factor: [batch_size].
+    x: Rows, [batch_size, ...].
+    factor: Factors, [batch_size].
     is_counted: Booleans [batch_size].
   """
   shape = x.shape
@@ -43,10 +43,15 @@ def scaled(x: jax.Array, factor: jax.Array, is_counted: jax.Array) -> jax.Array:
 
 
 def outer(x: jax.Array, z: jax.Array) -> jax.Array:
-  """[B, S, T, D], [B, S, T, P] -> [S, D, P]; the shorter one is transposed.
+  """Returns the sum of outer products, [S, D, P].
 
   Positions are summed in blocks: XLA takes all into one accumulator otherwise,
-  and what one example adds is then off by T/4 units of rounding.
+  and what one example adds is then off by T/4 units of rounding. The shorter of
+  the two is transposed.
+
+  Args:
+    x: Rows, [B, S, T, D].
+    z: Cotangents, [B, S, T, P].
   """
   contract = functools.partial(
       magnitude.contract, letter="t", block=POSITION_BLOCK
@@ -57,19 +62,23 @@ def outer(x: jax.Array, z: jax.Array) -> jax.Array:
 
 
 def merge_block_size(size: int) -> int:
-  """Returns how many positions `merged` adds up at once, of `size`."""
+  """Returns how many positions `merged` adds up at once.
+
+  Args:
+    size: Number of all positions.
+  """
   return max(64, math.isqrt(size))
 
 
 def merged(ids: jax.Array, is_row: jax.Array, z: jax.Array) -> jax.Array:
-  """Adds up rows of `z` of one id, in each block, into the first of them.
+  """Returns `z` with the rows of one id added up, in each block, in the first.
 
   A scatter adds one row after the other, and so rounds as often as an id comes.
 
   Args:
     ids: Integers [T].
-    is_row: Bool [T], which of them are to be added at all.
-    z: [T, P].
+    is_row: Booleans [T], which of them are to be added at all.
+    z: Rows, [T, P].
 
   Returns:
     [T, P]; 0 where an earlier position of the block has the same id.

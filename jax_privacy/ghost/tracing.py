@@ -82,24 +82,43 @@ def trace(
 
 
 def is_var(atom: Any) -> bool:
-  """Returns whether an operand is a variable, not a literal."""
+  """Returns whether an operand is a variable, not a literal.
+
+  Args:
+    atom: Operand of an equation.
+  """
   return not isinstance(atom, jex_core.Literal)
 
 
 def read(env: Env, atom: Any) -> Any:
-  """Returns a variable's or literal's value."""
+  """Returns a variable's or literal's value.
+
+  Args:
+    env: Values of variables.
+    atom: Operand of an equation.
+  """
   return env[atom] if is_var(atom) else atom.val
 
 
 def bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
-  """Returns the outputs of one equation, as a list."""
+  """Returns the outputs of one equation, as a list.
+
+  Args:
+    eqn: Equation of a jaxpr.
+    values: Values of its operands.
+  """
   if eqn.primitive.name == "dot_general":
     return _dot_general(eqn, values)
   return jaxprs.bind(eqn, values)
 
 
 def evaluate(eqns: Sequence[Any], env: Env) -> None:
-  """Runs equations in order, writing what they give into `env`."""
+  """Runs equations in order, writing what they give into `env`.
+
+  Args:
+    eqns: Equations of a jaxpr.
+    env: Values of variables, which grow.
+  """
   for eqn in eqns:
     outs = bind(eqn, [read(env, atom) for atom in eqn.invars])
     env.update(zip(eqn.outvars, outs, strict=True))

@@ -35,7 +35,11 @@ _STANDARDISE = ws.scaled_weight_standardisation
 
 
 def find(eqn: Any) -> str | None:
-  """Returns "weight_standardisation" for that equation, None for others."""
+  """Returns "weight_standardisation" for that equation, None for others.
+
+  Args:
+    eqn: Equation of a jaxpr.
+  """
   if eqn.primitive.name not in jaxprs.JIT:
     return None
   if jaxprs.param(eqn, "name") != _STANDARDISE.__name__:
@@ -51,7 +55,11 @@ def find(eqn: Any) -> str | None:
 
 
 def is_isometry(eqn: Any) -> bool:
-  """Returns whether a one-operand equation keeps every gradient's norm."""
+  """Returns whether a one-operand equation keeps every gradient's norm.
+
+  Args:
+    eqn: Equation of a jaxpr.
+  """
   check = _ISOMETRIES.get(eqn.primitive.name)
   return check is not None and len(eqn.invars) == 1 and check(eqn)
 
@@ -97,7 +105,7 @@ def pull_back(
   Args:
     chain: Isometries from the variable on, each of what the last one gives.
     var: The variable.
-    cotangent: Of what the last isometry gives.
+    cotangent: Cotangent of what the last isometry gives.
   """
   if not chain:
     return cotangent

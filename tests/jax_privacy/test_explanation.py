@@ -196,7 +196,7 @@ def test_standardised_kernel_and_gain_are_counted_once():
   loss = lambda p, x: jnp.sum((x @ standardise(p["w"], p["gain"])) ** 2)
   rows = _rows(_structs({"w": (6, 4), "gain": (4,)}), _X, loss=loss)
   assert rows["w"].flops == 0.0 < rows["gain"].flops
-  assert rows["w"].reason.endswith("together with that of gain")
+  assert rows["w"].reason.endswith("together with gain's")
 
 
 def test_errors_are_those_of_a_call():

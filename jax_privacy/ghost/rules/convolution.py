@@ -22,10 +22,15 @@ from jax_privacy.ghost.rules import forms
 
 @forms.register("conv_general_dilated")
 def conv_general_dilated(site: graph.Site) -> forms.Form | None:
-  """x: the patches of the input; S: the groups; D: kernel pixels x channels.
+  """Returns the form of a site, or None.
+
+  x: the patches of the input; S: the groups; D: kernel pixels x channels.
 
   gradient[s] = patches[s]^T z[s]. Source: Bu et al. 2022 (arXiv 2205.10683).
-  The Gram matrix of patches is a sum of shifted slices of that of pixels.
+  The Gram matrix of patches is a sum of shifted slices of the pixels' own.
+
+  Args:
+    site: A site of this primitive.
   """
   if site.weight_operands != (1,):
     return None

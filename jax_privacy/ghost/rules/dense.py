@@ -20,10 +20,15 @@ from jax_privacy.ghost.rules import axes, forms
 
 @forms.register("dot_general")
 def dot_general(site: graph.Site) -> forms.Form | None:
-  """x: the other operand; S: its batch axes; D: the contracted axes.
+  """Returns the form of a site, or None.
+
+  x: the other operand; S: its batch axes; D: the contracted axes.
 
   gradient[s] = x[s]^T z[s]. Source: Goodfellow 2015 (arXiv 1510.01799) for one
   position; Li et al. 2022 (arXiv 2110.05679), section 4, for several.
+
+  Args:
+    site: A site of this primitive.
   """
   (weight_at,), (other_at,) = site.weight_operands, site.data_operands
   contracting, batch = jaxprs.param(site.eqn, "dimension_numbers")

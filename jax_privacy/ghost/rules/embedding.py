@@ -32,10 +32,15 @@ _MODES = (
 
 @forms.register("gather")
 def gather(site: graph.Site) -> forms.Form | None:
-  """Rows looked up by id: x is one-hot, so <x_t, x_u> says if ids are equal.
+  """Returns the form of a site, or None.
+
+  Rows looked up by id: x is one-hot, so <x_t, x_u> says if ids are equal.
 
   gradient[v] = sum of the z_t whose id is v. Source: Li et al. 2022 (arXiv
   2110.05679), section 4.
+
+  Args:
+    site: A site of this primitive.
   """
   table, ids = (v.aval for v in site.eqn.invars)
   names = ("dimension_numbers", "slice_sizes", "mode")

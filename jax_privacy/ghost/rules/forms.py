@@ -49,18 +49,18 @@ class Form:
     num_positions: T.
     num_inputs: D.
     num_outputs: P.
-    gram: x to <x_t, x_u>, [S, T, T].
-    diagonal: x to |x_t|^2, [S, T].
-    input_sums: x to the sum of each x_t, [S, T].
-    cotangents: z to [S, T, P].
-    rows: x to [S, T, D]; None where that is much larger than x.
-    restore: [S, D, P] to the weight's shape.
-    gradient: (x, z) to the weight's gradient, in the weight's shape.
-    gram_flops: What `gram` costs, in multiplications and additions.
-    channel_axis: Of the output: where it has the weight's last axis, if that is
-      the S * P outputs; None if it is not.
-    merge: (x, z) to z with positions that are added one after the other added
-      before, in blocks; None where there are none such.
+    gram: Function from x to <x_t, x_u>, [S, T, T].
+    diagonal: Function from x to |x_t|^2, [S, T].
+    input_sums: Function from x to the sum of each x_t, [S, T].
+    cotangents: Function from z to [S, T, P].
+    rows: Function from x to [S, T, D]; None if that is much larger than x.
+    restore: Function from [S, D, P] to the weight's shape.
+    gradient: Function from (x, z) to the gradient, in the weight's shape.
+    gram_flops: Multiplications and additions that `gram` takes.
+    channel_axis: Axis of the output where it has the weight's last axis, if
+      that is the S * P outputs; None if it is not.
+    merge: Function from (x, z) to z, with positions that are added one after
+      the other added before, in blocks; None if there are no such positions.
   """
 
   num_groups: int
@@ -91,7 +91,13 @@ class Form:
 
 
 def register(primitive: str) -> Callable[..., Any]:
-  """Registers a rule: a function from a site to its `Form`, or None."""
+  """Returns a decorator that registers a rule.
+
+  A rule is a function from a site to its `Form`, or None.
+
+  Args:
+    primitive: Name of the primitive that the rule is for.
+  """
 
   def decorate(rule):
     _RULES[primitive] = rule
@@ -101,12 +107,20 @@ def register(primitive: str) -> Callable[..., Any]:
 
 
 def find(site: graph.Site) -> Form | None:
-  """Returns a site's form, or None where no rule applies; see `why_none`."""
+  """Returns a site's form, or None where no rule applies; see `why_none`.
+
+  Args:
+    site: The site.
+  """
   return _RULES[site.name](site) if _misfit(site) is None else None
 
 
 def why_none(site: graph.Site) -> str:
-  """Returns why a site has no form, in plain words."""
+  """Returns why a site has no form, in plain words.
+
+  Args:
+    site: The site.
+  """
   uncovered = f"the rule for `{site.name}` does not cover this use of it"
   return _misfit(site) or uncovered
 
@@ -149,7 +163,12 @@ def generic_gradient(
 
 
 def in_dtype(site: graph.Site, dtype: jax.typing.DTypeLike) -> graph.Site:
-  """Returns the site with its equation set to compute in `dtype`."""
+  """Returns the site with its equation set to compute in `dtype`.
+
+  Args:
+    site: The site.
+    dtype: A floating-point dtype.
+  """
   eqn = jaxprs.with_params(
       site.eqn,
       preferred_element_type=jnp.dtype(dtype),
@@ -159,7 +178,11 @@ def in_dtype(site: graph.Site, dtype: jax.typing.DTypeLike) -> graph.Site:
 
 
 def norm_dtype(site: graph.Site) -> Any:
-  """Returns the dtype of norms: float32 at least, so that no operand is cut."""
+  """Returns the dtype of norms: float32 at least, so that no operand is cut.
+
+  Args:
+    site: The site.
+  """
   atoms = (*site.weights, *site.outputs, *site.data)
   dtypes = [v.aval.dtype for v in atoms if graph.is_inexact(v)]
   return precision.at_least_float32(*dtypes)

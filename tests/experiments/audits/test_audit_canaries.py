@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -106,6 +107,23 @@ def test_the_real_loop_stays_below_its_claim(canary, fields):
   bounds = _audited(run, confidence=0.95)["bounds"]
   assert bounds["mean_difference"] > 0.6 * 8
   assert bounds["from_gdp"] > 0.4 * 8
+
+
+@pytest.mark.slow
+def test_train_metrics_change_no_audit():
+  # They come with the updates, through the recorder and the optimiser behind.
+  fields = {"train__num_steps": 3, "log_every": 2}
+  without, shown = (
+      _train("dirac", num_canaries=20, train_metrics=is_shown, **fields)[1]
+      for is_shown in (False, True)
+  )
+  for got, want in zip(
+      jax.tree.leaves((shown.params, shown.opt_state)),
+      jax.tree.leaves((without.params, without.opt_state)),
+      strict=True,
+  ):
+    if not jnp.issubdtype(got.dtype, jax.dtypes.prng_key):
+      np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
 def _no_noise(monkeypatch):
