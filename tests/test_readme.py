@@ -77,6 +77,10 @@ def test_the_example_program_runs():
   assert accuracy > 85 and "(3.000, 1e-4)-DP" in result.stdout
 
 
+def test_it_stays_short():
+  assert len(_README.splitlines()) <= 120
+
+
 def test_links_lead_somewhere():
   for target in re.findall(r"\]\(([^)#]+)\)", _README):
     if not target.startswith("http"):
