@@ -82,7 +82,7 @@ def test_the_epsilon_of_both_is_stated(first, second, capsys):
   model = experiments.load(path)
   assert model.guarantee["epsilon"] == both
   assert model.statement.startswith(f"({shown}, 0.0001)-differentially")
-  assert "of both together" in model.statement
+  assert "both together" in model.statement
   preview.show_run(experiment_lib.build(_next(first)))
   assert f"it continues: ({shown}, 0.0001)-diff" in capsys.readouterr().out
 
