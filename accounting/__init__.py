@@ -24,6 +24,18 @@ from accounting.epsilons import epsilon as epsilon
 from accounting.epsilons import epsilon_curve as epsilon_curve
 from accounting.mechanism import Mechanism as Mechanism
 from accounting.mechanism import steps_for_epochs as steps_for_epochs
+from accounting.mechanisms.gaussian import DiscreteGaussian as DiscreteGaussian
+from accounting.mechanisms.gaussian import Gaussian as Gaussian
+from accounting.mechanisms.laplace import DiscreteLaplace as DiscreteLaplace
+from accounting.mechanisms.laplace import Laplace as Laplace
+from accounting.mechanisms.responses import Exponential as Exponential
+from accounting.mechanisms.responses import (
+    RandomizedResponse as RandomizedResponse,
+)
+from accounting.mechanisms.stated import ApproximateDp as ApproximateDp
+from accounting.mechanisms.stated import (
+    ZeroConcentratedDp as ZeroConcentratedDp,
+)
 from accounting.profile import PrivacyProfile as PrivacyProfile
 from accounting.profile import privacy_profile as privacy_profile
 from accounting.statement import Statement as Statement
@@ -38,16 +50,24 @@ __version__ = "0.1.0"
 _SUBMODULES = ("budget", "claims")
 __all__ = (
     "AccountingWarning",
+    "ApproximateDp",
     "Composition",
+    "DiscreteGaussian",
+    "DiscreteLaplace",
+    "Exponential",
+    "Gaussian",
+    "Laplace",
     "LargeDeltaWarning",
     "Mechanism",
     "OrderGridWarning",
     "PrivacyProfile",
+    "RandomizedResponse",
     "Statement",
     "TinyDeltaWarning",
     "TuningCost",
     "VacuousGuaranteeWarning",
     "WideBoundWarning",
+    "ZeroConcentratedDp",
     "calibrate_batch_size",
     "calibrate_noise",
     "calibrate_num_steps",

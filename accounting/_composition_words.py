@@ -47,15 +47,17 @@ def rows(facts: dict[str, Any]) -> tuple[tuple[str, str], ...]:
   if "releases" not in facts:
     return ()
   found = []
-  for number, (each, run) in enumerate(
-      zip(facts["releases"], _sampling_words.runs(facts), strict=True), 1
-  ):
+  runs = _sampling_words.numbered(facts)
+  for number, each in enumerate(facts["releases"], 1):
     times = f", {each['count']} times" if each["count"] > 1 else ""
-    found.append((f"release {number}{times}", _described(run, each["epsilon"])))
+    text = each["words"] or _described(runs[number])
+    if each["epsilon"] is not None:
+      text += f"; alone epsilon {claims.at_most(each['epsilon'])}"
+    found.append((f"release {number}{times}", text))
   return tuple(found)
 
 
-def _described(run: dict[str, Any], epsilon: float | None) -> str:
+def _described(run: dict[str, Any]) -> str:
   prob = _sampling_words.by_phase(run, run["sampling_prob"])
   parts = [
       f"{run['num_steps']} steps with noise multiplier "
@@ -64,6 +66,4 @@ def _described(run: dict[str, Any], epsilon: float | None) -> str:
   ]
   if run["num_examples"] is not None:
     parts.append(f"{run['num_examples']} stated examples")
-  if epsilon is not None:
-    parts.append(f"alone epsilon {claims.at_most(epsilon)}")
   return "; ".join(parts)

@@ -16,20 +16,26 @@ from accounting import claims, samplers
 
 
 def runs(facts: dict[str, Any]) -> list[dict[str, Any]]:
-  """Returns the facts of each run: one, or each release of a composition."""
+  """Returns the facts of each run: one, or those of a composition."""
+  return list(numbered(facts).values())
+
+
+def numbered(facts: dict[str, Any]) -> dict[int, dict[str, Any]]:
+  """Returns the facts of each run, by the number of its release."""
   if "releases" not in facts:
-    return [facts]
+    return {1: facts}
   shared = {k: v for k, v in facts.items() if k != "releases"}
-  return [
-      shared | {"sampling_options": {}} | each["mechanism"]
-      for each in facts["releases"]
-  ]
+  return {
+      number: shared | {"sampling_options": {}} | each["mechanism"]
+      for number, each in enumerate(facts["releases"], 1)
+      if each["words"] is None
+  }
 
 
 def assumption(facts: dict[str, Any]) -> str:
   """Says how batches are drawn: "It assumes that ..."."""
   if "releases" in facts:
-    return _by_release([assumption(run) for run in runs(facts)])
+    return _by_release({n: assumption(r) for n, r in numbered(facts).items()})
   probs = by_phase(facts, facts["sampling_prob"])
   # As `Mechanism.max_participations` counts: 1 / (1 / k) may fall short of k.
   apart = math.floor(min(1 / facts["sampling_prob"], 2.0**53) * (1 + 1e-12))
@@ -41,13 +47,13 @@ def assumption(facts: dict[str, Any]) -> str:
   )
 
 
-def _by_release(texts: list[str]) -> str:
+def _by_release(texts: dict[int, str]) -> str:
   """Joins sentences, each after the numbers of its releases."""
   which: dict[str, list[str]] = {}
-  for number, text in enumerate(texts, 1):
+  for number, text in texts.items():
     which.setdefault(text, []).append(str(number))
   if len(which) == 1:
-    return texts[0]
+    return next(iter(which))
   return "; ".join(
       f"in release {', '.join(numbers)} {text}"
       for text, numbers in which.items()

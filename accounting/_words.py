@@ -56,12 +56,14 @@ def sections(facts: dict[str, Any], make) -> tuple:
 def _claim(facts) -> tuple[str, ...]:
   relation = facts["neighboring_relation"].replace("_", " ")
   composed = "releases" in facts
+  trained = bool(_sampling_words.runs(facts))
+  assumed = "batches were drawn" if trained else "noise was drawn"
   subject = _composition_words.subject(facts) if composed else "The run is"
   return (
       f"{subject} ({claims.at_most(facts['epsilon'])}, "
       f"{claims.at_most_short(facts['delta'])})-differentially "
       f"private under the {relation} relation, for one {facts['unit']} at a "
-      "time, if batches were drawn as stated under Accounting.",
+      f"time, if {assumed} as stated under Accounting.",
   )
 
 
@@ -113,13 +115,16 @@ _RELEASE = (
 def _release(facts) -> tuple[str, ...]:
   if "releases" not in facts:
     return _RELEASE
-  return (*_RELEASE, *_composition_words.releases(facts))
+  of_runs = _RELEASE if _sampling_words.runs(facts) else ()
+  return (*of_runs, *_composition_words.releases(facts))
 
 
 def _coverage(facts) -> tuple[str, ...]:
-  whose = "all releases listed above" if "releases" in facts else "this one run"
+  covered = f"Covered: the {facts['num_steps']} gradient steps of this one run."
+  if "releases" in facts:
+    covered = "Covered: all releases listed above."
   return (
-      f"Covered: the {facts['num_steps']} gradient steps of {whose}.",
+      covered,
       "Not covered, unless accounted for as well: other runs on the same data "
       "(tuning; see `dp-budget tuning`); statistics of the data used in "
       "preprocessing, such as normalisation constants, vocabularies or the "
@@ -133,6 +138,12 @@ def _coverage(facts) -> tuple[str, ...]:
 
 def _accounting(facts) -> tuple[str, ...]:
   accountant = accountants.get(facts["accountant"])
+  if not _sampling_words.runs(facts):
+    return (
+        f"Accountant: {accountant.title}. {accountant.remark}",
+        "It assumes that each release has the noise and the sensitivity that "
+        "are stated, and that its noise is drawn afresh.",
+    )
   return (
       f"Accountant: {accountant.title}. {accountant.remark}",
       f"It assumes that {_sampling_words.assumption(facts)}; that each "
@@ -147,6 +158,8 @@ def _accounting(facts) -> tuple[str, ...]:
 def _accounting_rows(facts) -> tuple[tuple[str, str], ...]:
   epochs = facts["expected_epochs"]
   if "releases" in facts:  # What differs is listed with each of them.
+    if not facts["num_steps"]:
+      return ()
     return (
         ("steps (updates) of all releases", f"{facts['num_steps']}"),
         ("expected epochs of all releases", f"{epochs:.6g}"),

@@ -23,16 +23,18 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
-from accounting import _validate
+from accounting import _validate, mechanisms
 from accounting._composable import Composable
 from accounting.mechanism import Mechanism
+from accounting.mechanisms import Basic
 
 # The version that `to_dict` writes, and `from_dict` reads.
 VERSION = 1
 # Different ones; each is put on a grid and transformed by itself.
 MAX_RELEASES = 1000
 _MAX_STEPS = 2**53
-_KIND = "dp_sgd"
+# The kind of a `Mechanism`; every other is in the registry of mechanisms.
+TRAINING = "dp_sgd"
 
 
 class Release(NamedTuple):
@@ -43,7 +45,7 @@ class Release(NamedTuple):
     count: Number of releases.
   """
 
-  mechanism: Mechanism
+  mechanism: Mechanism | Basic
   count: int
 
 
@@ -96,7 +98,7 @@ class Composition(Composable):
     relations = {m.neighboring_relation for m in found}
     if len(relations) > 1:
       _differ("neighboring_relation", relations, "Give all the same one.")
-    total = sum(count * m.num_steps for m, count in found.items())
+    total = sum(count * max(1, m.num_steps) for m, count in found.items())
     if total > _MAX_STEPS:
       _validate.fail("the steps of all releases", "at most 2**53", total)
     releases = tuple(Release(m, count) for m, count in found.items())
@@ -125,7 +127,7 @@ class Composition(Composable):
     return sum(count * m.expected_epochs for m, count in self.releases)
 
   @property
-  def parts(self) -> tuple[tuple[Mechanism, int], ...]:
+  def parts(self) -> tuple[tuple[Mechanism | Basic, int], ...]:
     """The phases of all releases, and how often each is released.
 
     It is what the accountants read. Each phase has one sampling probability.
@@ -151,8 +153,13 @@ class Composition(Composable):
       relation: Name of the relation; see `Mechanism`.
 
     Raises:
-      ValueError: If it is none.
+      ValueError: If it is none, or a release is no training run: its
+        sensitivity is stated for one relation.
     """
+    others = [m for m, _ in self.releases if not isinstance(m, Mechanism)]
+    if others and relation != self.neighboring_relation:
+      rule = f"{self.neighboring_relation!r}, as of {others[0].kind}"
+      _validate.fail("relation", rule, relation)
     return self._each(
         lambda m: dataclasses.replace(m, neighboring_relation=relation)
     )
@@ -168,7 +175,7 @@ class Composition(Composable):
         "version": VERSION,
         "unit": self.unit,
         "releases": [
-            {"kind": _KIND, "count": count, "mechanism": m.to_dict()}
+            {"kind": kind_of(m), "count": count, "mechanism": m.to_dict()}
             for m, count in self.releases
         ],
     }
@@ -199,10 +206,19 @@ class Composition(Composable):
     return cls([_read(each) for each in releases], unit=fields["unit"])
 
 
-AnyMechanism: TypeAlias = Mechanism | Composition
+AnyMechanism: TypeAlias = Mechanism | Basic | Composition
 
 
-def mechanisms_of(mechanism: AnyMechanism) -> tuple[Mechanism, ...]:
+def kind_of(mechanism: Mechanism | Basic) -> str:
+  """Returns the kind that `Composition.to_dict` writes.
+
+  Args:
+    mechanism: Mechanism of one release.
+  """
+  return TRAINING if isinstance(mechanism, Mechanism) else mechanism.kind
+
+
+def mechanisms_of(mechanism: AnyMechanism) -> tuple[Mechanism | Basic, ...]:
   """Returns the mechanism, or those that a composition holds.
 
   Args:
@@ -223,20 +239,21 @@ def check_single(mechanism: Any, *, caller: str) -> None:
   Raises:
     ValueError: If it is a composition.
   """
-  if isinstance(mechanism, Composition):
+  if isinstance(mechanism, Composition | Basic):
+    name = type(mechanism).__name__
     raise ValueError(
-        f"mechanism must be one Mechanism for {caller}, got a Composition of "
+        f"mechanism must be one Mechanism for {caller}, got a {name} of "
         f"{mechanism.described}. Call it for each mechanism."
     )
 
 
 def _flattened(
     releases: Any,
-) -> tuple[dict[Mechanism, int], set[str | None]]:
+) -> tuple[dict[Mechanism | Basic, int], set[str | None]]:
   """Returns each mechanism's count, and the units that were stated."""
   if isinstance(releases, str | bytes) or not isinstance(releases, Sequence):
     _validate.fail("releases", "a sequence of mechanisms", releases)
-  counts: dict[Mechanism, int] = {}
+  counts: dict[Mechanism | Basic, int] = {}
   units: set[str | None] = set()
   for item in releases:
     held, times = _pair(item)
@@ -256,7 +273,7 @@ def _pair(item: Any) -> tuple[AnyMechanism, int]:
   """Returns what was released, and how often."""
   is_pair = isinstance(item, tuple) and len(item) == 2
   held, times = item if is_pair else (item, 1)
-  if not isinstance(held, Mechanism | Composition):
+  if not isinstance(held, Mechanism | Basic | Composition):
     rule = "a sequence of mechanisms, or of pairs of one and a count"
     _validate.fail("releases", rule, item)
   return held, _validate.integer("count", times)
@@ -282,6 +299,8 @@ def _check_keys(name: str, fields: Any, keys: tuple[str, ...]) -> None:
 
 def _read(fields: Any) -> Release:
   _check_keys("a release", fields, ("kind", "count", "mechanism"))
-  _validate.choice("kind", fields["kind"], options=(_KIND,))
+  kinds = (TRAINING, *mechanisms.names())
+  kind = _validate.choice("kind", fields["kind"], options=kinds)
   count = _validate.integer("count", fields["count"])
-  return Release(Mechanism.from_dict(fields["mechanism"]), count)
+  made = Mechanism if kind == TRAINING else mechanisms.get(kind)
+  return Release(made.from_dict(fields["mechanism"]), count)

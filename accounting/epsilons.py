@@ -22,7 +22,6 @@ from accounting import _validate, _warnings, accountants, claims
 from accounting.accountants.accountant import VACUOUS_EPSILON
 from accounting.composition import (
     AnyMechanism,
-    Composition,
     check_single,
     mechanisms_of,
 )
@@ -156,7 +155,7 @@ def check_supported(mechanism: AnyMechanism, *, accountant: str) -> None:
     ValueError: Naming the pair, and what would work.
   """
   chosen = accountants.get(accountant)
-  composed = isinstance(mechanism, Composition)
+  composed = not isinstance(mechanism, Mechanism)
   if composed and not chosen.composes:
     known = [n for n in accountants.names() if accountants.get(n).composes]
     _validate.choice("accountant", accountant, options=known)
@@ -169,7 +168,7 @@ def check_supported(mechanism: AnyMechanism, *, accountant: str) -> None:
       )
 
 
-def _remedy(composition: Composition) -> str:
+def _remedy(composition: AnyMechanism) -> str:
   """Names an accountant with an analysis of every release."""
   for name in accountants.names():
     chosen = accountants.get(name)

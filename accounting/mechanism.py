@@ -15,24 +15,22 @@ True
 """
 
 import dataclasses
-import enum
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from accounting import _validate, accountants, samplers
+from accounting import _relations, _validate, accountants, samplers
 from accounting._composable import Composable
+from accounting._phase import SampledPhase
+from accounting._relations import NEIGHBORING_RELATIONS as NEIGHBORING_RELATIONS
 from accounting.numerics import schedule as schedule_lib
 
 if TYPE_CHECKING:
   import dp_accounting
 
-NEIGHBORING_RELATIONS = ("add_or_remove_one", "replace_one", "replace_special")
-_ALIASES = {"add_or_remove": "add_or_remove_one", "replace": "replace_one"}
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Mechanism(Composable):
+class Mechanism(SampledPhase, Composable):
   """`num_steps` noisy sums of clipped gradients, all of them released.
 
   Attributes:
@@ -96,7 +94,7 @@ class Mechanism(Composable):
         "max_batch_size": _optional_integer(
             "max_batch_size", self.max_batch_size
         ),
-        "neighboring_relation": _relation(self.neighboring_relation),
+        "neighboring_relation": _relations.checked(self.neighboring_relation),
     }
     for name, value in checked.items():
       object.__setattr__(self, name, value)  # The first write of two.
@@ -371,14 +369,3 @@ def steps_for_epochs(*, num_epochs: float, sampling_prob: float) -> int:
 
 def _optional_integer(name: str, value: Any) -> int | None:
   return None if value is None else _validate.integer(name, value)
-
-
-def _relation(value: Any) -> str:
-  """Turns an alias or dp-accounting's enum member into the stored name."""
-  # By name, so that dp-accounting (a second's import) is not needed here.
-  name = value.name if isinstance(value, enum.Enum) else value
-  if isinstance(name, str):
-    name = _ALIASES.get(name.lower(), name.lower())
-  return _validate.choice(
-      "neighboring_relation", name, options=NEIGHBORING_RELATIONS
-  )

@@ -22,9 +22,15 @@ import warnings
 from typing import Any
 
 from accounting import _validate, _words, accountants, claims, samplers
-from accounting.composition import AnyMechanism, Composition, mechanisms_of
+from accounting.composition import (
+    TRAINING,
+    AnyMechanism,
+    Composition,
+    mechanisms_of,
+)
 from accounting.epsilons import check_delta, check_supported, evaluate, vacuous
 from accounting.mechanism import NEIGHBORING_RELATIONS
+from accounting.mechanisms import Basic
 from accounting.profile import PrivacyProfile, privacy_profile
 
 BATCHES = ("poisson", "shuffled", "fixed")
@@ -100,6 +106,8 @@ def make_statement(
     ValueError: If an argument breaks its rule, see `accounting.epsilon`, a
       choice is none of its options, or the composition states another unit.
   """
+  if isinstance(mechanism, Basic):
+    mechanism = Composition([mechanism])
   delta = _check(mechanism, delta, accountant, batches)
   if generator is not None:
     _validate.choice("generator", generator, options=GENERATORS)
@@ -164,9 +172,12 @@ def _mechanism_facts(mechanism: AnyMechanism, delta: float, accountant: str):
       "num_examples": mechanism.num_examples,
       "num_steps": mechanism.num_steps,
       "releases": [
-          fields | {"epsilon": value}
-          for fields, value in zip(
-              mechanism.to_dict()["releases"], alone, strict=True
+          fields | {"epsilon": value, "words": getattr(each, "words", None)}
+          for fields, (each, _), value in zip(
+              mechanism.to_dict()["releases"],
+              mechanism.releases,
+              alone,
+              strict=True,
           )
       ],
   }
@@ -229,7 +240,9 @@ def _all_batch_warnings(facts: dict[str, Any]) -> list[str]:
   if "releases" not in facts:
     return batch_warnings(facts)
   found = [
-      batch_warnings(facts | each["mechanism"]) for each in facts["releases"]
+      batch_warnings(facts | each["mechanism"])
+      for each in facts["releases"]
+      if each["kind"] == TRAINING
   ]
   return [text for texts in found for text in texts]
 
@@ -245,9 +258,10 @@ def deterministic_epsilon(mechanism: AnyMechanism, *, delta: float) -> float:
     Epsilon by PLD (by RDP at a delta below 1e-30) of batches each example
     is in at most once in floor(1 / sampling_prob) steps, in each phase.
   """
-  return evaluate(
-      mechanism.unsampled(), delta=delta, accountant=accountants.TIGHTEST
-  ).epsilon
+  plain, used = mechanism.unsampled(), accountants.get(accountants.TIGHTEST)
+  if not used.supports(plain):  # Such as a composition with zCDP.
+    used = accountants.get(accountants.TUNING)
+  return used.evaluate(plain, delta=delta).epsilon
 
 
 def profile_facts(profile: PrivacyProfile) -> dict[str, Any]:
@@ -284,8 +298,11 @@ def _by_relation(mechanism: AnyMechanism, delta: float, accountant: str):
   """Epsilon under each relation: by the accountant, or else by PLD."""
   found = {}
   for relation in NEIGHBORING_RELATIONS:
-    run = _under(mechanism, relation)
     found[relation] = None
+    try:
+      run = _under(mechanism, relation)
+    except ValueError:  # What a release changes is stated for one alone.
+      continue
     for name in dict.fromkeys((accountant, accountants.TIGHTEST)):
       try:
         check_supported(run, accountant=name)

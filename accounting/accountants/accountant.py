@@ -71,9 +71,7 @@ class Accountant(abc.ABC):
     Args:
       run: Mechanism of the run.
     """
-    return all(
-        self.name in phase.sampler.analyses(phase) for phase, _ in run.parts
-    )
+    return all(self.name in part.analyses for part, _ in run.parts)
 
   @abc.abstractmethod
   def evaluate(

@@ -24,7 +24,7 @@ def hopeless(run: RunLike) -> bool:
   Args:
     run: Mechanism of the run, or a composition.
   """
-  return any(phase.noise_multiplier < MIN_NOISE for phase, _ in run.parts)
+  return any(part.is_hopeless for part, _ in run.parts)
 
 
 def tame(mechanism: MechanismLike) -> MechanismLike:

@@ -64,11 +64,48 @@ class RunLike(Protocol):
   """What is released: one mechanism, or a composition of several."""
 
   @property
-  def parts(self) -> "tuple[tuple[MechanismLike, int], ...]":
+  def parts(self) -> "tuple[tuple[PartLike, int], ...]":
     """The phases of all, and how often each is released."""
 
 
-class MechanismLike(RunLike, Protocol):
+class PartLike(Protocol):
+  """A phase of a run, or a release of another kind."""
+
+  @property
+  def is_hopeless(self) -> bool:
+    """Whether there is so little noise that nothing is protected."""
+
+  @property
+  def min_delta(self) -> float:
+    """Least delta that PLD can be asked about."""
+
+  @property
+  def order_grid(self) -> tuple[int, int]:
+    """Largest Renyi order tried first, and the number from 64 on."""
+
+  @property
+  def num_compositions(self) -> int:
+    """How often one step's divergence adds up."""
+
+  def one_step(self) -> Self:
+    """Returns the part with one step."""
+
+  def term(self) -> "tuple[terms.Term, int]":
+    """Returns one step's loss, and how often it is composed."""
+
+  def divergences(self, orders: "np.ndarray") -> "np.ndarray":
+    """Returns the Renyi divergence of one step at each order, or NaN.
+
+    Args:
+      orders: Renyi orders, ascending, shape [n].
+    """
+
+  @property
+  def divergence_floor(self) -> float:
+    """A lower bound of the divergence at order 2 of one step."""
+
+
+class MechanismLike(RunLike, PartLike, Protocol):
   """A frozen dataclass, of which `dataclasses.replace` makes changed copies."""
 
   __dataclass_fields__: ClassVar[dict[str, Any]]

@@ -138,7 +138,7 @@ def min_delta(run: RunLike) -> float:
   Args:
     run: Mechanism of the run, or a composition.
   """
-  return max(phase.sampler.min_delta for phase, _ in run.parts)
+  return max(part.min_delta for part, _ in run.parts)
 
 
 def composed(
@@ -339,12 +339,18 @@ def _solve(sums, deltas, guesses):
     direction = _direction(convolve.distribution(run, where))
     epsilons = np.array([direction.epsilon(delta) for delta in deltas])
     directions.append(direction)
-    unbounded |= bool(np.any(np.isinf(epsilons)))
+    # What a release may leak whole is no fault of the grid.
+    unbounded |= any(np.isinf(epsilons) & (np.array(deltas) > run.infinite))
     reached.append(np.where(np.isinf(epsilons), losses, epsilons).tolist())
+  whole = max(run.infinite for run in sums)
   excess = max(
-      _excess(sums[which], epsilons[which])
-      for epsilons in zip(*reached, strict=True)
-      for which in [int(np.argmax(epsilons))]
+      (
+          _excess(sums[which], epsilons[which])
+          for delta, *epsilons in zip(deltas, *reached, strict=True)
+          for which in [int(np.argmax(epsilons))]
+          if delta > whole
+      ),
+      default=0.0,
   )
   if unbounded:
     excess = math.inf

@@ -15,7 +15,6 @@ zero, which it then reads as an epsilon of 0.
 """
 
 import contextlib
-import dataclasses
 import functools
 import logging
 import math
@@ -23,8 +22,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from accounting.numerics import limits, log_sums
-from accounting.numerics.mechanism_like import MechanismLike, RunLike
+from accounting.numerics import log_sums
+from accounting.numerics.mechanism_like import (
+    MechanismLike,
+    PartLike,
+    RunLike,
+)
 
 # Rounding in the logarithm of a sum near 1, over as many terms as the order.
 RESOLUTION = 1e-13
@@ -151,7 +154,7 @@ def at_grid_edge(run: RunLike, order: float) -> bool:
 
 def _grid_ends(run: RunLike) -> tuple[int, int]:
   """The `order_grid` of the sampler whose orders end first."""
-  return min(phase.sampler.order_grid for phase, _ in run.parts)
+  return min(part.order_grid for part, _ in run.parts)
 
 
 def _grid(run: RunLike) -> np.ndarray:
@@ -182,7 +185,7 @@ def _orders(grid: np.ndarray, between: int | None):
 
 @functools.lru_cache(maxsize=256)
 def step_divergences(
-    step: MechanismLike,
+    step: PartLike,
     between: int | None = None,
     grid_ends: tuple[int, int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -198,12 +201,11 @@ def step_divergences(
   Returns:
     Orders, ascending, and Renyi divergences, non-decreasing; both read-only.
   """
-  orders = _orders(_grid_from(grid_ends or _grid_ends(step)), between)
-  if limits.hopeless(step):
+  orders = _orders(_grid_from(grid_ends or step.order_grid), between)
+  if step.is_hopeless:
     return orders, np.full(len(orders), np.inf)
-  step = limits.tame(step)
-  rdp = step.sampler.divergences(step, orders)
-  rdp = _repair(orders, rdp, floor=step.sampler.divergence_floor(step))
+  rdp = step.divergences(orders)
+  rdp = _repair(orders, rdp, floor=step.divergence_floor)
   for array in (orders, rdp):
     array.setflags(write=False)
   return orders, rdp
@@ -277,9 +279,9 @@ def _total(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Adds up the divergences of the whole run: orders, and [1, orders]."""
   total, grid_ends = np.zeros(()), _grid_ends(run)
-  for phase, repeats in run.parts:
-    orders, rdp = step_divergences(_single(phase), between, grid_ends)
-    total = total + repeats * _compositions(phase, phase.num_steps) * rdp
+  for part, repeats in run.parts:
+    orders, rdp = step_divergences(part.one_step(), between, grid_ends)
+    total = total + repeats * part.num_compositions * rdp
   # There is at least one phase.
   # pyrefly: ignore[unbound-name]
   return orders, total[None]
@@ -295,7 +297,7 @@ def _totals(
   total, begun = np.zeros(()), 0
   phases = mechanism.phases
   for phase in phases:
-    orders, rdp = step_divergences(_single(phase), between)
+    orders, rdp = step_divergences(phase.one_step(), between)
     counts = np.array([[_compositions(phase, t - begun)] for t in steps], float)
     if phase is not phases[-1]:  # The last one goes on.
       counts = np.minimum(counts, phase.num_steps)
@@ -307,10 +309,6 @@ def _totals(
   # There is at least one phase.
   # pyrefly: ignore[unbound-name]
   return orders, total
-
-
-def _single(mechanism: MechanismLike) -> MechanismLike:
-  return dataclasses.replace(mechanism, num_steps=1)
 
 
 def _compositions(mechanism: MechanismLike, num_steps: int) -> int:

@@ -16,7 +16,7 @@ import math
 
 import numpy as np
 
-from accounting.numerics import discretise, limits
+from accounting.numerics import atoms, discretise, limits
 from accounting.numerics.mechanism_like import MechanismLike, RunLike
 
 # Less than this is nothing next to the rounding of a double.
@@ -227,7 +227,7 @@ class TruncatedGaussian:
     return _width(like.deviation, self.span(tail)[1])
 
 
-Term = SampledGaussian | SampledUser | TruncatedGaussian
+Term = SampledGaussian | SampledUser | TruncatedGaussian | atoms.Atoms
 
 
 def terms_of(run: RunLike) -> tuple[tuple[Term, int], ...]:
@@ -241,9 +241,8 @@ def terms_of(run: RunLike) -> tuple[tuple[Term, int], ...]:
     are together one, composed once.
   """
   times: dict[Term, int] = {}
-  for phase, repeats in run.parts:
-    phase = limits.tame(phase)
-    term, count = phase.sampler.term(phase)
+  for part, repeats in run.parts:
+    term, count = part.term()
     times[term] = times.get(term, 0) + count * repeats
   plain = {
       term: count
@@ -258,8 +257,15 @@ def _merged(plain: dict[SampledGaussian, int]) -> SampledGaussian:
   """Returns the one Gaussian release that equals all of these.
 
   The squares of their mu, 1 / noise, add up; so k of one noise are one with
-  noise over sqrt(k).
+  noise over sqrt(k). A replaced example moves a sum twice as far.
   """
+  if len({term.replace for term in plain}) > 1:
+    halved: dict[SampledGaussian, int] = {}
+    for term, k in plain.items():
+      noise = term.noise / 2 if term.replace else term.noise
+      term = SampledGaussian(noise, 1.0, False)
+      halved[term] = halved.get(term, 0) + k
+    plain = halved
   first = next(iter(plain))
   noise = first.noise / math.sqrt(
       math.fsum(k * (first.noise / t.noise) ** 2 for t, k in plain.items())

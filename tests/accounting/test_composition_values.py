@@ -64,7 +64,7 @@ def test_fields_are_not_trusted(change, text):
 @pytest.mark.parametrize(
     "change, text",
     [
-        ({"kind": "laplace"}, "kind must be one of dp_sgd, got 'laplace'"),
+        ({"kind": "shuffle"}, "kind must be one of dp_sgd, laplace, discr"),
         ({"count": 0}, "count must be an integer of at least 1, got 0"),
         ({"count": 1.0}, "count must be an integer of at least 1, got 1.0"),
         ({"count": 2**53}, "the steps of all releases must be at most 2"),

@@ -1,0 +1,70 @@
+"""What the arithmetic asks of one phase of a run, answered by its sampler.
+
+Invariant: a phase outside the limits of arithmetic is answered for as one that
+is less private; see `numerics/limits.py`.
+
+>>> from accounting.mechanism import Mechanism
+>>> run = Mechanism(noise_multiplier=1.0, sampling_prob=0.1, num_steps=5)
+>>> run.num_compositions, run.is_hopeless
+(5, False)
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from accounting.numerics import limits, terms
+
+
+class SampledPhase:
+  """A mechanism of one sampling probability, as `numerics` reads it."""
+
+  @property
+  def is_hopeless(self) -> bool:
+    """Whether there is so little noise that nothing is protected."""
+    return self.noise_multiplier < limits.MIN_NOISE
+
+  @property
+  def min_delta(self) -> float:
+    """Least delta that PLD can be asked about."""
+    return self.sampler.min_delta
+
+  @property
+  def order_grid(self) -> tuple[int, int]:
+    """Largest Renyi order tried first, and the number from 64 on."""
+    return self.sampler.order_grid
+
+  @property
+  def analyses(self) -> tuple[str, ...]:
+    """Names of the accountants with an analysis."""
+    return self.sampler.analyses(self)
+
+  @property
+  def num_compositions(self) -> int:
+    """How often one step's divergence adds up."""
+    return self.sampler.compositions(self, self.num_steps)
+
+  def one_step(self: Any) -> Any:
+    """Returns the phase with one step."""
+    return dataclasses.replace(self, num_steps=1)
+
+  def term(self) -> tuple[terms.Term, int]:
+    """Returns one step's loss, and how often it is composed."""
+    tamed = limits.tame(self)
+    return tamed.sampler.term(tamed)
+
+  def divergences(self, orders: np.ndarray) -> np.ndarray:
+    """Returns the Renyi divergence of one step at each order, or NaN.
+
+    Args:
+      orders: Renyi orders, ascending, shape [n].
+    """
+    tamed = limits.tame(self)
+    return tamed.sampler.divergences(tamed, orders)
+
+  @property
+  def divergence_floor(self) -> float:
+    """A lower bound of the divergence at order 2 of one step."""
+    tamed = limits.tame(self)
+    return tamed.sampler.divergence_floor(tamed)
