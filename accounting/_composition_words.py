@@ -8,7 +8,7 @@ privacy depends on; where stated sizes differ, what that assumes is said.
 >>> run = Mechanism(noise_multiplier=4.0, sampling_prob=0.1, num_steps=5)
 >>> made = statement.make_statement(3 * run, delta=1e-5, unit="patient")
 >>> made.sections[0].paragraphs[0][:56]
-'The 3 releases listed below are together (0.704, 1e-05)-'
+'The 3 releases listed below are together (0.372, 1e-05)-'
 """
 
 from typing import Any

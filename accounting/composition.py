@@ -14,7 +14,7 @@ refused by name.
 >>> round(epsilon(both, delta=1e-5), 3)
 0.521
 >>> round(epsilon(3 * first, delta=1e-5), 3)
-0.493
+0.492
 >>> Composition.from_dict(both.to_dict()) == both
 True
 """
