@@ -35,6 +35,7 @@ COMMANDS = {
     "profile": "the whole guarantee, and what an attacker gains",
     "tuning": "cost of picking the best of several runs",
     "users": "epsilon for a user with several examples",
+    "compose": "epsilon of several releases of the same data",
     "statement": "what may be claimed, in words",
     "report": "the statement of a finished run, every number recomputed",
 }
@@ -109,6 +110,8 @@ def _parser() -> arguments_lib.Parser:
     )
     if name == "report":
       _add_report(command)
+    elif name == "compose":
+      _add_compose(command)
     else:
       arguments_lib.add(command, command=name)
       _add_own(command, name)
@@ -122,6 +125,18 @@ def _add_report(command) -> None:
   )
   command.add_argument("--json", action="store_true", help="print one object")
   _add_format(command)
+
+
+def _add_compose(command) -> None:
+  command.add_argument(
+      "releases",
+      nargs="+",
+      metavar="FILE.toml|RUN",
+      help="a file of releases, or the folder of a finished run",
+  )
+  command.add_argument("--delta", type=float, required=True, metavar="D")
+  command.add_argument("--accountant", default="pld", help="pld (default), rdp")
+  command.add_argument("--json", action="store_true", help="print one object")
 
 
 def _add_format(command) -> None:

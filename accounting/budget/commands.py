@@ -18,7 +18,7 @@ from accounting import (
     statement,
 )
 from accounting.budget import arguments as arguments_lib
-from accounting.budget import explain, plots
+from accounting.budget import compose, explain, plots
 from accounting.budget.answer import Answer, sentence, table
 from accounting.budget.answer import fields as fields_of
 from accounting.budget.arguments import Plan
@@ -48,6 +48,8 @@ def run(arguments: argparse.Namespace) -> Answer:
   """
   if arguments.command == "report":
     return explain.report(arguments)
+  if arguments.command == "compose":
+    return compose.run(arguments)
   plan = arguments_lib.read(arguments)
   answer = _COMMANDS[arguments.command](plan, arguments)
   return dataclasses.replace(
