@@ -7,7 +7,7 @@ neighbouring relation, which the arithmetic never changes.
 >>> from accounting import Laplace, epsilon
 >>> histogram = Laplace(scale=2.0, sensitivity=1.0)
 >>> round(epsilon(10 * histogram, delta=1e-5), 3)
-4.686
+4.99
 """
 
 import abc
