@@ -115,7 +115,8 @@ class Laplace(Atoms):
     A cell's two masses have the ratio of its middle.
     """
     del tail
-    count = max(1, math.ceil(2 * self.epsilon / interval))
+    span = 2 * self.epsilon
+    count = max(1, math.ceil(span / interval))
     edges = np.linspace(0.0, 1.0, count + 1)
     width = self.epsilon / count
     cells = -0.5 * np.exp(-self.epsilon * edges[:-1]) * math.expm1(-width)

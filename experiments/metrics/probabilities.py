@@ -113,11 +113,11 @@ def calibration_error(
   why = _why_undefined(probabilities)
   if why:
     return estimate_lib.undefined(len(labels), why=why)
-  confidence = probabilities.max(axis=1)
+  highest = probabilities.max(axis=1)
   is_right = probabilities.argmax(axis=1) == labels
-  bins = np.ceil(confidence * num_bins).astype(int) - 1
+  bins = np.ceil(highest * num_bins).astype(int) - 1
   bins = np.clip(bins, 0, num_bins - 1)
-  gaps = is_right - confidence
+  gaps = is_right - highest
   signs = np.sign(np.bincount(bins, gaps, minlength=num_bins))
   # The sum over bins of |sum of gaps|, over n: a mean, once signs are fixed.
   return estimate_lib.mean(gaps * signs[bins], is_share=True)

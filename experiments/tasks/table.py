@@ -249,10 +249,11 @@ class Table(task_lib.Task):
           f" {target.name!r}, a {target.kind} target, got"
           f" {self.loss_config.name!r}."
       )
-    if self.loss_config.name == "poisson" and target.column.bounds[0] < 0:
+    lower = None if self._of_classes else target.column.bounds[0]
+    if self.loss_config.name == "poisson" and lower < 0:
       raise ValueError(
           f"bounds of target {target.name!r} must be at least 0 for"
-          f" loss.name = 'poisson', got {target.column.bounds[0]:g}."
+          f" loss.name = 'poisson', got {lower:g}."
       )
 
   def _module(self, source, key) -> nnx.Module:

@@ -10,10 +10,20 @@ import functools
 import os
 
 from jax._src.interpreters import mlir
+from jaxlib.mlir import ir
 
 _NAME = "make_ir_context"
 
 
 def share() -> None:
-  if not os.environ.get("FULL_XLA") and hasattr(mlir, _NAME):
-    setattr(mlir, _NAME, functools.cache(getattr(mlir, _NAME)))
+  if os.environ.get("FULL_XLA") or not hasattr(mlir, _NAME):
+    return
+  fresh = getattr(mlir, _NAME)
+  shared = functools.cache(fresh)
+
+  def make():
+    # A program that is compiled while another is lowered would become a part
+    # of it, in the same context.
+    return shared() if ir.Context.current is None else fresh()
+
+  setattr(mlir, _NAME, make)

@@ -127,7 +127,7 @@ def test_an_unknown_field_is_named_as_it_was_typed(run, field, value, message):
     [
         ("configs/digits_cn.py", "Did you mean configs/digits_cnn.py"),
         ("digits_cnn:epsilon=3", "Did you mean configs/digits_cnn.py"),
-        ("configs/xyz.py", "There are configs/chexpert_nfnet.py, configs/"),
+        ("configs/xyz.py", "There are configs/breast_cancer.py, configs/"),
         ("configs", "There are configs/"),
         ("", "There are configs/"),
     ],
