@@ -158,7 +158,11 @@ def fit(
     signal stopped it, the state's step is not yet the last.
   """
   with (
-      workdir.claimed(experiment.config, imported=experiment.imported),
+      workdir.claimed(
+          experiment.config,
+          imported=experiment.imported,
+          files=experiment.task.public_files(),
+      ),
       checkpoint.Checkpoints(workdir.checkpoints) as checkpoints,
   ):
     experiment, state = resume.start(

@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 
 from experiments.evaluation import outcomes
-from experiments.plan import averages, fields, splits
+from experiments.plan import averages, fields, public_files, splits
 from experiments.run import workdir as workdir_lib
 from experiments.tasks import imported, registry
 from experiments.tasks import task as task_lib
@@ -73,7 +73,8 @@ def load(
     what: Name of the folder, for the error text.
 
   Raises:
-    ValueError: If it holds no run, or no checkpoint, or an audit's.
+    ValueError: If it holds no run, or no checkpoint, or an audit's; or if a
+      public file of the run has changed.
     CheckpointError: If there are checkpoints, and none can be read.
   """
   workdir = workdir_lib.Workdir(path)
@@ -89,6 +90,7 @@ def load(
     config.eval.labels = tuple(labels)
   warn_of_other_code(stored, config)
   task = registry.build(**fields.task_sections(config))
+  public_files.check(stored, task, folder=path)
   split = split or config.data.test_split
   source = task.load(split, for_evaluation=True)
   predictor = task.build_predictor(source)

@@ -24,6 +24,7 @@ from experiments.plan import (
     fields,
     not_private,
     placement,
+    public_files,
     restore,
     splits,
     trainable,
@@ -118,6 +119,7 @@ def build(
   say(f"reading data: {config.data.source}")
   own = fields.find_own(config)  # Before any data are read.
   task = registry.build(**fields.task_sections(config))
+  public_files.check_continued(config.model, task)
   row_source, test_source = splits.load(task, config.data)
   if run_key is None:
     run_key = make_run_key(config.seed)

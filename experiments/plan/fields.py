@@ -18,10 +18,13 @@ from typing import Any
 import ml_collections
 
 from configs import common
-from experiments.plan import averages, not_private, units
+from experiments.plan import averages, not_private, public_files, units
 from experiments.tasks import imported, registry, sections
 from jax_privacy import _validate
 
+# What config.json holds that is no field; keys in it may have dots.
+IMPORTED = "imported"
+RECORDED = (IMPORTED, public_files.KEY)
 # Of `model.restore`; "auto" tells the others apart.
 FORMATS = ("auto", "run", "npz", "haiku")
 _MAX_FLOAT32 = 2.0**128 - 2.0**104
@@ -166,6 +169,7 @@ def from_json(stored: Mapping[str, Any]) -> ml_collections.ConfigDict:
   """
   _refuse_older(stored)
   try:
+    stored = {k: v for k, v in stored.items() if k not in RECORDED}
     whole = _over(common.base().to_dict(), stored)
     if "task" not in stored:
       whole["task"] = task_of_older(stored)

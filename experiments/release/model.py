@@ -23,7 +23,7 @@ import ml_collections
 import numpy as np
 
 from experiments.evaluation import saved
-from experiments.plan import averages, fields
+from experiments.plan import averages, fields, public_files
 from experiments.release import guarantee as guarantee_lib
 from experiments.release import signature as signature_lib
 from experiments.run import summary as summary_lib
@@ -175,7 +175,8 @@ def load(
 
   Raises:
     ValueError: If the folder holds no run, or an audit's, or one that is not
-      over; if there are no such parameters; or if inputs cannot be read.
+      over; if there are no such parameters; if a public file of the run has
+      changed; or if inputs cannot be read.
     CheckpointError: If there are checkpoints, and none can be read.
   """
   folder = workdir_lib.Workdir(pathlib.Path(workdir))
@@ -193,6 +194,7 @@ def load(
     raise ValueError(f"params must be one of {', '.join(names)}, got {name!r}.")
   task = registry.build(**fields.task_sections(config))
   saved.warn_of_other_code(stored, config)
+  public_files.check(stored, task, folder=folder.path)
   if inputs is None:
     source = task.load(config.data.test_split, for_evaluation=True)
   else:

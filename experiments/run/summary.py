@@ -10,7 +10,13 @@ import jax
 import accounting
 from accounting import claims
 from experiments.metrics import estimate as estimate_lib
-from experiments.plan import averages, continued, not_private, units
+from experiments.plan import (
+    averages,
+    continued,
+    not_private,
+    public_files,
+    units,
+)
 from experiments.plan import experiment as experiment_lib
 from jax_privacy import checkpoint, draws, models
 
@@ -54,6 +60,7 @@ def summarise(
     train_seconds: Spent in the training loop, compilation included.
   """
   config, mechanism = experiment.config, experiment.mechanism
+  files = experiment.task.public_files()
   return {
       "status": "finished",
       "name": config.name,
@@ -78,6 +85,7 @@ def summarise(
       "restored_from": experiment.restored_from,
       **composed(experiment),
       "imported": experiment.imported,
+      **({public_files.KEY: files} if files else {}),
       "seed": config.seed,
       "versions": versions(),
   }

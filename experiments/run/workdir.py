@@ -21,17 +21,18 @@ import ml_collections
 
 from accounting import json_object
 from experiments.plan import fields as plan_fields
-from experiments.plan import not_private, restore
+from experiments.plan import not_private, public_files, restore
 from experiments.run import metrics as metrics_lib
 from experiments.tasks import imported as imported_lib
+from experiments.tasks import registry
 from jax_privacy import _owner_only, draws
 
 # The key in metrics.jsonl of what comes from the data without noise.
 UNRELEASED_METRICS = "private_not_for_release"
 _LOCK = ".lock"
 _STEPS_BEGUN = "steps_begun.json"
-IMPORTED = "imported"
-_NO_IDENTITY = ("mesh", IMPORTED, not_private.LABEL)
+IMPORTED = plan_fields.IMPORTED
+_NO_IDENTITY = ("mesh", *plan_fields.RECORDED, not_private.LABEL)
 # Fields, and the value with which a run is as it was before the field.
 _NEWER = (
     *(("data.unit", ""), ("data.max_rows_per_unit", None)),
@@ -64,7 +65,8 @@ class Workdir:
     """Refuses a folder that holds anything but this config's run.
 
     Raises:
-      WorkdirError: If it does; the text names the fields that differ.
+      WorkdirError: If it does, or a public file of the run has changed; the
+        text names the fields that differ.
     """
     held = self.read_config()
     if held is None:
@@ -80,6 +82,10 @@ class Workdir:
           f"workdir must hold a run of this config, got {self.path}, which"
           f" differs in {', '.join(names)}."
       )
+    if public_files.KEY in held:
+      task = registry.build(**plan_fields.task_sections(config))
+      with _faults_of_files():
+        public_files.check(held, task, folder=self.path)
 
   def check_imported(
       self, theirs: Mapping[str, Any] | None, ours: Mapping[str, Any] | None
@@ -105,6 +111,7 @@ class Workdir:
       config: ml_collections.ConfigDict,
       *,
       imported: Mapping[str, Any] | None = None,
+      files: Mapping[str, str] | None = None,
   ):
     """A context in which the folder is this config's, and this process's.
 
@@ -113,13 +120,14 @@ class Workdir:
     Args:
       config: The run's.
       imported: Its own code; see `imported.facts`.
+      files: Digests; see `task.Task.public_files`.
 
     Raises:
       WorkdirError: If it holds another run, or another process is at it.
     """
     self.check(config)  # Nothing is made in a folder of other things.
     with self.lock():
-      self.claim(config, imported=imported)
+      self.claim(config, imported=imported, files=files)
       yield
 
   def claim(
@@ -127,6 +135,7 @@ class Workdir:
       config: ml_collections.ConfigDict,
       *,
       imported: Mapping[str, Any] | None = None,
+      files: Mapping[str, str] | None = None,
   ) -> None:
     """Makes the folder this config's, and its owner's alone; see `claimed`."""
     self.check(config)
@@ -141,6 +150,8 @@ class Workdir:
           flush=True,
       )
     more = {} if imported is None else {IMPORTED: imported}
+    if files:
+      more[public_files.KEY] = dict(files)
     if not config.dp.enabled:
       more[not_private.LABEL] = not_private.SENTENCE
     _write_json(self.path / "config.json", plain(config) | more)
@@ -273,7 +284,7 @@ class Workdir:
 class Onlooker(Workdir):
   """The folder as other processes of the run see it: they write nothing."""
 
-  def claim(self, config, *, imported=None) -> None:
+  def claim(self, config, *, imported=None, files=None) -> None:
     """Only checks."""
     self.check(config)
 

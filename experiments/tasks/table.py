@@ -76,6 +76,7 @@ class Table(task_lib.Task):
     sections.check_choice(
         "model.name", self.model_config.name, models.table_names()
     )
+    self._schemas: dict[str, tables_lib.Schema] = {}
     loss_name = self.loss_config.name
     if loss_name not in LOSSES:  # There are none of own code.
       raise ValueError(
@@ -99,6 +100,7 @@ class Table(task_lib.Task):
       options |= sections.options(
           "data.test_options", self.data_config.test_options, taken=taken
       )
+    options = self._with_schema(options)
     name = imported.resolve(
         "data.source",
         self.data_config.source,
@@ -110,6 +112,14 @@ class Table(task_lib.Task):
     )
     self._check_target(source.target)
     return source
+
+  def public_files(self) -> dict[str, str]:
+    """Returns the digest of what a schema's file states; see `task.Task`."""
+    return {
+        f"data.{section}.schema": tables_lib.schema_sha256(self._schema(path))
+        for section in ("options", "test_options")
+        if (path := self._schema_path(self.data_config[section])) is not None
+    }
 
   def check_splits(self, train_source, test_source):
     """Checks that both splits are of the same columns."""
@@ -222,7 +232,7 @@ class Table(task_lib.Task):
     """Returns rows of a file whose columns are the features: no target."""
     options = self.data_config.options.to_dict()
     if self.data_config.source == "table":
-      encoder = tables_lib.encoder_of(options)
+      encoder = tables_lib.encoder_of(self._with_schema(options))
     else:
       encoder = self.load(self.data_config.test_split).encoder
     self._check_target(encoder.target)
@@ -240,6 +250,23 @@ class Table(task_lib.Task):
     names = np.array(source.target.label_names)
     each = {f"probability of {k}": probs[:, i] for i, k in enumerate(names)}
     return {source.target.name: names[probs.argmax(axis=1)], **each}
+
+  def _with_schema(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns options with the schema itself for its file's path."""
+    if (path := self._schema_path(options)) is None:
+      return dict(options)
+    return {**options, "schema": self._schema(path)}
+
+  def _schema_path(self, options: Mapping[str, Any]) -> str | None:
+    path = options.get("schema")
+    is_file = self.data_config.source == "table" and isinstance(path, str)
+    return path if is_file else None
+
+  def _schema(self, path: str) -> tables_lib.Schema:
+    # Read once: what is recorded is what rows are encoded by.
+    if path not in self._schemas:
+      self._schemas[path] = tables_lib.read_schema(path)
+    return self._schemas[path]
 
   def _check_target(self, target: tables_lib.Target) -> None:
     if (target.kind == "regression") == self._of_classes:

@@ -129,6 +129,22 @@ class Task(abc.ABC):
     same.
     """
 
+  def public_files(self) -> dict[str, str]:
+    """Returns the SHA-256 of public files that the run rests on.
+
+    A run keeps to their contents: it goes on, and is evaluated, exported and
+    predicts, with these alone. By default there are none. Private data are no
+    such file: their digest would be a release.
+
+    Returns:
+      Digests, hexadecimal, by the config's field that names the file, such as
+      "data.options.schema".
+
+    Raises:
+      ValueError: If a file cannot be read.
+    """
+    return {}
+
   def prepare(self, source: Source) -> None:
     """Does what is done once, before the first training example is read.
 

@@ -20,6 +20,8 @@ from jax_privacy.data.tables.registry import load as load
 from jax_privacy.data.tables.registry import names as names
 from jax_privacy.data.tables.schema import Schema as Schema
 from jax_privacy.data.tables.schema import Target as Target
+from jax_privacy.data.tables.schema import read as read_schema
+from jax_privacy.data.tables.schema import sha256 as schema_sha256
 from jax_privacy.data.tables.source import TableSource as TableSource
 from jax_privacy.data.tables.splits import encoder_of as encoder_of
 from jax_privacy.data.tables.splits import from_frame as from_frame
@@ -39,6 +41,8 @@ __all__ = (
     "load",
     "names",
     "read_inputs",
+    "read_schema",
+    "schema_sha256",
 )
 
 

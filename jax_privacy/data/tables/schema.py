@@ -19,6 +19,7 @@ True
 
 import dataclasses
 import datetime
+import hashlib
 import json
 import os
 import pathlib
@@ -223,6 +224,18 @@ def to_toml(schema: Schema, *, comments: Sequence[str] = ()) -> str:
     stated = columns_lib.to_dict(column)
     lines += [f"{key} = {_toml(value)}" for key, value in stated.items()]
   return "\n".join(lines) + "\n"
+
+
+def sha256(schema: Schema) -> str:
+  """Returns a digest of all that a schema states, in its order; hexadecimal.
+
+  All its columns are in it: each decides which rows are held out, used by the
+  model or not. Comments and spaces of a file are not.
+
+  Args:
+    schema: Schema.
+  """
+  return hashlib.sha256(to_toml(schema).encode()).hexdigest()
 
 
 def _toml(value: Any) -> str:

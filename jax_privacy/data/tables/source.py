@@ -15,8 +15,6 @@ padding: zeros, and class 0 or the middle of a regression target's bounds.
 [41.0, 7.0]
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,7 +23,6 @@ import numpy as np
 from jax_privacy.data import labels as labels_lib
 from jax_privacy.data import source as source_lib
 from jax_privacy.data.tables import cells as cells_lib
-from jax_privacy.data.tables import columns as columns_lib
 from jax_privacy.data.tables import encode
 from jax_privacy.data.tables import schema as schema_lib
 
@@ -116,18 +113,13 @@ class TableSource(source_lib.Described):
 
   def describe(self) -> dict[str, Any]:
     """Returns what the columns are, for JSON: public, and not of the rows."""
-    stated = {
-        name: columns_lib.to_dict(self.encoder.schema.columns[name])
-        for name in self.encoder.columns
-    }
-    text = json.dumps(stated, default=str, sort_keys=True)
     return {
         "target": self.target.name,
         "target_kind": self.target.kind,
         "label_names": list(self.label_names),
         "number_names": list(self.number_names),
         "category_names": list(self.category_names),
-        "schema_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "schema_sha256": schema_lib.sha256(self.encoder.schema),
     }
 
   def as_arrays(self) -> source_lib.Batch:

@@ -8,7 +8,9 @@ import types
 import pytest
 
 from experiments import train
+from experiments.plan import fields
 from experiments.run import workdir as workdir_lib
+from experiments.tasks import registry
 from jax_privacy import _owner_only, draws
 from tests.support import launch
 
@@ -52,10 +54,12 @@ def test_a_second_process_is_refused_before_it_writes(tmp_path):
   """Its config may differ in what makes no other run, as here."""
   workdir, config = workdir_lib.Workdir(tmp_path), launch.config()
   other = launch.config(data__prefetch=config.data.prefetch + 1)
+  task = registry.build(**fields.task_sections(other))
+  experiment = types.SimpleNamespace(config=other, imported=None, task=task)
   with workdir.claimed(config):
     before = (tmp_path / "config.json").read_bytes()
     with pytest.raises(workdir_lib.WorkdirError, match="one process at a time"):
-      train.fit(types.SimpleNamespace(config=other, imported=None), workdir)
+      train.fit(experiment, workdir)
     assert (tmp_path / "config.json").read_bytes() == before
   with workdir.claimed(other):
     assert (tmp_path / "config.json").read_bytes() != before
