@@ -22,12 +22,8 @@ _BLOCK = re.compile(
     r"(?P<head>```console\n\$ (?P<command>dp-budget (?:[^\n]*\\\n)*[^\n]*)\n)"
     r"(?P<output>[^`]*)(?=```)"
 )
-# README shows the first command's output and the second's beginning.
-_README_BLOCK = re.compile(
-    r"(dp-budget noise [^\n]*)\n(dp-budget profile [^\n]*)\n(.*?```text\n)"
-    r"(?P<output>.*?)(?=```)",
-    re.DOTALL,
-)
+# README shows a command's output as a comment below it.
+_README_BLOCK = re.compile(r"(dp-budget noise [^\n]*)\n# (?P<output>[^\n]*\n)")
 _PLOT = _ROOT / "docs" / "images" / "budget_profile.svg"
 
 
@@ -66,9 +62,7 @@ def _words(command: str) -> list[str]:
 def readme_output(text: str) -> tuple[str, str]:
   """Returns what README shows of `dp-budget`, and what it should show."""
   match = _README_BLOCK.search(text)
-  noise, profile = (printed(_words(match[i])) for i in (1, 2))
-  attacks = "".join(profile.splitlines(keepends=True)[:2])
-  return match["output"], f"{noise}\n{attacks}...\n"
+  return match["output"], printed(_words(match[1]))
 
 
 def main() -> None:

@@ -53,7 +53,11 @@ def _scanned(w):
         ((_W,), lambda w, x: x @ (w * w), "multiplied by itself"),
         ((_W,), lambda w, x: x @ jnp.tanh(w), "changed by `tanh`"),
         ((_W,), lambda w, x: x @ jnp.tile(w, (1, 2)), "repeated"),
-        ((_W,), lambda w, x: x @ w[:, :2], "cut into pieces"),
+        (
+            (_W,),
+            lambda w, x: x @ w[:, :2] + x @ w[:, 1:3],
+            "pieces that overlap",
+        ),
         ((_W, _W), lambda a, b, x: x @ (a + b), "added to another parameter"),
         ((_W, _W), lambda a, b, x: x @ (a @ b.T), "as a matrix, by another"),
         (
