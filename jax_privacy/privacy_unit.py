@@ -100,8 +100,9 @@ def group(
     num_units = _validate.integer("num_units", num_units, at_least=1)
     if num_units != len(counts):
       rule = (
-          f"the number of units in ids, {len(counts)} (private, unless you"
-          " state it)"
+          f"the number of units in ids, {len(counts)} (private, not for"
+          " release, unless you state it; in a config: data.num_examples, the"
+          " number of units of data.unit)"
       )
       _validate.fail("num_units", rule, num_units)
   starts = np.cumsum(counts) - counts
@@ -230,8 +231,9 @@ class Grouping:
       _validate.fail("batch", rule, "a traced one")
     if batch.num_examples not in (None, len(self)):
       rule = (
-          f"the number of units, {len(self)}, since each is one example (make"
-          " the mechanism and its sampler with that)"
+          f"the number of units, {len(self)} (private, not for release, unless"
+          " you state it), since each is one example (make the mechanism and"
+          " its sampler with that)"
       )
       _validate.fail("num_examples of the mechanism", rule, batch.num_examples)
     for path, leaf in jax.tree_util.tree_leaves_with_path(examples):

@@ -155,8 +155,8 @@ def group(
   if data_config.num_examples is None:
     raise ValueError(
         f"data.num_examples must be the stated number of units, each a {unit},"
-        f" got None: this split has {len(grouping)} (private, unless you state"
-        " it)."
+        f" got None: this split has {len(grouping)} (private, not for release,"
+        " unless you state it)."
     )
   with sections.named("data.test_split"):
     shared = unit_ids.num_shared(ids, test_ids)

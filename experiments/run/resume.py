@@ -2,7 +2,7 @@
 
 The invariant: no noise is drawn before what it is derived from is on disk, and
 a step is taken again only with the same draws on the same config, mechanism
-and data set. It then has the same result, to the bit, and costs no privacy
+and training data. It then has the same result, to the bit, and costs no privacy
 beyond what it cost the first time.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import accounting
 from experiments.plan import experiment as experiment_lib
 from experiments.plan import not_private, units
-from experiments.run import loop
+from experiments.run import data_digest, loop
 from experiments.run import summary as summary_lib
 from experiments.run import workdir as workdir_lib
 from jax_privacy import checkpoint, draws, root_key
@@ -22,7 +22,7 @@ def facts(experiment: experiment_lib.Experiment) -> dict[str, Any]:
   """Returns what makes a run this run; saved with every checkpoint.
 
   Nothing is computed from the examples: a data set's identity is its stated
-  description.
+  description. `data_digest` compares the examples themselves.
   """
   config, source = experiment.config, experiment.train_source
   data_set = {
@@ -71,11 +71,11 @@ def start(
 
   Raises:
     WorkdirError: If the checkpoint is of another run, or steps would be taken
-      again with other noise.
+      again with other noise or on other data.
     CheckpointError: If there are checkpoints, and none can be read.
   """
   state, mine = loop.init_state(experiment), facts(experiment)
-  _check_same_data(experiment.restored_from, mine)
+  _check_same_data(experiment, mine)
   begun = workdir.read_steps_begun()
   restored = checkpoints.restore_latest(state._asdict())
   if restored is None:
@@ -92,6 +92,7 @@ def start(
           " begun: from others they would cost their privacy twice."
       )
     _check_draws({}, workdir, step=0)
+    data_digest.begin(experiment, workdir)
     _say(0, begun, experiment)
     print("saving what the run begins with", flush=True)
     checkpoints.save(0, state._asdict(), facts=mine)
@@ -102,6 +103,12 @@ def start(
   _check_same_run(restored.facts, mine, workdir)
   saved_with = restored.facts.get("versions", {})
   _check_draws(saved_with, workdir, step=restored.step)
+  state = loop.TrainState(**restored.state)
+  if experiment.config.seed is None:
+    # What it began with, known to the checkpoint alone.
+    run_key = root_key.RootKey.from_words(state.run_key)
+    experiment = build_fn(experiment.config, run_key=run_key)
+  data_digest.check(experiment, workdir)
   _say(restored.step, begun, experiment)
   if begun > restored.step and restored.facts.get("mesh") != mine["mesh"]:
     print(
@@ -109,11 +116,6 @@ def start(
         " but sums that round otherwise: release nothing of the lost ones.",
         flush=True,
     )
-  state = loop.TrainState(**restored.state)
-  if experiment.config.seed is None:
-    # What it began with, known to the checkpoint alone.
-    run_key = root_key.RootKey.from_words(state.run_key)
-    experiment = build_fn(experiment.config, run_key=run_key)
   return experiment, state
 
 
@@ -154,8 +156,9 @@ def _check_same_run(saved, mine, workdir) -> None:
     )
 
 
-def _check_same_data(origin, mine) -> None:
+def _check_same_data(experiment, mine) -> None:
   """Refuses to compose with a run that was trained on other data."""
+  origin = experiment.restored_from
   if origin is None or "released" not in origin:
     return
   if origin["data_sha256"] != mine["data_sha256"]:
@@ -164,6 +167,7 @@ def _check_same_data(origin, mine) -> None:
         f" got True for {origin['path']}, whose stated data are others:"
         f" data_sha256 {origin['data_sha256']}, not {mine['data_sha256']}."
     )
+  data_digest.check_continued(experiment)
 
 
 def _check_same_start(saved, mine, workdir) -> None:

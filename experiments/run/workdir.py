@@ -3,8 +3,8 @@
 The invariant: a file is whole or absent (written under another name and
 renamed), a folder holds one config's run only, and nobody but its owner can
 read it: checkpoints hold the run's key. Numbers that are private, because they
-are computed from the training data without noise, are in metrics.jsonl under
-`private_not_for_release` and nowhere else.
+are computed from the training data without noise, are in metrics.jsonl and
+data_digest.json under `private_not_for_release`, and nowhere else.
 """
 
 import contextlib
@@ -27,10 +27,11 @@ from experiments.tasks import imported as imported_lib
 from experiments.tasks import registry
 from jax_privacy import _owner_only, draws
 
-# The key in metrics.jsonl of what comes from the data without noise.
+# The key in JSON of what comes from the data without noise.
 UNRELEASED_METRICS = "private_not_for_release"
 _LOCK = ".lock"
 _STEPS_BEGUN = "steps_begun.json"
+_DATA_DIGEST = "data_digest.json"
 IMPORTED = plan_fields.IMPORTED
 _NO_IDENTITY = ("mesh", *plan_fields.RECORDED, not_private.LABEL)
 # Fields, and the value with which a run is as it was before the field.
@@ -217,6 +218,20 @@ class Workdir:
         self.path / "metrics.jsonl", json.dumps(metrics) + "\n", mode="a"
     )
 
+  def read_data_digest(self) -> str | None:
+    """Returns what `write_data_digest` wrote; None of an older run."""
+    path = self.path / _DATA_DIGEST
+    digest = (held := _read_json(path) or {}).get(UNRELEASED_METRICS)
+    if not isinstance(digest, str | None) or (digest is None and path.exists()):
+      raise WorkdirError(
+          f"{path} must hold a digest of the training data, got {held!r:.50}."
+      )
+    return digest
+
+  def write_data_digest(self, digest: str) -> None:
+    """Writes the digest of the data that the run began with: private."""
+    _write_json(self.path / _DATA_DIGEST, {UNRELEASED_METRICS: digest})
+
   def read_steps_begun(self) -> int:
     """Returns how many steps were ever taken, their block's rest included."""
     return self._read_begun()[0]
@@ -296,7 +311,7 @@ class Onlooker(Workdir):
     pass
 
   write_summary = write_audit = write_steps_begun = _write_nothing
-  keep_metrics_until = append_metrics = _write_nothing
+  keep_metrics_until = append_metrics = write_data_digest = _write_nothing
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:

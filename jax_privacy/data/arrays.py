@@ -10,13 +10,13 @@ never writes to them.
 ((2, 2, 1), [4, 5, 6, 7])
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from jax_privacy.data import bounded, digest, source
 from jax_privacy.data import columns as columns_lib
-from jax_privacy.data import source
 
 
 class ArraySource(source.Labelled):
@@ -75,7 +75,7 @@ class ArraySource(source.Labelled):
     if len(images) != len(self):
       raise ValueError(
           f"images must be as many as the labels, {len(self)}, got"
-          f" {len(images)}."
+          f" {len(images)} ({bounded.PRIVATE})."
       )
     self._images = images
     _, height, width, channels = images.shape
@@ -91,6 +91,10 @@ class ArraySource(source.Labelled):
   def as_arrays(self) -> source.Batch:
     """Returns a copy of all the examples, in order of index."""
     return {"image": self._images.copy(), "label": self._labels.copy()}
+
+  def digest_parts(self) -> Iterator[digest.Part]:
+    """Yields what tells these examples from others: pixels and labels."""
+    yield from (self._images, self._labels)
 
 
 def load_arrays(

@@ -21,12 +21,12 @@ encoded bytes, or the paths.
 import functools
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import BinaryIO
 
 import numpy as np
 
-from jax_privacy.data import bounded, decode, source
+from jax_privacy.data import bounded, decode, digest, source
 
 
 class Slices(Sequence):
@@ -52,6 +52,11 @@ class Slices(Sequence):
   def __getitem__(self, i: int) -> Callable[[], BinaryIO]:
     part = self._blob[self._starts[i] : self._stops[i]]
     return functools.partial(io.BytesIO, part)
+
+  def contents(self) -> Iterator[bytes]:
+    """Yields the bytes of each part."""
+    for start, stop in zip(self._starts, self._stops, strict=True):
+      yield self._blob[start:stop].tobytes()
 
 
 class EncodedSource(source.Labelled):
@@ -111,7 +116,7 @@ class EncodedSource(source.Labelled):
     if not len(openers) == len(descriptions) == len(self):
       raise ValueError(
           f"openers and descriptions must be as many as the labels, {len(self)}"
-          f", got {len(openers)} and {len(descriptions)}."
+          f", got {len(openers)} and {len(descriptions)} ({bounded.PRIVATE})."
       )
     self._openers = openers
     self._descriptions = descriptions
@@ -142,6 +147,20 @@ class EncodedSource(source.Labelled):
   def as_arrays(self) -> source.Batch:
     """Returns all the examples, decoded, in order of index."""
     return self[np.arange(len(self))]
+
+  def digest_parts(self) -> Iterator[digest.Part]:
+    """Yields what tells these examples from others; nothing is decoded.
+
+    Labels, names, and the bytes in memory, or of paths what `digest.files`
+    gives. Of other openers, nothing.
+    """
+    yield self._labels
+    yield digest.names(self._descriptions)
+    if isinstance(self._openers, Slices):
+      yield from self._openers.contents()
+    else:
+      paths = [x for x in self._openers if isinstance(x, str | os.PathLike)]
+      yield from digest.files(paths)
 
   def _decode(self, row: int) -> np.ndarray:
     opener, what = self._openers[row], self._descriptions[row]

@@ -15,12 +15,12 @@ images, and nothing about them needs to be accounted.
 
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import numpy as np
 
-from jax_privacy.data import scattering
+from jax_privacy.data import digest, scattering
 from jax_privacy.data import source as source_lib
 
 # Measured on 2 CPU cores: 16 to 64 images at a time stay in the cache, and 250
@@ -117,6 +117,10 @@ class FeatureSource:
     """Returns all the examples, in order of index: read-only, no copy."""
     self.compute()
     return dict(self._features or {})
+
+  def digest_parts(self) -> Iterable[digest.Part] | None:
+    """Returns what tells the images from others; no feature is computed."""
+    return digest.parts_of(self._images)
 
   def compute(self) -> None:
     """Computes the features, unless that is done.

@@ -141,7 +141,8 @@ class Described:
       if num_examples != len(self):
         raise ValueError(
             "num_examples must be the number of examples of the source,"
-            f" {len(self)}, got {num_examples}."
+            f" {len(self)} ({bounded.PRIVATE}, unless you state it in a config"
+            f" as data.num_examples), got {num_examples}."
         )
 
   def __len__(self) -> int:
@@ -183,7 +184,7 @@ class Described:
     if values.ndim != 1 or len(values) != len(self):
       raise ValueError(
           f"column {bounded.short(repr(name))} must hold one value an example,"
-          f" {len(self)}, got {list(values.shape)}."
+          f" {len(self)}, got {list(values.shape)} ({bounded.PRIVATE})."
       )
     return values
 

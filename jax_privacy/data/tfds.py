@@ -20,13 +20,13 @@ import io
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from jax_privacy import _extras
-from jax_privacy.data import bounded, decode, published, source
+from jax_privacy.data import bounded, decode, digest, published, source
 
 _FORMAT = "array_record"
 
@@ -44,6 +44,7 @@ class TfdsSource(source.Described):
     resize: Whether an image of another size is cut and resized, or refused.
     label_names: The classes.
     num_examples: The stated number of examples; must be n.
+    files: Paths of the files that hold the records, as far as they are known.
 
   Raises:
     ValueError: If the stated number is not the number of records.
@@ -58,6 +59,7 @@ class TfdsSource(source.Described):
       resize: bool,
       label_names: Sequence[str],
       num_examples: int,
+      files: Sequence[str | os.PathLike] = (),
   ):
     super().__init__(
         len(records),
@@ -68,6 +70,7 @@ class TfdsSource(source.Described):
     self._records = records
     self._description = description
     self._resize = resize
+    self._files = [str(path) for path in files]
     self.image_shape = image_shape
 
   def __getitem__(self, indices: np.ndarray) -> source.Batch:
@@ -92,6 +95,10 @@ class TfdsSource(source.Described):
   def as_arrays(self) -> source.Batch:
     """Returns all the examples, decoded, in order of index."""
     return self[np.arange(len(self))]
+
+  def digest_parts(self) -> Iterator[digest.Part] | None:
+    """Returns what tells the records' files from others; None is read."""
+    return digest.files(self._files) if self._files else None
 
   def _read(self, rows: np.ndarray) -> Sequence[Any]:
     if not len(rows):
@@ -165,6 +172,7 @@ def load_tfds(
       resize=image_size is not None,
       label_names=info.features["label"].names,
       num_examples=stop - start if num_examples is None else num_examples,
+      files=info.splits[tfds_split].filepaths,
   )
 
 

@@ -431,7 +431,7 @@ def test_rows_that_are_not_grouped_are_refused():
 
 def test_a_mechanism_of_rows_is_refused():
   batch = _private(num_units=8).sampler.batch(0)  # Rows, and not persons.
-  rule = "num_examples of the mechanism must be the number of units, 4"
+  rule = "num_examples of the mechanism must be the number of units, 4 .private"
   with pytest.raises(ValueError, match=rule):
     _group().take(batch, toy.batch(8))
 
@@ -445,7 +445,8 @@ def test_data_of_other_rows_are_refused(size):
 
 def test_arguments():
   with pytest.raises(
-      ValueError, match="number of units in ids, 4 .private, .*, got 8"
+      ValueError,
+      match="number of units in ids, 4 .private, not for release, .* got 8",
   ):
     _group(num_units=8)
   with pytest.raises(ValueError, match="num_units must be stated"):

@@ -15,11 +15,12 @@ padding: zeros, and class 0 or the middle of a regression target's bounds.
 [41.0, 7.0]
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from jax_privacy.data import bounded, digest
 from jax_privacy.data import labels as labels_lib
 from jax_privacy.data import source as source_lib
 from jax_privacy.data.tables import cells as cells_lib
@@ -92,7 +93,7 @@ class TableSource(source_lib.Described):
       raise ValueError(
           "num_examples must be stated (in a config: data.num_examples) for the"
           " accounting, which makes it public, got None: this split has"
-          f" {len(self)} rows ({cells_lib.PRIVATE}, unless you state it)."
+          f" {len(self)} rows ({bounded.PRIVATE}, unless you state it)."
       )
     return self._stated
 
@@ -125,6 +126,12 @@ class TableSource(source_lib.Described):
   def as_arrays(self) -> source_lib.Batch:
     """Returns a copy of all the rows, in order of index."""
     return {name: array.copy() for name, array in self._arrays.items()}
+
+  def digest_parts(self) -> Iterator[digest.Part]:
+    """Yields what tells these rows from others: the encoded columns."""
+    for name in sorted(self._arrays):
+      yield name
+      yield self._arrays[name]
 
   def column(self, name: str) -> np.ndarray:
     """Reads all values of one column of the table: private, as the rows are.

@@ -216,11 +216,12 @@ def test_killed_and_resumed_it_ends_with_the_same_bits(
         ({"data__unit": ""}, "data.max_rows_per_unit must be None without"),
         (
             {"data__num_examples": None},
-            "each a person, got None: this split has",
+            "each a person, got None: this split has 60 .private, not for re",
         ),
         (
             {"data__num_examples": 59},
-            "digits.npz: .*number of units in ids, 60 .private.*got 59",
+            "digits.npz: .*number of units in ids, 60 .private, not for release"
+            ".*in a config: data.num_examples.*got 59",
         ),
         ({"data__unit": "patient"}, "column must be one of .*got 'patient'"),
         ({"data__unit": " person"}, "data.unit must be a column's name"),
@@ -240,7 +241,7 @@ def test_fields_that_are_refused(archive, fields, rule):
     [
         ("person_train", lambda x: np.where(x == "p001", "", x), "every row"),
         ("person_train", lambda x: np.where(x == "p001", "P000", x), "spelt"),
-        ("person_train", lambda x: x[1:], "one value an example"),
+        ("person_train", lambda x: x[1:], "one value an example.*not for rel"),
         ("person_test", lambda x: np.append("p000", x[1:]), "no person"),
         ("person_test", lambda x: np.append("P000", x[1:]), "spelt"),
         ("person_test", None, "column must be one of"),

@@ -302,7 +302,7 @@ def test_a_malformed_row_is_named(root, fields, text):
         ({"demographics": "absent.csv"}, "absent.csv must be a CSV file"),
         ({"channels": 2}, "channels must be 1 or 3"),
         ({"crop": True}, "crop must be true or false, and false without"),
-        ({"num_examples": 4}, "num_examples must be .* 3, got 4"),
+        ({"num_examples": 4}, "examples must be .* 3 .private.* got 4"),
         ({"split": "validate"}, "split must be 'train', 'valid', 'train.val"),
         (
             {"valid_fraction": 0.0, "split": "valid"},

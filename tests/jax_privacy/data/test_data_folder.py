@@ -177,7 +177,7 @@ def test_a_split_is_the_name_of_a_folder(root, split):
         ),
         ({"channels": 4}, "channels must be 1 or 3, got 4"),
         ({"channels": True}, "channels must be 1 or 3, got True"),
-        ({"num_examples": 5}, "num_examples must be .* 4, got 5"),
+        ({"num_examples": 5}, "examples must be .* 4 .private.* got 5"),
     ],
 )
 def test_wrong_options_are_refused(root, options, text):

@@ -246,7 +246,9 @@ def test_a_config_names_it(load, small):
       num_examples=40,
   )
   assert source.num_examples == 40
-  with pytest.raises(ValueError, match="num_examples must be .* 30, got 40"):
+  with pytest.raises(
+      ValueError, match="examples must be .* 30 .private.* got 40"
+  ):
     sources.build_source(
         config.data,
         "train",
@@ -277,7 +279,7 @@ def test_the_launcher_trains_on_it(load, small, tmp_path):
         ({"split": ["train"]}, r"split must be .* got \['train'\]"),
         ({"data_dir": 3}, "data_dir must be a string or a path, got 3"),
         ({"image_size": (0, 3)}, "image_size must be an integer of at least 1"),
-        ({"num_examples": 29}, "num_examples must be .* 30, got 29"),
+        ({"num_examples": 29}, "examples must be .* 30 .private.* got 29"),
         ({"path": "x"}, "path is no option of 'tfds:fashion_mnist'"),
     ],
 )

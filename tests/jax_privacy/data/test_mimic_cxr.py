@@ -223,7 +223,7 @@ def test_malformed_tables_are_named(tmp_path, tables, text):
         ({"uncertain": "papers"}, "uncertain must be one of"),
         ({"patients": 5}, "patients must be a string or a path"),
         ({"admissions": "absent.csv"}, "absent.csv must be a CSV file"),
-        ({"num_examples": 3}, "num_examples must be .* 2, got 3"),
+        ({"num_examples": 3}, "examples must be .* 2 .private.* got 3"),
         ({"one_image_per_patient": "no"}, "must be True or False"),
     ],
 )

@@ -121,7 +121,10 @@ def _people_without_a_missing_age(request, monkeypatch, tmp_path):
         ({"split": "valid"}, "split must be 'train' or 'test'"),
         ({"test_path": "", "test_fraction": 1.0}, r"must be in \(0, 1\)"),
         ({"test_path": "", "test_fraction": np.nan}, r"must be in \(0, 1\)"),
-        ({"num_examples": 7}, "number of examples of the source, 6, got 7"),
+        (
+            {"num_examples": 7},
+            r"of examples of the source, 6 \(private, not for .*, got 7",
+        ),
     ],
 )
 def test_wrong_options_are_refused(options, text):

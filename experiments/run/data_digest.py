@@ -1,0 +1,146 @@
+"""Refuses to go on with a run whose training data have changed.
+
+A step that is taken again has the same noise. On other data its sum is another,
+and the two results differ by what changed, without noise. So a run keeps a
+digest of its data, and goes on only where it is the same.
+
+The invariant: the digest is private. Its key is derived from the run's, its
+file is the owner's alone, and nothing that is released holds it.
+
+>>> import numpy as np
+>>> from jax_privacy import data, root_key
+>>> a, b = (data.load(
+...     "arrays", images=np.zeros((2, 4, 4), np.uint8), labels=np.array(labels),
+...     num_classes=2) for labels in ([0, 1], [1, 1]))
+>>> key = root_key.RootKey.from_seed(0)
+>>> len({of_source(source, key) for source in (a, a, b)})
+2
+>>> of_source([1, 2], key) is None  # A source without `digest_parts`.
+True
+"""
+
+import itertools
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from experiments.plan import experiment as experiment_lib
+from experiments.plan import restore
+from experiments.run import workdir as workdir_lib
+from jax_privacy import checkpoint, root_key, unit_ids
+from jax_privacy.data import digest
+
+_LABEL = "digest of the training data"
+
+
+def of_source(
+    source: Any, run_key: root_key.RootKey, *, unit: str = ""
+) -> str | None:
+  """Returns the digest of a training split: private.
+
+  Args:
+    source: Source of rows.
+    run_key: Key of the run that the digest is for.
+    unit: Name of the column of ids, for a guarantee for units.
+
+  Returns:
+    The digest; None of a source that cannot be compared.
+  """
+  parts = digest.parts_of(source)
+  if parts is None:
+    return None
+  if unit:
+    parts = itertools.chain(parts, _ids(source.column(unit)))
+  key = run_key.derive(_LABEL, digest.NUM_KEY_BYTES)
+  return digest.keyed(parts, key=key)
+
+
+def _ids(column: Any) -> Iterator[digest.Part]:
+  """Yields whose each row is, and the name of each unit."""
+  found = unit_ids.read(column)
+  yield found.codes
+  for row in np.unique(found.codes, return_index=True)[1]:
+    yield found.name(row)
+
+
+def begin(
+    experiment: experiment_lib.Experiment, workdir: workdir_lib.Workdir
+) -> None:
+  """Keeps the digest of the data, before a run's first step.
+
+  Raises:
+    WorkdirError: If steps were begun before, by the same seed, on other data.
+  """
+  if workdir.read_steps_begun():
+    check(experiment, workdir)
+    return
+  found = _of_run(experiment, experiment.run_key)
+  if found is not None:
+    workdir.write_data_digest(found)
+
+
+def check(
+    experiment: experiment_lib.Experiment, workdir: workdir_lib.Workdir
+) -> None:
+  """Refuses to go on with other data; a run from before digests gets one.
+
+  Args:
+    experiment: The run, with the key that it began with.
+    workdir: Its folder.
+
+  Raises:
+    WorkdirError: If the data are others.
+  """
+  held = workdir.read_data_digest()
+  found = _of_run(experiment, experiment.run_key)
+  if held is None:
+    if found is not None:
+      workdir.write_data_digest(found)
+  elif held != found:
+    raise workdir_lib.WorkdirError(
+        "data.source must give the training examples that the run began with,"
+        f" got others for {workdir.path} (a private digest of them differs):"
+        " steps taken again would show the same noise on two sums. Restore the"
+        " data, or begin anew in another folder with another seed, and add"
+        " both runs' epsilons."
+    )
+
+
+def check_continued(experiment: experiment_lib.Experiment) -> None:
+  """Refuses to compose with a run that was trained on other data.
+
+  Of a run from before digests nothing is known.
+
+  Args:
+    experiment: The run that continues another.
+
+  Raises:
+    WorkdirError: If the data are not those of the other's digest.
+    CheckpointError: If the other's checkpoint, which has its key, is damaged.
+  """
+  path = pathlib.Path(experiment.config.model.restore.path)
+  held = workdir_lib.Workdir(path).read_data_digest()
+  if held is None:
+    return
+  inner = path / restore.CHECKPOINTS
+  folder = inner if inner.is_dir() else path
+  with checkpoint.Checkpoints(folder, read_only=True) as checkpoints:
+    like = {"run_key": experiment.run_key.words()}
+    restored = checkpoints.restore_latest(like)
+  if restored is None:  # Its parameters were read from there.
+    raise checkpoint.CheckpointError(f"{folder} must hold a checkpoint.")
+  their_key = root_key.RootKey.from_words(restored.state["run_key"])
+  if held != _of_run(experiment, their_key):
+    raise workdir_lib.WorkdirError(
+        "model.restore.same_data must be True only for a run on the same data,"
+        f" got True for {path}, which began with other training examples (a"
+        " private digest of them differs). Restore the data; or set it to"
+        " False, and account for both runs yourself."
+    )
+
+
+def _of_run(experiment, run_key) -> str | None:
+  unit = experiment.config.data.unit
+  return of_source(experiment.row_source, run_key, unit=unit)
