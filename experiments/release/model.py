@@ -114,6 +114,7 @@ class SavedModel:
 
   def metadata(self) -> dict[str, Any]:
     """Returns what an exported file says of itself; all of it is public."""
+    interface = self.task.interface(self.source)
     return {
         "format_version": FORMAT_VERSION,
         "name": self.config.name,
@@ -125,6 +126,7 @@ class SavedModel:
             name: {"dtype": shape.dtype.name, "shape": list(shape.shape)}
             for name, shape in self.signature.inputs.items()
         },
+        **({"interface": interface} if interface else {}),
         "params": self.params_name,
         "step": self.step,
         "num_steps": self.num_steps,

@@ -251,6 +251,28 @@ class Table(task_lib.Task):
     each = {f"probability of {k}": probs[:, i] for i, k in enumerate(names)}
     return {source.target.name: names[probs.argmax(axis=1)], **each}
 
+  def interface(self, source) -> dict[str, Any]:
+    """See `task.Task`."""
+    if not self._of_classes:
+      low, high = source.target.column.bounds
+      meaning = f"the number, within [{low:g}, {high:g}]"
+    elif self._num_outputs(source) == 1:
+      meaning = (
+          "one logit: the probability of the second class is 1 / (1 +"
+          " exp(-logit))"
+      )
+    else:
+      meaning = "a logit each class; softmax gives their probabilities"
+    outputs = {
+        "target": source.target.name,
+        "meaning": meaning,
+        "class_names": list(self.class_names(source)),
+    }
+    return {**source.encoder.describe(), "outputs": outputs}
+
+  def _num_outputs(self, source) -> int:
+    return source.num_classes if source.target.kind == "class" else 1
+
   def _with_schema(self, options: Mapping[str, Any]) -> dict[str, Any]:
     """Returns options with the schema itself for its file's path."""
     if (path := self._schema_path(options)) is None:
@@ -293,12 +315,11 @@ class Table(task_lib.Task):
         takes=_TAKEN[1:],
         what="a model of tables",
     )
-    is_class = source.target.kind == "class"
     with sections.named("model.options"):
       return models.build(
           name,
           rngs=nnx.Rngs(key),
-          num_outputs=source.num_classes if is_class else 1,
+          num_outputs=self._num_outputs(source),
           num_numbers=len(source.number_names),
           category_sizes=source.category_sizes,
           **options,

@@ -344,6 +344,17 @@ class Task(abc.ABC):
     del source
     return ()
 
+  def interface(self, source: Source) -> dict[str, Any]:
+    """Returns what inputs and outputs of an exported model mean, for JSON.
+
+    It is public, and enough to make an input by hand. By default it is {}.
+
+    Args:
+      source: Its description is read, and no example.
+    """
+    del source
+    return {}
+
   def columns(self, source: Source, outputs: Any) -> dict[str, np.ndarray]:
     """Returns predictions for people, by column's name; by default refuses.
 

@@ -22,6 +22,7 @@ on the other rows: no mean, no deviation and no list is taken from the data.
 
 import contextlib
 from collections.abc import Generator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -101,6 +102,45 @@ class Encoder:
   def inputs(self) -> tuple[str, ...]:
     """Names of the columns that the model sees: what a prediction needs."""
     return self._features
+
+  def describe(self) -> dict[str, Any]:
+    """Returns how a row becomes the model's arrays, for JSON; all is public.
+
+    Returns:
+      "missing_texts"; and the entries of "numbers" and "categories", in order,
+      each with its "column" and what the schema states of it. Of a number or
+      date, "becomes" is "scaled": 2 (value - low) / (high - low) - 1, by
+      bounds, in days for a date, 0 if missing; or "is_missing": 1 or 0. Of a
+      category, "codes" names what each code means.
+    """
+    stated = {
+        name: columns_lib.to_dict(self.schema.columns[name])
+        for name in self._features
+    }
+    for fields in stated.values():
+      if "bounds" in fields:
+        fields["bounds"] = [
+            bound if isinstance(bound, float) else bound.isoformat()
+            for bound in fields["bounds"]
+        ]
+    numbers = [(name, "scaled") for name in self._numbers]
+    numbers += [(name, "is_missing") for name in self._with_indicator]
+    return {
+        "missing_texts": list(self.schema.missing_texts),
+        "numbers": [
+            {"column": name, "becomes": becomes, **stated[name]}
+            for name, becomes in numbers
+        ],
+        "categories": [
+            {
+                "column": name,
+                **stated[name],
+                "values": list(stated[name]["values"]),
+                "codes": list(self.schema.columns[name].names),
+            }
+            for name in self.category_names
+        ],
+    }
 
   def group_names(self, name: str) -> tuple[str, ...]:
     """Returns the names of a group column's values.

@@ -42,6 +42,7 @@ class TableInputs:
   in_memory = True
 
   def __init__(self, encoder: encode.Encoder, arrays: source_lib.Batch):
+    self.encoder = encoder
     self.target: schema_lib.Target = encoder.target
     self.label_names = encoder.target.label_names
     self.number_names = encoder.number_names

@@ -1,15 +1,17 @@
 """A run keeps to the public files that it was begun with."""
 
 import doctest
+import json
 import pathlib
 
+import numpy as np
 import pytest
 
 import experiments
 from configs import table
 from experiments.evaluation import evaluate_run, saved
 from experiments.plan import experiment, fields, public_files
-from experiments.release import model
+from experiments.release import model, program
 from experiments.run import workdir as workdir_lib
 from experiments.tasks import registry
 from experiments.tasks import task as task_lib
@@ -152,3 +154,33 @@ def test_a_run_without_digests_is_not_refused():
   task = task_lib.Task.public_files
   assert task(None) == {}  # By default a task has no such file.
   public_files.check({}, None, folder=pathlib.Path("run"))
+
+
+def _by_hand(row, interface):
+  """Encodes a row by an exported file's metadata alone."""
+  numbers = []
+  for entry in interface["numbers"]:
+    low, high = entry["bounds"]
+    assert entry["becomes"] == "scaled"
+    numbers.append(2 * (row[entry["column"]] - low) / (high - low) - 1)
+  codes = [e["codes"].index(row[e["column"]]) for e in interface["categories"]]
+  return {
+      "numbers": np.array([numbers], np.float32),
+      "categories": np.array([codes], np.int32),
+  }
+
+
+def test_a_row_is_encoded_by_hand_from_the_metadata_alone(finished):
+  loaded = model.load(finished / "run", inputs=str(finished / "inputs.csv"))
+  metadata = json.loads(
+      json.dumps(experiments.load(finished / "run").metadata())
+  )
+  inputs = _by_hand({"age": 30.0, "job": "clerk"}, metadata["interface"])
+  made = program.lower(loaded.signature, loaded.params, platforms=["cpu"])
+  (logit,) = np.asarray(made.call(inputs))[0]
+  outputs = metadata["interface"]["outputs"]
+  assert "probability of the second class" in outputs["meaning"]
+  wanted = loaded.predict(loaded.source[np.arange(1)])
+  name = f"probability of {outputs['class_names'][1]}"
+  # Roundings of 2^-24 of a few terms of order 1.
+  np.testing.assert_allclose(1 / (1 + np.exp(-logit)), wanted[name], atol=1e-5)
