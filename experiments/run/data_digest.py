@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from accounting import json_object
 from experiments.plan import experiment as experiment_lib
 from experiments.plan import restore
 from experiments.run import workdir as workdir_lib
@@ -65,6 +66,27 @@ def _ids(column: Any) -> Iterator[digest.Part]:
     yield found.name(row)
 
 
+def read(workdir: workdir_lib.Workdir) -> str | None:
+  """Returns the digest in a run's folder; None of an older version's run.
+
+  Raises:
+    WorkdirError: If the file is damaged.
+  """
+  path = workdir.path / workdir_lib.DATA_DIGEST
+  if not path.exists():
+    return None
+  try:
+    held = json_object.read(path, what=str(path))
+  except ValueError as error:
+    raise workdir_lib.WorkdirError(str(error)) from error
+  found = held.get(workdir_lib.UNRELEASED_METRICS)
+  if not isinstance(found, str):
+    raise workdir_lib.WorkdirError(
+        f"{path} must hold a digest of the training data, got {held!r:.50}."
+    )
+  return found
+
+
 def begin(
     experiment: experiment_lib.Experiment, workdir: workdir_lib.Workdir
 ) -> None:
@@ -93,7 +115,7 @@ def check(
   Raises:
     WorkdirError: If the data are others.
   """
-  held = workdir.read_data_digest()
+  held = read(workdir)
   found = _of_run(experiment, experiment.run_key)
   if held is None:
     if found is not None:
@@ -121,7 +143,7 @@ def check_continued(experiment: experiment_lib.Experiment) -> None:
     CheckpointError: If the other's checkpoint, which has its key, is damaged.
   """
   path = pathlib.Path(experiment.config.model.restore.path)
-  held = workdir_lib.Workdir(path).read_data_digest()
+  held = read(workdir_lib.Workdir(path))
   if held is None:
     return
   inner = path / restore.CHECKPOINTS

@@ -31,7 +31,7 @@ from jax_privacy import _owner_only, draws
 UNRELEASED_METRICS = "private_not_for_release"
 _LOCK = ".lock"
 _STEPS_BEGUN = "steps_begun.json"
-_DATA_DIGEST = "data_digest.json"
+DATA_DIGEST = "data_digest.json"
 IMPORTED = plan_fields.IMPORTED
 _NO_IDENTITY = ("mesh", *plan_fields.RECORDED, not_private.LABEL)
 # Fields, and the value with which a run is as it was before the field.
@@ -218,19 +218,9 @@ class Workdir:
         self.path / "metrics.jsonl", json.dumps(metrics) + "\n", mode="a"
     )
 
-  def read_data_digest(self) -> str | None:
-    """Returns what `write_data_digest` wrote; None of an older run."""
-    path = self.path / _DATA_DIGEST
-    digest = (held := _read_json(path) or {}).get(UNRELEASED_METRICS)
-    if not isinstance(digest, str | None) or (digest is None and path.exists()):
-      raise WorkdirError(
-          f"{path} must hold a digest of the training data, got {held!r:.50}."
-      )
-    return digest
-
   def write_data_digest(self, digest: str) -> None:
     """Writes the digest of the data that the run began with: private."""
-    _write_json(self.path / _DATA_DIGEST, {UNRELEASED_METRICS: digest})
+    _write_json(self.path / DATA_DIGEST, {UNRELEASED_METRICS: digest})
 
   def read_steps_begun(self) -> int:
     """Returns how many steps were ever taken, their block's rest included."""

@@ -129,7 +129,7 @@ def test_changed_data_are_refused_before_a_step(broken, run, change):
       f" got others for {run} (a private digest of them differs)"
   )
   assert "another folder with another seed" in text and "\n" not in text
-  assert workdir_lib.Workdir(run).read_data_digest() not in text
+  assert data_digest.read(workdir_lib.Workdir(run)) not in text
 
 
 def test_changed_data_are_refused_where_the_checkpoints_are_lost(broken, run):
@@ -151,7 +151,7 @@ def test_the_same_data_go_on_and_test_examples_may_change(broken, run):
   assert resumed["params_sha256"] == whole["params_sha256"]
   # Of one key and one data set, and so the same; of another key, not.
   workdirs = [workdir_lib.Workdir(p) for p in (run, run.parent / "whole")]
-  first, second = (x.read_data_digest() for x in workdirs)
+  first, second = (data_digest.read(x) for x in workdirs)
   assert first == second
   other = experiment_lib.build(_config(broken, seed=1))
   assert data_digest._of_run(other, other.run_key) != first
@@ -176,22 +176,22 @@ def test_without_a_seed_the_key_is_the_checkpoints(broken, run):
   workdir = workdir_lib.Workdir(run.parent / "secret")
   workdir.claim(config)
   _start(config, workdir.path)
-  first = workdir.read_data_digest()
+  first = data_digest.read(workdir)
   _start(config, workdir.path)  # Its first key, though it made another.
-  assert workdir.read_data_digest() == first
+  assert data_digest.read(workdir) == first
   _change(broken, _pixel)
   with pytest.raises(workdir_lib.WorkdirError, match="got others for"):
     _start(config, workdir.path)
   # Before a checkpoint and a step there is nothing to compare with.
   shutil.rmtree(workdir.checkpoints)
   _start(config, workdir.path)
-  assert workdir.read_data_digest() != first
+  assert data_digest.read(workdir) != first
 
 
 def test_a_folder_from_before_digests_gets_one(broken, run):
   (run / "data_digest.json").unlink()
   _start(_config(broken), run)
-  assert workdir_lib.Workdir(run).read_data_digest()
+  assert data_digest.read(workdir_lib.Workdir(run))
   _change(broken, _label)
   with pytest.raises(workdir_lib.WorkdirError, match="got others for"):
     _start(_config(broken), run)
