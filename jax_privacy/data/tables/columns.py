@@ -31,6 +31,8 @@ from jax_privacy.data.tables import cells as cells_lib
 MISSING = ("refuse", "indicator")
 OTHER = "other"
 _MISSING_NAME = "missing"
+# A trained model keeps its schema.
+_BEFORE = "before a model is trained"
 _MAX_CATEGORIES = 2**16
 # What is between them is a normal float32, and so is its inverse.
 _MAX_BOUND, _MIN_WIDTH = 1e30, 1e-30
@@ -99,7 +101,7 @@ class Number:
       cells.refuse(
           (found < low) | (found > high),
           rule=f"in its stated bounds [{low:g}, {high:g}]",
-          remedy='state wider bounds, or outside = "clamp"',
+          remedy=f'state wider bounds, or outside = "clamp", {_BEFORE}',
       )
     return np.clip(found, low, high)
 
@@ -151,7 +153,7 @@ class Date:
       cells.refuse(
           (days < low) | (days > high),
           rule=f"in its stated bounds [{first}, {last}]",
-          remedy='state wider bounds, or outside = "clamp"',
+          remedy=f'state wider bounds, or outside = "clamp", {_BEFORE}',
       )
     return _scaled(cells, np.clip(days, low, high), (low, high))
 
@@ -222,7 +224,7 @@ class Category:
     cells.refuse(
         codes < 0,
         rule=f"one of its {len(self.values)} stated values",
-        remedy='list it among values, or state outside = "other"',
+        remedy=f'list it among values, or state outside = "other", {_BEFORE}',
     )
     return cells.take(codes, missing=len(self.names) - 1)
 
@@ -278,7 +280,9 @@ def _check_rules(column: Column, outside: Sequence[str]) -> None:
 
 def _check_missing(column: Column, cells: cells_lib.Cells) -> None:
   if column.missing == "refuse":
-    cells.refuse_missing(remedy='state missing = "indicator" to allow it')
+    cells.refuse_missing(
+        remedy=f'state missing = "indicator" to allow it, {_BEFORE}'
+    )
 
 
 def _pair(bounds: Any) -> tuple[Any, Any]:

@@ -184,3 +184,10 @@ def test_a_row_is_encoded_by_hand_from_the_metadata_alone(finished):
   name = f"probability of {outputs['class_names'][1]}"
   # Roundings of 2^-24 of a few terms of order 1.
   np.testing.assert_allclose(1 / (1 + np.exp(-logit)), wanted[name], atol=1e-5)
+
+
+def test_advice_for_an_unlisted_category_is_for_a_run_that_begins(finished):
+  rows = finished / "others.csv"
+  rows.write_text("age,job\n30,pilot\n")
+  with pytest.raises(ValueError, match="before a model is trained"):
+    model.load(finished / "run", inputs=str(rows))
