@@ -145,7 +145,7 @@ def test_a_cell_that_is_refused_is_named_with_file_column_and_rule():
   assert str(error.value) == (
       f"{_PEOPLE}: column 'age' must be in its stated bounds [0, 60], got '63'"
       " in row 5 (row and value are private, not for release): state wider"
-      ' bounds, or outside = "clamp".'
+      ' bounds, or outside = "clamp", before a model is trained.'
   )
 
 
