@@ -27,6 +27,8 @@ def main() -> None:
   """Runs the command line."""
   with cli.exit_on(ValueError, OSError, ImportError):
     path, out = _ROWS.value, pathlib.Path(_OUT.value)
+    if out.exists():
+      raise ValueError(f"out must be a new file, got {out}, which is there.")
     columns = files.column_names(path)
     schema, left_out = tables.draft_schema(
         files.read_file(path, columns=columns)

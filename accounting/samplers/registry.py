@@ -1,7 +1,8 @@
 """Finds a sampler by its name.
 
-Invariant: this table is the only list of samplers. To add one, write its file
-and add its line here.
+Invariant: what is accounted for is in this table. To add a sampler, write its
+file and add its line here. A sampler without a `strategy` of its own is drawn
+by its name, from the table of `jax_privacy/samplers.py`.
 
 >>> get("poisson").batches
 'poisson'

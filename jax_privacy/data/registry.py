@@ -1,7 +1,7 @@
 """Loads a source from its name and options, as a config holds them.
 
-Invariant: this table is the only list of sources. To add one, write its file
-and add its line here.
+Invariant: sources of labelled images are in this table, and those of tables in
+`tables/registry.py`. To add one, write its file and add its line.
 
 >>> len(load("digits", split="test"))
 360

@@ -1,7 +1,7 @@
 """Finds a loss by its name.
 
-The invariant: this table is the only list of losses. To add one, write its
-file and add its line here.
+The invariant: losses of logits are in this table, and those of one number in
+`jax_privacy/regression_losses.py`. To add one, write its file and add its line.
 
 Example:
   >>> names()

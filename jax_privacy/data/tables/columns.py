@@ -224,7 +224,10 @@ class Category:
     cells.refuse(
         codes < 0,
         rule=f"one of its {len(self.values)} stated values",
-        remedy=f'list it among values, or state outside = "other", {_BEFORE}',
+        remedy=(
+            "list it among values, or, of what is no target, state outside ="
+            f' "other", {_BEFORE}'
+        ),
     )
     return cells.take(codes, missing=len(self.names) - 1)
 

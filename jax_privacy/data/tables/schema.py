@@ -128,7 +128,8 @@ class Schema:
     if column.missing != "refuse" or column.outside == columns_lib.OTHER:
       raise ValueError(
           f"target {name!r} must refuse missing and unlisted values, got"
-          f" missing = {column.missing!r}, outside = {column.outside!r}."
+          f" missing = {column.missing!r}, outside = {column.outside!r}. State"
+          ' missing = "refuse" for it, and outside = "refuse" for a category.'
       )
     if isinstance(column, columns_lib.Number):
       return Target(name=name, kind="regression", column=column)
