@@ -230,7 +230,7 @@ def _wait(process, seconds) -> None:
 
 
 def _wait_for_steps(process, workdir, number) -> None:
-  """Returns when it has told of so many steps, or at the end."""
+  """Returns once it has shown that many steps, or at the end."""
   while process.poll() is None and len(_steps(workdir)) < number:
     time.sleep(0.001)
 
@@ -256,12 +256,12 @@ def _unfinished(workdir) -> set[str]:
 
 
 def _first_step(workdir) -> int | None:
-  """The first step that the last child told of."""
+  """The first step that the last child showed."""
   return next(iter(_steps(workdir)), None)
 
 
 def _steps(workdir) -> list[int]:
-  """The steps that the last child told of."""
+  """The steps that the last child showed."""
   text = pathlib.Path(f"{workdir}.out").read_text()
   return [int(n) for n in re.findall(r"^step (\d+)/", text, re.MULTILINE)]
 

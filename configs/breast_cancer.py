@@ -41,6 +41,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   args = common.parse_arg(arg, epsilon=3.0, model="table_linear", smoke=False)
   config = families.table(epsilon=args["epsilon"])
   config.name = "breast_cancer"
+  config.seed = 0  # The rows are public.
   config.data.source = "breast_cancer"
   config.model.name = args["model"]
   config.dp.delta = 1e-4

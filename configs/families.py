@@ -209,7 +209,6 @@ def table(*, epsilon: float) -> ml_collections.ConfigDict:
     epsilon: Target of the noise.
   """
   config = common.base()
-  config.seed = 0
   config.task.name = "table"
   config.model.name = "table_linear"
   config.dp.epsilon = epsilon

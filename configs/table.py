@@ -60,7 +60,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   num_examples = args["num_examples"]
   config = families.table(epsilon=args["epsilon"])
   config.name = "table"
-  config.seed = None  # A model of your own rows is most likely for release.
   config.data.source = "table"
   common.set_options(
       config.data.options,

@@ -40,6 +40,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   args = common.parse_arg(arg, epsilon=3.0, model="table_linear", smoke=False)
   config = families.table(epsilon=args["epsilon"])
   config.name = "wine"
+  config.seed = 0  # The rows are public.
   config.data.source = "wine"
   config.model.name = args["model"]
   config.dp.delta = 1e-3

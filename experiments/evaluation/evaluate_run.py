@@ -46,28 +46,28 @@ def evaluate(
     )
   rows = outcomes.chosen_rows(run.source, run.config.eval.num_examples)
   found = {name: run.collect(name, rows) for name in names}
-  told = {
+  reported = {
       name: results.sections(run.task, found[name], run.source, rows)
       if name in detailed
       else [results.overall(run.task, found[name], run.source)]
       for name in names
   }
-  beside = None
+  compared = None
   if twin is not None:
     targets = run.task.targets(found[names[0]])
-    beside = twin_lib.collect(twin, run, rows, targets)
-    twins = results.sections(run.task, beside.found, run.source, rows)
-    beside = _Beside(beside.name, twins, beside.is_private)
-  is_private = run.is_private or (beside is not None and beside.is_private)
-  _print(run, told, beside, num_examples=len(rows), is_private=is_private)
+    compared = twin_lib.collect(twin, run, rows, targets)
+    twins = results.sections(run.task, compared.found, run.source, rows)
+    compared = _Compared(compared.name, twins, compared.is_private)
+  is_private = run.is_private or (compared is not None and compared.is_private)
+  _print(run, reported, compared, num_examples=len(rows), is_private=is_private)
   if json_file:
-    record = _record(run, told, beside, is_private=is_private)
+    record = _record(run, reported, compared, is_private=is_private)
     record = {"num_examples": len(rows), **record}
     text = json.dumps(record, indent=2, allow_nan=False)
     pathlib.Path(json_file).write_text(text + "\n", encoding="utf-8")
 
 
-class _Beside(NamedTuple):
+class _Compared(NamedTuple):
   """A twin, with what was found of it."""
 
   name: str
@@ -96,7 +96,7 @@ def _names(
   return (*others, chosen), (chosen,)
 
 
-def _print(run, told, beside, *, num_examples, is_private) -> None:
+def _print(run, reported, compared, *, num_examples, is_private) -> None:
   console = rich.console.Console(highlight=False, soft_wrap=True)
   if is_private:
     console.print("These are training examples: the numbers are PRIVATE.")
@@ -113,16 +113,16 @@ def _print(run, told, beside, *, num_examples, is_private) -> None:
         " rows as independent",
         markup=False,
     )
-  if beside is not None:
-    console.print(f"twin: {beside.name}", markup=False)
-  for name, sections in told.items():
+  if compared is not None:
+    console.print(f"twin: {compared.name}", markup=False)
+  for name, sections in reported.items():
     title = f"{name} parameters of step {run.step}"
     if len(sections) == 1:
       line = tables.one_line(sections[0].rows, run.task.metrics)
       console.print(f"{title}: {line}", markup=False)
     else:
       console.print(title)
-      twins = beside and beside.sections
+      twins = compared and compared.sections
       tables.show(console, sections, twins, names=run.task.metrics)
 
 
@@ -133,16 +133,16 @@ def _not_private(enabled: bool) -> dict[str, Any]:
   return {"private": False, not_private.LABEL: not_private.SENTENCE}
 
 
-def _record(run, told, beside, *, is_private) -> dict[str, Any]:
+def _record(run, reported, compared, *, is_private) -> dict[str, Any]:
   """Returns what --json writes; of training examples, marked private."""
-  numbers = {"params": {k: results.as_json(v) for k, v in told.items()}}
-  if beside is not None:
-    numbers["twin"] = results.as_json(beside.sections)
+  numbers = {"params": {k: results.as_json(v) for k, v in reported.items()}}
+  if compared is not None:
+    numbers["twin"] = results.as_json(compared.sections)
     numbers["difference"] = {
         name: results.differences_as_json(
-            sections, beside.sections[: len(sections)]
+            sections, compared.sections[: len(sections)]
         )
-        for name, sections in told.items()
+        for name, sections in reported.items()
     }
   return {
       "step": run.step,
@@ -150,7 +150,7 @@ def _record(run, told, beside, *, is_private) -> dict[str, Any]:
       "eval_params": run.config.eval.params,
       "standard_errors": run.task.standard_errors,
       "evaluated_by": "row" if run.config.data.unit else units.EXAMPLE,
-      "twin_name": None if beside is None else beside.name,
+      "twin_name": None if compared is None else compared.name,
       **_not_private(run.config.dp.enabled),
       **({workdir_lib.UNRELEASED_METRICS: numbers} if is_private else numbers),
   }

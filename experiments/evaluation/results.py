@@ -61,7 +61,7 @@ def difference(
   }
 
 
-def as_json(told: Sequence[task_lib.Section]) -> dict[str, Any]:
+def as_json(reported: Sequence[task_lib.Section]) -> dict[str, Any]:
   """Returns sections by title, as JSON has them: None for what is undefined."""
   return {
       section.title: {
@@ -69,7 +69,7 @@ def as_json(told: Sequence[task_lib.Section]) -> dict[str, Any]:
           **section.facts,
           **({"notes": list(section.notes)} if section.notes else {}),
       }
-      for section in told
+      for section in reported
   }
 
 
@@ -88,16 +88,16 @@ def differences_as_json(
 
 def estimate_json(estimate: estimate_lib.Estimate) -> dict[str, Any]:
   """Returns an estimate's value, error and number of examples."""
-  told = {
+  reported = {
       "value": _finite(estimate.value),
       "standard_error": _finite(estimate.standard_error),
       "num_examples": estimate.num_examples,
   }
   if estimate.num_positive is not None:
-    told["num_positive"] = estimate.num_positive
+    reported["num_positive"] = estimate.num_positive
   if estimate.why_undefined:
-    told["why_undefined"] = estimate.why_undefined
-  return told
+    reported["why_undefined"] = estimate.why_undefined
+  return reported
 
 
 def _of_groups(split, of_rows) -> task_lib.Section:
