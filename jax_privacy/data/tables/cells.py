@@ -22,7 +22,6 @@ import numpy as np
 
 from jax_privacy.data import bounded
 
-PRIVATE = "private, not for release"
 _DAYS = "datetime64[D]"
 
 
@@ -110,7 +109,7 @@ class Cells(NamedTuple):
     end = f": {remedy}" if remedy else ""
     raise ValueError(
         f"must be {rule}, got {shown} in row {self.first_row + int(row)} (row"
-        f" and value are {PRIVATE}){end}."
+        f" and value are {bounded.PRIVATE}){end}."
     )
 
 
@@ -240,7 +239,7 @@ def _distinct(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     except TypeError:
       raise ValueError(
           f"must be numbers, booleans, dates or text, got a"
-          f" {type(value).__name__} in row {row + 1} ({PRIVATE})."
+          f" {type(value).__name__} in row {row + 1} ({bounded.PRIVATE})."
       ) from None
     if place == len(values):
       values.append(value)

@@ -104,10 +104,10 @@ def _one_error(
       raise
     # An error of pyarrow's may show a row.
     is_ours = type(error) in (ValueError, csv.Error)
-    private = "" if is_ours else f" ({cells_lib.PRIVATE})"
+    private = "" if is_ours else f" ({bounded.PRIVATE})"
     raise ValueError(f"{path}: {bounded.short(error)}{private}.") from None
   except others as error:
-    shown = f"{bounded.short(error)} ({cells_lib.PRIVATE})"
+    shown = f"{bounded.short(error)} ({bounded.PRIVATE})"
     raise ValueError(f"{path}: {shown}.") from None
 
 
@@ -203,7 +203,7 @@ def _read_csv(path: str, columns: Sequence[str]) -> Iterator[Block]:
       raise ValueError(
           "a row must have as many fields as the header,"
           f" {len(header)}, got {count} in row {number}"
-          f" ({cells_lib.PRIVATE})"
+          f" ({bounded.PRIVATE})"
       )
 
 

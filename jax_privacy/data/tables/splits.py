@@ -25,6 +25,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from jax_privacy.data import bounded
 from jax_privacy.data import source as source_lib
 from jax_privacy.data.tables import cells as cells_lib
 from jax_privacy.data.tables import encode, files, frames
@@ -275,7 +276,7 @@ def _refuse_constant(encoder: encode.Encoder, arrays) -> None:
     if (found[name] == found[name][0]).all():
       raise ValueError(
           f"column {name!r} must have two different values or more, got one"
-          f" ({cells_lib.PRIVATE}): leave it out of the schema."
+          f" ({bounded.PRIVATE}): leave it out of the schema."
       )
 
 
