@@ -39,11 +39,15 @@ _SHARED = (
     "grid_scale",
     "name",
 )
+# What older audits do not say, and what it was for them.
+_SINCE = {"batch_size_schedule": [], "sampling_options": {}}
+_UNIT = {"unit": records.EXAMPLE, "max_rows_per_unit": None}
+_SINCE |= {"private": True, **_UNIT}
 _MECHANISM_KEYS = tuple(f.name for f in dataclasses.fields(Mechanism))
 _KEYS = (
     *(*_MECHANISM_KEYS, "epsilon", "epsilon_target", "delta", "accountant"),
     *("expected_batch_size", "l2_clip_norm", "generator", "grid_scale"),
-    *("status", "name"),
+    *("status", "name", "private", *_UNIT),
     *("canary", "num_canaries", "confidence", "bounds", "bounds_jointly"),
     *("contradicts_claim", "train_seconds", "audit_seconds"),
     *("seed", "versions"),
@@ -131,8 +135,7 @@ def verify(
       with itself, or contradicts the claim.
   """
   record = records.read("audit", folder, "audit.json")
-  # Not in older ones.
-  record = {"batch_size_schedule": [], "sampling_options": {}} | record
+  record = _SINCE | record
   for key in _KEYS:
     if key not in record:
       raise ValueError(f"audit.json must have the key {key!r}.")
@@ -159,6 +162,9 @@ def _check_values(record: Mapping[str, Any]) -> None:
   """Checks every value by its own rule, but for the claim's and the bounds'."""
   if (status := record["status"]) != "finished":
     _validate.fail("status", "'finished'", records.short(status))
+  if record["private"] is not True:
+    _validate.fail("private", "true", records.short(record["private"]))
+  records.check_unit(record)
   _validate.choice("canary", record["canary"], options=CANARIES)
   _validate.integer("num_canaries", record["num_canaries"])
   _validate.real("confidence", record["confidence"], low=0, high=1)
@@ -182,9 +188,10 @@ def _check_same_run(record, mechanism, summary) -> None:
       audited.expected_batch_size,
       1e-9,
   )
-  ours = audited.to_dict() | {k: record[k] for k in _SHARED}
+  ours = audited.to_dict() | {k: record[k] for k in (*_SHARED, *_UNIT)}
   ours["num_examples"] -= record["num_canaries"]
   theirs = mechanism.to_dict() | {k: summary.get(k) for k in _SHARED}
+  theirs |= {k: summary.get(k, default) for k, default in _UNIT.items()}
   for key, value in theirs.items():
     if ours[key] != value:
       raise ValueError(

@@ -18,6 +18,7 @@ from accounting import _validate, json_object
 from accounting.epsilons import epsilon
 from accounting.mechanism import Mechanism
 
+EXAMPLE = "example"  # The unit where each row is one.
 # Epsilon of the same run on another machine, or from an older version.
 TOLERANCE = 1e-3
 _MAX_SEED = 2**128 - 1
@@ -56,6 +57,26 @@ def check_origin(record: Mapping[str, Any]) -> None:
       isinstance(v, str) and len(v) < 100 for v in versions.values()
   ):
     _validate.fail("versions", "an object of short strings", short(versions))
+
+
+def check_unit(record: Mapping[str, Any]) -> None:
+  """Checks what an example is: a row, or all rows of a named unit.
+
+  Args:
+    record: Record, as read; older ones say neither "unit" nor
+      "max_rows_per_unit", and their unit is a row.
+
+  Raises:
+    ValueError: If one breaks its rule.
+  """
+  unit, limit = record.get("unit", EXAMPLE), record.get("max_rows_per_unit")
+  if not isinstance(unit, str):
+    _validate.fail("unit", "a word or two", short(unit))
+  if limit is not None:
+    _validate.integer("max_rows_per_unit", limit)
+  elif unit != EXAMPLE:
+    rule = f"{EXAMPLE!r} where max_rows_per_unit is null"
+    _validate.fail("unit", rule, short(unit))
 
 
 def _check_seed(seed: Any) -> None:

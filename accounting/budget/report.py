@@ -33,7 +33,6 @@ _OPTIONAL = ("sampling", "max_batch_size", "epsilon_target", "status")
 _OPTIONAL += ("batch_size_schedule", "sampling_options")
 _POSITIVE = ("l2_clip_norm", "train_seconds", "examples_per_second")
 _COUNTS = ("num_views", "num_parameters")
-_EXAMPLE = "example"
 _SEED = (
     "the seed was fixed, and is written in the run's summary: whoever knows it "
     "can recompute the noise, and against them nothing is protected. Such a "
@@ -136,7 +135,9 @@ def state(
       accountant=checked.accountant,
       # This project's launcher derives its sampler from the same record.
       batches=checked.mechanism.sampler.batches,
-      unit=checked.summary.get("unit", _EXAMPLE) if unit is None else unit,
+      unit=checked.summary.get("unit", records.EXAMPLE)
+      if unit is None
+      else unit,
       max_rows_per_unit=checked.summary.get("max_rows_per_unit"),
       generator=checked.summary.get("generator"),
       grid_scale=checked.summary.get("grid_scale"),
@@ -268,18 +269,6 @@ def _read(workdir: pathlib.Path) -> dict[str, Any]:
   return parsed
 
 
-def _check_unit(summary: Mapping[str, Any]) -> None:
-  """Checks what an example is: a row, or all rows of a named unit."""
-  unit, limit = summary.get("unit", _EXAMPLE), summary.get("max_rows_per_unit")
-  if not isinstance(unit, str):
-    _validate.fail("unit", "a word or two", records.short(unit))
-  if limit is not None:
-    _validate.integer("max_rows_per_unit", limit)
-  elif unit != _EXAMPLE:
-    rule = f"{_EXAMPLE!r} where max_rows_per_unit is null"
-    _validate.fail("unit", rule, records.short(unit))
-
-
 def _check_values(summary: Mapping[str, Any]) -> None:
   """Checks every value by its own rule."""
   for key in _POSITIVE:
@@ -287,7 +276,7 @@ def _check_values(summary: Mapping[str, Any]) -> None:
   for key in _COUNTS:
     _validate.integer(key, summary[key])
   results.check(summary)
-  _check_unit(summary)
+  records.check_unit(summary)
   _validate.integer("num_examples", summary["num_examples"])
   _validate.real("expected_batch_size", summary["expected_batch_size"], low=0)
   digest = summary["params_sha256"]

@@ -38,6 +38,16 @@ def test_the_bounds_stand_beside_the_claim(tmp_path, capsys):
   assert "prove none" in text
 
 
+def test_an_audit_of_persons_is_of_a_run_of_persons(tmp_path, capsys):
+  unit = {"unit": "person", "max_rows_per_unit": 2}
+  found = records.audit(**unit, private=True)
+  arguments = records.write_run_and_audit(tmp_path, found)
+  assert "unit 'person' for the run's 'example'" in _refused(capsys, arguments)
+  path = tmp_path / "run" / "summary.json"
+  path.write_text(json.dumps(json.loads(path.read_text()) | unit))
+  assert budget.main(["report", *arguments]) == 0
+
+
 def test_json_holds_the_audit(tmp_path, capsys):
   arguments = records.write_run_and_audit(tmp_path)
   assert budget.main(["report", *arguments, "--json"]) == 0
@@ -88,6 +98,15 @@ def test_a_bound_above_the_claim_by_itself_is_warned_of(tmp_path, capsys):
         ({"num_examples": None}, "num_examples must be"),
         ({"l2_clip_norm": 2.0}, "l2_clip_norm 2.0 for the run's 1.0"),
         ({"name": "other"}, "name 'other' for the run's 'small'"),
+        ({"private": False}, "private must be true, got"),
+        ({"unit": 3}, "unit must be a word or two"),
+        ({"unit": "person"}, "unit must be 'example' where max_rows_per_unit"),
+        ({"max_rows_per_unit": 0}, "max_rows_per_unit must be an integer"),
+        (
+            {"unit": "person", "max_rows_per_unit": 2},
+            "unit 'person' for the run's 'example'",
+        ),
+        ({"max_rows_per_unit": 2}, "max_rows_per_unit 2 for the run's None"),
         ({"status": "running"}, "status must be 'finished'"),
         ({"canary": "bird"}, "canary must be one of"),
         ({"canary": ["dirac"]}, "canary must be one of"),

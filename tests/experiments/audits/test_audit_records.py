@@ -38,6 +38,8 @@ def _check_record(found, config, *, num_canaries):
       "bounds", "bounds_jointly", "contradicts_claim", "train_seconds",
       "audit_seconds", "seed", "versions",
   }  # fmt: skip
+  # And the report reads all of it; a plain sampler's has no options.
+  assert set(found) | {"sampling_options"} == set(_report_audit._KEYS)
   mechanism = experiment_lib.build(config).mechanism
   assert found["epsilon"] == accounting.epsilon(mechanism, delta=1e-5)
   assert found["sampling_prob"] == mechanism.sampling_prob
