@@ -1,4 +1,4 @@
-"""Models of images and of tables fit for DP-SGD, built by name.
+"""Models of images, tables and text fit for DP-SGD, built by name.
 
 Invariant: every model is a pure function of its parameters and of each example
 on its own. None holds BatchNorm, running statistics or a random state, so the
@@ -23,10 +23,12 @@ from jax_privacy.models.haiku import from_haiku as from_haiku
 from jax_privacy.models.layers import GroupNorm as GroupNorm
 from jax_privacy.models.layers import WSConv as WSConv
 from jax_privacy.models.pure import functional as functional
+from jax_privacy.models.pure import method as method
 from jax_privacy.models.pure import num_parameters as num_parameters
 from jax_privacy.models.pure import refuse_batch_norm as refuse_batch_norm
 from jax_privacy.models.registry import build as build
 from jax_privacy.models.registry import names as names
+from jax_privacy.models.registry import sequence_names as sequence_names
 from jax_privacy.models.registry import table_names as table_names
 
 __all__ = (
@@ -35,9 +37,11 @@ __all__ = (
     "build",
     "from_haiku",
     "functional",
+    "method",
     "names",
     "num_parameters",
     "refuse_batch_norm",
+    "sequence_names",
     "table_names",
 )
 

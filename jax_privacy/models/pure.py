@@ -71,6 +71,40 @@ def functional(
   Raises:
     ValueError: If the model holds BatchNorm or any other state.
   """
+  with_model, params = _split(model)
+  takes_keys = "keys" in inspect.signature(model).parameters
+
+  def apply_fn(
+      params: Params, images: jax.Array, keys: jax.Array | None = None
+  ) -> jax.Array:
+    model = with_model(params)
+    if keys is None or not takes_keys:
+      return model(images)
+    return model(images, keys=keys)
+
+  return apply_fn, params
+
+
+def method(model: nnx.Module, name: str) -> Callable[..., Any]:
+  """Returns a method of a model as a pure function of its parameters.
+
+  Args:
+    model: Module whose only variables are `nnx.Param`.
+    name: Name of the method.
+
+  Returns:
+    `method_fn(params, *args)`, which gives what the method gives of `args`,
+    with parameters as `functional` has them.
+
+  Raises:
+    ValueError: If the model holds BatchNorm or any other state.
+  """
+  with_model, _ = _split(model)
+  return lambda params, *args: getattr(with_model(params), name)(*args)
+
+
+def _split(model: nnx.Module) -> tuple[Callable[[Params], Any], Params]:
+  """Returns a function of parameters that makes the model, and its own."""
   refuse_batch_norm(model)
   graphdef, state, rest = nnx.split(model, nnx.Param, ...)
   for path, variable in nnx.to_flat_state(rest):
@@ -83,24 +117,18 @@ def functional(
   # The function below keeps the paths, but must not keep the arrays alive.
   paths, treedef = tuple(leaves), jax.tree.structure(initial)
 
-  takes_keys = "keys" in inspect.signature(model).parameters
-
-  def apply_fn(
-      params: Params, images: jax.Array, keys: jax.Array | None = None
-  ) -> jax.Array:
+  def with_model(params: Params) -> nnx.Module:
     given = _by_path(params)
     for path in sorted(given.keys() ^ set(paths)):
       rule = "hold no" if path in given else "hold"
       raise ValueError(f"params must {rule} {_dotted(path)} for this model.")
     # By path, not by order: the members of a list are sorted as text in one
     # tree ("10" before "2") and as numbers in the other.
-    state = treedef.unflatten([given[path] for path in paths])
-    model = nnx.merge(graphdef, state)
-    if keys is None or not takes_keys:
-      return model(images)
-    return model(images, keys=keys)
+    return nnx.merge(
+        graphdef, treedef.unflatten([given[path] for path in paths])
+    )
 
-  return apply_fn, _nested(leaves)
+  return with_model, _nested(leaves)
 
 
 def num_parameters(params: Any) -> int:

@@ -25,7 +25,9 @@ from jax_privacy.models import (
     linear,
     nf_resnet,
     nfnet,
+    sequences,
     tabular,
+    transformer,
     wide_resnet,
 )
 
@@ -49,6 +51,14 @@ _TABLE_MODELS: types.MappingProxyType[str, type[nnx.Module]] = (
         }
     )
 )
+# Of sequences of tokens: each takes a config, whose fields are its options.
+_SEQUENCE_MODELS: types.MappingProxyType[
+    str, tuple[type[sequences.SequenceModel], type[sequences.SequenceConfig]]
+] = types.MappingProxyType(
+    {
+        "transformer": (transformer.Transformer, transformer.TransformerConfig),
+    }
+)
 
 
 def names() -> tuple[str, ...]:
@@ -61,24 +71,31 @@ def table_names() -> tuple[str, ...]:
   return tuple(sorted(_TABLE_MODELS))
 
 
+def sequence_names() -> tuple[str, ...]:
+  """Returns the names of models of sequences that `build` takes, sorted."""
+  return tuple(sorted(_SEQUENCE_MODELS))
+
+
 def build(
     name: str | Callable[..., nnx.Module], *, rngs: nnx.Rngs, **options: Any
 ) -> nnx.Module:
   """Builds the model of that name.
 
   Args:
-    name: One of `names()` or `table_names()`; or a class, or a function that
-      returns a model, of the caller's own, which takes `rngs` and the options
-      by name.
+    name: One of `names()`, `table_names()` or `sequence_names()`; or a class,
+      or a function that returns a model, of the caller's own, which takes
+      `rngs` and the options by name.
     rngs: Source of the parameters' random keys.
     **options: The model's own; every model of images takes `num_classes` and
       `image_shape`, (height, width, channels); every model of tables takes
-      `num_outputs`, `num_numbers` and `category_sizes`.
+      `num_outputs`, `num_numbers` and `category_sizes`; every model of
+      sequences takes `vocabulary_size`, and the other fields of its config.
 
   Returns:
     The model: called with float images [n, height, width, channels] it gives
     logits [n, num_classes]; called with rows of a table, as a `TableSource`
-    has them, outputs [n, num_outputs].
+    has them, outputs [n, num_outputs]; called with tokens, int [n, t], logits
+    [n, t, vocabulary_size] of the token that follows each.
 
   Raises:
     ValueError: If the name or an option is unknown (the text lists the valid
@@ -86,13 +103,31 @@ def build(
   """
   model: Any = name
   if not callable(name):
-    found = _MODELS | _TABLE_MODELS
+    found = _MODELS | _TABLE_MODELS | _SEQUENCE_MODELS
     if name not in found:
-      rule = f"one of {', '.join((*names(), *table_names()))}"
+      valid = (*names(), *table_names(), *sequence_names())
+      rule = f"one of {', '.join(valid)}"
       raise ValueError(f"name must be {rule}, got {name!r}.")
     model = found[name]  # Each takes `rngs`; nnx.Module itself does not.
   else:
     name = f"{name.__module__}:{name.__qualname__}"
+  if name in _SEQUENCE_MODELS:
+    make_model, make_config = model
+    _check_options(name, make_config, options)
+    return make_model(make_config(**options), rngs=rngs)
+  _check_options(name, model, options)
+  built = model(rngs=rngs, **options)
+  if not isinstance(built, nnx.Module):
+    raise ValueError(
+        f"name must give a flax.nnx.Module, got {name!r}, which gives a"
+        f" {type(built).__name__}."
+    )
+  return built
+
+
+def _check_options(
+    name: str, model: Callable[..., Any], options: dict[str, Any]
+) -> None:
   # A module's class itself has the signature of its metaclass.
   function = model.__init__ if inspect.isclass(model) else model
   parameters = inspect.signature(function).parameters
@@ -103,10 +138,3 @@ def build(
           f"{option} is no option of {name!r}: must be one of"
           f" {', '.join(valid)}."
       )
-  built = model(rngs=rngs, **options)
-  if not isinstance(built, nnx.Module):
-    raise ValueError(
-        f"name must give a flax.nnx.Module, got {name!r}, which gives a"
-        f" {type(built).__name__}."
-    )
-  return built
