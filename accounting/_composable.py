@@ -21,11 +21,9 @@ class Composable:
   __array_ufunc__ = None
 
   def __add__(self, other: Any) -> "Composition":
-    return (
-        _composed([self, other])
-        if isinstance(other, Composable)
-        else (NotImplemented)
-    )
+    if isinstance(other, Composable):
+      return _composed([self, other])
+    return NotImplemented
 
   def __radd__(self, other: Any) -> "Composition":
     # `sum` begins with 0, of which a release is no part.

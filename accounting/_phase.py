@@ -10,38 +10,41 @@ is less private; see `numerics/limits.py`.
 """
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from accounting.numerics import limits, terms
+
+if TYPE_CHECKING:
+  from accounting.numerics.mechanism_like import MechanismLike
 
 
 class SampledPhase:
   """A mechanism of one sampling probability, as `numerics` reads it."""
 
   @property
-  def is_hopeless(self) -> bool:
+  def is_hopeless(self: "MechanismLike") -> bool:
     """Whether there is so little noise that nothing is protected."""
     return self.noise_multiplier < limits.MIN_NOISE
 
   @property
-  def min_delta(self) -> float:
+  def min_delta(self: "MechanismLike") -> float:
     """Least delta that PLD can be asked about."""
     return self.sampler.min_delta
 
   @property
-  def order_grid(self) -> tuple[int, int]:
+  def order_grid(self: "MechanismLike") -> tuple[int, int]:
     """Largest Renyi order tried first, and the number from 64 on."""
     return self.sampler.order_grid
 
   @property
-  def analyses(self) -> tuple[str, ...]:
+  def analyses(self: "Any") -> tuple[str, ...]:
     """Names of the accountants with an analysis."""
     return self.sampler.analyses(self)
 
   @property
-  def num_compositions(self) -> int:
+  def num_compositions(self: "MechanismLike") -> int:
     """How often one step's divergence adds up."""
     return self.sampler.compositions(self, self.num_steps)
 
@@ -49,12 +52,12 @@ class SampledPhase:
     """Returns the phase with one step."""
     return dataclasses.replace(self, num_steps=1)
 
-  def term(self) -> tuple[terms.Term, int]:
+  def term(self: "MechanismLike") -> tuple[terms.Term, int]:
     """Returns one step's loss, and how often it is composed."""
     tamed = limits.tame(self)
     return tamed.sampler.term(tamed)
 
-  def divergences(self, orders: np.ndarray) -> np.ndarray:
+  def divergences(self: "MechanismLike", orders: np.ndarray) -> np.ndarray:
     """Returns the Renyi divergence of one step at each order, or NaN.
 
     Args:
@@ -64,7 +67,7 @@ class SampledPhase:
     return tamed.sampler.divergences(tamed, orders)
 
   @property
-  def divergence_floor(self) -> float:
+  def divergence_floor(self: "MechanismLike") -> float:
     """A lower bound of the divergence at order 2 of one step."""
     tamed = limits.tame(self)
     return tamed.sampler.divergence_floor(tamed)

@@ -14,6 +14,7 @@ True
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import cast
 
 from accounting import _validate, claims
 from accounting.composition import check_single
@@ -255,7 +256,8 @@ def _clt_noise(mechanism: Mechanism, *, epsilon: float, delta: float) -> float:
   elif excess(ends[1]) <= 0:
     mu = math.exp(ends[1])
   else:
-    mu = math.exp(optimize.brentq(excess, *ends, xtol=1e-3))
+    root = optimize.brentq(excess, *ends, xtol=1e-3)
+    mu = math.exp(cast(float, root))  # It gives a pair only if asked for one.
   total = sum(phase.sampler.clt_weight(phase) for phase in mechanism.phases)
   if mechanism.neighboring_relation == "replace_one":
     mu /= 2

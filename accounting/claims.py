@@ -107,8 +107,14 @@ def exact_percent(value: float) -> str:
 
   Args:
     value: Probability, in [0, 1].
+
+  Raises:
+    ValueError: If it is infinite, or no number.
   """
-  return f"{_plain(_decimal(value).scaleb(2, _EXACT))}%"
+  found = _decimal(value)
+  if found is None:
+    raise ValueError(f"value must be a probability, got {value}.")
+  return f"{_plain(found.scaleb(2, _EXACT))}%"
 
 
 def _decimal(value: float | None) -> decimal.Decimal | None:

@@ -21,7 +21,7 @@ True
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 from accounting import _validate, mechanisms
 from accounting._composable import Composable
@@ -86,6 +86,11 @@ class Composition(Composable):
 
   releases: tuple[Release, ...]
   unit: str | None = None
+
+  if TYPE_CHECKING:
+
+    def __init__(self, releases: Sequence[Any], unit: str | None = None):
+      ...
 
   def __post_init__(self):
     unit = None if self.unit is None else _validate.unit("unit", self.unit)

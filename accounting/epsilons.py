@@ -155,13 +155,16 @@ def check_supported(mechanism: AnyMechanism, *, accountant: str) -> None:
     ValueError: Naming the pair, and what would work.
   """
   chosen = accountants.get(accountant)
-  composed = not isinstance(mechanism, Mechanism)
-  if composed and not chosen.composes:
+  if not isinstance(mechanism, Mechanism) and not chosen.composes:
     known = [n for n in accountants.names() if accountants.get(n).composes]
     _validate.choice("accountant", accountant, options=known)
   for each in mechanisms_of(mechanism):
     if not chosen.supports(each):
-      remedy = _remedy(mechanism) if composed else each.sampler.remedy
+      remedy = (
+          mechanism.sampler.remedy
+          if isinstance(mechanism, Mechanism)
+          else _remedy(mechanism)
+      )
       raise ValueError(
           f"accountant must be one with an analysis of {each.described}, got "
           f"{accountant!r}. {remedy[0].upper() + remedy[1:]} has one."

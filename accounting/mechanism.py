@@ -16,7 +16,7 @@ True
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from accounting import _relations, _validate, accountants, samplers
@@ -80,6 +80,23 @@ class Mechanism(SampledPhase, Composable):
   batch_size_schedule: tuple[tuple[int, float], ...] = ()
   sampling_options: tuple[tuple[str, Any], ...] = ()
 
+  if TYPE_CHECKING:  # What is given may be wider than what is kept.
+
+    def __init__(
+        self,
+        *,
+        noise_multiplier: float,
+        num_steps: int,
+        sampling_prob: float,
+        num_examples: int | None = None,
+        sampling: str = "poisson",
+        max_batch_size: int | None = None,
+        neighboring_relation: "str | dp_accounting.NeighboringRelation" = ...,
+        batch_size_schedule: Sequence[Sequence[float]] = (),
+        sampling_options: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
+    ):
+      ...
+
   def __post_init__(self):
     checked = {
         "noise_multiplier": _validate.real(
@@ -133,9 +150,11 @@ class Mechanism(SampledPhase, Composable):
       num_steps: int,
       sampling: str = "poisson",
       max_batch_size: int | None = None,
-      neighboring_relation: str = "add_or_remove_one",
-      batch_size_schedule: tuple[tuple[int, float], ...] = (),
-      sampling_options: Any = (),
+      neighboring_relation: "str | dp_accounting.NeighboringRelation" = (
+          "add_or_remove_one"
+      ),
+      batch_size_schedule: Sequence[Sequence[float]] = (),
+      sampling_options: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
   ) -> "Mechanism":
     """Returns the mechanism whose batches have this size on average.
 

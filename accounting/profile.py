@@ -96,6 +96,7 @@ def privacy_profile(
   )
   check_supported(mechanism, accountant=accountants.TIGHTEST)
   loss = accountants.get(accountants.TIGHTEST).losses(mechanism)
+  assert loss is not None, "the tightest accountant has losses"
   rates = np.array([*FALSE_POSITIVE_RATES, prior])
   *tprs, reconstruction = true_positive_rates(loss, rates).tolist()
   last = loss.epsilon(_LAST_DELTA)

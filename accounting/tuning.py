@@ -100,7 +100,10 @@ def tuning_cost(
   tuned = math.inf
   if finite.any():
     repeated = rdp._compute_rdp_repeat_and_select(  # pylint: disable=protected-access
-        orders[finite], divergences[finite], mean, _SHAPES[distribution]
+        orders[finite].tolist(),
+        divergences[finite].tolist(),
+        mean,
+        _SHAPES[distribution],
     )
     # An array, by what made it.
     # pyrefly: ignore[bad-index]

@@ -37,7 +37,7 @@ class RenyiDivergences(Accountant):
     """See `Accountant`."""
     del coarsening  # There is no grid of losses.
     values, orders = rdp.epsilons(run, delta=delta)
-    notes = []
+    notes: list[_warnings.AccountingWarning] = []
     if 0 < values[0] < math.inf and rdp.at_grid_edge(run, orders[0]):
       notes.append(
           _warnings.OrderGridWarning(
@@ -55,4 +55,4 @@ class RenyiDivergences(Accountant):
       self, run: "Mechanism", *, steps: np.ndarray, delta: float
   ) -> np.ndarray:
     """See `Accountant`."""
-    return rdp.epsilons(run, steps=steps, delta=delta)[0]
+    return rdp.epsilons(run, steps=steps.tolist(), delta=delta)[0]

@@ -11,6 +11,7 @@ steps  epsilon
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from accounting import claims
@@ -68,7 +69,7 @@ def sentence(found: dict[str, Any]) -> str:
   )
 
 
-def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
   """Returns rows of text in aligned columns.
 
   Args:

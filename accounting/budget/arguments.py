@@ -57,6 +57,17 @@ class Plan:
   delta: float | None
   notes: tuple[str, ...]
 
+  @property
+  def stated_delta(self) -> float:
+    """The delta, for a command that needs one.
+
+    Raises:
+      ValueError: If it is None.
+    """
+    if self.delta is None:
+      _validate.fail("delta", "given", None)
+    return self.delta
+
 
 def parser_of(command: str) -> Parser:
   """Returns a parser of just the arguments that all commands share.

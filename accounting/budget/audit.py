@@ -135,7 +135,7 @@ def verify(
       with itself, or contradicts the claim.
   """
   record = records.read("audit", folder, "audit.json")
-  record = _SINCE | record
+  record: dict[str, Any] = {**_SINCE, **record}
   for key in _KEYS:
     if key not in record:
       raise ValueError(f"audit.json must have the key {key!r}.")

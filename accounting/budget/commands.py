@@ -75,7 +75,7 @@ def _batch_warnings(answer: Answer, arguments) -> list[str]:
 
 def _epsilon(plan: Plan, arguments) -> Answer:
   value = epsilon(
-      plan.mechanism, delta=plan.delta, accountant=arguments.accountant
+      plan.mechanism, delta=plan.stated_delta, accountant=arguments.accountant
   )
   fields = fields_of(plan, arguments) | {"epsilon": value}
   return Answer(fields=fields, text=sentence(fields), mechanism=plan.mechanism)
@@ -104,10 +104,12 @@ def _calibrated(find, name: str, label: str):
     found = find(
         plan.mechanism,
         epsilon=arguments.epsilon,
-        delta=plan.delta,
+        delta=plan.stated_delta,
         accountant=arguments.accountant,
     )
-    value = epsilon(found, delta=plan.delta, accountant=arguments.accountant)
+    value = epsilon(
+        found, delta=plan.stated_delta, accountant=arguments.accountant
+    )
     fields = fields_of(dataclasses.replace(plan, mechanism=found), arguments)
     fields |= {"epsilon": value, "epsilon_target": arguments.epsilon}
     number = fields[name] if name in fields else found.expected_batch_size
@@ -124,7 +126,8 @@ def _curve(plan: Plan, arguments) -> Answer:
   steps, values = _points(plan, arguments, count)
   fields = fields_of(plan, arguments) | {"steps": steps, "epsilon": values}
   if path:
-    label = f"delta {claims.at_most_short(plan.delta)}, {arguments.accountant}"
+    at = claims.at_most_short(plan.stated_delta)
+    label = f"delta {at}, {arguments.accountant}"
     fine = _points(plan, arguments, max(count, _PLOT_POINTS))
     plots.save(plots.curve(*fine, label=label), path)
   pairs = list(zip(steps, values, strict=True))
@@ -147,7 +150,7 @@ def _points(plan: Plan, arguments, count: int) -> tuple[list[int], list[float]]:
   values = epsilon_curve(
       plan.mechanism,
       steps=steps,
-      delta=plan.delta,
+      delta=plan.stated_delta,
       accountant=arguments.accountant,
   )
   return steps, values.tolist()
@@ -159,7 +162,7 @@ def _compare(plan: Plan, arguments) -> Answer:
     for accountant in accountants.names():
       try:
         check_supported(run_, accountant=accountant)
-        value = epsilon(run_, delta=plan.delta, accountant=accountant)
+        value = epsilon(run_, delta=plan.stated_delta, accountant=accountant)
       except ValueError:
         continue  # No analysis is known: no row.
       rows.append(

@@ -91,7 +91,7 @@ def tuning_of(plan: Plan, arguments) -> Answer:
       plan.mechanism,
       num_trials_mean=arguments.num_trials_mean,
       distribution=arguments.distribution,
-      delta=plan.delta,
+      delta=plan.stated_delta,
       accountant=arguments.accountant,
   )
   mean, count = arguments.num_trials_mean, math.ceil(arguments.num_trials_mean)
@@ -133,7 +133,7 @@ def users_of(plan: Plan, arguments) -> Answer:
   value = users.user_epsilon(
       plan.mechanism,
       examples_per_user=arguments.examples_per_user,
-      delta=plan.delta,
+      delta=plan.stated_delta,
   )
   fields = fields_of(plan, arguments)
   fields |= {
@@ -153,7 +153,7 @@ def statement_of(plan: Plan, arguments) -> Answer:
   """
   made = statement.make_statement(
       plan.mechanism,
-      delta=plan.delta,
+      delta=plan.stated_delta,
       accountant=arguments.accountant,
       batches=arguments.batches,
       unit="example" if arguments.unit is None else arguments.unit,

@@ -71,12 +71,13 @@ def check(summary: Mapping[str, Any]) -> dict[str, float]:
         _validate.fail(key, "by names of parameters", records.short(name))
       results[f"{key} {name}"] = value
   for key, value in results.items():
-    metric, bounds = key.partition(" ")[0], {}
+    metric = key.partition(" ")[0]
     if value is None and (has_auc or metric not in _ALWAYS_DEFINED):
       continue
     if metric in _SHARES:
-      bounds = {"low": 0, "high": 1, "low_ok": True, "high_ok": True}
-    _validate.real(key, value, **bounds)
+      _validate.real(key, value, low=0, high=1, low_ok=True, high_ok=True)
+    else:
+      _validate.real(key, value)
   return {key: value for key, value in results.items() if value is not None}
 
 

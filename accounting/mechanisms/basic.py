@@ -41,10 +41,11 @@ class Basic(Composable, abc.ABC):
 
   kind: ClassVar[str]
   analyses: ClassVar[tuple[str, ...]] = ("pld", "rdp")
-  min_delta: ClassVar[float] = pld.MIN_DELTA
-  order_grid: ClassVar[tuple[int, int]] = (2**14, 70)
-  divergence_floor: ClassVar[float] = 0.0
-  num_compositions: ClassVar[int] = 1
+  # Without an annotation they are no fields, and may be overridden.
+  min_delta = pld.MIN_DELTA
+  order_grid = (2**14, 70)
+  divergence_floor = 0.0
+  num_compositions = 1
   # What a run has, and a single release has not.
   num_steps: ClassVar[int] = 0
   expected_epochs: ClassVar[float] = 0.0
@@ -91,6 +92,8 @@ class Basic(Composable, abc.ABC):
       orders: Renyi orders, ascending, shape [n].
     """
     term, _ = self.term()
+    if not isinstance(term, atoms.Atoms):
+      raise NotImplementedError(f"{self.kind} has no Renyi divergences.")
     return np.array([term.divergence(order) for order in orders])
 
   @property

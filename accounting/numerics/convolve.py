@@ -267,6 +267,7 @@ def distribution(run: Sum, where: Layout) -> Composed:
       found = np.where(better, found, probs)
       margin = np.where(better, margin, margins)
     probs, margins = found, margin
+  assert probs is not None, "a sum has a tilt"
   return Composed(losses, probs, min(1.0, run.infinite + where.lost))
 
 

@@ -204,14 +204,13 @@ def sampled_gaussian(
   """
   q = sampling_prob
   if replace:
-    columns = [0, 1, -1], [1 - q, q, 0], [1 - q, 0, q], [0, q, -q]
+    columns = ([0, 1, -1], [1 - q, q, 0], [1 - q, 0, q], [0, q, -q])
     inverse = functools.partial(_replaced, noise=noise, q=q)
   else:
-    columns = [0, 1], [1 - q, q], [1, 0], [-q, q]
+    columns = ([0, 1], [1 - q, q], [1, 0], [-q, q])
     inverse = functools.partial(_removed, noise=noise, q=q)
-  # Four columns.
-  # pyrefly: ignore[bad-argument-count]
-  return Pair(noise, *(np.array(c, float) for c in columns), inverse)
+  means, weights, back, difference = (np.array(c, float) for c in columns)
+  return Pair(noise, means, weights, back, difference, inverse)
 
 
 def mixture(
@@ -231,7 +230,7 @@ def mixture(
   difference = np.array(weights, float)
   difference[0] = -math.fsum(weights[1:])
   columns = np.array(sensitivities, float), np.array(weights, float)
-  blank = Pair(noise, *columns, back, difference, inverse=None)
+  blank = Pair(noise, *columns, back, difference, inverse=np.asarray)
   return blank._replace(inverse=functools.partial(_solved, pair=blank))
 
 
@@ -277,8 +276,10 @@ def _log(weights: np.ndarray) -> np.ndarray:
     return np.log(weights)
 
 
-def _weighted(weights, masses) -> np.ndarray | int:
-  return sum(w * m for w, m in zip(weights, masses, strict=True) if w)
+def _weighted(weights, masses) -> np.ndarray:
+  return np.asarray(
+      sum(w * m for w, m in zip(weights, masses, strict=True) if w)
+  )
 
 
 def _masses(outputs: np.ndarray, mean: float, noise: float) -> np.ndarray:

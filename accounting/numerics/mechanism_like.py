@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class SamplerLike(Protocol):
-  """What differs between samplers; `accounting.samplers.Sampler` has it."""
+  """What differs between samplers; `accounting.samplers.Sampler` has it.
+
+  A run is of the class that holds the sampler, which no type can say here.
+  """
 
   @property
   def least_sampling_prob(self) -> float:
@@ -27,16 +30,14 @@ class SamplerLike(Protocol):
   def order_grid(self) -> tuple[int, int]:
     """Largest Renyi order tried first, and the number from 64 on."""
 
-  def term(self, run: "MechanismLike") -> "tuple[terms.Term, int]":
+  def term(self, run: Any) -> "tuple[terms.Term, int]":
     """Returns one step of a phase, and how often it is composed.
 
     Args:
       run: Phase of the run.
     """
 
-  def divergences(
-      self, step: "MechanismLike", orders: "np.ndarray"
-  ) -> "np.ndarray":
+  def divergences(self, step: Any, orders: "np.ndarray") -> "np.ndarray":
     """Returns the Renyi divergence of one step at each order.
 
     Args:
@@ -44,14 +45,14 @@ class SamplerLike(Protocol):
       orders: Renyi orders, shape [n].
     """
 
-  def divergence_floor(self, step: "MechanismLike") -> float:
+  def divergence_floor(self, step: Any) -> float:
     """Returns a lower bound of the divergence at order 2 of one step.
 
     Args:
       step: Phase of one step.
     """
 
-  def compositions(self, run: "MechanismLike", num_steps: int) -> int:
+  def compositions(self, run: Any, num_steps: int) -> int:
     """Returns how often one step's divergence adds up in a phase's steps.
 
     Args:

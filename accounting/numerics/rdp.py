@@ -179,7 +179,7 @@ def _orders(grid: np.ndarray, between: int | None):
   if between is None:
     return grid
   low, high = grid[between - 1], grid[min(between + 1, len(grid) - 1)]
-  count = int(min(high - low, 40)) + 1
+  count = round(min(high - low, 40)) + 1
   return np.unique(np.rint(np.linspace(low, high, count)))
 
 

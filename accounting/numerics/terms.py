@@ -342,6 +342,7 @@ def _truncated(step: MechanismLike, interval: float):
   import dp_accounting as dp
   from dp_accounting.pld import privacy_loss_distribution as pld
 
+  assert step.num_examples is not None and step.max_batch_size is not None
   found = pld.from_truncated_subsampled_gaussian_mechanism(
       dataset_size=step.num_examples,
       sampling_probability=step.sampling_prob,

@@ -52,6 +52,7 @@ class FixedWithoutReplacement(Sampler):
     import dp_accounting as dp
 
     del misses_replacement
+    assert run.num_examples is not None  # `check` has seen to it.
     step = dp.SampledWithoutReplacementDpEvent(
         source_dataset_size=run.num_examples,
         sample_size=int(run.expected_batch_size),

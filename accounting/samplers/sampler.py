@@ -79,9 +79,9 @@ class Sampler(abc.ABC):
   independent: ClassVar[bool] = False
   batches: ClassVar[str | None] = None
   remedy: ClassVar[str] = "accountant 'pld'"
-  least_sampling_prob: ClassVar[float] = 0.0
-  min_delta: ClassVar[float] = pld.MIN_DELTA
-  order_grid: ClassVar[tuple[int, int]] = (2**14, 70)
+  least_sampling_prob: float = 0.0
+  min_delta: float = pld.MIN_DELTA
+  order_grid: tuple[int, int] = (2**14, 70)
 
   def check(self, run: "Mechanism") -> None:
     """Checks a mechanism's fields together, each right by itself.

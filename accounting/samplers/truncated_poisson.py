@@ -49,6 +49,8 @@ class TruncatedPoisson(Sampler):
     import dp_accounting as dp
 
     del misses_replacement  # It is of PLD alone.
+    # `check` has seen to both.
+    assert run.num_examples is not None and run.max_batch_size is not None
     step = dp.dp_event.TruncatedSubsampledGaussianDpEvent(
         dataset_size=run.num_examples,
         sampling_probability=run.sampling_prob,
