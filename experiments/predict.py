@@ -56,6 +56,8 @@ def main() -> None:
       f"{path}: {number} predictions by the {model.params_name} parameters of"
       f" step {model.step}."
   )
+  for note in getattr(model.source, "notes", ()):
+    print(note)
   print(f"The model is {model.statement}")
 
 

@@ -41,6 +41,7 @@ def main() -> None:
         'kind = "category", values = [0, 1, 2]. See docs/tables.md.',
         *(f"Left out: {name!r} ({why})" for name, why in left_out.items()),
     ]
+    out.parent.mkdir(parents=True, exist_ok=True)
     with open(out, "x", encoding="utf-8") as file:  # Never over another.
       file.write(schema_lib.to_toml(schema, comments=comments))
   print(f"{out}: {len(schema.columns)} columns from {path}")

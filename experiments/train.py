@@ -10,7 +10,8 @@ SIGTERM or Ctrl-C saves, says "to be continued" and exits 0.
 
 `--show`, in place of --workdir, prints every field with its meaning, and what
 the run would be: its guarantee, batches, parameters and memory. It trains
-and writes nothing.
+and writes nothing. Memory is counted without activations; `--show=memory`
+compiles a step, and says what it needs.
 
 `--continue_from=OTHER_DIR` begins with another run's parameters, on the same
 data, and states the epsilon of both together: model.restore.same_data.
@@ -44,9 +45,7 @@ _SECONDS_BETWEEN_SAVES = 600.0
 
 _CONFIG = cli.define_config("A recipe: configs/NAME.py[:key=value,...].")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder.")
-_SHOW = flags.DEFINE_bool(
-    "show", False, "Print all fields, and what the run would be; train nothing."
-)
+_SHOW = cli.define_show()
 _CONTINUE_FROM = flags.DEFINE_string(
     "continue_from",
     None,
@@ -66,7 +65,8 @@ def main() -> None:
       devices.start(config)
       if _SHOW.value:
         preview.show_fields(config)
-        preview.show_run(experiment_lib.build(config))
+        with_memory = _SHOW.value == "memory"
+        preview.show_run(experiment_lib.build(config), with_memory=with_memory)
         return
       if _WORKDIR.value is None:
         raise ValueError("--workdir must be given, or --show, got neither.")

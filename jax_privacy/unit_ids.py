@@ -7,8 +7,8 @@ large to be exact. Two persons under one id would be as wrong: adding one of
 them would replace the example that both share.
 
 The invariant: equal codes are equal ids, and no two ids of a column that were
-accepted are alike but for their spelling. An error shows row numbers, which are
-private, and no id.
+accepted are alike but for their spelling. An error shows row numbers, counted
+from 1, which are private, and no id.
 
 Example:
   >>> import numpy as np
@@ -19,7 +19,7 @@ Example:
   Traceback (most recent call last):
   ...
   ValueError: ids must be spelt in one way each, got two spellings of one id \
-(rows 0 and 1: private, not for release). Make them equal, or, if they are of \
+(rows 1 and 2: private, not for release). Make them equal, or, if they are of \
 two units, number the units.
 """
 
@@ -298,9 +298,8 @@ def _fail(rule, got) -> NoReturn:
 
 
 def _fail_row(rule, got, *rows, remedy="") -> NoReturn:
-  where = f"row {rows[0]}"
-  if len(rows) > 1:
-    where = f"rows {' and '.join(map(str, sorted(rows)))}"
+  numbers = [str(row + 1) for row in sorted(rows)]  # Counted from 1.
+  where = f"row{'s' * (len(rows) > 1)} {' and '.join(numbers)}"
   raise ValueError(
       f"ids must be {rule}, got {got} ({where}: {_PRIVATE}).{remedy}"
   )

@@ -148,7 +148,9 @@ def state(
       ),
   )
   others = (*_COUNTS, *_POSITIVE, "params_sha256", "seed")
-  facts = results.check(checked.summary)
+  facts = dict(filter(None, [results.result(checked.summary)]))
+  found = results.check(checked.summary)
+  facts |= results.without_repeats(checked.summary, found)
   facts |= {key: checked.summary[key] for key in others}
   rows = tuple(
       (key.replace("_", " "), _shown(value)) for key, value in facts.items()

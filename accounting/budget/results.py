@@ -2,7 +2,8 @@
 
 Invariant: a number is shown under the name that the summary has for it, and
 only if it can be what it is called: a share is in [0, 1], and a name holds
-nothing but letters, digits and underscores.
+nothing but letters, digits and underscores. The result is the number of the
+parameters that `eval.params` chose beforehand, and says of which it is.
 
 Example:
   >>> check({"headline": {}, "test_rmse": {"last": 2.5, "ema": None}})
@@ -11,6 +12,9 @@ Example:
   Traceback (most recent call last):
   ...
   ValueError: test_auc last must be a number in [0, 1], got 2.5.
+  >>> result({"eval_params": "ema", "headline": {
+  ...     "metric": "RMSE", "is_share": False, "values": {"ema": 2.5}}})
+  ('result: RMSE of the ema parameters (eval.params)', 2.5)
 """
 
 import re
@@ -31,6 +35,7 @@ _SHARES = (*ACCURACIES, *_BY_PARAMS)
 # Of examples that have one class each.
 _ALWAYS_DEFINED = (*ACCURACIES, "test_accuracies", "test_top5_accuracy")
 _NOT_METRICS = ("test_examples",)
+_MAX_NAME = 60
 _METRIC_NAME = re.compile(r"test_[a-z0-9_]{1,60}")
 _PARAMS_NAME = re.compile(r"[a-z0-9_.+-]{1,60}")
 
@@ -60,6 +65,7 @@ def check(summary: Mapping[str, Any]) -> dict[str, float]:
   """
   has_auc = "test_macro_auc" in summary
   results = {key: summary[key] for key in ACCURACIES if key in summary}
+  result(summary)
   for key in _keys(summary):
     by_params = summary.get(key)
     if by_params is None and has_auc:
@@ -79,6 +85,56 @@ def check(summary: Mapping[str, Any]) -> dict[str, float]:
     else:
       _validate.real(key, value)
   return {key: value for key, value in results.items() if value is not None}
+
+
+def result(summary: Mapping[str, Any]) -> tuple[str, float | None] | None:
+  """Returns the one number that stands for a run, with its name, checked.
+
+  Args:
+    summary: Values of the summary's keys, as read.
+
+  Returns:
+    The name, which says of which parameters it is; and the number, None where
+    the examples do not define it. None of a summary that names no result.
+
+  Raises:
+    ValueError: If it is of other parameters than `eval_params`, or a share
+      outside [0, 1].
+  """
+  head = summary.get("headline")
+  if not isinstance(head, Mapping) or "values" not in head:
+    return None
+  chosen, values = summary.get("eval_params"), head["values"]
+  if not isinstance(chosen, str) or not isinstance(values, Mapping):
+    _validate.fail("headline.values", "numbers by name of the parameters", head)
+  if chosen not in values or head.get("params", chosen) != chosen:
+    rule = f"of eval_params, {records.short(chosen)}"
+    _validate.fail("headline", rule, records.short(head.get("params", values)))
+  value, metric = values[chosen], head.get("metric")
+  if head.get("value", value) != value:
+    _validate.fail("headline.value", f"headline.values' {value}", head["value"])
+  if not isinstance(metric, str) or not metric.isprintable():
+    _validate.fail("headline.metric", "a printable name", records.short(metric))
+  if value is not None:
+    is_share = head.get("is_share") is True
+    bounds = {"low": 0, "high": 1, "low_ok": True, "high_ok": True}
+    _validate.real("headline.value", value, **(bounds if is_share else {}))
+  metric = metric[:_MAX_NAME]
+  return f"result: {metric} of the {chosen} parameters (eval.params)", value
+
+
+def without_repeats(
+    summary: Mapping[str, Any], found: Mapping[str, float]
+) -> dict[str, float]:
+  """Returns the results without those that `test_accuracies` names as well.
+
+  Args:
+    summary: Values of the summary's keys, as read.
+    found: Results that `check` returned.
+  """
+  is_named = "headline" in summary and summary.get("test_accuracies")
+  repeated = ACCURACIES if is_named else ()
+  return {key: value for key, value in found.items() if key not in repeated}
 
 
 def _keys(summary: Mapping[str, Any]) -> Iterator[str]:

@@ -21,9 +21,10 @@ def of_run(
     params: Parameters of the whole model, by name; see `averages.by_name`.
 
   Returns:
-    "test_examples", their number; "headline", the task's first metric, as
-    people read it; and each metric by name of the parameters, as the task names
-    it. A number that the examples do not define is None.
+    "test_examples", their number; "headline", the result: the task's first
+    metric, as people read it, of the parameters that eval.params chose, and of
+    the others; and each metric by name of the parameters, as the task names it.
+    A number that the examples do not define is None.
   """
   config, source, task = (
       experiment.config,
@@ -51,6 +52,8 @@ def of_run(
       "headline": {
           "metric": task.metrics[first],
           "is_share": is_share[first],
+          "params": config.eval.params,
+          "value": values[first][config.eval.params],
           "values": values[first],
       },
       **task.summary_numbers(values),

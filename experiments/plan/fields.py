@@ -50,6 +50,7 @@ def check(config: ml_collections.ConfigDict) -> None:
     ValueError: If a field is missing or breaks its rule; the text names it.
   """
   check_kinds(config)
+  _check_numbers(config)
   units.check(config.data)
   registry.build(**task_sections(config))  # It checks its own.
   names = averages.names(config.train)
@@ -87,6 +88,32 @@ def check(config: ml_collections.ConfigDict) -> None:
     raise ValueError(
         "train_metrics must be False where mesh.data x mesh.fsdp is above 1"
         f" (norms are read on one device), got True with {num_devices}."
+    )
+
+
+def _check_numbers(config: ml_collections.ConfigDict) -> None:
+  """Refuses, by the field's name, what no run can have: before data are read.
+
+  Rules that need other fields, or the data's size, follow when it is built.
+  """
+  for name in ("epsilon", "noise_multiplier", "l2_clip_norm"):
+    value = config.dp[name]
+    if value is not None and not value > 0:
+      raise ValueError(f"dp.{name} must be a number above 0, got {value}.")
+  delta = config.dp.delta
+  if delta is not None and not 0 < delta < 1:
+    raise ValueError(f"dp.delta must be in (0, 1), got {delta}.")
+  steps, batch_size = config.train.num_steps, config.train.expected_batch_size
+  if steps is not None and steps < 1:
+    raise ValueError(f"train.num_steps must be at least 1, got {steps}.")
+  if batch_size < 0:
+    raise ValueError(
+        f"train.expected_batch_size must be above 0, got {batch_size}."
+    )
+  num_examples = config.data.num_examples
+  if num_examples is not None and num_examples < 1:
+    raise ValueError(
+        f"data.num_examples must be at least 1, got {num_examples}."
     )
 
 

@@ -50,7 +50,7 @@ def write(
   Args:
     model: Loaded for a user's inputs.
     path: Ends in one of `SUFFIXES`. Its first column is the input's name, or
-      its number from 0; the others are the task's.
+      its row's number, counted from 1; the others are the task's.
     batch_size: Examples at a time.
 
   Returns:
@@ -62,7 +62,7 @@ def write(
   """
   source = model.source
   names = getattr(source, "names", None)
-  names = np.arange(len(source)) if names is None else np.asarray(names)
+  names = np.arange(1, len(source) + 1) if names is None else np.asarray(names)
   size = min(batch_size, len(source))
   padded = batch_selection.pad_to_multiple_of(np.arange(len(source)), size)
   with output.new_file(path) as file:

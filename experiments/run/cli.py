@@ -26,9 +26,14 @@ from jax_privacy import _owner_only
 # ml_collections has no way to say that a number is None.
 _NONE = re.compile(r"--?config\.([\w.]+)=None")
 _DID_YOU_MEAN = re.compile(r'Did you mean "([^"]+)"')
+# What absl says of a flag that holds no truth value: its tuple.
+_NON_BOOLEAN = re.compile(
+    r"flag --(\w+)=.*: \('Non-boolean argument to boolean flag', (.*)\)"
+)
 _RECIPES = pathlib.Path(__file__).parents[2] / "configs"
 _NOT_RECIPES = ("__init__", "common", "families")
 _MAX_LISTED = 3
+_MEMORY = "memory"
 
 
 def define_config(help_string: str) -> flags.FlagHolder:
@@ -39,6 +44,17 @@ def define_config(help_string: str) -> flags.FlagHolder:
   flag = flags.FLAGS[holder.name]
   flag.parser = _RecipeParser(flag.parser)
   return holder
+
+
+def define_show() -> flags.FlagHolder:
+  """Defines --show, which is true, false, or "memory"."""
+  text = (
+      "Print all fields, and what the run would be; train nothing."
+      " --show=memory compiles a step, and says how much memory it needs."
+  )
+  flag = flags.BooleanFlag("show", False, text)
+  flag.parser = _ShowParser()
+  return flags.DEFINE_flag(flag, flag_values=flags.FLAGS)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -84,6 +100,24 @@ def warnings_as_lines():
 def _show_warning(message, category, filename, lineno, file=None, line=None):
   del category, filename, lineno, file, line
   print(f"warning: {_one_line(message)}", file=sys.stderr)
+
+
+class _ShowParser(flags.BooleanParser):
+  """Takes "memory" as well."""
+
+  def parse(self, argument):
+    """Returns True, False or "memory".
+
+    Raises:
+      ValueError: If it is none of them.
+    """
+    if argument == _MEMORY:
+      return argument
+    try:
+      return super().parse(argument)
+    except ValueError:
+      rule = f"must be true, false or {_MEMORY}"
+      raise ValueError(f"{rule}, got {argument!r}") from None
 
 
 class _RecipeParser(flags.ArgumentParser):
@@ -178,8 +212,12 @@ def _one_line(error: Exception) -> str:
   if isinstance(error, flags.Error):
     # absl quotes the traceback of a config file that failed: its last line
     # says what was wrong.
-    return lines[-1]
+    return _NON_BOOLEAN.sub(_boolean_rule, lines[-1])
   return " ".join(lines)  # The name of a file may hold a line break.
+
+
+def _boolean_rule(match: re.Match) -> str:
+  return f"--{match[1]} must be true or false, got {match[2]}."
 
 
 def _unknown_field(error: Exception) -> str:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from experiments.plan import experiment as experiment_lib
@@ -106,6 +107,38 @@ def train(
         del gradients  # As large as the parameters, and not needed any more.
         yield state, unreleased_metrics
         total, norms = zeros(), []
+
+
+def compile_step(
+    experiment: experiment_lib.Experiment, *, size: int
+) -> dict[str, jax.stages.Compiled]:
+  """Compiles the parts of a step, on one device, and runs neither.
+
+  Args:
+    experiment: The run, without a mesh.
+    size: Number of rows of the padded batch.
+
+  Returns:
+    Programs by name: "clipped gradients", which adds a batch, and "update".
+  """
+  state = jax.eval_shape(lambda: init_state(experiment))
+  zeros, add, update = _compile(experiment, state)
+  padding = experiment.train_source[np.array([-1])]
+  batch = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(
+          (size, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype)
+      ),
+      padding,
+  )
+  indices = jax.ShapeDtypeStruct((size,), jnp.int32)
+  total = jax.eval_shape(zeros)
+  lowered = {
+      "clipped gradients": add.lower(
+          total, state.params, state.step, batch, indices
+      ),
+      "update": update.lower(state, total, None),
+  }
+  return {name: part.compile() for name, part in lowered.items()}
 
 
 class _Total(NamedTuple):

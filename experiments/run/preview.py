@@ -1,9 +1,9 @@
 """Says what a config's run would be, before it is one: `--show`.
 
-Invariant: nothing is trained, compiled or written, and no training example is
-read. Memory is counted from shapes: what a run holds from step to step, and the
+Invariant: nothing is trained or written, and no training example is read.
+Memory is counted from shapes: what a run holds from step to step, and the
 largest batch. What a step needs besides (activations, and XLA's own space) is
-only known once it is compiled, and is not counted.
+known once it is compiled: `--show=memory` compiles it, and asks XLA.
 """
 
 import math
@@ -18,6 +18,7 @@ from accounting import claims
 from configs import fields as field_table
 from experiments.plan import experiment as experiment_lib
 from experiments.plan import not_private, units
+from experiments.run import loop
 from experiments.run import summary as summary_lib
 from jax_privacy import models
 
@@ -41,11 +42,20 @@ def show_fields(config: ml_collections.ConfigDict) -> None:
     print(f"      {row.meaning} Rule: {row.rule}")
 
 
-def show_run(experiment: experiment_lib.Experiment) -> None:
-  """Prints what a run releases, its batches, its size and its memory."""
+def show_run(
+    experiment: experiment_lib.Experiment, *, with_memory: bool = False
+) -> None:
+  """Prints what a run releases, its batches, its size and its memory.
+
+  Args:
+    experiment: The run.
+    with_memory: Whether to compile a step, and print what it needs.
+  """
   print("\nThe run")
   for name, value in _facts(experiment):
     print(f"  {name}: {value}")
+  if with_memory:
+    print(f"  memory of a compiled step: {_of_step(experiment)}")
 
 
 def _values(
@@ -116,7 +126,33 @@ def _memory(experiment, params, trained) -> Iterator[tuple[str, str]]:
   }
   each = ", ".join(f"{name} {_mib(size)}" for name, size in parts.items())
   total = _mib(sum(parts.values()))
-  yield "memory, without activations", f"{total} ({each})"
+  rest = "; --show=memory compiles a step and measures the rest"
+  yield "memory, without activations", f"{total} ({each}){rest}"
+
+
+def _of_step(experiment) -> str:
+  """Says what XLA sets aside for the largest batch, beyond what is held."""
+  if experiment.mesh is not None:
+    return "not measured on a mesh"
+  parts = loop.compile_step(experiment, size=max(_sizes(experiment)))
+  found = {name: part.memory_analysis() for name, part in parts.items()}
+  if None in found.values():
+    return "not known on this platform"
+  # What is donated is an argument and an output: it is counted once.
+  peak = max(
+      of.argument_size_in_bytes
+      + of.output_size_in_bytes
+      - of.alias_size_in_bytes
+      + of.temp_size_in_bytes
+      for of in found.values()
+  )
+  each = ", ".join(
+      f"{name} {_mib(of.temp_size_in_bytes)}" for name, of in found.items()
+  )
+  return (
+      f"{_mib(peak)} at most at once, of which activations and XLA's own space:"
+      f" {each}"
+  )
 
 
 def _num_bytes(tree: Any) -> int:

@@ -69,7 +69,7 @@ class Classification(image_task.ImageTask):
     accuracy = values["accuracy"]
     others = {k: v for k, v in values.items() if k != "accuracy"}
     return {
-        "test_accuracy": accuracy["last"],
+        "test_accuracy": accuracy[self.eval_config.params],
         "test_accuracy_ema": accuracy["ema"],
         "test_accuracies": dict(accuracy),
         **super().summary_numbers(others),

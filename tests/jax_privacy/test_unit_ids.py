@@ -64,7 +64,7 @@ def test_units_in_two_sets_are_counted():
   assert shared(["a", "b", "a"], np.array(["c", "a", "a"])) == 1
   assert shared(np.array([7, 8], np.uint64), np.array([7.0, 9.0])) == 1
   assert shared([("h", 1), ("h", 2)], [("i", 1), ("h", 2)]) == 1
-  with pytest.raises(ValueError, match="spelt in one way each.*rows 0 and 2"):
+  with pytest.raises(ValueError, match="spelt in one way each.*rows 1 and 3"):
     shared(["al", "bo"], ["Al"])
   with pytest.raises(ValueError, match="all strings or all whole numbers"):
     shared(["7"], [7])
@@ -75,7 +75,7 @@ def test_units_in_two_sets_are_counted():
 @pytest.mark.parametrize("missing", [None, float("nan"), "NA", "-1", " "])
 def test_a_missing_id_is_refused_in_any_column(missing):
   for ids in (["a", missing], [("a", "x"), ("b", missing)]):
-    with pytest.raises(ValueError, match="for every row.*row 1: private"):
+    with pytest.raises(ValueError, match="for every row.*row 2: private"):
       unit_ids.read(ids)
 
 
@@ -111,7 +111,7 @@ _NA = type("NAType", (), {})()  # As pandas has it.
         (["1" + "0" * 30, "1E+30"], "spelt in one way"),
         (["0", "-0"], "spelt in one way"),
         (["7", "７"], "spelt in one way"),
-        (["a", 1], "all strings or all whole numbers.*rows 0 and 1"),
+        (["a", 1], "all strings or all whole numbers.*rows 1 and 2"),
         (_OBJECT("7", 7), "all strings or all whole numbers"),
         (np.array([1.0, 1.5]), "got a fraction"),
         (np.array([1.0, np.inf]), "float64 holds exactly"),

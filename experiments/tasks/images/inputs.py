@@ -39,7 +39,7 @@ def read(
 
   Returns:
     A source with the description of `like`. Its `names` are those of the files,
-    or numbers.
+    or numbers, counted from 1.
 
   Raises:
     ValueError: If there is no image, or one is not as the run's own are.
@@ -48,7 +48,7 @@ def read(
   file = pathlib.Path(path)
   if file.suffix == ".npz":
     source = _from_archive(file, like)
-    names = [str(row) for row in range(len(source))]
+    names = [str(row + 1) for row in range(len(source))]
   else:
     files = _files(file)
     source = _from_files(files, like, _resizing(data_config))

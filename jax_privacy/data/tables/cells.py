@@ -29,7 +29,7 @@ class Cells(NamedTuple):
   """Some rows of a column.
 
   Attributes:
-    values: Float64 or datetime64[D] of one dimension, or objects: text,
+    values: Numbers or datetime64[D] of one dimension, or objects: text,
       numbers, booleans and dates.
     places: Int64 [num_rows]: where in `values` a row's value is, -1 if missing.
     first_row: The number of the first row in its table, counted from 1.
@@ -113,13 +113,16 @@ class Cells(NamedTuple):
     )
 
 
-def from_array(array: np.ndarray, *, first_row: int = 1) -> Cells:
+def from_array(
+    array: np.ndarray, *, first_row: int = 1, exact: bool = False
+) -> Cells:
   """Returns the cells of a NumPy array.
 
   Args:
     array: Array [num_rows] of numbers, booleans, dates, text or objects; NaN,
       NaT and None are missing.
     first_row: Number of the first row, as in `Cells`.
+    exact: Whether numbers keep their type: float64 makes one of two large ids.
 
   Raises:
     ValueError: If it is of another shape or type.
@@ -128,7 +131,7 @@ def from_array(array: np.ndarray, *, first_row: int = 1) -> Cells:
     raise ValueError(f"must be 1-D, got {list(array.shape)}.")
   kind, places = array.dtype.kind, np.arange(len(array))
   if kind in "iuf":
-    values = array.astype(np.float64)
+    values = array if exact else array.astype(np.float64)
     is_missing = np.isnan(values)
   elif kind == "M":
     values = array.astype(_DAYS)

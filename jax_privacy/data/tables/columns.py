@@ -92,6 +92,16 @@ class Number:
     taken = cells.take(self._within(cells), missing=math.nan)
     return taken.astype(np.float32)
 
+  def is_outside(self, cells: cells_lib.Cells) -> np.ndarray:
+    """Returns bool [num_rows]: whether a number is beyond the bounds.
+
+    Args:
+      cells: Cells of the column.
+    """
+    low, high = self.bounds
+    found = cells_lib.of_values(cells, cells_lib.number, np.float64)
+    return cells.take((found < low) | (found > high), missing=False)
+
   def _within(self, cells) -> np.ndarray:
     _check_missing(self, cells)
     low, high = self.bounds
@@ -148,7 +158,7 @@ class Date:
     cells.refuse(np.isnat(found), rule="a date such as 2026-01-31")
     days = found.astype(np.int64).astype(np.float64)
     first, last = self.bounds
-    low, high = (np.datetime64(day, "D").astype(int) for day in self.bounds)
+    low, high = self.days
     if self.outside == "refuse":
       cells.refuse(
           (days < low) | (days > high),
@@ -156,6 +166,22 @@ class Date:
           remedy=f'state wider bounds, or outside = "clamp", {_BEFORE}',
       )
     return _scaled(cells, np.clip(days, low, high), (low, high))
+
+  @property
+  def days(self) -> tuple[float, float]:
+    """The bounds, in days since 1970-01-01."""
+    low, high = (np.datetime64(day, "D").astype(int) for day in self.bounds)
+    return float(low), float(high)
+
+  def is_outside(self, cells: cells_lib.Cells) -> np.ndarray:
+    """Returns bool [num_rows]: whether a day is beyond the bounds.
+
+    Args:
+      cells: Cells of the column.
+    """
+    first, last = (np.datetime64(day, "D") for day in self.bounds)
+    found = cells_lib.of_values(cells, cells_lib.date, "datetime64[D]")
+    return cells.take((found < first) | (found > last), missing=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -230,6 +256,16 @@ class Category:
         ),
     )
     return cells.take(codes, missing=len(self.names) - 1)
+
+  def is_outside(self, cells: cells_lib.Cells) -> np.ndarray:
+    """Returns bool [num_rows]: whether a value is not listed.
+
+    Args:
+      cells: Cells of the column.
+    """
+    cells, known = cells_lib.grouped(cells), set(self.values)
+    is_new = [cells_lib.text(value) not in known for value in cells.values]
+    return cells.take(np.array(is_new, bool), missing=False)
 
 
 Column: TypeAlias = Number | Date | Category

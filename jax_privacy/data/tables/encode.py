@@ -200,6 +200,22 @@ class Encoder:
         "categories": _stack(codes, num_rows, np.int32),
     }
 
+  def num_outside(self, block: Mapping[str, cells_lib.Cells]) -> dict[str, int]:
+    """Returns how many cells of a column are not as stated, where any are.
+
+    Such a number or date is clamped, and such a category is "(other)".
+
+    Args:
+      block: Cells by column, of all `inputs`.
+    """
+    counts = {
+        name: int(
+            self.schema.columns[name].is_outside(self._cells(block, name)).sum()
+        )
+        for name in self._features
+    }
+    return {name: count for name, count in counts.items() if count}
+
   def _encode(self, block, name) -> np.ndarray:
     with _column(name):
       return self.schema.columns[name].encode(self._cells(block, name))

@@ -36,37 +36,34 @@ _MAX_LINE = 2**20
 _ROWS = 2**16  # Of Parquet, at a time.
 _BYTES_A_CELL = 4  # At least, once it is read.
 _MAX_ROW_GROUPS = 2**16
+_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 Block: TypeAlias = dict[str, cells_lib.Cells]
 """Some rows: cells by column."""
 
 
 def read_file(
-    path: str | os.PathLike, *, columns: Sequence[str]
+    path: str | os.PathLike, *, columns: Sequence[str], exact: bool = False
 ) -> Iterator[Block]:
   """Yields the rows of some columns, in blocks, in the order of the file.
 
   Args:
     path: A file whose name ends in .csv, .csv.gz or .parquet.
     columns: Names of columns that the file must have.
+    exact: Whether numbers keep their type, as ids must.
 
   Raises:
     ImportError: If pyarrow is not installed.
     ValueError: If the file is another, lacks a column, or is damaged.
   """
-  name = str(path)
-  if not name.endswith((".csv", ".csv.gz", ".parquet")):
-    raise ValueError(
-        "path must end in .csv, .csv.gz or .parquet, got"
-        f" {bounded.short(name)}."
-    )
-  if not bounded.is_regular(path):
-    raise ValueError(f"{path} must be a table, got no regular file.")
+  name = _checked(path)
   with _extras.needed("tables"):
     import pyarrow
-  read = _read_parquet if name.endswith(".parquet") else _read_csv
   with _one_error(name, pyarrow.ArrowException):
-    yield from read(name, columns)
+    if name.endswith(".parquet"):
+      yield from _read_parquet(name, columns, exact)
+    else:  # All of it is text.
+      yield from _read_csv(name, columns)
 
 
 def column_names(path: str | os.PathLike) -> tuple[str, ...]:
@@ -79,9 +76,7 @@ def column_names(path: str | os.PathLike) -> tuple[str, ...]:
     ImportError: If pyarrow is not installed.
     ValueError: If the file cannot be read.
   """
-  name = str(path)
-  if not bounded.is_regular(path):
-    raise ValueError(f"{path} must be a table, got no regular file.")
+  name = _checked(path)
   with _extras.needed("tables"):
     import pyarrow
   with _one_error(name, pyarrow.ArrowException):
@@ -90,6 +85,19 @@ def column_names(path: str | os.PathLike) -> tuple[str, ...]:
         return tuple(file.schema_arrow.names)
     with _open(name) as stream:
       return tuple(_header(stream))
+
+
+def _checked(path: str | os.PathLike) -> str:
+  """Returns the path as text, if it can be a table's."""
+  name = str(path)
+  if not name.endswith((".csv", ".csv.gz", ".parquet")):
+    raise ValueError(
+        f"{bounded.short(name)} must end in .csv, .csv.gz or .parquet, as a"
+        " table does."
+    )
+  if not bounded.is_regular(path):
+    raise ValueError(f"{path} must be a table, got no regular file.")
+  return name
 
 
 @contextlib.contextmanager
@@ -160,8 +168,21 @@ def _check_columns(found: Sequence[str], columns: Sequence[str]) -> None:
       shown = bounded.short(", ".join(found)) or "nothing"
       raise ValueError(
           f"column {bounded.short(repr(name))} must be in the file once, got"
-          f" {shown}"
+          f" {shown}{_delimiter_hint(found)}"
       )
+
+
+def _delimiter_hint(found: Sequence[str]) -> str:
+  """Says of a file with one column what may separate its columns."""
+  if len(found) != 1:
+    return ""
+  used = [name for mark, name in _DELIMITERS.items() if mark in found[0]]
+  if not used:
+    return ""
+  return (
+      f": the header has no comma, and {used[0]}. Columns must be separated by"
+      " commas: save the file so"
+  )
 
 
 def _read_csv(path: str, columns: Sequence[str]) -> Iterator[Block]:
@@ -232,7 +253,9 @@ def _parquet(path: str, dictionaries: Sequence[str] | None = None):
     yield file
 
 
-def _read_parquet(path: str, columns: Sequence[str]) -> Iterator[Block]:
+def _read_parquet(
+    path: str, columns: Sequence[str], exact: bool
+) -> Iterator[Block]:
   import pyarrow as pa
 
   with _parquet(path) as file:
@@ -257,7 +280,7 @@ def _read_parquet(path: str, columns: Sequence[str]) -> Iterator[Block]:
           path,
           what="the file",
       )
-      yield _block(batch, {name: name for name in columns}, row)
+      yield _block(batch, {name: name for name in columns}, row, exact)
       row += batch.num_rows
     if row == 1:
       raise ValueError("the file must hold a row, got none")
@@ -275,14 +298,18 @@ def _check_sizes(metadata: Any, path: str, num_columns: int) -> None:
   bounded.check_expansion(max(sizes), path, what="the file")
 
 
-def _block(batch: Any, places: dict[str, str], first_row: int) -> Block:
+def _block(
+    batch: Any, places: dict[str, str], first_row: int, exact: bool = False
+) -> Block:
   return {
-      name: _cells(batch.column(place), name, first_row)
+      name: _cells(batch.column(place), name, first_row, exact)
       for name, place in places.items()
   }
 
 
-def _cells(array: Any, name: str, first_row: int) -> cells_lib.Cells:
+def _cells(
+    array: Any, name: str, first_row: int, exact: bool
+) -> cells_lib.Cells:
   """Returns the cells of one of pyarrow's arrays."""
   import pyarrow as pa
 
@@ -298,8 +325,8 @@ def _cells(array: Any, name: str, first_row: int) -> cells_lib.Cells:
     if pa.types.is_temporal(kind) and not pa.types.is_time(kind):
       array = array.cast(pa.date32())
     elif pa.types.is_decimal(kind):
-      array = array.cast(pa.float64())
+      array = array.cast(pa.string() if exact else pa.float64())
     found = array.to_numpy(zero_copy_only=False)
-    return cells_lib.from_array(found, first_row=first_row)
+    return cells_lib.from_array(found, first_row=first_row, exact=exact)
   except (pa.ArrowException, ValueError) as error:
     raise ValueError(f"column {name!r}: {bounded.short(error)}") from None

@@ -19,12 +19,15 @@ from jax_privacy.data.tables import cells as cells_lib
 from jax_privacy.data.tables import files
 
 
-def read_frame(frame: Any, *, columns: Sequence[str]) -> Iterator[files.Block]:
+def read_frame(
+    frame: Any, *, columns: Sequence[str], exact: bool = False
+) -> Iterator[files.Block]:
   """Yields all rows of some columns, as one block.
 
   Args:
     frame: A pandas or polars frame, or a NumPy structured array [num_rows].
     columns: Names of columns that it must have.
+    exact: Whether numbers keep their type, as ids must.
 
   Raises:
     ValueError: If it is no such frame, or lacks a column.
@@ -38,7 +41,7 @@ def read_frame(frame: Any, *, columns: Sequence[str]) -> Iterator[files.Block]:
           f" {bounded.short(', '.join(names))}."
       )
     try:
-      found[name] = cells_lib.from_array(_array(frame[name]))
+      found[name] = cells_lib.from_array(_array(frame[name]), exact=exact)
     except ValueError as error:
       raise ValueError(f"column {name!r} {error}") from None
   if not len(frame):

@@ -13,12 +13,14 @@ Invariant: a row is encoded as in training, by the same schema.
 [[-1.0], [0.0]]
 """
 
+import collections
 import os
 from typing import Any
 
 import numpy as np
 
 from jax_privacy.data import source as source_lib
+from jax_privacy.data.tables import columns as columns_lib
 from jax_privacy.data.tables import encode, files, frames
 from jax_privacy.data.tables import schema as schema_lib
 
@@ -29,6 +31,7 @@ class TableInputs:
   Args:
     encoder: Encoder of the columns.
     arrays: Arrays that `Encoder.encode_inputs` returns.
+    notes: Texts; see below.
 
   Attributes:
     target: Column that is predicted.
@@ -37,11 +40,19 @@ class TableInputs:
     category_names: Names of the c columns of "categories", in order.
     category_sizes: Number of values of each of these.
     groups: None: evaluation alone looks at groups.
+    notes: Texts for whoever reads predictions: what was clamped.
   """
 
   in_memory = True
 
-  def __init__(self, encoder: encode.Encoder, arrays: source_lib.Batch):
+  def __init__(
+      self,
+      encoder: encode.Encoder,
+      arrays: source_lib.Batch,
+      *,
+      notes: tuple[str, ...] = (),
+  ):
+    self.notes = notes
     self.encoder = encoder
     self.target: schema_lib.Target = encoder.target
     self.label_names = encoder.target.label_names
@@ -90,14 +101,25 @@ def read_inputs(table: Any, encoder: encode.Encoder) -> TableInputs:
   is_path = isinstance(table, str | os.PathLike)
   read = files.read_file if is_path else frames.read_frame
   name = str(table) if is_path else "the frame"
+  encoded, outside = [], collections.Counter()
   with source_lib.named(name):
-    encoded = [
-        encoder.encode_inputs(block)
-        for block in read(table, columns=encoder.inputs)
-    ]
+    for block in read(table, columns=encoder.inputs):
+      encoded.append(encoder.encode_inputs(block))
+      outside.update(encoder.num_outside(block))
     if not encoded:
       raise ValueError("a table must hold a row, got none.")
   arrays = {
       key: np.concatenate([some[key] for some in encoded]) for key in encoded[0]
   }
-  return TableInputs(encoder, arrays)
+  notes = tuple(
+      _note(name, encoder.schema.columns[name], count)
+      for name, count in outside.items()
+  )
+  return TableInputs(encoder, arrays, notes=notes)
+
+
+def _note(name: str, column: columns_lib.Column, count: int) -> str:
+  taken = "beyond the stated bounds, and taken as the nearer one"
+  if isinstance(column, columns_lib.Category):
+    taken = f'not among the stated values, and taken as "({columns_lib.OTHER})"'
+  return f"column {name!r}: {count} of the inputs' values are {taken}."

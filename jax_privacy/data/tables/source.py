@@ -12,7 +12,7 @@ padding: zeros, and class 0 or the middle of a regression target's bounds.
 >>> batch["numbers"].tolist(), batch["target"].tolist()
 ([[0.0], [0.0]], [0, 0])
 >>> source.column("age").tolist()
-[41.0, 7.0]
+[41, 7]
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +26,8 @@ from jax_privacy.data import source as source_lib
 from jax_privacy.data.tables import cells as cells_lib
 from jax_privacy.data.tables import encode
 from jax_privacy.data.tables import schema as schema_lib
+
+_MISSING = {"O": None, "f": np.nan, "M": np.datetime64("NaT")}
 
 
 class TableSource(source_lib.Described):
@@ -141,17 +143,15 @@ class TableSource(source_lib.Described):
         whose row it is.
 
     Returns:
-      [n] float64, datetime64[D] or objects, row i being example i; None, NaN or
-      NaT where missing.
+      [n], row i being example i: text as it is written, numbers in their own
+      type, datetime64[D] or objects; None, NaN or NaT where missing.
 
     Raises:
       ValueError: If there is no such column, or the table has changed.
     """
     cells = self._read_cells(name)
-    nothing = None if cells.values.dtype == object else "NaN"
-    if cells.values.dtype.kind in "fM":
-      nothing = np.array("NaT" if cells.values.dtype.kind == "M" else "nan")
-      nothing = nothing.astype(cells.values.dtype)
+    # Whole numbers have nothing that means a missing one, and miss none.
+    nothing = _MISSING.get(cells.values.dtype.kind, 0)
     values = cells.take(cells.values, missing=nothing)
     if self._rows is None:
       if len(values) != len(self):

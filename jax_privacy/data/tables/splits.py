@@ -253,7 +253,7 @@ def _load(
 
 def _read_column(read: _Read, name: str) -> cells_lib.Cells:
   """Joins a column's blocks; each value stays in its block's list."""
-  blocks = [block[name] for block in read(columns=(name,))]
+  blocks = [block[name] for block in read(columns=(name,), exact=True)]
   places, offset = [], 0
   for cells in blocks:
     places.append(np.where(cells.is_missing, -1, cells.places + offset))

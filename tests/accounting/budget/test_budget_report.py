@@ -147,6 +147,41 @@ def test_report_of_a_run_with_many_labels(tmp_path, capsys):
   assert "polyak" not in told and "test accuracy" not in told
 
 
+def _with_result(**changes):
+  head = {"metric": "accuracy", "is_share": True, "params": "ema"}
+  head |= {"value": 0.91, "values": {"last": 0.9, "ema": 0.91}} | changes
+  return records.summary(headline=head, eval_params="ema", test_accuracy=0.91)
+
+
+def test_report_shows_the_result_that_was_chosen_beforehand(tmp_path, capsys):
+  path = _write(tmp_path, _with_result())
+  assert budget.main(["report", path]) == 0
+  lines = capsys.readouterr().out.splitlines()
+  (line,) = [x for x in lines if "result: " in x]
+  assert line.split("  ")[-1].strip() == "0.91"
+  assert "accuracy of the ema parameters (eval.params)" in line
+  # No second "test accuracy" without the name of its parameters.
+  assert not [x for x in lines if x.strip().startswith("test accuracy ")]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"params": "last"},
+        {"value": 0.9},
+        {"value": 1.5, "values": {"ema": 1.5}},
+        {"values": {"last": 0.9}},
+        {"values": 3},
+        {"metric": "a\nb"},
+    ],
+)
+def test_another_result_than_the_chosen_one_is_refused(
+    changes, tmp_path, capsys
+):
+  path = _write(tmp_path, _with_result(**changes))
+  assert "headline" in _refused(capsys, "report", path)
+
+
 @pytest.mark.parametrize("key", sorted(records.summary()))
 def test_report_refuses_a_summary_without_a_key(key, tmp_path, capsys):
   summary = records.summary()

@@ -5,6 +5,7 @@ may have written can do.
 """
 
 import json
+import re
 
 import hypothesis
 import ml_collections
@@ -143,6 +144,24 @@ def test_a_wrong_value_is_named_before_anything_is_trained(name, value):
     fuzz.assert_clear(raised.value, name)
   else:
     fuzz.assert_clear(raised.value, _names(name, value))
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("dp.epsilon", -1.0),
+        ("dp.epsilon", 0.0),
+        ("dp.delta", 1.0),
+        ("dp.noise_multiplier", -0.5),
+        ("dp.l2_clip_norm", 0.0),
+        ("train.num_steps", 0),
+        ("train.expected_batch_size", -2),
+        ("data.num_examples", 0),
+    ],
+)
+def test_a_budget_that_no_run_has_is_named_before_data_are_read(name, value):
+  with pytest.raises(ValueError, match=rf"^{re.escape(name)} must be .*got"):
+    fields.check(_with(name, value))
 
 
 def test_every_field_has_wrong_values_here():

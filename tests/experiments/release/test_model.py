@@ -146,7 +146,7 @@ def test_inputs_are_read_from_a_folder_a_file_or_an_archive(
     model = experiments.load(workdir, inputs=str(paths[kind]))
     source = model.source
     assert len(source) == number
-    assert source.names[0] == ("0" if kind == "npz" else "0.png")
+    assert source.names[0] == ("1" if kind == "npz" else "0.png")
     batch = source[np.arange(number)]
     np.testing.assert_array_equal(batch["image"], images[:number])
     found = model.outputs(model.signature.read(batch))

@@ -71,6 +71,11 @@ def test_a_flag_of_one_value_is_given_once(run, name, arguments):
   assert said.startswith(f"error: --{name} must be given once, got 2 of them")
 
 
+def test_a_flag_that_is_neither_true_nor_false_is_named(run):
+  said = run(_CONFIG, "--replay=maybe")
+  assert said == "error: --replay must be true or false, got 'maybe'.\n"
+
+
 def test_a_flag_file_counts(run, tmp_path):
   (tmp_path / "flags").write_text("--workdir=a\n")
   said = run(_CONFIG, f"--flagfile={tmp_path}/flags", "--workdir=b")

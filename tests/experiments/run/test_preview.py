@@ -39,6 +39,19 @@ def test_what_the_run_would_be_is_what_it_is(capsys):
   assert f"largest batch {size:.3g} MiB" in printed
 
 
+def test_a_compiled_step_says_what_it_needs(capsys):
+  experiment = experiment_lib.build(launch.linear())
+  preview.show_run(experiment)
+  assert "--show=memory compiles a step" in capsys.readouterr().out
+  preview.show_run(experiment, with_memory=True)
+  printed = capsys.readouterr().out
+  at_once = float(re.search(r"compiled step: ([\d.e-]+) MiB", printed)[1])
+  # At least the largest batch, the parameters and the sum of gradients.
+  size = max(experiment.dp_training.sampler.sizes)
+  assert at_once >= (size * 68 + 2 * 650 * 4) / 2**20
+  assert re.search(r"space: clipped gradients [\d.e-]+ MiB, update", printed)
+
+
 def test_a_run_without_privacy_says_so(capsys):
   experiment = experiment_lib.build(launch.linear(dp__enabled=False))
   preview.show_run(experiment)
@@ -47,14 +60,19 @@ def test_a_run_without_privacy_says_so(capsys):
   assert not re.search("epsilon|delta|noise multiplier", printed)
 
 
-@pytest.mark.parametrize("flag", ["--show", ""])
+@pytest.mark.parametrize("flag", ["--show", "--show=maybe", ""])
 def test_nothing_is_trained_or_written(tmp_path, flag):
   recipe = launch.linear_recipe(tmp_path)
   before = sorted(tmp_path.iterdir())
   flags = [flag] if flag else []
   process = launch.command("experiments.train", recipe, *flags)
-  if not flag:
+  if flag != "--show":
     assert process.returncode == 2
+    assert process.stderr.count("\n") == 1
+  if flag == "--show=maybe":
+    assert "--show=maybe: must be true, false or memory" in process.stderr
+    return
+  if not flag:
     assert "--workdir must be given, or --show" in process.stderr
     return
   assert process.returncode == 0, process.stderr

@@ -120,6 +120,22 @@ def test_a_bad_csv_file_is_named_with_its_rule(tmp_path, case):
   fuzz.assert_clear(error.value, str(path))
 
 
+@pytest.mark.parametrize(
+    "mark, name", [(";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")]
+)
+def test_a_file_with_another_delimiter_is_told_which(tmp_path, mark, name):
+  content = f"a{mark}b{mark}c\n1{mark}2{mark}3\n".encode()
+  path = _write(tmp_path / "t.csv", content)
+  with pytest.raises(ValueError, match=f"no comma, and {name}.*by commas"):
+    list(files.read_file(path, columns=("a",)))
+  # One column of a file with commas, or of one word, has no such advice.
+  for header in (b"x;y,b\n1,2\n", b"x\n1\n"):
+    path.write_bytes(header)
+    with pytest.raises(ValueError) as error:
+      list(files.read_file(path, columns=("a",)))
+    assert "separated" not in str(error.value)
+
+
 def test_ten_million_columns_cost_no_more_than_the_header_may_have(tmp_path):
   path = _write(tmp_path / "t.csv", b"x," * 10**7 + b"c\n")
   with fuzz.memory_below(2**23):
@@ -166,7 +182,7 @@ def test_parquet_of_many_columns_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["t.xlsx", "t", "t.CSV"])
 def test_other_files_are_refused(tmp_path, name):
   path = _write(tmp_path / name, b"a\n1\n")
-  with pytest.raises(ValueError, match="path must end in .csv, .csv.gz"):
+  with pytest.raises(ValueError, match="t.* must end in .csv, .csv.gz"):
     _read(path, "a")
 
 

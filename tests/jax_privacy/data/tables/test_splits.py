@@ -212,6 +212,38 @@ def test_all_values_of_any_column_can_be_read():
     source.column("pay")
 
 
+@pytest.mark.parametrize(
+    "ids",
+    [
+        np.array([2**53, 2**53 + 1, 7, 2**62], np.int64),  # One in float64.
+        np.array([2**63 + 1, 2**63 + 2, 7, 2**53], np.uint64),
+        ["007", "7", "8", "9"],
+    ],
+    ids=["int64", "uint64", "text"],
+)
+@pytest.mark.parametrize("kind", ["parquet", "frame"])
+def test_ids_are_read_as_they_are_written(tmp_path, ids, kind):
+  ages, incomes = [1, 2, 3, 4], ["low", "high", "low", "high"]
+  stated = {"columns": {"age": {"kind": "number", "bounds": [0, 9]}}}
+  stated["columns"]["income"] = {"kind": "category"} | _LOW_HIGH
+  if kind == "frame":
+    rows = np.array(
+        list(zip(ids, ages, incomes, strict=True)),
+        [("id", np.asarray(ids).dtype), ("age", int), ("income", "U4")],
+    )
+    source = tables.from_frame(rows, schema=stated, target="income")
+  else:
+    path = tmp_path / "t.parquet"
+    columns = {"id": pa.array(ids), "age": ages, "income": incomes}
+    parquet.write_table(pa.table(columns), path)
+    source = tables.load(
+        "table", path=str(path), test_path=str(path), schema=stated,
+        target="income",
+    )  # fmt: skip
+  found = source.column("id")
+  assert [str(value) for value in found] == [str(value) for value in ids]
+
+
 def test_a_source_can_be_given_to_another_process():
   source = _load(num_examples=6)
   again = pickle.loads(pickle.dumps(source))
