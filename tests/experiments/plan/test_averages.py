@@ -78,7 +78,11 @@ def test_the_summary_tells_of_each(finished, capsys):
   _, summary, _, _ = finished
   accuracies = summary["test_accuracies"]
   assert tuple(accuracies) == _NAMES
-  assert accuracies["last"] == summary["test_accuracy"]
+  # One result, of the parameters that eval.params chose.
+  assert accuracies["ema_0.9"] == summary["test_accuracy"]
+  head = summary["headline"]
+  assert (head["params"], head["value"]) == ("ema_0.9", accuracies["ema_0.9"])
+  assert accuracies["last"] != summary["test_accuracy"]
   assert accuracies["ema"] == summary["test_accuracy_ema"]
   summary_lib.show(summary)
   printed = capsys.readouterr().out
