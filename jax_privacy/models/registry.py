@@ -22,7 +22,9 @@ from flax import nnx
 
 from jax_privacy.models import (
     cnn,
+    griffin,
     linear,
+    lru,
     nf_resnet,
     nfnet,
     sequences,
@@ -56,6 +58,8 @@ _SEQUENCE_MODELS: types.MappingProxyType[
     str, tuple[type[sequences.SequenceModel], type[sequences.SequenceConfig]]
 ] = types.MappingProxyType(
     {
+        "griffin": (griffin.Griffin, griffin.GriffinConfig),
+        "lru": (lru.LRU, lru.LRUConfig),
         "transformer": (transformer.Transformer, transformer.TransformerConfig),
     }
 )

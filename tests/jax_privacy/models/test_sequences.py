@@ -26,6 +26,17 @@ _OPTIONS = {
         "attention_cap": 5.0,
         "logit_cap": 6.0,
     },
+    "griffin": {
+        "width": 8,
+        "num_layers": 3,
+        "pattern": ("recurrent", "attention"),
+        "recurrent_width": 6,
+        "num_heads": 2,
+        "hidden_size": 10,
+        "window": 3,
+        "scale_embedding": False,
+    },
+    "lru": {"width": 8, "num_layers": 2, "state_size": 6},
     "transformer: gpt2": {
         "width": 8,
         "num_layers": 2,
@@ -39,8 +50,8 @@ _OPTIONS = {
         "scale_embedding": False,
     },
 }
-_PERIODS = {"transformer": 2, "transformer: gpt2": 1}
-_REMAT = ("transformer: gpt2",)
+_PERIODS = {"griffin": 2, "lru": 1, "transformer": 2, "transformer: gpt2": 1}
+_REMAT = ("transformer: gpt2", "griffin")
 _each = pytest.mark.parametrize("name", sorted(_OPTIONS))
 
 
