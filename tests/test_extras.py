@@ -28,6 +28,8 @@ _NEEDS = {
     ),
     "from jax_privacy.data.tables import files; list(files.read_file("
     "'tests/support/people.csv', columns=('age',)))": "tables",
+    "from jax_privacy.data.text import tokenisers; tokenisers.File("
+    "'pyproject.toml')": "language",
     "import experiments.train": "experiments",
     "import experiments.evaluation.auc": "experiments",
     "import configs.common": "experiments",
@@ -51,7 +53,7 @@ _PROGRAM = """
         if name.split(".")[0] in (
             "PIL", "array_record", "cryptography", "flax", "grain",
             "matplotlib", "ml_collections", "orbax", "pyarrow", "rich",
-            "sklearn", "tensorflow", "tensorflow_datasets"):
+            "sklearn", "tensorflow", "tensorflow_datasets", "tokenizers"):
           raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     sys.meta_path.insert(0, Blocker())
