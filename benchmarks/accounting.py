@@ -22,6 +22,7 @@ from dp_accounting import pld
 
 import accounting
 from accounting import claims
+from accounting.accountants import pld as pld_accountant
 from accounting.numerics import pld as pld_lib
 from accounting.numerics import rdp
 from benchmarks import contour
@@ -111,6 +112,7 @@ def _rare() -> None:
 def _forget() -> None:
   pld_lib.compose.cache_clear()
   pld_lib._steps.cache_clear()
+  pld_accountant._kept.cache_clear()
   rdp.step_divergences.cache_clear()
 
 

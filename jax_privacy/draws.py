@@ -17,6 +17,7 @@ Example:
   ['draws', 'jax', 'jax-privacy-toolkit', 'jaxlib', 'numpy', 'scipy']
 """
 
+import functools
 import importlib.metadata
 
 VERSION = 1
@@ -34,6 +35,7 @@ def versions() -> dict[str, str]:
   return {"draws": str(VERSION), **found}
 
 
+@functools.cache  # A run asks dozens of times, and each reads a file.
 def package_version(name: str) -> str:
   """Returns an installed package's version, or "unknown" for a checkout's.
 

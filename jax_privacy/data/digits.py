@@ -12,6 +12,7 @@ order. A pixel p in 0..16 becomes floor(255 p / 16 + 1/2).
 (1437, 360)
 """
 
+import functools
 import math
 import numbers
 from collections.abc import Sequence
@@ -70,16 +71,15 @@ def load_digits(
   with _extras.needed("data"):
     from sklearn import datasets
 
-  bundled = datasets.load_digits()
-  is_test = np.zeros(len(bundled.target), bool)
-  order = np.argsort(bundled.target, kind="stable")
+  images, target = _parsed(datasets.load_digits)
+  is_test = np.zeros(len(target), bool)
+  order = np.argsort(target, kind="stable")
   is_test[order[::_HELD_OUT_EVERY]] = True
-  is_kept = np.isin(bundled.target, classes)
+  is_kept = np.isin(target, classes)
   rows = np.flatnonzero(is_kept & (is_test == (split == "test")))
-  pixels = np.floor(bundled.images[rows] * (255 / _MAX_PIXEL) + 0.5)
-  digits = np.array([classes.index(digit) for digit in bundled.target[rows]])
+  digits = np.array([classes.index(digit) for digit in target[rows]])
   return arrays.ArraySource(
-      _enlarge(pixels.astype(np.uint8), image_shape),
+      _enlarge(images[rows], image_shape),
       np.eye(len(classes), dtype=np.int32)[digits] if multi_label else digits,
       label_names=[str(digit) for digit in classes],
       num_examples=(
@@ -88,6 +88,14 @@ def load_digits(
           else num_examples
       ),
   )
+
+
+@functools.cache  # To parse the text takes longer than all the rest.
+def _parsed(load) -> tuple[np.ndarray, np.ndarray]:
+  """Images, uint8 [n, 8, 8], and their digits: what scikit-learn loads."""
+  bundled = load()
+  pixels = np.floor(bundled.images * (255 / _MAX_PIXEL) + 0.5)
+  return pixels.astype(np.uint8), bundled.target
 
 
 def _check_classes(classes: Sequence[int]) -> list[int]:

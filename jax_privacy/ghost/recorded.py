@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.extend.core as jex_core
 import jax.numpy as jnp
 
 from jax_privacy import partitioner
@@ -108,11 +109,20 @@ class Recorded:
       fun: Function of one example.
       *args: Pytrees of arrays with a leading batch axis.
     """
+    if not self.is_heavy and not self.loops:
+      return partitioner.checked(jax.vmap(fun))(*args)
+    fun = _traced(fun, args)  # Or each of what follows would trace it.
     at_once = partitioner.checked(jax.vmap(fun))
     loop = functools.partial(_one_by_one, fun)
-    if not self.is_heavy and not self.loops:
-      return at_once(*args)
     return _on_platform(self.loops, loop, at_once, args)
+
+
+def _traced(fun, args):
+  """Returns `fun`, of the types of `args` without their first axis, traced."""
+  rows = [jax.tree.map(lambda x: x[0], arg) for arg in args]
+  closed, shapes = jax.make_jaxpr(fun, return_shape=True)(*rows)
+  run, treedef = jex_core.jaxpr_as_fun(closed), jax.tree.structure(shapes)
+  return lambda *row: treedef.unflatten(run(*jax.tree.leaves(row)))
 
 
 def _one_by_one(fun, *args):
