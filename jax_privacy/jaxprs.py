@@ -48,11 +48,15 @@ class Scan(NamedTuple):
     num_consts: Operands that every iteration is given.
     num_carry: Operands, after these, that iterations hand on.
     body: Jaxpr of one iteration.
+    closed: The same, with its constants.
+    options: Arguments of `jax.lax.scan` that say how it runs.
   """
 
   num_consts: int
   num_carry: int
   body: Any
+  closed: Any
+  options: dict[str, Any]
 
 
 class While(NamedTuple):
@@ -235,13 +239,16 @@ def scan(eqn: Any) -> Scan:
   else:
     raise _unknown(eqn, "has neither 'num_consts' nor 'ft_in'")
   num_consts, num_carry, num_rows = counts
-  body = param(eqn, "jaxpr")
-  body = getattr(body, "jaxpr", body)
+  closed = param(eqn, "jaxpr")
+  if not isinstance(closed, jex_core.ClosedJaxpr):
+    closed = jex_core.ClosedJaxpr(closed, ())
+  body = closed.jaxpr
   _check_num(eqn, body, num_consts + num_carry + num_rows, "the body")
   _check_num(eqn, body, len(eqn.invars), "the body")
   if min(counts) < 0 or num_carry > len(eqn.outvars):
     raise _unknown(eqn, f"counts {counts} operands of each kind")
-  return Scan(num_consts, num_carry, body)
+  options = params(eqn, "length", "reverse", "unroll")
+  return Scan(num_consts, num_carry, body, closed, options)
 
 
 def _counts_to_0_11(eqn):

@@ -138,7 +138,7 @@ def _rule_names(sites, forms):
   counts = {}
   for site, form in zip(sites, forms, strict=True):
     name = _RULES.get(site.name, f"rule for {site.name}")
-    name = f"vjp of {site.name}" if form is None else name
+    name = f"vjp of {site.label}" if form is None else name
     counts[name] = counts.get(name, 0) + 1
   return ", ".join(n if k == 1 else f"{n} x{k}" for n, k in counts.items())
 

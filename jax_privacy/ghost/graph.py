@@ -34,8 +34,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jax_privacy.ghost import flow, loops, tracing
 from jax_privacy.ghost import pieces as pieces_lib
-from jax_privacy.ghost import tracing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +46,24 @@ class Site:
     eqn: The equation.
     weight_operands: Numbers of the operands that are weights.
     data_operands: Numbers of the operands that depend on the example.
+    lifted: The equation as part of a loop, of which it is never run but in the
+      loop; None if it is run by itself.
   """
 
   eqn: Any
   weight_operands: tuple[int, ...]
   data_operands: tuple[int, ...]
+  lifted: loops.LiftedSite | None = None
 
   @property
   def name(self) -> str:
     """The primitive's name."""
     return self.eqn.primitive.name
+
+  @property
+  def label(self) -> str:
+    """The primitive's name, in the loop if it is in one."""
+    return self.lifted.name if self.lifted else self.name
 
   @property
   def weights(self) -> tuple[Any, ...]:
@@ -70,7 +78,12 @@ class Site:
   @property
   def outputs(self) -> tuple[Any, ...]:
     """The output variables that can carry a gradient."""
-    return tuple(var for var in self.eqn.outvars if is_inexact(var))
+    return tuple(var for var in self.eqn.outvars if flow.is_inexact(var))
+
+  @property
+  def zeros(self) -> tuple[Any, ...]:
+    """The variables to which zeros are added, one per output."""
+    return self.lifted.zeros if self.lifted else self.outputs
 
   def apply(
       self, shared: tracing.Env, weights: Sequence[Any], data: Sequence[Any]
@@ -90,7 +103,7 @@ class Site:
     ]
     outs = tracing.bind(self.eqn, values)
     pairs = zip(self.eqn.outvars, outs, strict=True)
-    return [out for var, out in pairs if is_inexact(var)]
+    return [out for var, out in pairs if flow.is_inexact(var)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +141,9 @@ class Split:
   """A loss of one example, taken apart.
 
   Attributes:
-    closed: The whole jaxpr: parameters, then rows of data, to loss and aux.
+    closed: The whole jaxpr: parameters, then rows of data, to loss and aux, and
+      then what marks lifted sites.
+    outputs: Variables of loss and aux.
     aux_treedef: Structure of aux.
     leaf_vars: The parameters' variables.
     cuts: Trees of pieces, one per parameter.
@@ -141,6 +156,7 @@ class Split:
   """
 
   closed: Any
+  outputs: tuple[Any, ...]
   aux_treedef: Any
   leaf_vars: tuple[Any, ...]
   cuts: tuple[pieces_lib.Piece | pieces_lib.Cut, ...]
@@ -193,7 +209,7 @@ class Split:
     zeros_of = {
         var: zero
         for site, site_zeros in zip(self.sites, zeros, strict=True)
-        for var, zero in zip(site.outputs, site_zeros, strict=True)
+        for var, zero in zip(site.zeros, site_zeros, strict=True)
     }
     ways = {id(self.sites[i].eqn): (i, way) for i, way in rescaled.items()}
     unscaled = {}
@@ -210,7 +226,7 @@ class Split:
         if var in zeros_of:
           env[var] = env[var] + zeros_of[var]
     data = [[env[var] for var in site.data] for site in self.sites]
-    loss, *aux = (tracing.read(env, v) for v in self.closed.jaxpr.outvars)
+    loss, *aux = (tracing.read(env, v) for v in self.outputs)
     return loss, (aux, data, unscaled)
 
   def transform_fn(
@@ -252,27 +268,37 @@ def split(
     TypeError: If the loss is not a real scalar, or `fun` asks for the value of
       an array it is given.
   """
-  closed, aux_treedef = tracing.trace(fun, leaves, rows)
-  jaxpr = closed.jaxpr
+  traced = tracing.trace(fun, leaves, rows)
+  _check_loss(traced.closed.jaxpr.outvars[0].aval)
+  is_leaf = [i < len(leaves) for i in range(len(traced.closed.jaxpr.invars))]
+  lifted = loops.lift(traced.closed, is_leaf, [not leaf for leaf in is_leaf])
+  jaxpr = lifted.closed.jaxpr
+  outputs = jaxpr.outvars[: lifted.num_outs]
   leaf_vars = jaxpr.invars[: len(leaves)]
   row_vars = jaxpr.invars[len(leaves) :]
-  _check_loss(jaxpr.outvars[0].aval)
 
-  meets_data = _reach_forward(jaxpr.eqns, row_vars)
-  is_data = [_reads(eqn, meets_data) for eqn in jaxpr.eqns]
-  pairs = list(zip(jaxpr.eqns, is_data, strict=True))
+  by_eqn = {id(site.eqn): site for site in lifted.sites}
+  eqns = [eqn for eqn in jaxpr.eqns if id(eqn) not in by_eqn]
+  zeros = {var for site in lifted.sites for var in site.zeros}
+  meets_data = _reach_forward(eqns, [*row_vars, *zeros])
+  is_data = [
+      _reads(eqn, meets_data) or any(v in zeros for v in eqn.outvars)
+      for eqn in eqns
+  ]
+  pairs = list(zip(eqns, is_data, strict=True))
   shared_eqns = tuple(eqn for eqn, data in pairs if not data)
   data_eqns = tuple(eqn for eqn, data in pairs if data)
   origins = _origins(shared_eqns, leaf_vars)
-  live = _reach_backward(data_eqns, jaxpr.outvars[0])
-  sites = tuple(_sites(data_eqns, meets_data, origins, live))
+  live = flow.live(data_eqns, outputs[:1])
+  sites = tuple(_sites(jaxpr.eqns, meets_data, origins, live, by_eqn))
   weights = {var for site in sites for var in site.weights}
   needed = list(_between(shared_eqns, weights, origins))
   cuts = tuple(pieces_lib.find(leaf_vars, needed, weights))
   found = tuple(p for cut in cuts for p in pieces_lib.in_order(cut))
   return Split(
-      closed=closed,
-      aux_treedef=aux_treedef,
+      closed=lifted.closed,
+      outputs=tuple(outputs),
+      aux_treedef=traced.aux_treedef,
       leaf_vars=tuple(leaf_vars),
       cuts=cuts,
       pieces=found,
@@ -282,15 +308,6 @@ def split(
       sites=sites,
       components=tuple(_components(shared_eqns, sites, found)),
   )
-
-
-def is_inexact(var: Any) -> bool:
-  """Returns whether a variable can carry a gradient.
-
-  Args:
-    var: Variable of a jaxpr.
-  """
-  return jnp.issubdtype(var.aval.dtype, jnp.inexact)
 
 
 def _check_loss(aval):
@@ -323,32 +340,25 @@ def _origins(eqns, leaf_vars):
     read = [v for v in eqn.invars if tracing.is_var(v)]
     found = set().union(*(origins.get(v, ()) for v in read))
     if found:
-      origins.update((v, found) for v in eqn.outvars if is_inexact(v))
+      origins.update((v, found) for v in eqn.outvars if flow.is_inexact(v))
   return origins
 
 
-def _reach_backward(eqns, loss):
-  """Returns the variables through which a gradient of the loss flows."""
-  live = {loss}
-  for eqn in reversed(eqns):
-    flows = any(is_inexact(v) and v in live for v in eqn.outvars)
-    if flows and eqn.primitive.name != "stop_gradient":
-      live.update(v for v in eqn.invars if tracing.is_var(v) and is_inexact(v))
-  return live
-
-
-def _sites(data_eqns, meets_data, origins, live):
-  for eqn in data_eqns:
-    is_live = any(is_inexact(v) and v in live for v in eqn.outvars)
+def _sites(eqns, meets_data, origins, live, lifted):
+  """The sites, in order: equations of the data side, and lifted ones."""
+  for eqn in eqns:
+    site = lifted.get(id(eqn))
+    ends = site.zeros if site else eqn.outvars
+    is_live = any(flow.is_inexact(v) and v in live for v in ends)
     if not is_live or eqn.primitive.name == "stop_gradient":
       continue
     atoms = [(i, v) for i, v in enumerate(eqn.invars) if tracing.is_var(v)]
     weight_operands = tuple(
         i for i, v in atoms if v not in meets_data and origins.get(v)
     )
-    if weight_operands:
-      data_operands = tuple(i for i, v in atoms if v in meets_data)
-      yield Site(eqn, weight_operands, data_operands)
+    data_operands = tuple(i for i, v in atoms if v in meets_data)
+    if weight_operands and (data_operands or site):
+      yield Site(eqn, weight_operands, data_operands, site)
 
 
 def _components(shared_eqns, sites, found):

@@ -67,6 +67,8 @@ def find(split: graph.Split, component: graph.Component) -> Path | NoPath:
     if len(component.piece_indices) > 1:
       return NoPath("several parameters are joined in one weight")
     return Path(None, ())
+  if any(site.lifted for site in sites):
+    return NoPath("the standardised weight is used in a loop")
   if len(known) > 1:
     return NoPath("weight standardisation is used more than once")
   if known[0].outvars[0] not in component.weights:

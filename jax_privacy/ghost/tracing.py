@@ -75,10 +75,21 @@ def trace(
         " place of Python control flow on arrays, and pass what is not an array"
         f" by closure. JAX says: {error}"
     ) from error
-  if any(map(_is_inlined, closed.jaxpr.eqns)):
-    inlined = functools.partial(_inlined, closed, num_leaves)
-    closed = jax.make_jaxpr(inlined)(*leaves, *rows)
-  return Traced(closed, jax.tree.structure(aux))
+  has_weight = [i < num_leaves for i in range(len(closed.jaxpr.invars))]
+  return Traced(opened(closed, has_weight), jax.tree.structure(aux))
+
+
+def opened(closed: Any, has_weight: Sequence[bool]) -> Any:
+  """Returns the jaxpr with calls opened, but for those that stay whole.
+
+  Args:
+    closed: A closed jaxpr.
+    has_weight: Booleans, whether a parameter enters an input.
+  """
+  if not any(map(_is_inlined, closed.jaxpr.eqns)):
+    return closed
+  inlined = functools.partial(_inlined, closed, has_weight)
+  return jax.make_jaxpr(inlined)(*(var.aval for var in closed.jaxpr.invars))
 
 
 def is_var(atom: Any) -> bool:
@@ -156,7 +167,7 @@ def _dot_general(eqn, values):
   return [jnp.reshape(out, eqn.outvars[0].aval.shape)]
 
 
-def _inlined(closed, num_leaves, *args):
+def _inlined(closed, has_weight, *args):
   """Evaluates a jaxpr with calls opened; traced again, it is flat."""
 
   def run(jaxpr, consts, args, has_weight):
@@ -175,7 +186,6 @@ def _inlined(closed, num_leaves, *args):
         weighty.update(eqn.outvars)
     return [read(env, atom) for atom in jaxpr.outvars]
 
-  has_weight = [i < num_leaves for i in range(len(args))]
   return run(closed.jaxpr, closed.consts, args, has_weight)
 
 

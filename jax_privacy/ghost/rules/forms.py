@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_privacy import jaxprs, precision
-from jax_privacy.ghost import graph
+from jax_privacy.ghost import flow, graph
 
 _RULES: dict[str, Callable[[graph.Site], "Form | None"]] = {}
 
@@ -128,9 +128,9 @@ def why_none(site: graph.Site) -> str:
 def _misfit(site) -> str | None:
   """Why no rule is asked about a site; None if one is."""
   if site.name not in _RULES:
-    return f"there is no rule for `{site.name}`"
+    return f"there is no rule for `{site.label}`"
   if len(site.weight_operands) > 1:
-    return f"both operands of `{site.name}` come from parameters"
+    return f"both operands of `{site.label}` come from parameters"
   if len(site.data_operands) != 1:
     return f"`{site.name}` reads several operands that depend on the example"
   shapes = [atom.aval.shape for atom in (*site.eqn.invars, *site.eqn.outvars)]
@@ -184,5 +184,5 @@ def norm_dtype(site: graph.Site) -> Any:
     site: The site.
   """
   atoms = (*site.weights, *site.outputs, *site.data)
-  dtypes = [v.aval.dtype for v in atoms if graph.is_inexact(v)]
+  dtypes = [v.aval.dtype for v in atoms if flow.is_inexact(v)]
   return precision.at_least_float32(*dtypes)

@@ -19,13 +19,13 @@ def _programs(text):
 
 
 _PROGRAMS = dict(
-    zip(("split", "explain", "rule"), _programs(_TEXT), strict=True)
+    zip(("split", "explain", "loops", "rule"), _programs(_TEXT), strict=True)
 )
 _PROGRAMS["speed"] = _programs(_ON_SPEED)[0]
 
 
 def test_every_program_is_followed_by_its_output():
-  assert _TEXT.count("```python") == 3
+  assert _TEXT.count("```python") == 4
   assert _ON_SPEED.count("```python") == len(_programs(_ON_SPEED)) == 1
 
 
