@@ -32,6 +32,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/pyink --check --quiet .
 	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
+	$(BIN)/python -m pytest -q -m "not slow" tests/test_types.py
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .

@@ -5,7 +5,7 @@
 """
 
 import importlib as _importlib
-from typing import Any as _Any
+import typing as _typing
 
 from accounting._warnings import AccountingWarning as AccountingWarning
 from accounting._warnings import LargeDeltaWarning as LargeDeltaWarning
@@ -47,7 +47,10 @@ from accounting.users import user_epsilon as user_epsilon
 __version__ = "0.1.0"
 
 # Imported when they are first asked for.
-_SUBMODULES = ("budget", "claims")
+if _typing.TYPE_CHECKING:
+  from accounting import budget as budget
+  from accounting import claims as claims
+
 __all__ = (
     "AccountingWarning",
     "ApproximateDp",
@@ -68,9 +71,11 @@ __all__ = (
     "VacuousGuaranteeWarning",
     "WideBoundWarning",
     "ZeroConcentratedDp",
+    "budget",
     "calibrate_batch_size",
     "calibrate_noise",
     "calibrate_num_steps",
+    "claims",
     "delta",
     "epsilon",
     "epsilon_curve",
@@ -79,12 +84,11 @@ __all__ = (
     "steps_for_epochs",
     "tuning_cost",
     "user_epsilon",
-    *_SUBMODULES,
 )
 
 
-def __getattr__(name: str) -> _Any:
-  if name in _SUBMODULES:
+def __getattr__(name: str) -> _typing.Any:
+  if name in __all__:
     return _importlib.import_module(f"{__name__}.{name}")
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -263,7 +263,8 @@ def _is_numeric(leaf):
 
 
 def _is_key(leaf):
-  return jnp.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key)
+  dtype = getattr(leaf, "dtype", None)
+  return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def _remedy(leaf):

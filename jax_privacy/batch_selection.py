@@ -191,7 +191,7 @@ class CyclicPoissonSampling(BatchSelectionStrategy):
       size = num_examples // self.cycle_length
       return np.split(order[: size * self.cycle_length], self.cycle_length)
     shares = np.full(self.cycle_length, 1 / self.cycle_length)
-    sizes = generator.multinomial(num_examples, shares)
+    sizes = generator.multinomial(num_examples, shares.tolist())
     return np.split(order, np.cumsum(sizes)[:-1])
 
 

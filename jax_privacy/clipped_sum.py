@@ -53,7 +53,9 @@ class ClippedSum(abc.ABC):
   spmd_axis_name: str | None
 
   @abc.abstractmethod
-  def __call__(self, args, is_padding_example):
+  def __call__(
+      self, args: Sequence[Any], is_padding_example: jax.Array
+  ) -> tuple[Any, Any, Any, Any]:
     """Returns the sum and, per example, losses, norms and aux."""
 
   @abc.abstractmethod

@@ -91,7 +91,7 @@ def make_private(
     optimizer: optax.GradientTransformation,
     mechanism: MechanismLike,
     *,
-    l2_clip_norm: float | chex.ArrayTree,
+    l2_clip_norm: Any,
     key: root_key.RootKey | chex.PRNGKey | int,
     microbatch_size: int | None = None,
     secure_random: bool = False,
@@ -188,8 +188,7 @@ def make_private(
       microbatch_size=microbatch_size,
       mesh=mesh,
       normalize_by=num_examples * mechanism.sampling_prob,
-      **_keys_by_example(clipped_grad_options),
-      **clipped_grad_options,
+      **_with_keys_by_example(clipped_grad_options),
   )
   if check_loss:
     grad_fn = mixing.checked(grad_fn, loss_fn, clipped_grad_options)
@@ -253,14 +252,16 @@ def make_sampler(
   return batch_selection.PaddedBatches(batches, sizes, num_devices)
 
 
-def _keys_by_example(options):
+def _with_keys_by_example(
+    options: ClippedGradOptions,
+) -> ClippedGradOptions:
   """Says that keys are by example; one by position has no bound."""
   if options.get("prng_argnum") is None:
-    return {}
+    return options
   if options.get("keys_by_example", True) is not True:
     rule = "True (removing an example would change the keys of others)"
     _validate.fail("keys_by_example", rule, options["keys_by_example"])
-  return {} if "keys_by_example" in options else {"keys_by_example": True}
+  return {**options, "keys_by_example": True}
 
 
 def _with_mask(fun):

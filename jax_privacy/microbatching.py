@@ -30,7 +30,7 @@ import jax.numpy as jnp
 def sum_over_microbatches(
     sum_fn: Callable[..., tuple[Any, ...]],
     args: Sequence[Any],
-    batch_argnums: Sequence[int],
+    batch_argnums: Sequence[int | None],
     is_padding_example: jax.Array,
     microbatch_size: int | None,
 ) -> tuple[Any, ...]:

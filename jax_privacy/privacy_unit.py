@@ -122,7 +122,7 @@ def group(
 
 def _chosen(seed: bytes, count: int, limit: int) -> np.ndarray:
   """Returns which `limit` of `count` rows are used, bool [count]."""
-  digest = hashlib.shake_256(seed).digest(8 * int(count))
+  digest = hashlib.shake_256(seed).digest(8 * count)
   scores = np.frombuffer(digest, "<u8")
   chosen = np.zeros(count, bool)
   chosen[np.argsort(scores, kind="stable")[:limit]] = True

@@ -24,7 +24,7 @@ import abc
 import dataclasses
 import math
 import types
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -149,7 +149,9 @@ class _GivenStrategy(batch_selection.BatchSelectionStrategy):
 
   def bind(self, num_examples, rng=None):
     seed = streams.seed_of(rng)
-    draw_fn = self.given.draw_fn(num_examples, streams.generator_of(seed, 0))
+    # A cipher's has fewer methods, as the contract says.
+    once = cast(np.random.Generator, streams.generator_of(seed, 0))
+    draw_fn = self.given.draw_fn(num_examples, once)
 
     def draw(generator, step):
       return _checked(draw_fn(generator, step), num_examples)

@@ -189,6 +189,7 @@ def to_host(tree: Any) -> Any:
   def whole(x):
     if not isinstance(x, jax.Array) or x.is_fully_addressable:
       return x
+    assert isinstance(x.sharding, NamedSharding), x.sharding
     everywhere = NamedSharding(x.sharding.mesh, PartitionSpec())
     return jax.jit(lambda x: x, out_shardings=everywhere)(x)
 
@@ -246,7 +247,7 @@ def sum_over_devices(
     local_fn: Callable[[Any, jax.Array], tuple[Any, ...]],
     *,
     mesh: Mesh,
-    batch_argnums: Sequence[int],
+    batch_argnums: Sequence[int | None],
 ) -> Callable[[Sequence[Any], jax.Array], tuple[Any, ...]]:
   """Runs a sum over a batch on each device's part of it, and adds these up.
 

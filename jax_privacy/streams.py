@@ -11,6 +11,8 @@ Example:
   True
 """
 
+import secrets
+
 import numpy as np
 
 from jax_privacy import _validate, secure_random, secure_sampling
@@ -36,8 +38,7 @@ def seed_of(rng: RngType) -> int | secure_random.SecureKey:
   if isinstance(rng, np.random.Generator):
     return int.from_bytes(rng.bytes(16), "little")
   if rng is None:
-    # 128 bits of the operating system, as one int.
-    return int(np.random.SeedSequence().entropy)
+    return secrets.randbits(128)
   return _validate.integer("rng", rng, at_least=0)
 
 

@@ -184,7 +184,7 @@ def _struct(x, size):
   return jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype)
 
 
-def take(rows: Any, indices: Sequence[int]) -> Any:
+def take(rows: Any, indices: Sequence[int] | np.ndarray) -> Any:
   """Returns the rows at `indices`.
 
   Args:

@@ -241,7 +241,8 @@ def _plain(value, row) -> str | int:
     except UnicodeDecodeError:
       _fail_row("bytes that are UTF-8", "others", row)
   if isinstance(value, str):
-    return str(value)
+    # NumPy's text becomes Python's.
+    return str(value)  # pyrefly: ignore[unnecessary-type-conversion]
   if isinstance(value, np.floating | float):
     return int(_from_floats(np.array([value]))[0])
   if isinstance(value, numbers.Integral) and not isinstance(

@@ -84,14 +84,27 @@ _FOREIGN = {
 
 def _imports(source: str) -> set[str]:
   """Dotted names of all that a file imports, `from a import b` as a.b."""
+  tree = ast.parse(source)
+  # A package's table of contents for type checkers: nothing imports them.
+  tree.body = [n for n in tree.body if not _is_contents(n)]
   names = set()
-  for node in ast.walk(ast.parse(source)):
+  for node in ast.walk(tree):
     if isinstance(node, ast.Import):
       names |= {alias.name for alias in node.names}
     elif isinstance(node, ast.ImportFrom):
       assert node.level == 0, "relative imports hide what is imported"
       names |= {f"{node.module}.{alias.name}" for alias in node.names}
   return names
+
+
+def _is_contents(node: ast.stmt) -> bool:
+  """Whether it is the `if _typing.TYPE_CHECKING:` of a package's `__init__`."""
+  return (
+      isinstance(node, ast.If)
+      and ast.unparse(node.test) == "_typing.TYPE_CHECKING"
+      and not node.orelse
+      and all(isinstance(each, ast.ImportFrom) for each in node.body)
+  )
 
 
 def _starts(name: str, prefix: str) -> bool:
@@ -132,6 +145,7 @@ def test_imports_follow_the_table(path):
     "module, source",
     [
         ("accounting.x", "import jax.numpy as jnp"),
+        ("accounting.x", "if TYPE_CHECKING:\n  import jax"),
         ("accounting.x", "def f():\n  from jax_privacy import clipping"),
         ("accounting.numerics.x", "import jax.numpy as jnp"),
         ("accounting.budget.x", "from flax import nnx"),

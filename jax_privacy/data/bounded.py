@@ -14,7 +14,7 @@ ValueError: x must hold 1000000000000000 more bytes, got 4.
 
 import os
 import pathlib
-from typing import BinaryIO
+from typing import Protocol
 
 # What an error says of numbers that are the data's own.
 PRIVATE = "private, not for release"
@@ -62,7 +62,19 @@ def check_expansion(
     )
 
 
-def read_exactly(stream: BinaryIO, num_bytes: int, *, what: str) -> bytes:
+class Readable(Protocol):
+  """A stream of bytes: a file, a member of an archive, or bytes in memory."""
+
+  def read(self, size: int, /) -> bytes:
+    """Returns at most `size` bytes; none at the end.
+
+    Args:
+      size: Number of bytes.
+    """
+    ...
+
+
+def read_exactly(stream: Readable, num_bytes: int, *, what: str) -> bytes:
   """Reads a number of bytes that comes from an untrusted header.
 
   Args:
@@ -90,7 +102,7 @@ def read_exactly(stream: BinaryIO, num_bytes: int, *, what: str) -> bytes:
   return b"".join(parts)
 
 
-def expect_end(stream: BinaryIO, *, what: str) -> None:
+def expect_end(stream: Readable, *, what: str) -> None:
   """Refuses a stream that goes on where its header says that it ends.
 
   Args:

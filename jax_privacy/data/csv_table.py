@@ -20,7 +20,7 @@ import os
 import pathlib
 import zlib
 from collections.abc import Callable, Hashable, Sequence
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 from jax_privacy.data import bounded
 
@@ -99,7 +99,9 @@ def _open(path: str | os.PathLike) -> io.BufferedIOBase:
   return gzip.open(path) if is_gzipped else open(path, "rb")
 
 
-def _read_fields(stream: BinaryIO, encoding: str = "utf-8") -> list[str] | None:
+def _read_fields(
+    stream: io.BufferedIOBase, encoding: str = "utf-8"
+) -> list[str] | None:
   """Returns the fields of the next line, or None at the end."""
   content = stream.readline(_MAX_LINE + 1)
   if not content:

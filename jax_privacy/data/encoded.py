@@ -41,7 +41,10 @@ class Slices(Sequence):
   """
 
   def __init__(
-      self, blob: np.ndarray, starts: Sequence[int], stops: Sequence[int]
+      self,
+      blob: np.ndarray,
+      starts: Sequence[int] | np.ndarray,
+      stops: Sequence[int] | np.ndarray,
   ):
     self._blob, self._starts, self._stops = blob, starts, stops
 
@@ -51,7 +54,7 @@ class Slices(Sequence):
   # pyrefly: ignore[bad-override]  # No slices of it.
   def __getitem__(self, i: int) -> Callable[[], BinaryIO]:
     part = self._blob[self._starts[i] : self._stops[i]]
-    return functools.partial(io.BytesIO, part)
+    return functools.partial(io.BytesIO, part.data)
 
   def contents(self) -> Iterator[bytes]:
     """Yields the bytes of each part."""

@@ -16,6 +16,7 @@ index 0.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -191,7 +192,9 @@ def check_flag(name: str, value: bool) -> bool:
   return value
 
 
-def _distinct_printable(what: str, given: Sequence[str]) -> tuple[str, ...]:
+def _distinct_printable(
+    what: str, given: Sequence[Any] | np.ndarray
+) -> tuple[str, ...]:
   # A string is a sequence too, of its letters: not what anyone means.
   is_list = isinstance(given, Sequence | np.ndarray)
   is_list = is_list and not isinstance(given, str)

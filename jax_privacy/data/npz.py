@@ -107,16 +107,17 @@ def _column(
     path: str, split: str, rows: np.ndarray | None, name: str
 ) -> np.ndarray:
   """Reads a split's column; `rows` are the split's, of encoded images."""
-  whole = rows is not None
-  keys = (name,) if whole else (f"{name}_{split}", f"{split}_{name}")
+  keys = (f"{name}_{split}", f"{split}_{name}") if rows is None else (name,)
   with archive.Archive(path) as file, source.named(file.name):
     for key in keys:
       if key in file.keys():
         values = file.read(key, kinds="iufUS", ndims=(1,))
         _check_text(values, f"{key} of {file.name}")
-        if whole and len(rows) and rows.max() >= len(values):
+        if rows is None:
+          return values
+        if len(rows) and rows.max() >= len(values):
           raise ValueError(f"{key} must hold a value for each image.")
-        return values[rows] if whole else values
+        return values[rows]
     columns.refuse(name, sorted(file.keys()))
 
 
@@ -142,9 +143,12 @@ def _pixel_keys(
     label_key: str | None,
 ) -> tuple[str, str]:
   """Returns the names of the split's images and labels."""
-  templates = _PIXEL_KEYS if image_key is None else ((image_key, label_key),)
+  templates = _PIXEL_KEYS
+  if image_key is not None and label_key is not None:  # Or neither.
+    templates = ((image_key, label_key),)
   pairs = [
-      tuple(key.replace("{split}", split) for key in pair) for pair in templates
+      (image.replace("{split}", split), label.replace("{split}", split))
+      for image, label in templates
   ]
   for pair in pairs:
     if file.keys() >= set(pair):

@@ -22,7 +22,7 @@ import sys
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from multiprocessing import process
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import jax
 import numpy as np
@@ -153,7 +153,8 @@ def _reader(parts: _Parts, *, num_workers: int, num_ahead: int) -> Any:
       prefetch_buffer_size=0 if num_workers else num_ahead,
   )
   dataset = grain.experimental.WithOptionsIterDataset(
-      grain.MapDataset.source(parts).to_iter_dataset(options),
+      # It needs a length and items alone.
+      grain.MapDataset.source(cast(Any, parts)).to_iter_dataset(options),
       # Through pipes: grain's shared memory is files, which may stay behind.
       grain.experimental.DatasetOptions(min_shm_size=sys.maxsize),
   )
@@ -189,6 +190,7 @@ def _start_worker(index: int, count: int) -> None:
   for number in (signal.SIGINT, signal.SIGTERM):
     signal.signal(number, signal.SIG_IGN)
   parent = process.parent_process()
+  assert parent is not None, "a worker has a parent"
 
   def end_with_parent():
     parent.join()

@@ -21,7 +21,7 @@ import json
 import os
 import shlex
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -29,6 +29,16 @@ from jax_privacy import _extras
 from jax_privacy.data import bounded, decode, digest, published, source
 
 _FORMAT = "array_record"
+
+
+class Records(Protocol):
+  """Records by index, as TFDS's data sources give them."""
+
+  def __len__(self) -> int:
+    ...
+
+  def __getitems__(self, rows: list[int], /) -> Sequence[Any]:
+    ...
 
 
 class TfdsSource(source.Described):
@@ -52,7 +62,7 @@ class TfdsSource(source.Described):
 
   def __init__(
       self,
-      records: Sequence[Any],
+      records: Records,
       *,
       description: str,
       image_shape: tuple[int, int, int],
@@ -227,7 +237,7 @@ def _command(name: str, data_dir: str) -> str:
   return f"python -c {shlex.quote(program)}"
 
 
-def _records(name: str, tfds_split: str, data_dir: str | None) -> Sequence[Any]:
+def _records(name: str, tfds_split: str, data_dir: str | None) -> Records:
   tfds = _tfds()
   return tfds.data_source(
       name,

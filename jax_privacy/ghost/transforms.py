@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from jax_privacy import jaxprs
 from jax_privacy import weight_standardisation as ws
 
-_STANDARDISE = ws.scaled_weight_standardisation
+_STANDARDISE: Any = ws.scaled_weight_standardisation
 
 
 def find(eqn: Any) -> str | None:

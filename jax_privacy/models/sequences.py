@@ -248,7 +248,7 @@ class SequenceModel(nnx.Module):
     body = jax.checkpoint(body) if self.config.remat else body
     return jax.lax.scan(body, x, state)[0]
 
-  def _layer(self, index: int) -> nnx.Module:
+  def _layer(self, index: int) -> Any:
     """Returns one layer, with parameters of its own."""
     if not self.config.stack_layers:
       return self.layers[index]

@@ -36,7 +36,7 @@ class _Columns:
     self.sizes = checks.positive_ints(
         "category_sizes", sizes, length=len(sizes)
     )
-    self.num_numbers = int(num_numbers)
+    self.num_numbers = num_numbers
     if not 0 < self.num_numbers + sum(sizes) <= _MAX_INPUTS:
       raise ValueError(
           f"num_numbers and category_sizes must be 1 to {_MAX_INPUTS} together,"

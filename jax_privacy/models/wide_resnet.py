@@ -14,7 +14,7 @@ convolution. By default every convolution is weight-standardised.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -213,7 +213,7 @@ class WideResNet(residual.ResidualNetwork):
         rngs=rngs,
     )
     self.activate = kit.activate
-    self.stem = kit.conv(shape[2], _STEM_CHANNELS, 3, 1)
+    self.stem: Any = kit.conv(shape[2], _STEM_CHANNELS, 3, 1)
     self.blocks = nnx.List()
     features = _STEM_CHANNELS
     for channels, strides in zip(_STAGE_CHANNELS, _STAGE_STRIDES, strict=True):

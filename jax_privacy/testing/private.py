@@ -34,7 +34,10 @@ from jax_privacy.testing import movement, noise
 
 
 class _HasNoiseMultiplier(Protocol):
-  noise_multiplier: float
+
+  @property
+  def noise_multiplier(self) -> float:
+    ...
 
 
 @dataclasses.dataclass(frozen=True)

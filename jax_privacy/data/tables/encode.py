@@ -136,7 +136,7 @@ class Encoder:
                 "column": name,
                 **stated[name],
                 "values": list(stated[name]["values"]),
-                "codes": list(self.schema.columns[name].names),
+                "codes": list(self.schema.category(name).names),
             }
             for name in self.category_names
         ],
@@ -148,7 +148,7 @@ class Encoder:
     Args:
       name: Name of the column.
     """
-    return self.schema.columns[name].names
+    return self.schema.category(name).names
 
   def encode(
       self, block: Mapping[str, cells_lib.Cells]

@@ -52,7 +52,7 @@ class Target:
   @property
   def label_names(self) -> tuple[str, ...]:
     """The classes; of a regression, the column alone."""
-    if self.kind == "regression":
+    if isinstance(self.column, columns_lib.Number):
       return (self.name,)
     return self.column.values
 
@@ -110,6 +110,23 @@ class Schema:
           f" {shown}."
       )
     return self.columns[name]
+
+  def category(self, name: str) -> columns_lib.Category:
+    """Returns the category of that name.
+
+    Args:
+      name: Name of the column.
+
+    Raises:
+      ValueError: If the schema has none, or it is of another kind.
+    """
+    column = self.column(name)
+    if not isinstance(column, columns_lib.Category):
+      raise ValueError(
+          f"column {bounded.short(repr(name))} must be a category, got"
+          f" {type(column).__name__}."
+      )
+    return column
 
   def target(self, name: str) -> Target:
     """Returns a column as what is predicted.

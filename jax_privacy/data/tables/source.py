@@ -24,6 +24,7 @@ from jax_privacy.data import bounded, digest
 from jax_privacy.data import labels as labels_lib
 from jax_privacy.data import source as source_lib
 from jax_privacy.data.tables import cells as cells_lib
+from jax_privacy.data.tables import columns as columns_lib
 from jax_privacy.data.tables import encode
 from jax_privacy.data.tables import schema as schema_lib
 
@@ -110,8 +111,9 @@ class TableSource(source_lib.Described):
     batch = {name: array[rows] for name, array in self._arrays.items()}
     for array in batch.values():
       array[padding] = 0
-    if self.target.kind == "regression":
-      batch["target"][padding] = np.mean(self.target.column.bounds)
+    column = self.target.column
+    if isinstance(column, columns_lib.Number):
+      batch["target"][padding] = np.mean(column.bounds)
     return batch
 
   def describe(self) -> dict[str, Any]:

@@ -39,10 +39,10 @@ _Read: TypeAlias = Callable[..., Iterator[files.Block]]
 def load_table(
     *,
     split: str = "train",
-    path: str,
+    path: str | os.PathLike,
     schema: str | Mapping[str, Any],
     target: str,
-    test_path: str = "",
+    test_path: str | os.PathLike = "",
     test_fraction: float = 0.2,
     split_by: str = "",
     features: Sequence[str] = (),
