@@ -81,14 +81,18 @@ def check(summary: Mapping[str, Any]) -> dict[str, float]:
     if value is None and (has_auc or metric not in _ALWAYS_DEFINED):
       continue
     if metric in _SHARES:
-      _validate.real(key, value, low=0, high=1, low_ok=True, high_ok=True)
+      _share(key, value)
     else:
       _validate.real(key, value)
   return {key: value for key, value in results.items() if value is not None}
 
 
+def _share(name: str, value: Any) -> float:
+  return _validate.real(name, value, low=0, high=1, low_ok=True, high_ok=True)
+
+
 def result(summary: Mapping[str, Any]) -> tuple[str, float | None] | None:
-  """Returns the one number that stands for a run, with its name, checked.
+  """Returns the one number that sums up a run, with its name, checked.
 
   Args:
     summary: Values of the summary's keys, as read.
@@ -116,9 +120,8 @@ def result(summary: Mapping[str, Any]) -> tuple[str, float | None] | None:
   if not isinstance(metric, str) or not metric.isprintable():
     _validate.fail("headline.metric", "a printable name", records.short(metric))
   if value is not None:
-    is_share = head.get("is_share") is True
-    bounds = {"low": 0, "high": 1, "low_ok": True, "high_ok": True}
-    _validate.real("headline.value", value, **(bounds if is_share else {}))
+    check = _share if head.get("is_share") is True else _validate.real
+    check("headline.value", value)
   metric = metric[:_MAX_NAME]
   return f"result: {metric} of the {chosen} parameters (eval.params)", value
 
