@@ -66,9 +66,9 @@ def main() -> None:
 
 
 def _content(model: model_lib.SavedModel, kind: str) -> bytes:
-  metadata = model.metadata()
+  metadata = model.metadata(of_program=kind == "stablehlo")
   if kind == "stablehlo":
-    made = program.lower(model.signature, model.params)
+    made = program.lower(model.program_signature, model.params)
     metadata["platforms"] = list(made.platforms)
     return program.to_bytes(made, metadata)
   flat = saved.flatten(model.params)

@@ -3,10 +3,11 @@
   python -m experiments.train --config=configs/digits_cnn.py:epsilon=3.0
     --workdir=runs/digits [--config.train.learning_rate=0.5 ...]
 
-Writes DIR/config.json, DIR/metrics.jsonl, DIR/checkpoints and, once the run is
-over, DIR/summary.json. The same command on an unfinished DIR goes on from the
-last checkpoint, to the same bits; on a finished one it prints the result again.
-SIGTERM or Ctrl-C saves, says "to be continued" and exits 0.
+Writes DIR/config.json, DIR/inputs.json (what predicting needs to know),
+DIR/metrics.jsonl, DIR/checkpoints and, once the run is over, DIR/summary.json.
+The same command on an unfinished DIR goes on from the last checkpoint, to the
+same bits; on a finished one it prints the result again. SIGTERM or Ctrl-C
+saves, says "to be continued" and exits 0.
 
 `--show`, in place of --workdir, prints every field with its meaning, and what
 the run would be: its guarantee, batches, parameters and memory. It trains
@@ -167,6 +168,9 @@ def fit(
   ):
     experiment, state = resume.start(
         experiment, workdir, checkpoints, build_fn=build_fn
+    )
+    workdir.write_inputs(
+        experiment.task.input_description(experiment.test_source)
     )
     step, num_steps = int(state.step), experiment.mechanism.num_steps
     begun_before = workdir.read_steps_begun()

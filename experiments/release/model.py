@@ -31,6 +31,7 @@ from experiments.run import workdir as workdir_lib
 from experiments.tasks import registry
 from experiments.tasks import task as task_lib
 from jax_privacy import checkpoint
+from jax_privacy.data import source as source_lib
 
 FORMAT_VERSION = 1
 
@@ -43,7 +44,7 @@ class SavedModel:
     config: The run's.
     task: Task that it learned.
     source: Whose description says what inputs are like. Where the model was
-      loaded for a user's inputs, these; else the test split.
+      loaded for a user's inputs, these; else one without examples.
     params_name: Name of the run's parameters: "last", or an average.
     params: They themselves.
     step: Updates done.
@@ -112,9 +113,31 @@ class SavedModel:
     """
     return self.task.columns(self.source, self.outputs(inputs))
 
-  def metadata(self) -> dict[str, Any]:
-    """Returns what an exported file says of itself; all of it is public."""
-    interface = self.task.interface(self.source)
+  @functools.cached_property
+  def exported(self) -> task_lib.Exported | None:
+    """What the task puts before the predictor, for other programs."""
+    return self.task.build_exported(self.source, self.predictor)
+
+  @functools.cached_property
+  def program_signature(self) -> signature_lib.Signature:
+    """What an exported program reads of an input, of which it does more."""
+    if self.exported is None:
+      return self.signature
+    return signature_lib.of(
+        self.exported.predict_fn, self.predictor.params, self.exported.inputs
+    )
+
+  def metadata(self, *, of_program: bool = False) -> dict[str, Any]:
+    """Returns what an exported file says of itself; all of it is public.
+
+    Args:
+      of_program: Whether the file is a program, with what is done to an input
+        before the model, and not parameters alone.
+    """
+    interface, signature = self.task.interface(self.source), self.signature
+    if of_program and self.exported is not None:
+      interface = dict(self.exported.interface)
+      signature = self.program_signature
     return {
         "format_version": FORMAT_VERSION,
         "name": self.config.name,
@@ -124,7 +147,7 @@ class SavedModel:
         "data": self.task.describe(self.source),
         "inputs": {
             name: {"dtype": shape.dtype.name, "shape": list(shape.shape)}
-            for name, shape in self.signature.inputs.items()
+            for name, shape in signature.inputs.items()
         },
         **({"interface": interface} if interface else {}),
         "params": self.params_name,
@@ -156,6 +179,15 @@ class SavedModel:
     return signature_lib.plain(arrays)
 
 
+def _described(folder, stored, config, task) -> task_lib.Source:
+  """Returns a source without examples, from the run's folder if it can be."""
+  if (description := folder.read_inputs()) is None:
+    public_files.check(stored, task, folder=folder.path)
+    return task.load(config.data.test_split, for_evaluation=True)
+  with source_lib.named(str(folder.path / workdir_lib.INPUTS)):
+    return task.from_description(description)
+
+
 def load(
     workdir: str | os.PathLike,
     *,
@@ -165,6 +197,9 @@ def load(
 ) -> SavedModel:
   """Loads a run's model.
 
+  Nothing but the folder is read, and inputs; of a task without an
+  `input_description`, or a run of before there was one, the test split too.
+
   Args:
     workdir: The run's folder.
     params: Name of the parameters: "last" or an average that the run kept; by
@@ -172,13 +207,12 @@ def load(
     unfinished: Whether a run that is not over will do. Its guarantee is for
       the steps it has begun.
     inputs: A user's file or folder, which becomes `source`; see
-      `task.Task.read_inputs`. By default the test split is loaded, for its
-      description.
+      `task.Task.read_inputs`. By default it is a source without examples.
 
   Raises:
     ValueError: If the folder holds no run, or an audit's, or one that is not
-      over; if there are no such parameters; if a public file of the run has
-      changed; or if inputs cannot be read.
+      over; if there are no such parameters; if the test split is needed, and a
+      public file of the run has changed; or if inputs cannot be read.
     CheckpointError: If there are checkpoints, and none can be read.
   """
   folder = workdir_lib.Workdir(pathlib.Path(workdir))
@@ -196,11 +230,9 @@ def load(
     raise ValueError(f"params must be one of {', '.join(names)}, got {name!r}.")
   task = registry.build(**fields.task_sections(config))
   saved.warn_of_other_code(stored, config)
-  public_files.check(stored, task, folder=folder.path)
-  if inputs is None:
-    source = task.load(config.data.test_split, for_evaluation=True)
-  else:
-    source = task.read_inputs(inputs)
+  source = _described(folder, stored, config, task)
+  if inputs is not None:
+    source = task.read_inputs(inputs, source)
   predictor = task.build_predictor(source)
   step, found, facts = averages.restore(
       folder.checkpoints, config.train, predictor.params

@@ -32,6 +32,7 @@ UNRELEASED_METRICS = "private_not_for_release"
 _LOCK = ".lock"
 _STEPS_BEGUN = "steps_begun.json"
 DATA_DIGEST = "data_digest.json"
+INPUTS = "inputs.json"
 IMPORTED = plan_fields.IMPORTED
 _NO_IDENTITY = ("mesh", *plan_fields.RECORDED, not_private.LABEL)
 # Fields, and the value with which a run is as it was before the field.
@@ -218,6 +219,15 @@ class Workdir:
         self.path / "metrics.jsonl", json.dumps(metrics) + "\n", mode="a"
     )
 
+  def write_inputs(self, description: Mapping[str, Any] | None) -> None:
+    """Writes what predicting needs to know; see `Task.input_description`."""
+    if description is not None:
+      _write_json(self.path / INPUTS, description)
+
+  def read_inputs(self) -> dict[str, Any] | None:
+    """Returns inputs.json; None of a task, or an older run, that has none."""
+    return _read_json(self.path / INPUTS)
+
   def write_data_digest(self, digest: str) -> None:
     """Writes the digest of the data that the run began with: private."""
     _write_json(self.path / DATA_DIGEST, {UNRELEASED_METRICS: digest})
@@ -302,6 +312,7 @@ class Onlooker(Workdir):
 
   write_summary = write_audit = write_steps_begun = _write_nothing
   keep_metrics_until = append_metrics = write_data_digest = _write_nothing
+  write_inputs = _write_nothing
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:

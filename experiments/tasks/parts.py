@@ -92,6 +92,24 @@ class Predictor:
   predict_fn: Callable[[Any, Batch], Any]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exported:
+  """A predictor for other programs, with what is done to an input before it.
+
+  Attributes:
+    inputs: One input: a pytree of arrays with a leading axis of 1, of which
+      shapes and dtypes count.
+    predict_fn: `predict_fn(params, inputs)`, the outputs, with the inputs'
+      leading axis.
+    interface: Meaning of these inputs and outputs, for JSON, in place of
+      `Task.interface`.
+  """
+
+  inputs: Batch
+  predict_fn: Callable[[Any, Batch], Any]
+  interface: Mapping[str, Any]
+
+
 class InputCanaries(NamedTuple):
   """Odd examples that a model learns only by heart, for an audit.
 

@@ -228,15 +228,49 @@ class Table(task_lib.Task):
 
     return task_lib.InputCanaries(rows, of_batch)
 
-  def read_inputs(self, path):
-    """Returns rows of a file whose columns are the features: no target."""
-    options = self.data_config.options.to_dict()
-    if self.data_config.source == "table":
-      encoder = tables_lib.encoder_of(self._with_schema(options))
-    else:
-      encoder = self.load(self.data_config.test_split).encoder
+  def input_description(self, source):
+    """Returns the schema, and which columns are what; see `task.Task`."""
+    encoder = getattr(source, "encoder", None)
+    return None if encoder is None else encoder.to_dict()
+
+  def from_description(self, description):
+    """See `task.Task`."""
+    encoder = tables_lib.Encoder.from_dict(description)
     self._check_target(encoder.target)
+    return tables_lib.TableInputs(encoder)
+
+  def read_inputs(self, path, like):
+    """Returns rows of a file whose columns are the features: no target."""
+    encoder = getattr(like, "encoder", None)
+    if encoder is None:
+      raise ValueError(
+          "input must be none for a data.source without an `encoder`, which"
+          f" reads no rows of users, got {path}."
+      )
     return tables_lib.read_inputs(path, encoder)
+
+  def build_exported(self, source, predictor):
+    """Returns the predictor with the schema's encoding inside."""
+    encoder = getattr(source, "encoder", None)
+    if encoder is None:
+      return None
+
+    def predict_fn(params, raw):
+      batch, is_refused = tables_lib.encode_raw(encoder, raw)
+      outputs = predictor.predict_fn(params, batch)
+      # A program raises nothing: of a row that is refused nothing is said.
+      shape = (-1, *(1,) * (outputs.ndim - 1))
+      return jnp.where(is_refused.reshape(shape), jnp.nan, outputs)
+
+    interface = {
+        **tables_lib.describe_raw(encoder),
+        "outputs": self._meaning(source),
+    }
+    return task_lib.Exported(
+        inputs=tables_lib.blank_raw(encoder),
+        predict_fn=predict_fn,
+        interface=interface,
+    )
 
   def class_names(self, source) -> tuple[str, ...]:
     """See `task.Task`; none for a target of numbers."""
@@ -252,7 +286,13 @@ class Table(task_lib.Task):
     return {source.target.name: names[probs.argmax(axis=1)], **each}
 
   def interface(self, source) -> dict[str, Any]:
-    """See `task.Task`."""
+    """See `task.Task`; without an encoder, what outputs mean alone."""
+    encoder = getattr(source, "encoder", None)
+    inputs = {} if encoder is None else encoder.describe()
+    return {**inputs, "outputs": self._meaning(source)}
+
+  def _meaning(self, source) -> dict[str, Any]:
+    """Returns what outputs mean, for JSON."""
     if not self._of_classes:
       low, high = source.target.column.bounds
       meaning = f"the number, within [{low:g}, {high:g}]"
@@ -263,12 +303,11 @@ class Table(task_lib.Task):
       )
     else:
       meaning = "a logit each class; softmax gives their probabilities"
-    outputs = {
+    return {
         "target": source.target.name,
         "meaning": meaning,
         "class_names": list(self.class_names(source)),
     }
-    return {**source.encoder.describe(), "outputs": outputs}
 
   def _num_outputs(self, source) -> int:
     return source.num_classes if source.target.kind == "class" else 1

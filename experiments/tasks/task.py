@@ -10,7 +10,8 @@ pytree with a leading axis. Only the task knows what the leaves mean, so no file
 of plan/, run/, evaluation/ or audits/ reads one by its name.
 
 What a task's methods take and give is in `parts.py`: `Source`, `Model`,
-`Predictor`, `InputCanaries` and `Section`, which this module has too.
+`Predictor`, `Exported`, `InputCanaries` and `Section`, which this module has
+too.
 
 >>> class Unfinished(Task):
 ...   metrics = {"loss": "loss"}
@@ -29,6 +30,7 @@ import numpy as np
 from experiments.metrics import estimate as estimate_lib
 from experiments.tasks import sections
 from experiments.tasks.parts import Batch as Batch
+from experiments.tasks.parts import Exported as Exported
 from experiments.tasks.parts import InputCanaries as InputCanaries
 from experiments.tasks.parts import Model as Model
 from experiments.tasks.parts import Predictor as Predictor
@@ -325,11 +327,36 @@ class Task(abc.ABC):
 
   # --- What a saved run offers other programs ---
 
-  def read_inputs(self, path: str) -> Source:
+  def input_description(self, source: Source) -> dict[str, Any] | None:
+    """Returns what predicting needs to know of inputs, for JSON.
+
+    A run keeps it in its folder, so that predictions and exports need nothing
+    else. It is public: names, shapes and a schema, nothing of any example. By
+    default it is None: the test split is loaded then.
+
+    Args:
+      source: The test split, loaded for evaluation.
+    """
+    del source
+    return None
+
+  def from_description(self, description: Mapping[str, Any]) -> Source:
+    """Returns a source without examples, for `build_predictor` and others.
+
+    Args:
+      description: Values that `input_description` returned, out of JSON.
+
+    Raises:
+      ValueError: If it is not that.
+    """
+    raise ValueError(f"task {self.name!r} must have no description, got one.")
+
+  def read_inputs(self, path: str, like: Source) -> Source:
     """Returns a user's own inputs, without targets; by default refuses.
 
     Args:
       path: A file or a folder.
+      like: Source of `from_description`, or the test split.
 
     Raises:
       ValueError: If the task reads none, or they are malformed.
@@ -354,6 +381,20 @@ class Task(abc.ABC):
     """
     del source
     return {}
+
+  def build_exported(
+      self, source: Source, predictor: Predictor
+  ) -> Exported | None:
+    """Returns a predictor of rawer inputs than a batch, for exported programs.
+
+    By default it is None: a program takes what the predictor reads of a batch.
+
+    Args:
+      source: Its description is read, and no example.
+      predictor: Predictor for examples of it.
+    """
+    del source, predictor
+    return None
 
   def columns(self, source: Source, outputs: Any) -> dict[str, np.ndarray]:
     """Returns predictions for people, by column's name; by default refuses.

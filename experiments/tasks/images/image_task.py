@@ -158,11 +158,22 @@ class ImageTask(task_lib.Task):
     batch = {"label": labels[rows].astype(np.int32)}
     return self.outcomes(source, batch, logits[rows])
 
-  def read_inputs(self, path):
+  def input_description(self, source):
+    """Returns names of labels and the images' shape; see `task.Task`."""
+    return inputs.describe(source)
+
+  def from_description(self, description):
+    """See `task.Task`."""
+    blank = inputs.blank(description, is_multi_label=self.is_multi_label)
+    return features.extract(
+        self.data_config, blank, augment_config=self.augment_config
+    )
+
+  def read_inputs(self, path, like):
     """Reads images: a file, a folder of files, or an .npz archive."""
     return inputs.read(
         path,
-        self.load(self.data_config.test_split, for_evaluation=True),
+        like,
         data_config=self.data_config,
         augment_config=self.augment_config,
     )

@@ -7,6 +7,7 @@ label is read: in its place is what padding has.
 
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -18,6 +19,7 @@ from jax_privacy.data import archive, encoded
 
 _SUFFIXES = (".jpeg", ".jpg", ".png")
 _KEYS = ("images", "image")
+_MAX_SIDE = 2**14
 
 
 def read(
@@ -33,7 +35,7 @@ def read(
     path: An image; a folder, of which the images in it are read in order of
       their names; or an .npz file with uint8 `images`, [n, height, width] or
       [n, height, width, channels].
-    like: The run's test split.
+    like: The run's test split, or a source with its description.
     data_config: A config's section.
     augment_config: The section that some kinds of data restrict.
 
@@ -61,6 +63,52 @@ def read(
   source = features.extract(data_config, source, augment_config=augment_config)
   source.names = tuple(names)
   return source
+
+
+def describe(source: Any) -> dict[str, Any] | None:
+  """Returns what `blank` takes, for JSON; None of images that are not uint8.
+
+  Args:
+    source: The run's test split.
+  """
+  images = source.images if isinstance(source, data.FeatureSource) else source
+  if getattr(images, "image_dtype", None) != np.uint8:
+    return None
+  return {
+      "label_names": list(images.label_names),
+      "image_shape": list(images.image_shape),
+  }
+
+
+def blank(
+    description: Mapping[str, Any], *, is_multi_label: bool
+) -> data.ArraySource:
+  """Returns a source of one black image, for its description alone.
+
+  Args:
+    description: Values that `describe` returned.
+    is_multi_label: Whether an example has several labels.
+
+  Raises:
+    ValueError: If it is not that.
+  """
+  names, shape = (description.get(k) for k in ("label_names", "image_shape"))
+  is_names = isinstance(names, list) and all(isinstance(n, str) for n in names)
+  is_shape = isinstance(shape, list) and len(shape) == 3
+  if not is_names or not is_shape or not all(type(n) is int for n in shape):
+    raise ValueError(
+        "images must be described by label_names and image_shape, got"
+        f" {description!r:.100}."
+    )
+  if not all(0 < n <= _MAX_SIDE for n in shape):
+    rule = f"three numbers in [1, {_MAX_SIDE}]"
+    raise ValueError(f"image_shape must be {rule}, got {shape}.")
+  labels = np.full((1, len(names)), -1, np.int32)
+  return data.ArraySource(
+      np.zeros((1, *shape), np.uint8),
+      labels if is_multi_label else np.zeros(1, np.int32),
+      label_names=names,
+  )
 
 
 def _resizing(data_config) -> dict[str, Any]:

@@ -16,6 +16,9 @@ from jax_privacy.data.tables.draft import draft_schema as draft_schema
 from jax_privacy.data.tables.encode import Encoder as Encoder
 from jax_privacy.data.tables.inputs import TableInputs as TableInputs
 from jax_privacy.data.tables.inputs import read_inputs as read_inputs
+from jax_privacy.data.tables.raw import blank as blank_raw
+from jax_privacy.data.tables.raw import describe as describe_raw
+from jax_privacy.data.tables.raw import encode_raw as encode_raw
 from jax_privacy.data.tables.registry import load as load
 from jax_privacy.data.tables.registry import names as names
 from jax_privacy.data.tables.schema import Schema as Schema
@@ -23,7 +26,6 @@ from jax_privacy.data.tables.schema import Target as Target
 from jax_privacy.data.tables.schema import read as read_schema
 from jax_privacy.data.tables.schema import sha256 as schema_sha256
 from jax_privacy.data.tables.source import TableSource as TableSource
-from jax_privacy.data.tables.splits import encoder_of as encoder_of
 from jax_privacy.data.tables.splits import from_frame as from_frame
 
 __all__ = (
@@ -35,8 +37,10 @@ __all__ = (
     "TableInputs",
     "TableSource",
     "Target",
+    "blank_raw",
+    "describe_raw",
     "draft_schema",
-    "encoder_of",
+    "encode_raw",
     "from_frame",
     "load",
     "names",

@@ -103,6 +103,38 @@ class Encoder:
     """Names of the columns that the model sees: what a prediction needs."""
     return self._features
 
+  def to_dict(self) -> dict[str, Any]:
+    """Returns what `from_dict` takes, for JSON; all is public."""
+    return {
+        "schema": schema_lib.to_toml(self.schema),
+        "target": self.target.name,
+        "features": list(self._features),
+        "groups": list(self.groups),
+    }
+
+  @classmethod
+  def from_dict(cls, stated: Mapping[str, Any]) -> "Encoder":
+    """Returns the encoder of a run, from its folder.
+
+    Args:
+      stated: Values that `to_dict` returned.
+
+    Raises:
+      ValueError: If it is not that.
+    """
+    wanted = {"schema", "target", "features", "groups"}
+    if set(stated) != wanted or not isinstance(stated["schema"], str):
+      raise ValueError(
+          f"a table must be described by {', '.join(sorted(wanted))}, got"
+          f" {bounded.short(', '.join(map(repr, stated)))}."
+      )
+    return cls(
+        schema_lib.parse(stated["schema"]),
+        target=stated["target"],
+        features=stated["features"],
+        groups=stated["groups"],
+    )
+
   def describe(self) -> dict[str, Any]:
     """Returns how a row becomes the model's arrays, for JSON; all is public.
 
@@ -222,6 +254,22 @@ class Encoder:
 
   def _cells(self, block, name) -> cells_lib.Cells:
     return block[name].without(self.schema.missing_texts)
+
+
+def description(encoder: Encoder) -> dict[str, Any]:
+  """Returns what a table's columns are, for JSON: public, not of the rows.
+
+  Args:
+    encoder: Encoder of the table.
+  """
+  return {
+      "target": encoder.target.name,
+      "target_kind": encoder.target.kind,
+      "label_names": list(encoder.target.label_names),
+      "number_names": list(encoder.number_names),
+      "category_names": list(encoder.category_names),
+      "schema_sha256": schema_lib.sha256(encoder.schema),
+  }
 
 
 @contextlib.contextmanager

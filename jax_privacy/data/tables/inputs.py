@@ -30,7 +30,8 @@ class TableInputs:
 
   Args:
     encoder: Encoder of the columns.
-    arrays: Arrays that `Encoder.encode_inputs` returns.
+    arrays: Arrays that `Encoder.encode_inputs` returns; None for no rows,
+      where the description alone counts.
     notes: Texts; see below.
 
   Attributes:
@@ -48,7 +49,7 @@ class TableInputs:
   def __init__(
       self,
       encoder: encode.Encoder,
-      arrays: source_lib.Batch,
+      arrays: source_lib.Batch | None = None,
       *,
       notes: tuple[str, ...] = (),
   ):
@@ -60,7 +61,11 @@ class TableInputs:
     self.category_names = encoder.category_names
     self.category_sizes = encoder.category_sizes
     self.groups: dict[str, source_lib.Group] = {}
-    self._arrays = arrays
+    self._arrays = _padding(encoder) if arrays is None else arrays
+
+  def describe(self) -> dict[str, Any]:
+    """Returns what the columns are, for JSON: public."""
+    return encode.description(self.encoder)
 
   @property
   def num_classes(self) -> int:
@@ -82,6 +87,16 @@ class TableInputs:
     for array in batch.values():
       array[padding] = 0
     return batch
+
+
+def _padding(encoder: encode.Encoder) -> source_lib.Batch:
+  num_numbers, num_categories = (
+      len(names) for names in (encoder.number_names, encoder.category_names)
+  )
+  return {
+      "numbers": np.zeros((1, num_numbers), np.float32),
+      "categories": np.zeros((1, num_categories), np.int32),
+  }
 
 
 def read_inputs(table: Any, encoder: encode.Encoder) -> TableInputs:

@@ -28,6 +28,15 @@ _SOURCES: types.MappingProxyType[str, Callable[..., source_lib.TableSource]] = (
 )
 
 
+# What the task of tables asks of a source; one of the caller's own may have no
+# `encoder`, without which no rows of a file are predicted.
+_MEMBERS = (
+    *("__len__", "__getitem__", "num_examples", "target", "label_names"),
+    *("num_classes", "number_names", "category_names", "category_sizes"),
+    "describe",
+)
+
+
 def names() -> tuple[str, ...]:
   """Returns the names that `load` takes, sorted."""
   return tuple(sorted(_SOURCES))
@@ -55,7 +64,7 @@ def load(
     ImportError: If a package that it needs is not installed.
     ValueError: If the name or an option is unknown (the text lists the valid
       ones), an option is missing or invalid, the data are malformed, or what
-      is loaded is no `TableSource`.
+      is loaded is neither a `TableSource` nor has its members.
   """
   make: Any = name
   if not callable(name):
@@ -67,9 +76,11 @@ def load(
     name = f"{name.__module__}:{name.__qualname__}"
   registry.check_options(name, make, options)
   source = make(split=split, **options)
-  if not isinstance(source, source_lib.TableSource):
+  if missing := [m for m in _MEMBERS if not hasattr(type(source), m)]:
+    missing = [m for m in missing if m not in vars(source)]
+  if missing:
     raise ValueError(
-        f"name must give a TableSource, got {name!r}, which gives a"
-        f" {type(source).__name__}."
+        f"name must give a TableSource, or what has its members, got {name!r},"
+        f" which gives a {type(source).__name__} without {missing[0]!r}."
     )
   return source

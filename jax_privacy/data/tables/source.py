@@ -118,14 +118,7 @@ class TableSource(source_lib.Described):
 
   def describe(self) -> dict[str, Any]:
     """Returns what the columns are, for JSON: public, and not of the rows."""
-    return {
-        "target": self.target.name,
-        "target_kind": self.target.kind,
-        "label_names": list(self.label_names),
-        "number_names": list(self.number_names),
-        "category_names": list(self.category_names),
-        "schema_sha256": schema_lib.sha256(self.encoder.schema),
-    }
+    return encode.description(self.encoder)
 
   def as_arrays(self) -> source_lib.Batch:
     """Returns a copy of all the rows, in order of index."""

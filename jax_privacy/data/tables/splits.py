@@ -90,23 +90,6 @@ def load_table(
     )
 
 
-def encoder_of(options: Mapping[str, Any]) -> encode.Encoder:
-  """Returns the encoder that `load_table` makes of its options.
-
-  Args:
-    options: Options of `load_table` by name; no table is read.
-
-  Raises:
-    ValueError: If an option breaks its rule.
-  """
-  return _encoder(
-      options.get("schema"),
-      options.get("target"),
-      options.get("features", ()),
-      options.get("groups", ()),
-  )
-
-
 def from_frame(
     frame: Any,
     *,

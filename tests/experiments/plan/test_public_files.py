@@ -92,16 +92,28 @@ def _uses(folder):
   inputs = str(folder / "inputs.csv")
   config = fields.from_json(workdir.read_config())
   yield "evaluate", lambda: saved.load(run)
-  yield "export", lambda: experiments.load(run)
   yield "resume", lambda: workdir.check(config)
-  yield "predict", lambda: model.load(run, inputs=inputs)
+  if (run / "inputs.json").exists():
+    # What these need is in the folder, schema included.
+    for uses in (experiments.load(run), model.load(run, inputs=inputs)):
+      assert uses.source.encoder.schema.columns["age"].bounds == (0.0, 100.0)
+  else:
+    yield "export", lambda: experiments.load(run)
+    yield "predict", lambda: model.load(run, inputs=inputs)
   again = fields.from_json(workdir.read_config())
   again.seed, again.model.restore.same_data = 1, True
   again.model.restore.path = str(run)
   yield "continue", lambda: experiment.build(again)
 
 
-def test_another_schema_is_refused_by_all_that_reads_a_run(changed):
+@pytest.mark.parametrize("is_older", [False, True])
+def test_another_schema_is_refused_by_all_that_reads_it(
+    changed, is_older, monkeypatch
+):
+  if is_older:  # Of a version that kept no description of inputs.
+    monkeypatch.setattr(workdir_lib, "INPUTS", "no.json")
+    kept = changed / "run" / "inputs.json"
+    monkeypatch.setattr(pathlib.Path, "exists", _without(kept))
   for name, use in _uses(changed):
     with pytest.raises(ValueError) as raised:
       use()
@@ -112,6 +124,11 @@ def test_another_schema_is_refused_by_all_that_reads_a_run(changed):
         "restore that file, or train anew in another folder",
     )
     assert "experiments.schema" not in str(raised.value), name
+
+
+def _without(path):
+  exists = pathlib.Path.exists
+  return lambda self: self != path and exists(self)
 
 
 def test_a_schema_that_is_gone_is_asked_for_by_name(finished):

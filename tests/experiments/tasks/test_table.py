@@ -1,5 +1,7 @@
 """The task of tables: losses, predictions in units, metrics, refusals."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -245,7 +247,10 @@ def test_a_users_rows_are_predicted_without_a_target(
   rows.write_text(
       "\n".join(",".join(line[i] for i in kept) for line in lines) + "\n"
   )
-  inputs = task.read_inputs(str(rows))
+  described = json.loads(json.dumps(task.input_description(source)))
+  like = task.from_description(described)
+  assert like.describe() == source.describe()
+  inputs = task.read_inputs(str(rows), like)
   predictor = task.build_predictor(inputs)
   params = task.build_model(source, jax.random.key(0)).params
   batch = inputs[np.arange(60)]
@@ -262,18 +267,19 @@ def test_a_users_rows_are_predicted_without_a_target(
   with pytest.raises(ValueError, match="new.csv: column '.*' must be in the"):
     missing = tmp_path / "new.csv"
     missing.write_text("y\n1\n")
-    task.read_inputs(str(missing))
+    task.read_inputs(str(missing), like)
 
 
 def test_rows_of_a_bundled_table_are_read_by_its_own_schema(tmp_path):
   config = families.table(epsilon=3.0)
   config.data.source = "wine"
   task = registry.build(**fields.task_sections(config))
-  names = tables.load("wine", split="test").number_names
+  source = tables.load("wine", split="test")
+  names = source.number_names
   path = tmp_path / "new.csv"
   values = ["13", "2", "2", "20", "100", *["0.5"] * 8]
   values[names.index("proline")] = "500"
   values[names.index("color_intensity")] = "5"
   values[-2] = "2"
   path.write_text(",".join(names) + "\n" + ",".join(values) + "\n")
-  assert len(task.read_inputs(str(path))) == 1
+  assert len(task.read_inputs(str(path), source)) == 1
