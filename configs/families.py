@@ -216,6 +216,35 @@ def table(*, epsilon: float) -> ml_collections.ConfigDict:
   return config
 
 
+def language(*, epsilon: float) -> ml_collections.ConfigDict:
+  """Returns what recipes of text share: a small transformer, by Adam.
+
+  Args:
+    epsilon: Target of the noise.
+  """
+  config = common.base()
+  config.task.name = "language"
+  config.model.name = "transformer"
+  config.dp.epsilon = epsilon
+  config.dp.l2_clip_norm = 1.0
+  config.train.optimizer = "adam"
+  return config
+
+
+def make_language_smoke(config: ml_collections.ConfigDict) -> None:
+  """Cuts a recipe of text down to seconds, on sequences made on the fly.
+
+  Args:
+    config: Recipe, which is changed in place.
+  """
+  common.make_smoke(config)
+  config.data.source = "copy"
+  config.data.options = {"length": 8, "num_symbols": 3}
+  config.data.unit, config.data.max_rows_per_unit = "", None
+  config.data.num_examples = 200
+  config.model.options = {"width": 8, "num_layers": 1}
+
+
 def make_table_smoke(config: ml_collections.ConfigDict) -> None:
   """Cuts a recipe of tables down to seconds, on the bundled breast_cancer.
 

@@ -6,7 +6,8 @@ DATA = {
     "source": Field(
         "",
         "Where examples come from.",
-        "A name of `data.names()`, or of `data.tables.names()` for task table.",
+        "A name of `data.names()`; of `data.tables.names()` for task table, of"
+        " `data.text.names()` for task language.",
     ),
     "options": Field({}, "Options of the source.", "See docs/data.md."),
     "train_split": Field(

@@ -6,8 +6,8 @@ MODEL = {
     "name": Field(
         "",
         "The network.",
-        "A name of `models.names()`, or of `models.table_names()` for task"
-        " table.",
+        "A name of `models.names()`; of `models.table_names()` for task table,"
+        " of `models.sequence_names()` for task language.",
     ),
     "options": Field({}, "Options of the network.", "See docs/models.md."),
     "restore": {

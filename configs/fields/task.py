@@ -7,11 +7,11 @@ TASK = {
         "classification",
         "What is learnt. The task reads the sections `data`, `model`,"
         " `augment` and `loss`, and `eval.labels`.",
-        "One of classification, multi_label, table.",
+        "One of classification, language, multi_label, table.",
     ),
     "options": Field(
         {},
         "Options of the task.",
-        "Empty for classification, multi_label and table.",
+        "Empty for every task of these.",
     ),
 }

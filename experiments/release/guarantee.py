@@ -42,6 +42,7 @@ def of_run(
     facts: Mapping[str, Any],
     *,
     steps: int,
+    example_is: str = "",
 ) -> dict[str, Any]:
   """Returns what may be claimed of a model.
 
@@ -49,6 +50,7 @@ def of_run(
     config: The run's.
     facts: Those of its checkpoint; see `resume.facts`.
     steps: Number of steps that were begun: each has cost its privacy.
+    example_is: Text of what an example is; see `task.Task.example_is`.
 
   Returns:
     `private`, whether there is a guarantee; its numbers, each None if not; and
@@ -75,6 +77,8 @@ def of_run(
       found |= {"epsilon": together, "continues": origin["released"]}
     unit = units.of(found)
     statement = _sentence(mechanism, found, unit, steps) + _POST_PROCESSING
+    if example_is and not config.data.unit:
+      statement += f" An example is {example_is}."
     if config.data.unit:
       statement += _UNIT.format(**found)
     if config.seed is not None:

@@ -254,5 +254,7 @@ def load(
       params=found[name],
       step=step,
       num_steps=num_steps,
-      guarantee=guarantee_lib.of_run(config, facts, steps=begun),
+      guarantee=guarantee_lib.of_run(
+          config, facts, steps=begun, example_is=task.example_is()
+      ),
   )

@@ -65,6 +65,7 @@ def summarise(
       "status": "finished",
       "name": config.name,
       "task": config.task.name,
+      **_example_is(experiment),
       **privacy(config, mechanism),
       "num_steps": num_steps,
       "num_views": config.augment.num_views,
@@ -89,6 +90,13 @@ def summarise(
       "seed": config.seed,
       "versions": versions(),
   }
+
+
+def _example_is(experiment) -> dict[str, str]:
+  said = experiment.task.example_is()
+  # With a unit, all its rows are one example, which the unit's name says.
+  is_row = not experiment.config.data.unit
+  return {"example_is": said} if said and is_row else {}
 
 
 def privacy(config: Any, mechanism: accounting.Mechanism) -> dict[str, Any]:
@@ -176,6 +184,8 @@ def _text(summary: Mapping[str, Any]) -> str:
         f"Sums and noise were exact, on a grid of {summary['grid_scale']} steps"
         " to the clip norm."
     )
+  if example_is := summary.get("example_is"):
+    text += f"\nAn example is {example_is}."
   if units.of(summary) != units.EXAMPLE:
     text += (
         f"\nAll rows of one {units.of(summary)} were one example. Testing is by"

@@ -123,6 +123,22 @@ class InputCanaries(NamedTuple):
   losses_fn: Callable[[Any, Batch], jax.Array]
 
 
+class Generator(NamedTuple):
+  """What writes text, one token after the other.
+
+  Attributes:
+    tokeniser: Tokeniser with `encode`, `decode` and `boundary`, as of
+      `jax_privacy.data.text`.
+    cache_fn: `cache_fn(params, num_sequences, length)`, an empty cache.
+    decode_fn: `decode_fn(params, tokens, cache)`, the logits [n, t, vocabulary]
+      of the token that follows each of tokens [n, t], and the next cache.
+  """
+
+  tokeniser: Any
+  cache_fn: Callable[[Any, int, int], Any]
+  decode_fn: Callable[[Any, jax.Array, Any], tuple[jax.Array, Any]]
+
+
 class Section(NamedTuple):
   """Numbers of one kind, as a table of them is printed.
 

@@ -4,7 +4,7 @@ Invariant: this table is the only list of tasks. To add one, write its file and
 add its line here; nothing of plan/, run/, evaluation/ or audits/ changes.
 
 >>> names()
-('classification', 'multi_label', 'table')
+('classification', 'language', 'multi_label', 'table')
 """
 
 import ml_collections
@@ -12,6 +12,7 @@ import ml_collections
 from experiments.tasks import (
     classification,
     imported,
+    language,
     multi_label,
     own_metrics,
     sections,
@@ -21,6 +22,7 @@ from experiments.tasks import task as task_lib
 
 TASKS: dict[str, type[task_lib.Task]] = {
     "classification": classification.Classification,
+    "language": language.Language,
     "multi_label": multi_label.MultiLabel,
     "table": table.Table,
 }

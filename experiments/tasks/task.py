@@ -10,8 +10,8 @@ pytree with a leading axis. Only the task knows what the leaves mean, so no file
 of plan/, run/, evaluation/ or audits/ reads one by its name.
 
 What a task's methods take and give is in `parts.py`: `Source`, `Model`,
-`Predictor`, `Exported`, `InputCanaries` and `Section`, which this module has
-too.
+`Predictor`, `Exported`, `Generator`, `InputCanaries` and `Section`, which this
+module has too.
 
 >>> class Unfinished(Task):
 ...   metrics = {"loss": "loss"}
@@ -31,6 +31,7 @@ from experiments.metrics import estimate as estimate_lib
 from experiments.tasks import sections
 from experiments.tasks.parts import Batch as Batch
 from experiments.tasks.parts import Exported as Exported
+from experiments.tasks.parts import Generator as Generator
 from experiments.tasks.parts import InputCanaries as InputCanaries
 from experiments.tasks.parts import Model as Model
 from experiments.tasks.parts import Predictor as Predictor
@@ -130,6 +131,13 @@ class Task(abc.ABC):
     nothing that is computed from examples. A run resumes only if it is the
     same.
     """
+
+  def example_is(self) -> str:
+    """Returns what one example is, for the statement: "a ..."; by default "".
+
+    It is public: from the config alone.
+    """
+    return ""
 
   def public_files(self) -> dict[str, str]:
     """Returns the SHA-256 of public files that the run rests on.
@@ -395,6 +403,21 @@ class Task(abc.ABC):
     """
     del source, predictor
     return None
+
+  def generator(self, source: Source) -> Generator:
+    """Returns what writes new text; by default refuses.
+
+    Args:
+      source: Its description is read, and no example.
+
+    Raises:
+      ValueError: If the task writes none.
+    """
+    del source
+    raise ValueError(
+        f"task must be one that writes text, such as 'language', got"
+        f" {self.name!r}."
+    )
 
   def columns(self, source: Source, outputs: Any) -> dict[str, np.ndarray]:
     """Returns predictions for people, by column's name; by default refuses.

@@ -15,7 +15,7 @@ image_shape, num_classes, num_groups.
 
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flax import nnx
@@ -24,6 +24,7 @@ from jax_privacy.models import (
     cnn,
     griffin,
     linear,
+    lora,
     lru,
     nf_resnet,
     nfnet,
@@ -94,6 +95,8 @@ def build(
       `image_shape`, (height, width, channels); every model of tables takes
       `num_outputs`, `num_numbers` and `category_sizes`; every model of
       sequences takes `vocabulary_size`, and the other fields of its config.
+      Every model takes `lora`, a dict of `targets`, `rank` and `alpha`; see
+      `lora.add`.
 
   Returns:
     The model: called with float images [n, height, width, channels] it gives
@@ -105,6 +108,8 @@ def build(
     ValueError: If the name or an option is unknown (the text lists the valid
       ones), an option has an invalid value, or what is built is no model.
   """
+  if (adapters := options.pop("lora", None)) is not None:
+    return _adapted(build(name, rngs=rngs, **options), adapters, rngs)
   model: Any = name
   if not callable(name):
     found = _MODELS | _TABLE_MODELS | _SEQUENCE_MODELS
@@ -127,6 +132,20 @@ def build(
         f" {type(built).__name__}."
     )
   return built
+
+
+def _adapted(
+    model: nnx.Module, adapters: Mapping[str, Any], rngs: nnx.Rngs
+) -> nnx.Module:
+  """Returns the model with what its option `lora` asks for."""
+  valid = ("alpha", "rank", "targets")
+  if not isinstance(adapters, Mapping) or not set(adapters) <= set(valid):
+    raise ValueError(
+        f"lora must be a dict of {', '.join(valid)}, got {adapters!r:.100}."
+    )
+  if missing := sorted({"rank", "targets"} - set(adapters)):
+    raise ValueError(f"lora must have {missing[0]}, got {dict(adapters)}.")
+  return lora.add(model, rngs=rngs, **adapters)
 
 
 def _check_options(

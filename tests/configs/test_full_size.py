@@ -96,7 +96,8 @@ def _batch(experiment, size):
 @pytest.mark.parametrize(
     "name",
     launch.configs(
-        slow=("imagenet_nfnet", "places365_nfnet"), but=launch.TABLES
+        slow=("imagenet_nfnet", "places365_nfnet"),
+        but=launch.TABLES + launch.TEXTS,
     ),
 )
 def test_builds_at_full_size(name, monkeypatch):
@@ -124,7 +125,9 @@ def _seen(experiment):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", launch.configs(but=launch.TABLES))
+@pytest.mark.parametrize(
+    "name", launch.configs(but=launch.TABLES + launch.TEXTS)
+)
 def test_a_full_step_traces(name, monkeypatch):
   params, experiment = _build_shapes(name, monkeypatch)
   size = min(experiment.config.physical_batch_size or 16, 16)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 
+import jax
 import pytest
 
 from experiments import train
@@ -22,12 +23,14 @@ CONFIGS = sorted(
     for path in (ROOT / "configs").glob("*.py")
     if path.stem not in ("__init__", "common", "families")
 )
-# Of tables; all others are of images.
+# Of tables and of text; all others are of images.
 TABLES = ("breast_cancer", "table", "wine")
+TEXTS = ("copying", "shakespeare")
 # To compile a step of these takes long, however small they are. Of what they
 # have, `digits_finetune` has the WRN, and `fashion_mnist_cnn` views.
 LARGE = ("chexpert_nfnet", "imagenet_nf_resnet", "imagenet_nfnet")
 LARGE += ("places365_nfnet", "cifar10_wrn", "cifar_wrn_finetune", "svhn_wrn")
+LARGE += ("shakespeare",)  # In small it is `copying`.
 _SERVER = "tests.support.command_server"
 _LINEAR = """
 from configs import digits_cnn
@@ -86,9 +89,12 @@ def linear_recipe(folder):
 def run(value, path):
   """Trains in this process; returns the summary."""
   workdir = workdir_lib.Workdir(pathlib.Path(path))
-  experiment = experiment_lib.build(value)
-  workdir.claim(value, imported=experiment.imported)
-  return train.run(experiment, workdir)
+  # Some of optax's optimisers promote integers to floats.
+  promotion = "strict" if value.train.optimizer == "sgd" else "standard"
+  with jax.numpy_dtype_promotion(promotion):
+    experiment = experiment_lib.build(value)
+    workdir.claim(value, imported=experiment.imported)
+    return train.run(experiment, workdir)
 
 
 def command(module, *flags):

@@ -15,16 +15,22 @@ from jax_privacy.data.text.packing import PACKINGS as PACKINGS
 from jax_privacy.data.text.registry import load as load
 from jax_privacy.data.text.registry import names as names
 from jax_privacy.data.text.source import TextSource as TextSource
+from jax_privacy.data.text.source import example_is as example_is
+from jax_privacy.data.text.splits import LENGTH as LENGTH
+from jax_privacy.data.text.splits import PACKING as PACKING
 from jax_privacy.data.text.splits import load_text as load_text
 from jax_privacy.data.text.tokenisers import Tokeniser as Tokeniser
 from jax_privacy.data.text.tokenisers import build as build_tokeniser
 
 __all__ = (
     "Document",
+    "LENGTH",
+    "PACKING",
     "PACKINGS",
     "TextSource",
     "Tokeniser",
     "build_tokeniser",
+    "example_is",
     "load",
     "load_text",
     "names",

@@ -20,6 +20,7 @@ import numpy as np
 from jax_privacy import _validate
 from jax_privacy.data import bounded, columns, digest
 from jax_privacy.data import source as source_lib
+from jax_privacy.data.text import packing as packing_lib
 from jax_privacy.data.text import tokenisers
 
 # What an example is, for people.
@@ -34,6 +35,20 @@ _EXAMPLES = {
         " several: no document is protected as a whole"
     ),
 }
+
+
+def example_is(*, packing: str, length: int) -> str:
+  """Returns what one example is, in words: what a guarantee is for.
+
+  Args:
+    packing: Name of how documents are cut, see `packing.sequences`.
+    length: Number of tokens of a sequence.
+
+  Raises:
+    ValueError: If there is no such way, or the length is out of range.
+  """
+  packing_lib.check(packing, length)
+  return _EXAMPLES[packing].format(length=length)
 
 
 class TextSource:
@@ -124,10 +139,6 @@ class TextSource:
         "packing": self.packing,
         **self.tokeniser.describe(),
     }
-
-  def example_is(self) -> str:
-    """Returns what one example is, in words: what a guarantee is for."""
-    return _EXAMPLES[self.packing].format(length=self.length)
 
   def digest_parts(self) -> Iterator[digest.Part]:
     """Yields what tells these sequences from others."""

@@ -28,13 +28,15 @@ from jax_privacy.data.text import packing as packing_lib
 from jax_privacy.data.text import source as text_source
 from jax_privacy.data.text import tokenisers
 
+LENGTH, PACKING = 128, "split"
+
 
 def load_text(
     *,
     split: str = "train",
     path: str | os.PathLike,
-    length: int = 128,
-    packing: str = "split",
+    length: int = LENGTH,
+    packing: str = PACKING,
     tokeniser: str = "bytes",
     boundary: str = "",
     test_path: str = "",

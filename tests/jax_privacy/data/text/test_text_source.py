@@ -67,7 +67,7 @@ def test_every_piece_of_a_document_has_its_columns(path):
 
 def test_what_an_example_is_is_said_and_packed_ones_have_no_document(path):
   source = text.load("text", path=path, packing="pack", length=16)
-  assert source.example_is() == (
+  assert text.example_is(packing="pack", length=16) == (
       "a packed sequence of 16 tokens, with parts of one document or several:"
       " no document is protected as a whole"
   )

