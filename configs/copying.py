@@ -7,7 +7,10 @@ A sequence is 8 symbols of 8, and the same again: the second half is learnt.
 Symbols that are guessed cost 3 bits each. There are 8^8 = 16.8 million such
 sequences, 50,000 of them to train on, and others to test on.
 
-Measured: not yet.
+Measured, one run of seed 0 (the transformer, 17,856 parameters, 200 steps): at
+epsilon 3 all symbols of the 256 test sequences were right, at 0.0004 bits a
+symbol (EMA parameters; those of the last step 0.0004), in 92 CPU-seconds on 2
+cores. No other model or epsilon was run.
 
 Arguments: epsilon (default 3.0); model (transformer, griffin or lru); smoke (a
 few steps, for tests).

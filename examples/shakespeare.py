@@ -40,7 +40,10 @@ def unpack(archive: str, folder: str) -> int:
     for member in file:
       if member.name.startswith(_FOLDER) and member.name.endswith(_END):
         stem = member.name.removeprefix(_FOLDER).removesuffix(_END)
-        text = file.extractfile(member).read()
+        opened = file.extractfile(member)
+        if opened is None:
+          raise ValueError(f"{member.name} must be a file, got none.")
+        text = opened.read()
         # With the ends of lines of all systems alike.
         text = text.replace(b"\r\n", b"\n")
         (out / f"{stem}.txt").write_bytes(text)

@@ -211,14 +211,23 @@ class Language(task_lib.Task):
 
     return task_lib.InputCanaries(rows, losses_fn)
 
-  def read_inputs(self, path):
+  def input_description(self, source):
+    """Returns the tokeniser, and the length of sequences; see `task.Task`."""
+    of_own_code = self.data_config.source not in text_lib.names()
+    return None if of_own_code else source.describe()
+
+  def from_description(self, description):
+    """See `task.Task`; of a tokeniser's file the path is the config's."""
+    options = self.data_config.options
+    kept = {k: options[k] for k in ("tokeniser", "boundary") if k in options}
+    return text_lib.from_description(description, **kept)
+
+  def read_inputs(self, path, like):
     """Returns the documents of a file or a folder, to be scored."""
-    options = self.data_config.options.to_dict()
-    kept = ("length", "tokeniser", "boundary", "text_column", "whole_files")
-    options = {name: options[name] for name in kept if name in options}
-    return text_lib.load(
-        "text", split="train", path=path, test_path=path, **options
-    )
+    options = self.data_config.options
+    kept = ("text_column", "whole_files")
+    kept = {name: options[name] for name in kept if name in options}
+    return text_lib.read_inputs(path, like=like, **kept)
 
   def columns(self, source, outputs) -> dict[str, np.ndarray]:
     """Returns how likely each sequence is."""

@@ -174,7 +174,7 @@ def merge(model: nnx.Module, params: Any) -> dict[str, Any]:
   Returns:
     Nested dicts for the model before `add`.
   """
-  leaves = traverse_util.flatten_dict(params)
+  leaves: dict[tuple[str, ...], Any] = dict(traverse_util.flatten_dict(params))
   scales = {
       tuple(map(str, path)): node.scale
       for path, node in nnx.iter_graph(model)
@@ -187,7 +187,7 @@ def merge(model: nnx.Module, params: Any) -> dict[str, Any]:
   return traverse_util.unflatten_dict(leaves)
 
 
-def _put(model: nnx.Module, path: tuple[Any, ...], layer: nnx.Module) -> None:
+def _put(model: Any, path: tuple[Any, ...], layer: nnx.Module) -> None:
   node = model
   for key in path[:-1]:
     node = node[key] if isinstance(key, int) else getattr(node, key)

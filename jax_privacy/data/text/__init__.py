@@ -18,7 +18,9 @@ from jax_privacy.data.text.source import TextSource as TextSource
 from jax_privacy.data.text.source import example_is as example_is
 from jax_privacy.data.text.splits import LENGTH as LENGTH
 from jax_privacy.data.text.splits import PACKING as PACKING
+from jax_privacy.data.text.splits import from_description as from_description
 from jax_privacy.data.text.splits import load_text as load_text
+from jax_privacy.data.text.splits import read_inputs as read_inputs
 from jax_privacy.data.text.tokenisers import Tokeniser as Tokeniser
 from jax_privacy.data.text.tokenisers import build as build_tokeniser
 
@@ -31,10 +33,12 @@ __all__ = (
     "Tokeniser",
     "build_tokeniser",
     "example_is",
+    "from_description",
     "load",
     "load_text",
     "names",
     "read_documents",
+    "read_inputs",
 )
 
 

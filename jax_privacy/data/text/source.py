@@ -60,6 +60,7 @@ class TextSource:
     packing: Name of how documents were cut.
     num_examples: Stated number of sequences; must be the number in the arrays.
     read_column: Function that returns a column of the sequences, by name.
+    is_description: Whether there may be no sequence.
 
   Attributes:
     tokeniser: Tokeniser of the tokens.
@@ -81,6 +82,7 @@ class TextSource:
       packing: str,
       num_examples: int | None,
       read_column: Callable[[str], np.ndarray] | None = None,
+      is_description: bool = False,
   ):
     self._arrays, self.tokeniser, self.packing = (
         dict(arrays),
@@ -90,7 +92,7 @@ class TextSource:
     self.length = self._arrays["tokens"].shape[1] - 1
     self._read_column = read_column or columns.held({})
     self._stated = num_examples
-    if not len(self):
+    if not len(self) and not is_description:
       raise ValueError("a split must hold a sequence, got none.")
     if num_examples is not None:
       _validate.integer("num_examples", num_examples, at_least=1)
@@ -127,9 +129,11 @@ class TextSource:
       What `packing.sequences` returns, of these.
     """
     rows, padding = source_lib.check_indices(indices, length=len(self))
-    batch = {name: array[rows] for name, array in self._arrays.items()}
-    for name, array in batch.items():
-      array[padding] = self.tokeniser.boundary if name == "tokens" else 0
+    batch = {}
+    for name, array in self._arrays.items():
+      nothing = self.tokeniser.boundary if name == "tokens" else 0
+      batch[name] = np.full((len(rows), *array.shape[1:]), nothing, array.dtype)
+      batch[name][~padding] = array[rows[~padding]]
     return batch
 
   def describe(self) -> dict[str, Any]:

@@ -18,10 +18,12 @@ cell of the column `split_by`: to add a document moves no other.
 import functools
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
+from jax_privacy import _validate
 from jax_privacy.data import source as source_lib
 from jax_privacy.data.text import documents as documents_lib
 from jax_privacy.data.text import packing as packing_lib
@@ -116,6 +118,88 @@ def load_text(
             _column, read, arrays["document"], of=split if is_whole else ""
         ),
     )
+
+
+def read_inputs(
+    path: str | os.PathLike,
+    *,
+    like: text_source.TextSource,
+    text_column: str = "text",
+    whole_files: bool = False,
+) -> text_source.TextSource:
+  """Reads documents that are scored: the first tokens of each, one a row.
+
+  Args:
+    path: A file or a folder; see `documents.read`.
+    like: Source whose length and tokeniser are used.
+    text_column: Name of the column, or key, that holds the text.
+    whole_files: Whether a .txt file is one document, and not one a line.
+
+  Returns:
+    A source with packing "truncate".
+
+  Raises:
+    ValueError: If the file cannot be read.
+  """
+  found = documents_lib.read(
+      path, text_column=text_column, whole_files=whole_files
+  )
+  return _source(
+      [_tokens(like.tokeniser, document) for document in found],
+      length=like.length,
+      tokeniser=like.tokeniser,
+  )
+
+
+def from_description(
+    description: Mapping[str, Any], *, tokeniser: str = "", boundary: str = ""
+) -> text_source.TextSource:
+  """Returns a source without sequences, of a description.
+
+  Args:
+    description: Values of `TextSource.describe`, out of JSON.
+    tokeniser: Path of the tokeniser's file, where it is one.
+    boundary: Name of the file's token between documents.
+
+  Raises:
+    ImportError: If the package `tokenizers` is needed, and not installed.
+    ValueError: If it is no such description, or the file is another.
+  """
+  kind, length, size = (
+      description.get(name)
+      for name in ("tokeniser", "length", "vocabulary_size")
+  )
+  length = _validate.integer("length", length, at_least=1)
+  size = _validate.integer("vocabulary_size", size, at_least=3)
+  if kind == "symbols":
+    used = tokenisers.Symbols(size - 1)
+  elif kind in ("bytes", "file"):
+    used = tokenisers.build(
+        "bytes" if kind == "bytes" else tokeniser, boundary=boundary
+    )
+  else:
+    raise ValueError(
+        f"tokeniser must be bytes, symbols or file, got {kind!r:.100}."
+    )
+  for name, value in used.describe().items():
+    if description.get(name) != value:
+      rule = f"{description.get(name)!r}, as when the run began"
+      _validate.fail(name, rule, value)
+  packing_lib.check("truncate", length)
+  return _source([], length=length, tokeniser=used)
+
+
+def _source(tokens, *, length, tokeniser) -> text_source.TextSource:
+  arrays = packing_lib.sequences(
+      tokens, length, packing="truncate", boundary=tokeniser.boundary
+  )
+  return text_source.TextSource(
+      arrays,
+      tokeniser=tokeniser,
+      packing="truncate",
+      num_examples=None,
+      is_description=True,
+  )
 
 
 def _documents(

@@ -148,3 +148,33 @@ def test_a_split_without_a_document_is_refused(tmp_path):
     except ValueError as error:
       assert "a split must hold a sequence" in str(error)
   assert splits == [1]
+
+
+def test_a_description_is_enough_to_score_text(path, tmp_path):
+  source = text.load("text", path=path, length=8)
+  described = json.loads(json.dumps(source.describe()))
+  like = text.from_description(described)
+  assert len(like) == 0 and like[np.array([-1])]["tokens"].shape == (1, 9)
+  assert like.describe() == described | {"packing": "truncate"}
+  (tmp_path / "new.txt").write_text("one\n\na longer document\n")
+  found = text.read_inputs(tmp_path / "new.txt", like=like)
+  assert _texts(found) == ["one", "a longer"]
+  copy = text.from_description(text.load("copy", num_symbols=5).describe())
+  assert copy.tokeniser.boundary == 5
+
+
+@pytest.mark.parametrize(
+    "change, rule",
+    [
+        ({"length": 0}, "length must be an integer of at least 1, got 0"),
+        ({"length": None}, "length must be an integer of at least 1, got None"),
+        ({"tokeniser": "words"}, "tokeniser must be bytes, symbols or file"),
+        ({"tokeniser": "file"}, "tokeniser must be 'bytes' or a file"),
+        ({"vocabulary_size": 300}, "vocabulary_size must be 300, as when"),
+        ({"vocabulary_size": "9"}, "vocabulary_size must be an integer"),
+    ],
+)
+def test_another_description_is_refused(path, change, rule):
+  described = text.load("text", path=path).describe() | change
+  with pytest.raises(ValueError, match=rule):
+    text.from_description(described)
