@@ -93,7 +93,7 @@ class GhostSum(clipped_sum.ClippedSum):
         relative,
         is_counted,
     )
-    aux = split.aux_treedef.unflatten(aux)
+    aux = split.traced.aux_treedef.unflatten(aux)
     return loss.unflatten(totals), losses, parts.norms(relative), aux
 
   def explain(self, args, num_examples):

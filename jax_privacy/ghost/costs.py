@@ -29,7 +29,7 @@ from typing import NamedTuple
 
 import jax
 
-from jax_privacy.ghost import graph, rules
+from jax_privacy.ghost import components, rules
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ class Cost(NamedTuple):
 
 
 def choose(
-    component: graph.Component,
+    component: components.Component,
     forms: Sequence[rules.Form | None],
     *,
     batch_size: int,
@@ -125,7 +125,7 @@ def choose(
 
 
 def estimate(
-    component: graph.Component,
+    component: components.Component,
     forms: Sequence[rules.Form | None],
     *,
     batch_size: int,

@@ -34,7 +34,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jax_privacy.ghost import flow, loops, tracing
+from jax_privacy.ghost import components, flow, loops, tracing
 from jax_privacy.ghost import pieces as pieces_lib
 
 
@@ -120,23 +120,6 @@ class Rescaled:
 
 
 @dataclasses.dataclass(frozen=True)
-class Component:
-  """Parameters that meet, the weights made of them, and the weights' sites.
-
-  Attributes:
-    piece_indices: Numbers of the parameters' pieces, in `Split.pieces`.
-    weights: Variables of the weights.
-    site_indices: Numbers of the sites, in `Split.sites`.
-    eqns: The shared equations between parameters and weights, in order.
-  """
-
-  piece_indices: tuple[int, ...]
-  weights: tuple[Any, ...]
-  site_indices: tuple[int, ...]
-  eqns: tuple[Any, ...]
-
-
-@dataclasses.dataclass(frozen=True)
 class Split:
   """A loss of one example, taken apart.
 
@@ -144,7 +127,7 @@ class Split:
     closed: The whole jaxpr: parameters, then rows of data, to loss and aux, and
       then what marks lifted sites.
     outputs: Variables of loss and aux.
-    aux_treedef: Structure of aux.
+    traced: What it was traced to; None for a part of a loss.
     leaf_vars: The parameters' variables.
     cuts: Trees of pieces, one per parameter.
     pieces: Pieces of parameters, of which components are made.
@@ -157,7 +140,7 @@ class Split:
 
   closed: Any
   outputs: tuple[Any, ...]
-  aux_treedef: Any
+  traced: tracing.Traced | None
   leaf_vars: tuple[Any, ...]
   cuts: tuple[pieces_lib.Piece | pieces_lib.Cut, ...]
   pieces: tuple[pieces_lib.Piece, ...]
@@ -165,7 +148,7 @@ class Split:
   shared_eqns: tuple[Any, ...]
   data_eqns: tuple[Any, ...]
   sites: tuple[Site, ...]
-  components: tuple[Component, ...]
+  components: tuple[components.Component, ...]
 
   def zeros(self) -> list[list[jax.Array]]:
     """Returns zeros to add to the `outputs` of each site."""
@@ -230,7 +213,7 @@ class Split:
     return loss, (aux, data, unscaled)
 
   def transform_fn(
-      self, component: Component, shared: tracing.Env
+      self, component: components.Component, shared: tracing.Env
   ) -> Callable[..., list[Any]]:
     """Returns the function from a component's pieces to its weights.
 
@@ -271,15 +254,47 @@ def split(
   traced = tracing.trace(fun, leaves, rows)
   _check_loss(traced.closed.jaxpr.outvars[0].aval)
   is_leaf = [i < len(leaves) for i in range(len(traced.closed.jaxpr.invars))]
-  lifted = loops.lift(traced.closed, is_leaf, [not leaf for leaf in is_leaf])
-  jaxpr = lifted.closed.jaxpr
-  outputs = jaxpr.outvars[: lifted.num_outs]
-  leaf_vars = jaxpr.invars[: len(leaves)]
-  row_vars = jaxpr.invars[len(leaves) :]
+  is_row = [not leaf for leaf in is_leaf]
+  lifted = loops.lift(traced.closed, is_leaf, is_row)
+  outputs = lifted.closed.jaxpr.outvars[: lifted.num_outs]
+  made = of_jaxpr(
+      lifted.closed,
+      is_leaf,
+      is_row,
+      outputs=outputs,
+      ends=outputs[:1],
+      lifted=lifted.sites,
+  )
+  return dataclasses.replace(made, traced=traced)
 
-  by_eqn = {id(site.eqn): site for site in lifted.sites}
+
+def of_jaxpr(
+    closed: Any,
+    is_leaf: Sequence[bool],
+    is_row: Sequence[bool],
+    *,
+    outputs: Sequence[Any],
+    ends: Sequence[Any],
+    lifted: Sequence[loops.LiftedSite] = (),
+    calls: Sequence[Any] = (),
+) -> Split:
+  """Splits a flat jaxpr.
+
+  Args:
+    closed: A closed jaxpr.
+    is_leaf: Booleans, whether an input is a parameter.
+    is_row: Booleans, whether an input is data.
+    outputs: Variables that it gives.
+    ends: Variables among these that gradients come from.
+    lifted: Sites that were lifted out of its loops.
+    calls: Equations of the data side that are no sites, whatever they read.
+  """
+  jaxpr = closed.jaxpr
+  leaf_vars = [v for v, is_ in zip(jaxpr.invars, is_leaf, strict=True) if is_]
+  row_vars = [v for v, is_ in zip(jaxpr.invars, is_row, strict=True) if is_]
+  by_eqn = {id(site.eqn): site for site in lifted}
   eqns = [eqn for eqn in jaxpr.eqns if id(eqn) not in by_eqn]
-  zeros = {var for site in lifted.sites for var in site.zeros}
+  zeros = {var for site in lifted for var in site.zeros}
   meets_data = _reach_forward(eqns, [*row_vars, *zeros])
   is_data = [
       _reads(eqn, meets_data) or any(v in zeros for v in eqn.outvars)
@@ -288,25 +303,30 @@ def split(
   pairs = list(zip(eqns, is_data, strict=True))
   shared_eqns = tuple(eqn for eqn, data in pairs if not data)
   data_eqns = tuple(eqn for eqn, data in pairs if data)
-  origins = _origins(shared_eqns, leaf_vars)
-  live = flow.live(data_eqns, outputs[:1])
-  sites = tuple(_sites(jaxpr.eqns, meets_data, origins, live, by_eqn))
-  weights = {var for site in sites for var in site.weights}
-  needed = list(_between(shared_eqns, weights, origins))
+  origins = components.origins(shared_eqns, leaf_vars)
+  found = list(
+      _sites(
+          jaxpr.eqns, meets_data, origins, flow.live(data_eqns, ends), by_eqn
+      )
+  )
+  weights = {var for site in found for var in site.weights}
+  called = {id(eqn) for eqn in calls}
+  sites = tuple(site for site in found if id(site.eqn) not in called)
+  needed = list(components.between(shared_eqns, weights, origins))
   cuts = tuple(pieces_lib.find(leaf_vars, needed, weights))
-  found = tuple(p for cut in cuts for p in pieces_lib.in_order(cut))
+  pieces = tuple(p for cut in cuts for p in pieces_lib.in_order(cut))
   return Split(
-      closed=lifted.closed,
+      closed=closed,
       outputs=tuple(outputs),
-      aux_treedef=traced.aux_treedef,
+      traced=None,
       leaf_vars=tuple(leaf_vars),
       cuts=cuts,
-      pieces=found,
+      pieces=pieces,
       row_vars=tuple(row_vars),
       shared_eqns=shared_eqns,
       data_eqns=data_eqns,
       sites=sites,
-      components=tuple(_components(shared_eqns, sites, found)),
+      components=tuple(components.join(shared_eqns, sites, pieces)),
   )
 
 
@@ -331,19 +351,6 @@ def _reads(eqn, variables):
   return any(tracing.is_var(v) and v in variables for v in eqn.invars)
 
 
-def _origins(eqns, leaf_vars):
-  """Maps shared variables to the parameters a gradient reaches through them."""
-  origins = {var: {i} for i, var in enumerate(leaf_vars)}
-  for eqn in eqns:
-    if eqn.primitive.name == "stop_gradient":
-      continue
-    read = [v for v in eqn.invars if tracing.is_var(v)]
-    found = set().union(*(origins.get(v, ()) for v in read))
-    if found:
-      origins.update((v, found) for v in eqn.outvars if flow.is_inexact(v))
-  return origins
-
-
 def _sites(eqns, meets_data, origins, live, lifted):
   """The sites, in order: equations of the data side, and lifted ones."""
   for eqn in eqns:
@@ -359,42 +366,3 @@ def _sites(eqns, meets_data, origins, live, lifted):
     data_operands = tuple(i for i, v in atoms if v in meets_data)
     if weight_operands and (data_operands or site):
       yield Site(eqn, weight_operands, data_operands, site)
-
-
-def _components(shared_eqns, sites, found):
-  """Joins sites whose weights come from the same pieces of parameters.
-
-  All weights of one site are joined too: one vjp of its equation serves them.
-  """
-  own = [piece.var for piece in found]
-  origins = _origins(shared_eqns, own)
-  groups = []
-  for index, site in enumerate(sites):
-    owners = set().union(*(origins[var] for var in site.weights))
-    members = [index]
-    for group in [g for g in groups if g[0] & owners]:
-      groups.remove(group)
-      owners |= group[0]
-      members += group[1]
-    groups.append((owners, members))
-  for owners, members in groups:
-    members = sorted(members)
-    weights = dict.fromkeys(v for i in members for v in sites[i].weights)
-    yield Component(
-        piece_indices=tuple(sorted(owners)),
-        weights=tuple(weights),
-        site_indices=tuple(members),
-        eqns=tuple(_between(shared_eqns, weights, origins, start=own)),
-    )
-
-
-def _between(shared_eqns, weights, origins, start=()):
-  """Returns the equations on the paths from `start` to `weights`."""
-  start = set(start)
-  needed, found = set(weights) - start, []
-  for eqn in reversed(shared_eqns):
-    if any(v in needed and origins.get(v) for v in eqn.outvars):
-      found.append(eqn)
-      reads = {v for v in eqn.invars if tracing.is_var(v)}
-      needed.update(reads - start)
-  return reversed(found)

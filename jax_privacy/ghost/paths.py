@@ -19,7 +19,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jax_privacy.ghost import graph, reasons, rules, tracing, transforms
+from jax_privacy.ghost import (
+  components,
+  graph,
+  reasons,
+  rules,
+  tracing,
+  transforms,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +54,7 @@ class NoPath:
   reason: str
 
 
-def find(split: graph.Split, component: graph.Component) -> Path | NoPath:
+def find(split: graph.Split, component: components.Component) -> Path | NoPath:
   """Returns a component's path, or why it has none.
 
   Args:
@@ -107,7 +114,7 @@ def _through(split, component, standardise, isometries):
 
 def pull_isometric(
     split: graph.Split,
-    component: graph.Component,
+    component: components.Component,
     shared: tracing.Env,
     cotangents: list[jax.Array],
 ) -> jax.Array:

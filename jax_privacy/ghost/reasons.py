@@ -14,7 +14,7 @@ Example:
 
 from typing import Any
 
-from jax_privacy.ghost import graph, tracing
+from jax_privacy.ghost import components, graph, tracing
 
 # Primitive -> what it does to its first operand; {} is its second.
 _DONE = {
@@ -45,7 +45,9 @@ _DONE = {
 }
 
 
-def of_change(split: graph.Split, component: graph.Component, eqn: Any) -> str:
+def of_change(
+    split: graph.Split, component: components.Component, eqn: Any
+) -> str:
   """Returns what an equation does to a parameter before it is used.
 
   Args:

@@ -20,7 +20,7 @@ import jax.extend.core as jex_core
 import jax.numpy as jnp
 
 from jax_privacy import partitioner
-from jax_privacy.ghost import graph, paths, rules, tracing
+from jax_privacy.ghost import components, graph, paths, rules, tracing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Recorded:
   """
 
   split: graph.Split
-  component: graph.Component
+  component: components.Component
   path: paths.Path | paths.NoPath
   shared: tracing.Env
   pieces: list[Any]

@@ -17,7 +17,7 @@ Example:
 from collections.abc import Callable
 from typing import NamedTuple
 
-from jax_privacy.ghost import graph, paths, rules
+from jax_privacy.ghost import components, graph, paths, rules
 
 
 class Route(NamedTuple):
@@ -29,7 +29,7 @@ class Route(NamedTuple):
     plan: A key of `plans.PLANS`.
   """
 
-  component: graph.Component
+  component: components.Component
   path: paths.Path | paths.NoPath
   plan: str
 

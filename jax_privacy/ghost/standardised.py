@@ -35,7 +35,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_privacy import weight_standardisation as ws
-from jax_privacy.ghost import graph, norms, rules, tracing
+from jax_privacy.ghost import components, graph, norms, rules, tracing
 
 # Units in the last place that rounding is allowed: for <g, w~>, relative to the
 # root of the sum of squares of its terms; and so for the Gram form less that.
@@ -152,7 +152,7 @@ def amplitude(
 
 def rescaled(
     split: graph.Split,
-    component: graph.Component,
+    component: components.Component,
     standardise: Any,
     shared: tracing.Env,
 ) -> graph.Rescaled:

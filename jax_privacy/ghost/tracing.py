@@ -35,10 +35,12 @@ class Traced(NamedTuple):
 
   Attributes:
     closed: The flat jaxpr: its outputs are the loss, then aux's leaves.
+    raw: The same, with its calls.
     aux_treedef: The structure of aux.
   """
 
   closed: jex_core.ClosedJaxpr
+  raw: jex_core.ClosedJaxpr
   aux_treedef: Any
 
 
@@ -76,19 +78,23 @@ def trace(
         f" by closure. JAX says: {error}"
     ) from error
   has_weight = [i < num_leaves for i in range(len(closed.jaxpr.invars))]
-  return Traced(opened(closed, has_weight), jax.tree.structure(aux))
+  flat = opened(closed, has_weight)
+  return Traced(flat, closed, jax.tree.structure(aux))
 
 
-def opened(closed: Any, has_weight: Sequence[bool]) -> Any:
+def opened(
+    closed: Any, has_weight: Sequence[bool], *, keeps_remat: bool = False
+) -> Any:
   """Returns the jaxpr with calls opened, but for those that stay whole.
 
   Args:
     closed: A closed jaxpr.
     has_weight: Booleans, whether a parameter enters an input.
+    keeps_remat: Whether every checkpointed region stays whole.
   """
   if not any(map(_is_inlined, closed.jaxpr.eqns)):
     return closed
-  inlined = functools.partial(_inlined, closed, has_weight)
+  inlined = functools.partial(_inlined, closed, has_weight, keeps_remat)
   return jax.make_jaxpr(inlined)(*(var.aval for var in closed.jaxpr.invars))
 
 
@@ -167,7 +173,7 @@ def _dot_general(eqn, values):
   return [jnp.reshape(out, eqn.outvars[0].aval.shape)]
 
 
-def _inlined(closed, has_weight, *args):
+def _inlined(closed, has_weight, keeps_remat, *args):
   """Evaluates a jaxpr with calls opened; traced again, it is flat."""
 
   def run(jaxpr, consts, args, has_weight):
@@ -177,7 +183,7 @@ def _inlined(closed, has_weight, *args):
     for eqn in jaxpr.eqns:
       values = [read(env, atom) for atom in eqn.invars]
       flags = [is_var(atom) and atom in weighty for atom in eqn.invars]
-      if _is_opened(eqn, any(flags)):
+      if _is_opened(eqn, any(flags) and not keeps_remat):
         outs = run(*jaxprs.called(eqn), values, flags)
       else:
         outs = bind(eqn, values)

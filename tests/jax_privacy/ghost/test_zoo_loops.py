@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import jax_privacy
-from jax_privacy.ghost import costs, graph, loops, plans, sums
+from jax_privacy.ghost import components, costs, loops, plans, sums
 from tests.support import zoo
 
 _ARRAYS = zoo.Arrays(31)
@@ -348,14 +348,14 @@ def _check(name):
 
 def test_a_cross_term_that_is_dropped_is_seen(monkeypatch):
   # The two uses of a layer's weight would be components of their own.
-  components = graph._components
+  join = components.join
 
   def apart(eqns, sites, found):
     for i, site in enumerate(sites):
-      for component in components(eqns, [site], found):
+      for component in join(eqns, [site], found):
         yield dataclasses.replace(component, site_indices=(i,))
 
-  monkeypatch.setattr(graph, "_components", apart)
+  monkeypatch.setattr(components, "join", apart)
   with pytest.raises(AssertionError):
     _check("tied_within")
 
