@@ -126,6 +126,7 @@ def clipped_grad(
     prng_argnum: int | None = None,
     spmd_axis_name: str | None = None,
     method: str = "auto",
+    passes: int | None = None,
     grid_scale: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
     keys_by_example: bool = False,
@@ -173,6 +174,13 @@ def clipped_grad(
       `pre_clipping_transform` or a `grid_scale`. All give the same numbers;
       ghost makes no example's gradient where it can do without
       (docs/ghost_clipping.md).
+    passes: Number of passes over the data that "ghost" makes. In 1 pass, what
+      norms were taken from is kept for the sum: loops and `jax.checkpoint` save
+      no memory. In 2, the second pass is an ordinary gradient of weighted
+      losses. Memory is then about what training without privacy takes, at the
+      price of one more forward and backward pass. None takes 2 where parameters
+      enter `jax.checkpoint` and each has its own place there, else 1;
+      `.explain` says why. See `ghost/two_passes.py`.
     grid_scale: Number of grid steps per clip norm (per the root of the sum of
       squares of several). Each clipped gradient is rounded to the grid, and the
       sum is int32. Examples are clipped earlier, by as much as rounding can
@@ -200,6 +208,8 @@ def clipped_grad(
       callable, if a leaf of the batch does (`arguments.py`), or the grid is too
       coarse for the number of parameters, or so fine that the batch's sum might
       not fit in int32.
+      From the callable, if `passes` is 2 and a parameter is shared within, or
+      with, a loop or `jax.checkpoint`.
     TypeError: From the callable, if a parameter is not real and floating point.
 
   Guarantee: Adding, removing or zeroing one example moves the sum by at most
@@ -242,8 +252,10 @@ def clipped_grad(
       dtype=dtype,
       spmd_axis_name=spmd_axis_name,
   )
-  if _choose_method(method, pre_clipping_transform, grid_scale) == "ghost":
-    clipped_sum = ghost.GhostSum(**options)
+  chosen = _choose_method(method, pre_clipping_transform, grid_scale)
+  _check_passes(passes, chosen)
+  if chosen == "ghost":
+    clipped_sum = ghost.GhostSum(passes=passes, **options)
   else:
     clipped_sum = per_example.VmapSum(
         pre_clipping_transform=pre_clipping_transform,
@@ -313,6 +325,15 @@ def _check_sum_dtype(dtype):
   if jnp.dtype(dtype) not in (jnp.dtype("float32"), jnp.dtype("float64")):
     rule = "float32, float64 or None (a shorter sum's rounding has no bound)"
     _validate.fail("dtype", rule, jnp.dtype(dtype).name)
+
+
+def _check_passes(passes, method):
+  """Refuses a number of passes that the method does not make."""
+  if passes not in (None, 1, 2):
+    _validate.fail("passes", "1, 2 or None", passes)
+  if passes == 2 and method == "vmap":
+    rule = '1 or None where each example\'s gradient is made (method "vmap")'
+    _validate.fail("passes", rule, passes)
 
 
 def _choose_method(method, pre_clipping_transform, grid_scale):

@@ -189,6 +189,7 @@ class ClippedGradOptions(TypedDict, total=False):
     prng_argnum: Position of the argument for keys.
     spmd_axis_name: Name of the batch axis for `jax.vmap`.
     method: Name of the method of clipping.
+    passes: Number of passes over the data, or None.
     grid_scale: Number of grid steps per clip norm.
     keys_by_example: Whether there is one key per row.
   """
@@ -205,5 +206,6 @@ class ClippedGradOptions(TypedDict, total=False):
   prng_argnum: int | None
   spmd_axis_name: str | None
   method: str
+  passes: int | None
   grid_scale: int | None
   keys_by_example: bool

@@ -37,7 +37,7 @@ class Row:
     rule: Name of the rule for each equation that uses it: "dense",
       "convolution", "embedding", or "vjp of" an equation that has none.
     plan: Plan by name: "ghost", "keep" or "redo" (docs/ghost_clipping.md);
-      "vmap"; or "none"
+      "vmap"; "probe" for a norm that is a cotangent, in two passes; or "none"
       for a parameter that does not reach the loss.
     flops: Estimated multiplications and additions for one example's norm and
       its part of the sum; None if they were not estimated. A parameter that
@@ -65,11 +65,13 @@ class Explanation:
     method: Name of the method, "ghost" or "vmap".
     num_examples: Number of examples clipped at a time, on one device.
     rows: Rows, one for each parameter.
+    note: Plain words for all rows; empty if there is nothing to say.
   """
 
   method: str
   num_examples: int
   rows: tuple[Row, ...]
+  note: str = ""
 
   def __str__(self) -> str:
     cells = [(*_COLUMNS, _LAST), *map(_cells, self.rows)]
@@ -78,6 +80,7 @@ class Explanation:
         [
             f"method {self.method}, {self.num_examples} examples at a time",
             *lines,
+            *filter(None, [self.note]),
         ]
     )
 

@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_privacy import (
+    _validate,
     clipped_sum,
     explanation,
     partitioner,
@@ -42,9 +43,11 @@ from jax_privacy.ghost import (
     graph,
     pieces,
     plans,
+    regions,
     routes,
     standardised,
     sums,
+    two_passes,
 )
 from jax_privacy.ghost import parts as parts_lib
 from jax_privacy.ghost.recorded import Recorded
@@ -57,10 +60,12 @@ class GhostSum(clipped_sum.ClippedSum):
   Attributes:
     choose: Function that picks a component's plan; see `costs.choose`.
     loops: Whether gradients are made one by one; see `recorded.Recorded`.
+    passes: Number of passes; see `clipped_grad`.
   """
 
   choose: Callable[..., str] = costs.choose
   loops: bool | None = None
+  passes: int | None = None
 
   def __call__(self, args, is_padding_example):
     """Returns the sum and, per example, losses, norms and aux."""
@@ -68,6 +73,11 @@ class GhostSum(clipped_sum.ClippedSum):
     split = graph.split(loss, loss.leaves, loss.row_shapes())
     parts = self._parts(loss)
     batch_size = len(is_padding_example)
+    region = self._region(loss, split)
+    if isinstance(region, regions.Region):
+      own = routes.find(region.split, self.choose, batch_size=batch_size)
+      two = two_passes.TwoPasses(self, loss, region, split.traced, parts, own)
+      return two.run(is_padding_example)
     found = routes.find(split, self.choose, batch_size=batch_size)
     losses, aux, recorded = self._record(split, loss, parts, found)
     component_plans = [
@@ -100,10 +110,33 @@ class GhostSum(clipped_sum.ClippedSum):
     """See `ClippedSum`: each parameter has its plan, and why it has that."""
     loss = example_loss.ExampleLoss.of(self, args)
     split = graph.split(loss, loss.leaves, loss.row_shapes())
-    found = routes.find(split, self.choose, batch_size=num_examples)
     names = [name for name, _ in self.parameters(args)]
+    region, note = self._region(loss, split), ""
+    if isinstance(region, regions.Shared):
+      note = f"jax.checkpoint saves no memory: {region.reason}"
+    if isinstance(region, regions.Region):
+      split, note = region.split, "in two passes"
+    found = routes.find(split, self.choose, batch_size=num_examples)
     rows = explain.rows(split, found, names, num_examples=num_examples)
-    return explanation.Explanation("ghost", num_examples, rows)
+    if isinstance(region, regions.Region):
+      rows = explain.with_calls(rows, region)
+    return explanation.Explanation("ghost", num_examples, rows, note)
+
+  def _region(self, loss, split) -> regions.Region | regions.Shared | None:
+    """The loss as it is clipped in two passes, or why not; None for one."""
+    num_leaves = len(loss.leaves)
+    raw = split.traced.raw
+    is_leaf = [i < num_leaves for i in range(len(raw.jaxpr.invars))]
+    if self.passes == 1 or (
+        self.passes is None and not regions.has_checkpoint(raw, is_leaf)
+    ):
+      return None
+    dtypes = [self.sum_dtype([leaf]) for leaf in loss.leaves]
+    region = two_passes.find(split.traced, num_leaves, dtypes)
+    if self.passes == 2 and isinstance(region, regions.Shared):
+      rule = f"1 or None for this loss ({region.reason})"
+      _validate.fail("passes", rule, self.passes)
+    return region
 
   def sum_dtype(self, leaves) -> jnp.dtype:
     """Returns the dtype of sums, and of norms, of some parameters.

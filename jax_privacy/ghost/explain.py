@@ -18,7 +18,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from jax_privacy import explanation
-from jax_privacy.ghost import costs, flops, graph, paths, routes, rules
+from jax_privacy.ghost import costs, flops, graph, paths, regions, routes, rules
 
 # Of the primitives that have a rule here.
 _RULES = {
@@ -57,6 +57,36 @@ def rows(
   return tuple(
       _merged(by_leaf.get(leaf, []), name, split.leaf_vars[leaf].aval.shape)
       for leaf, name in enumerate(names)
+  )
+
+
+def with_calls(
+    rows: Sequence[explanation.Row], region: regions.Region
+) -> tuple[explanation.Row, ...]:
+  """Returns the rows of a loss that is clipped in two passes.
+
+  Args:
+    rows: Rows for the sites outside of loops and checkpoints.
+    region: The loss.
+  """
+  names = {}
+  for call in region.calls.values():
+    for i in call.sources.values():
+      leaf = region.split.pieces[i].leaf
+      names.setdefault(leaf, []).append(call.eqn.primitive.name)
+  return tuple(
+      row
+      if leaf not in names
+      else dataclasses.replace(
+          row,
+          rule=", ".join(
+              f"sites in {name}" for name in dict.fromkeys(names[leaf])
+          ),
+          plan="probe",
+          flops=None,
+          reason="",
+      )
+      for leaf, row in enumerate(rows)
   )
 
 

@@ -127,7 +127,7 @@ class Split:
     closed: The whole jaxpr: parameters, then rows of data, to loss and aux, and
       then what marks lifted sites.
     outputs: Variables of loss and aux.
-    traced: What it was traced to; None for a part of a loss.
+    traced: Jaxprs of the whole loss; None for a part of one.
     leaf_vars: The parameters' variables.
     cuts: Trees of pieces, one per parameter.
     pieces: Pieces of parameters, of which components are made.
@@ -288,6 +288,9 @@ def of_jaxpr(
     ends: Variables among these that gradients come from.
     lifted: Sites that were lifted out of its loops.
     calls: Equations of the data side that are no sites, whatever they read.
+
+  Returns:
+    The split, without what the loss was traced to.
   """
   jaxpr = closed.jaxpr
   leaf_vars = [v for v, is_ in zip(jaxpr.invars, is_leaf, strict=True) if is_]

@@ -20,12 +20,12 @@ import jax
 import jax.numpy as jnp
 
 from jax_privacy.ghost import (
-  components,
-  graph,
-  reasons,
-  rules,
-  tracing,
-  transforms,
+    components,
+    graph,
+    reasons,
+    rules,
+    tracing,
+    transforms,
 )
 
 

@@ -113,7 +113,7 @@ class Redo(_Plan):
       if not recorded.has_path:
         return sizes
       # The sum will not be of these gradients, but of the batched ones.
-      slack = _rounding(recorded, data, cotangents)
+      slack = rounding(recorded, data, cotangents)
       forms = [rules.find(site) for site in recorded.sites]
       margin = max(
           norms.margin(form, recorded.dtype, has_gram=False) for form in forms
@@ -267,12 +267,21 @@ def _weight_sum(recorded, site, x, z, factor, is_counted):
   return jax.vjp(batch, weight.astype(dtype))[1](z)[0]
 
 
-def _rounding(recorded, data, cotangents):
-  """Bound of what rounding moves one example's gradient by; see `norms`."""
+def rounding(recorded: Recorded, data: Any, cotangents: Any) -> jax.Array:
+  """Returns a bound of what rounding moves one example's gradient by.
+
+  Args:
+    recorded: The component's record, with a path.
+    data: One example's operands, per site.
+    cotangents: One example's cotangents, per site.
+
+  Returns:
+    A norm over the record's unit; see `norms.rounding`.
+  """
   scale = 1.0
   if recorded.path.standardise is not None:
     scale = standardised.amplitude(*recorded.standardise_operands())
-  slack = 0.0
+  slack: Any = 0.0
   for site, (x,), (z,) in zip(recorded.sites, data, cotangents, strict=True):
     form = rules.find(site)
     if recorded.path.standardise is not None:

@@ -11,8 +11,8 @@ Example:
   >>> from jax_privacy.ghost import tracing
   >>> def loss(leaves, rows):
   ...   return jnp.sum(jax.jit(jnp.dot)(rows[0], leaves[0])), []
-  >>> closed, _ = tracing.trace(loss, [jnp.ones((3, 2))], [jnp.ones((4, 3))])
-  >>> [eqn.primitive.name for eqn in closed.jaxpr.eqns]
+  >>> traced = tracing.trace(loss, [jnp.ones((3, 2))], [jnp.ones((4, 3))])
+  >>> [eqn.primitive.name for eqn in traced.closed.jaxpr.eqns]
   ['dot_general', 'reduce_sum']
 """
 
