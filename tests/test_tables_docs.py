@@ -2,7 +2,7 @@
 
 import re
 
-from experiments.tasks import table
+from experiments.tasks.tables import loss
 from jax_privacy import models
 from jax_privacy.data import tables
 from jax_privacy.data.tables import schema as schema_lib
@@ -34,5 +34,5 @@ def test_its_schema_is_one():
 
 
 def test_it_names_all_models_losses_and_sources():
-  names = (*models.table_names(), *tables.names(), *table.LOSSES)
+  names = (*models.table_names(), *tables.names(), *loss.NAMES)
   assert all(f"`{name}`" in _PAGE for name in names if name != "table")

@@ -8,23 +8,21 @@ from experiments.tasks import task
 
 
 class Balls:
-  """What a task's source must have: a stated size, a length, rows by index."""
 
   def __init__(self, seed, num_examples):
-    rng = np.random.default_rng(seed)
-    self._x = rng.uniform(size=(500, 2)).astype(np.float32)
-    self._y = self._x @ np.array([2.0, -1.0], np.float32)
-    self.num_examples = num_examples
+    self.x = np.random.default_rng(seed).uniform(size=(500, 2)).astype("f4")
+    self.num_examples = num_examples  # As stated.
 
   def __len__(self):
-    return len(self._y)
+    return 500
 
   def __getitem__(self, indices):
-    is_real = (indices >= 0).astype(np.float32)  # Index -1 is padding.
-    return {
-        "x": self._x[indices] * is_real[:, None],
-        "y": self._y[indices] * is_real,
-    }
+    x = self.x[indices] * (indices[:, None] >= 0)  # Index -1 is padding.
+    return {"x": x, "y": 2 * x[:, 0] - x[:, 1]}
+
+
+def predict(params, batch):
+  return batch["x"] @ params["w"]
 
 
 class Rolling(task.Task):
@@ -37,24 +35,16 @@ class Rolling(task.Task):
     return {"inputs": ["time", "slope"]}
 
   def build_model(self, source, key):
-    return task.Model(
-        params={"w": jnp.zeros(2)},
-        loss_fn=lambda params, example, key: (
-            (example["x"] @ params["w"] - example["y"]) ** 2
-        ),
-    )
+    def loss_fn(params, example, key):
+      return (predict(params, example) - example["y"]) ** 2
+
+    return task.Model(params={"w": jnp.zeros(2)}, loss_fn=loss_fn)
 
   def build_predictor(self, source, model=None):
-    return task.Predictor(
-        params={"w": jnp.zeros(2)},
-        predict_fn=lambda params, batch: batch["x"] @ params["w"],
-    )
+    return task.Predictor(params={"w": jnp.zeros(2)}, predict_fn=predict)
 
   def outcomes(self, source, batch, outputs):
     return (outputs - batch["y"]) ** 2
 
   def overall(self, source, outcomes):
     return {"error": estimate.mean(outcomes)}
-
-  def columns(self, source, outputs):
-    return {"distance": outputs}

@@ -4,9 +4,8 @@ Invariant: what the model sees of a row is scaled by the bounds that the schema
 states, and so is the target of a regression; a prediction never leaves these.
 Nothing is kept of a row but its target and the model's outputs.
 
->>> import numpy as np
->>> logits_of(np.array([[2.0], [-1.0]])).tolist()
-[[0.0, 2.0], [0.0, -1.0]]
+>>> Table.metrics_of(is_class=False)["mae"]
+'MAE'
 """
 
 from collections.abc import Mapping
@@ -15,18 +14,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
 from experiments.metrics import accuracies, probabilities, regression, roc
 from experiments.metrics import estimate as estimate_lib
 from experiments.tasks import classification, imported, sections
 from experiments.tasks import task as task_lib
+from experiments.tasks.tables import exported
+from experiments.tasks.tables import loss as loss_lib
 from jax_privacy import _validate, models, regression_losses
 from jax_privacy.data import tables as tables_lib
 
-_CLASSES = "softmax"
-LOSSES = (_CLASSES, *regression_losses.NAMES)
 _OF_CLASSES = {
     "accuracy": "accuracy",
     "log_loss": "log loss",
@@ -78,17 +76,23 @@ class Table(task_lib.Task):
     )
     self._schemas: dict[str, tables_lib.Schema] = {}
     loss_name = self.loss_config.name
-    if loss_name not in LOSSES:  # There are none of own code.
+    if loss_name not in loss_lib.NAMES and not imported.is_own(loss_name):
       raise ValueError(
-          f"loss.name must be one of {', '.join(LOSSES)} for task"
-          f" {self.name!r}, got {loss_name!r:.100}."
+          f"loss.name must be one of {', '.join(loss_lib.NAMES)}, or"
+          f" {imported.FORM} of own code, for task {self.name!r}, got"
+          f" {loss_name!r:.100}."
       )
-    self._of_classes = loss_name == _CLASSES
-    self.metrics = _OF_CLASSES if self._of_classes else _OF_NUMBERS
+    self._own_loss_fn, self._of_classes = loss_lib.of_own_code(loss_name)
+    self.metrics = self.metrics_of(is_class=self._of_classes)
     special = "the delta method's for RMSE and R2"
     if self._of_classes:
       special = "DeLong's for AUC"
     self.standard_errors = f"those of means; {special}; of differences, paired"
+
+  @staticmethod
+  def metrics_of(*, is_class: bool) -> Mapping[str, str]:
+    """Returns the names of the metrics of classes, or of numbers."""
+    return _OF_CLASSES if is_class else _OF_NUMBERS
 
   def load(self, split, *, num_examples=None, for_evaluation=False):
     """See `task.Task`."""
@@ -172,7 +176,7 @@ class Table(task_lib.Task):
     """See `task.Task`."""
     if not self._of_classes:
       return {k: getattr(regression, k)(*outcomes) for k in self.metrics}
-    labels, logits = outcomes.targets, logits_of(outcomes.outputs)
+    labels, logits = outcomes.targets, loss_lib.logits_of(outcomes.outputs)
     probs = probabilities.softmax(logits)
     return {
         "accuracy": accuracies.accuracy(accuracies.ranks(labels, logits)),
@@ -186,7 +190,9 @@ class Table(task_lib.Task):
     """Returns one table, of classes, where there are classes."""
     if not self._of_classes:
       return []
-    ranks = accuracies.ranks(outcomes.targets, logits_of(outcomes.outputs))
+    ranks = accuracies.ranks(
+        outcomes.targets, loss_lib.logits_of(outcomes.outputs)
+    )
     return [
         classification.by_class(source.label_names, outcomes.targets, ranks)
     ]
@@ -220,8 +226,10 @@ class Table(task_lib.Task):
       )
     chosen = np.arange(num_canaries) * len(test_source) // num_canaries
     rows = test_source[chosen]
-    rows["target"] = _wrong(rows["target"], test_source.target, seed)
-    losses_fn = jax.vmap(_class_loss if self._of_classes else _squared)
+    rows["target"] = loss_lib.wrong(rows["target"], test_source.target, seed)
+    losses_fn = jax.vmap(
+        loss_lib.class_loss if self._of_classes else loss_lib.squared
+    )
 
     def of_batch(params, batch):
       return losses_fn(predictor.predict_fn(params, batch), batch["target"])
@@ -255,22 +263,7 @@ class Table(task_lib.Task):
     if encoder is None:
       return None
 
-    def predict_fn(params, raw):
-      batch, is_refused = tables_lib.encode_raw(encoder, raw)
-      outputs = predictor.predict_fn(params, batch)
-      # A program raises nothing: of a row that is refused nothing is said.
-      shape = (-1, *(1,) * (outputs.ndim - 1))
-      return jnp.where(is_refused.reshape(shape), jnp.nan, outputs)
-
-    interface = {
-        **tables_lib.describe_raw(encoder),
-        "outputs": self._meaning(source),
-    }
-    return task_lib.Exported(
-        inputs=tables_lib.blank_raw(encoder),
-        predict_fn=predict_fn,
-        interface=interface,
-    )
+    return exported.build(encoder, predictor, outputs=self._meaning(source))
 
   def class_names(self, source) -> tuple[str, ...]:
     """See `task.Task`; none for a target of numbers."""
@@ -280,7 +273,7 @@ class Table(task_lib.Task):
     """Returns the predicted class and each one's probability, or the number."""
     if not self._of_classes:
       return {source.target.name: np.asarray(outputs)}
-    probs = probabilities.softmax(logits_of(np.asarray(outputs)))
+    probs = probabilities.softmax(loss_lib.logits_of(np.asarray(outputs)))
     names = np.array(source.target.label_names)
     each = {f"probability of {k}": probs[:, i] for i, k in enumerate(names)}
     return {source.target.name: names[probs.argmax(axis=1)], **each}
@@ -331,11 +324,13 @@ class Table(task_lib.Task):
 
   def _check_target(self, target: tables_lib.Target) -> None:
     if (target.kind == "regression") == self._of_classes:
-      valid = regression_losses.NAMES if self._of_classes else (_CLASSES,)
+      valid, own = regression_losses.NAMES, loss_lib.OWN_NUMBER
+      if not self._of_classes:
+        valid, own = (loss_lib.CLASSES,), loss_lib.OWN_CLASS
       raise ValueError(
-          f"loss.name must be one of {', '.join(valid)} for target"
-          f" {target.name!r}, a {target.kind} target, got"
-          f" {self.loss_config.name!r}."
+          f"loss.name must be one of {', '.join(valid)}, or a function of"
+          f" {' and '.join(own)}, for target {target.name!r}, a {target.kind}"
+          f" target, got {self.loss_config.name!r}."
       )
     lower = None if self._of_classes else target.column.bounds[0]
     if self.loss_config.name == "poisson" and lower < 0:
@@ -366,57 +361,20 @@ class Table(task_lib.Task):
 
   def _loss_fn(self, source):
     """Returns `loss_fn(outputs, target)` of one row's outputs, a vector."""
+    own = self._own_loss_fn
     if self._of_classes:
-      return _class_loss
-    to_scale, _ = _scaling(self.loss_config.name, source.target)
-    loss_fn = regression_losses.build(self.loss_config.name)
-    return lambda outputs, target: loss_fn(outputs[0], to_scale(target))
+      return loss_lib.of_classes(own)
+    return loss_lib.of_numbers(self.loss_config.name, own, source.target)
 
   def _to_units(self, source):
     """Returns `to_units(outputs)`, within the target's bounds."""
     low, high = source.target.column.bounds
-    _, to_units = _scaling(self.loss_config.name, source.target)
+    _, to_units = loss_lib.scaling(self.loss_config.name, source.target)
     return lambda outputs: jnp.clip(to_units(outputs), low, high)
-
-
-def logits_of(outputs: np.ndarray) -> np.ndarray:
-  """Returns logits [n, num_classes]; one output is the second of two classes.
-
-  Args:
-    outputs: Outputs of the model, [n, num_outputs].
-  """
-  if outputs.shape[1] > 1:
-    return outputs
-  return np.concatenate([np.zeros_like(outputs), outputs], axis=1)
 
 
 def _inputs(batch) -> tuple[str, ...]:
   return tuple(name for name in batch if name != "target")
-
-
-def _class_loss(outputs: jax.Array, target: jax.Array) -> jax.Array:
-  """Cross-entropy of one row: softmax, or the logistic loss of one output."""
-  outputs = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
-  if outputs.shape[0] > 1:
-    return optax.softmax_cross_entropy_with_integer_labels(outputs, target)
-  label = target.astype(outputs.dtype)
-  return optax.sigmoid_binary_cross_entropy(outputs[0], label)
-
-
-def _squared(prediction: jax.Array, target: jax.Array) -> jax.Array:
-  return jnp.square(prediction - target)
-
-
-def _scaling(loss_name: str, target: tables_lib.Target):
-  """Returns functions between the target's units and those of the loss.
-
-  The bounds go to -1 and 1; a count's middle goes to a rate of 1.
-  """
-  low, high = target.column.bounds
-  middle, half = (low + high) / 2, (high - low) / 2
-  if loss_name == "poisson":
-    return (lambda y: y / middle), (lambda f: jnp.exp(f) * middle)
-  return (lambda y: (y - middle) / half), (lambda f: f * half + middle)
 
 
 def _area(labels, probs) -> estimate_lib.Estimate:
@@ -426,14 +384,3 @@ def _area(labels, probs) -> estimate_lib.Estimate:
   return roc.macro(
       [roc.auc(labels == i, probs[:, i]) for i in range(probs.shape[1])]
   )
-
-
-def _wrong(targets, target: tables_lib.Target, seed: int) -> np.ndarray:
-  """Returns another class each, uniform; or the bound that is further away."""
-  if target.kind == "regression":
-    low, high = target.column.bounds
-    is_low = targets < (low + high) / 2
-    return np.where(is_low, high, low).astype(targets.dtype)
-  num_classes = len(target.label_names)
-  shift = np.random.default_rng(seed).integers(1, num_classes, len(targets))
-  return ((targets + shift) % num_classes).astype(targets.dtype)

@@ -10,14 +10,16 @@ import shutil
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
+from configs import common, families
 from experiments import train
 from experiments.plan import experiment as experiment_lib
 from experiments.plan import fields
 from experiments.run import workdir as workdir_lib
-from experiments.tasks import imported
+from experiments.tasks import imported, registry
 from tests.support import fuzz, launch
 
 _EXAMPLE = launch.ROOT / "examples" / "own_task"
@@ -159,3 +161,86 @@ def test_a_metric_gives_a_number_for_each_example():
       found["confidence"].standard_error, error, rtol=1e-6
   )
   assert list(task.metrics)[-1] == "confidence"
+
+
+_LOSSES = """
+import jax.numpy as jnp
+
+
+def of_class(logits, label):
+  return -(logits[0] - jnp.max(logits))[label] + jnp.sum(logits**2)
+
+
+def of_number(prediction, target):
+  return jnp.abs(prediction - target) ** 3
+
+
+def of_neither(logits, target):
+  return 0.0
+"""
+_COLUMNS = {
+    "age": {"kind": "number", "bounds": [0, 10]},
+    "rich": {"kind": "category", "values": ["no", "yes"]},
+}
+
+
+def _table_task(folder, loss, target):
+  (folder / "row_losses.py").write_text(_LOSSES)
+  sys.path.append(str(folder))
+  config = families.table(epsilon=3.0)
+  config.data.source = "table"
+  path = folder / "t.csv"
+  path.write_text("age,rich\n" + "3,no\n7,yes\n" * 20)
+  common.set_options(
+      config.data.options,
+      path=str(path), target=target, schema={"columns": _COLUMNS},
+      test_path=str(path),
+  )  # fmt: skip
+  config.loss.name = f"row_losses:{loss}"
+  return registry.build(**fields.task_sections(config))
+
+
+@pytest.mark.parametrize(
+    "loss, target", [("of_class", "rich"), ("of_number", "age")]
+)
+def test_a_loss_of_own_code_is_of_a_tables_row(tmp_path, loss, target):
+  task = _table_task(tmp_path, loss, target)
+  source = task.load("train", num_examples=40)
+  model = task.build_model(source, jax.random.key(0))
+  row = jax.tree.map(lambda x: x[0], source[np.array([1])])
+  params = jax.tree.map(lambda x: x + 0.5, model.params)
+  found = model.loss_fn(params, row, jax.random.key(1))
+  output = 0.5 * (row["numbers"].sum() + 1)
+  if loss == "of_number":
+    output = 0.5 * (1 + (0 if not len(row["categories"]) else 1))
+    # 7 of [0, 10] is 0.4 on the loss's scale; the category "yes" counts 0.5.
+    wanted = abs(output - 0.4) ** 3
+    assert "rmse" in task.metrics
+  else:
+    # The logits of two classes are 0 and the output; "yes" is the second.
+    wanted = max(output, 0) - output + output**2
+    assert "accuracy" in task.metrics
+  np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "loss, target, wanted",
+    [
+        ("of_class", "age", "must be one of absolute, poisson, squared, or a"),
+        (
+            "of_number",
+            "rich",
+            "must be one of softmax, or a function of logits",
+        ),
+        (
+            "of_neither",
+            "rich",
+            "must name a function of logits and label, or of prediction",
+        ),
+    ],
+)
+def test_a_loss_that_does_not_fit_a_tables_target_is_refused(
+    tmp_path, loss, target, wanted
+):
+  with pytest.raises(ValueError, match=f"loss.name {wanted}"):
+    _table_task(tmp_path, loss, target).load("train", num_examples=40)

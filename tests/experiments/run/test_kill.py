@@ -18,15 +18,18 @@ _FLAGS = (
 )
 
 
-_TABLE = "--config=configs/breast_cancer.py:smoke=True"
+# How a small run of each task is started.
+_RECIPES = {
+    "classification": launch.linear_recipe,
+    "table": lambda folder: "--config=configs/breast_cancer.py:smoke=True",
+}
 
 
-def _start(path, recipe=None):
-  recipe = recipe or launch.linear_recipe(path.parent)
+def _start(path, task):
   return subprocess.Popen(
       [
           sys.executable, "-m", "experiments.train",
-          recipe, *_FLAGS, f"--workdir={path}",
+          _RECIPES[task](path.parent), *_FLAGS, f"--workdir={path}",
       ],
       cwd=launch.ROOT,
       stdout=subprocess.PIPE,
@@ -52,9 +55,9 @@ def _check_whole(path, whole):
   assert all(name.isdigit() for name in names), names
 
 
-def _kill_while_it_saves(path, recipe=None):
+def _kill_while_it_saves(path, task):
   """Leaves a folder of a checkpoint that no rename has finished."""
-  process = _start(path, recipe)
+  process = _start(path, task)
   _wait_for(process, "step 4/")
   while not (halves := list((path / "checkpoints").glob("*tmp*"))):
     assert process.poll() is None, process.stderr.read()
@@ -65,17 +68,26 @@ def _kill_while_it_saves(path, recipe=None):
   assert halves and "summary.json" not in {p.name for p in path.iterdir()}
 
 
+@pytest.fixture(
+    scope="module",
+    params=["classification", pytest.param("table", marks=pytest.mark.slow)],
+)
+def task(request):
+  assert set(_RECIPES) == set(launch.TASKS)
+  return request.param
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(task, tmp_path_factory):
   """The summary of the run that nothing stopped."""
-  config = launch.linear(train__num_steps=24)
+  config = launch.TASKS[task](train__num_steps=24)
   return launch.run(config, tmp_path_factory.mktemp("whole"))
 
 
-def test_killed_while_it_saves(tmp_path, whole):
-  _kill_while_it_saves(tmp_path / "run")
+def test_killed_while_it_saves(tmp_path, task, whole):
+  _kill_while_it_saves(tmp_path / "run", task)
   done = launch.command(
-      "experiments.train", launch.linear_recipe(tmp_path), *_FLAGS,
+      "experiments.train", _RECIPES[task](tmp_path), *_FLAGS,
       f"--workdir={tmp_path / 'run'}",
   )  # fmt: skip
   assert "test accuracy" in done.stdout, done.stderr
@@ -83,22 +95,12 @@ def test_killed_while_it_saves(tmp_path, whole):
 
 
 @pytest.mark.slow
-def test_a_run_of_a_table_is_killed_while_it_saves(tmp_path):
-  config = launch.table(train__num_steps=24)
-  whole = launch.run(config, tmp_path / "whole")
-  _kill_while_it_saves(tmp_path / "run", _TABLE)
-  out, err = _start(tmp_path / "run", _TABLE).communicate()
-  assert "test accuracy" in out, err
-  _check_whole(tmp_path / "run", whole)
-
-
-@pytest.mark.slow
-def test_killed_and_stopped_and_out_of_disk(tmp_path, whole):
+def test_killed_and_stopped_and_out_of_disk(tmp_path, task, whole):
   path = tmp_path / "run"
-  _kill_while_it_saves(path)
+  _kill_while_it_saves(path, task)
 
   # Told to stop: it saves, says so, and that is no error.
-  process = _start(path)
+  process = _start(path, task)
   _wait_for(process, "step ")
   process.send_signal(signal.SIGTERM)
   out, err = process.communicate()
@@ -106,7 +108,7 @@ def test_killed_and_stopped_and_out_of_disk(tmp_path, whole):
   assert "to be continued: saved after step" in out
 
   # Out of disk: files may not grow beyond some bytes, so that a save fails.
-  process = _start(path)
+  process = _start(path, task)
   _wait_for(process, "step ")
   resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100, 100))
   _, err = process.communicate()
@@ -114,6 +116,6 @@ def test_killed_and_stopped_and_out_of_disk(tmp_path, whole):
   assert err.count("\nerror: ") + err.startswith("error: ") == 1, err
   assert "must be written whole" in err and str(path) in err, err
 
-  out, err = _start(path).communicate()
+  out, err = _start(path, task).communicate()
   assert "test accuracy" in out, err
   _check_whole(path, whole)

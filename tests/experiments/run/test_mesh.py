@@ -1,5 +1,6 @@
 """The launcher on several devices, and on several processes."""
 
+import functools
 import json
 import os
 import socket
@@ -27,6 +28,7 @@ _SETTINGS = [
     f"--config.{name.replace('__', '.')}={value}"
     for name, value in _FIELDS.items()
 ]
+_RECIPES = {"classification": "digits_cnn", "table": "breast_cancer"}
 _FLAGS = ["--config=configs/digits_cnn.py:smoke=True", *_SETTINGS]
 
 
@@ -59,10 +61,22 @@ def _assert_near(got, want):
 
 
 @pytest.fixture(scope="module")
-def on_one_device(tmp_path_factory):
-  path = tmp_path_factory.mktemp("one")
-  launch.run(launch.config(**_FIELDS), path)
-  return _last_params(path)
+def on_one(tmp_path_factory):
+  """Returns a function of a recipe: its parameters, trained on one device."""
+
+  @functools.cache
+  def train(recipe):
+    path = tmp_path_factory.mktemp("one")
+    config = launch.config(recipe, **_FIELDS)
+    launch.run(config, path)
+    return _last_params(path, config)
+
+  return train
+
+
+@pytest.fixture(scope="module")
+def on_one_device(on_one):
+  return on_one("digits_cnn")
 
 
 def test_more_devices_than_there_are_is_said():
@@ -118,16 +132,18 @@ def test_the_mesh_alone_may_change_on_a_resume(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("task", launch.TASKS)
 @pytest.mark.parametrize(
     "data, fsdp, physical", [(4, 1, None), (2, 2, 8), (1, 8, None)]
 )
-def test_the_command_on_a_mesh(data, fsdp, physical, tmp_path, on_one_device):
-  path = tmp_path / "run"
+def test_the_command_on_a_mesh(data, fsdp, physical, task, tmp_path, on_one):
+  path, recipe = tmp_path / "run", _RECIPES[task]
   mesh = [f"--config.mesh.data={data}", f"--config.mesh.fsdp={fsdp}"]
   if physical is not None:
     mesh.append(f"--config.physical_batch_size={physical}")
   done = subprocess.run(
-      [sys.executable, "-m", "experiments.train", *_FLAGS, *mesh,
+      [sys.executable, "-m", "experiments.train",
+       f"--config=configs/{recipe}.py:smoke=True", *_SETTINGS, *mesh,
        f"--workdir={path}"],
       capture_output=True, text=True, cwd=launch.ROOT, env=_environment(),
   )  # fmt: skip
@@ -135,26 +151,9 @@ def test_the_command_on_a_mesh(data, fsdp, physical, tmp_path, on_one_device):
   summary = json.loads((path / "summary.json").read_text())
   assert summary["mesh"] == {"data": data, "fsdp": fsdp}
   assert _steps_told_of(path) == list(range(1, _STEPS + 1))
-  params = _last_params(path)
+  params = _last_params(path, launch.config(recipe, **_FIELDS))
   assert summary["params_sha256"] == checkpoint.tree_sha256(params)
-  _assert_near(params, on_one_device)
-
-
-@pytest.mark.slow
-def test_a_table_is_trained_on_a_mesh_as_on_one_device(tmp_path):
-  config = launch.table(**_FIELDS)
-  launch.run(config, tmp_path / "one")
-  done = subprocess.run(
-      [sys.executable, "-m", "experiments.train",
-       "--config=configs/breast_cancer.py:smoke=True", *_SETTINGS,
-       "--config.mesh.data=4", f"--workdir={tmp_path}/four"],
-      capture_output=True, text=True, cwd=launch.ROOT, env=_environment(),
-  )  # fmt: skip
-  assert done.returncode == 0, done.stderr
-  _assert_near(
-      _last_params(tmp_path / "four", config),
-      _last_params(tmp_path / "one", config),
-  )
+  _assert_near(params, on_one(recipe))
 
 
 def _run_processes(path, *flags, stop_after=None):

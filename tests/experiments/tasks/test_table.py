@@ -10,8 +10,9 @@ from sklearn import metrics
 
 from configs import families
 from experiments.plan import fields
-from experiments.tasks import registry, table
+from experiments.tasks import registry
 from experiments.tasks import task as task_lib
+from experiments.tasks.tables import loss as table_loss
 from jax_privacy.data import tables
 
 _COLUMNS = {
@@ -130,7 +131,7 @@ def test_numbers_are_those_of_scikit_learn(path, target, loss):
   else:
     logits = rng.normal(size=(60, 1 if target == "rich" else 3))
     found = task.overall(source, task.outcomes(source, batch, logits))
-    logits = np.float64(table.logits_of(np.float32(logits)))
+    logits = np.float64(table_loss.logits_of(np.float32(logits)))
     probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     y = batch["target"]
     scores = probs[:, 1] if target == "rich" else probs
@@ -158,9 +159,9 @@ def test_groups_are_compared_by_the_first_number(path):
 @pytest.mark.parametrize(
     "target, loss, text",
     [
-        ("rich", "squared", "loss.name must be one of softmax for .*a binary"),
-        ("job", "poisson", "loss.name must be one of softmax for .*a class"),
-        ("count", "softmax", "must be one of absolute, poisson, squared for"),
+        ("rich", "squared", "loss.name must be one of softmax, or .*a binary"),
+        ("job", "poisson", "loss.name must be one of softmax, or .*a class"),
+        ("count", "softmax", "must be one of absolute, poisson, squared, or"),
         ("x", "poisson", "bounds of target 'x' must be at least 0 for .*, got"),
     ],
 )

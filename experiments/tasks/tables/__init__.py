@@ -1,0 +1,1 @@
+"""What the task of tables is made of."""
