@@ -36,7 +36,11 @@ _REPORTED = (
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  """Returns the recipe; see the module for arguments and results."""
+  """Returns the recipe; see the module for arguments and results.
+
+  Args:
+    arg: Options of the recipe, "name=value,..."; None for the defaults.
+  """
   args = common.parse_arg(
       arg, epsilon=8.0, path="data/CheXpert-v1.0-small", smoke=False
   )

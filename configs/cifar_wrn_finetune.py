@@ -36,7 +36,11 @@ _NOISE_MULTIPLIERS = {(100, 1.0): 21.1}
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  """Returns the recipe; see the module for arguments and results."""
+  """Returns the recipe; see the module for arguments and results.
+
+  Args:
+    arg: Options of the recipe, "name=value,..."; None for the defaults.
+  """
   args = common.parse_arg(
       arg, classes=100, epsilon=1.0, views=16, data_dir="", smoke=False
   )

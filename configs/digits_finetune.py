@@ -39,7 +39,14 @@ _STAGES = ("finetune", "scratch", "pretrain")
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  """Returns the recipe; see the module for arguments and results."""
+  """Returns the recipe; see the module for arguments and results.
+
+  Args:
+    arg: Options of the recipe, "name=value,..."; None for the defaults.
+
+  Raises:
+    ValueError: If stage is none of the recipe's.
+  """
   args = common.parse_arg(
       arg,
       epsilon=1.0,

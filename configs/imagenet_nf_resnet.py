@@ -27,7 +27,11 @@ from configs import common, families
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  """Returns the recipe; see the module for arguments and results."""
+  """Returns the recipe; see the module for arguments and results.
+
+  Args:
+    arg: Options of the recipe, "name=value,..."; None for the defaults.
+  """
   args = common.parse_arg(arg, views=4, data_dir="", smoke=False)
   config = common.base()
   config.name = "imagenet_nf_resnet"

@@ -23,7 +23,11 @@ from configs import common, families
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  """Returns the recipe; see the module for arguments and results."""
+  """Returns the recipe; see the module for arguments and results.
+
+  Args:
+    arg: Options of the recipe, "name=value,..."; None for the defaults.
+  """
   args = common.parse_arg(arg, epsilon=3.0, path="data/mnist.npz", smoke=False)
   config = families.tanh_cnn(epsilon=args["epsilon"])
   config.name = "mnist_cnn"

@@ -24,7 +24,11 @@ from configs import common, families
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  """Returns the recipe; see the module for arguments and results."""
+  """Returns the recipe; see the module for arguments and results.
+
+  Args:
+    arg: Options of the recipe, "name=value,..."; None for the defaults.
+  """
   args = common.parse_arg(
       arg, epsilon=8.0, depth=16, width=4, views=16, data_dir="", smoke=False
   )

@@ -37,7 +37,11 @@ _MAX_BATCH_SIZE = 4096
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  """Returns the recipe; see the module for arguments and results."""
+  """Returns the recipe; see the module for arguments and results.
+
+  Args:
+    arg: Options of the recipe, "name=value,..."; None for the defaults.
+  """
   args = common.parse_arg(
       arg,
       path="people.csv",

@@ -36,7 +36,11 @@ from configs import common, families
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  """Returns the recipe; see the module for arguments and results."""
+  """Returns the recipe; see the module for arguments and results.
+
+  Args:
+    arg: Options of the recipe, "name=value,..."; None for the defaults.
+  """
   args = common.parse_arg(arg, epsilon=3.0, model="table_linear", smoke=False)
   config = families.table(epsilon=args["epsilon"])
   config.name = "wine"

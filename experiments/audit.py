@@ -59,7 +59,11 @@ _MAX_EXAMPLES = flags.DEFINE_integer(
 
 
 def main() -> None:
-  """Runs the command line."""
+  """Runs the command line.
+
+  Raises:
+    ValueError: If a flag breaks its rule.
+  """
   config = flags.FLAGS.config
   with cli.exit_on(
       ValueError, OSError, data.ExampleError, checkpoint.CheckpointError
@@ -138,7 +142,11 @@ def run(
 
 
 def conclude(audit: Mapping[str, Any]) -> None:
-  """Prints an audit; exits with code 1 if it contradicts the claim."""
+  """Prints an audit; exits with code 1 if it contradicts the claim.
+
+  Args:
+    audit: Record of an audit, as `audit.json` holds it.
+  """
   audit_lib.show(audit)
   if audit["contradicts_claim"]:
     print(f"FAILED: {audit_lib.verdict(audit)}", file=sys.stderr)

@@ -24,7 +24,11 @@ _OUT = flags.DEFINE_string("out", None, "The schema to write, a .toml file.")
 
 
 def main() -> None:
-  """Runs the command line."""
+  """Runs the command line.
+
+  Raises:
+    ValueError: If the file to write is there already.
+  """
   with cli.exit_on(ValueError, OSError, ImportError):
     path, out = _ROWS.value, pathlib.Path(_OUT.value)
     if out.exists():

@@ -57,7 +57,11 @@ devices.define_flags()
 
 
 def main() -> None:
-  """Runs the command line."""
+  """Runs the command line.
+
+  Raises:
+    ValueError: If neither --workdir nor --show is given.
+  """
   with contextlib.ExitStack() as stack:
     with cli.exit_on(ValueError, OSError, RuntimeError):
       config = _CONFIG.value

@@ -90,6 +90,9 @@ class Basic(Composable, abc.ABC):
 
     Args:
       orders: Renyi orders, ascending, shape [n].
+
+    Raises:
+      NotImplementedError: If "rdp" is none of `analyses`.
     """
     term, _ = self.term()
     if not isinstance(term, atoms.Atoms):

@@ -8,8 +8,8 @@ class Field(NamedTuple):
 
   Attributes:
     default: Value where neither a recipe nor the command line sets another.
-    meaning: What the field does, with its unit.
-    rule: Which values are valid; `experiments.plan` checks them.
+    meaning: Sentence: the effect of the field, with its unit.
+    rule: Rule for valid values; `experiments.plan` checks them.
     type_if_none: Type of the value, for a field whose default is None.
   """
 

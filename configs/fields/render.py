@@ -45,8 +45,8 @@ class Row(NamedTuple):
     name: Dotted name, such as "dp.epsilon".
     kind: Kind of the value, such as "number".
     value: The default, or a given config's value, as Python writes it.
-    meaning: What the field does, with its unit.
-    rule: Which values are valid.
+    meaning: Sentence: the effect of the field, with its unit.
+    rule: Rule for valid values.
   """
 
   name: str

@@ -35,6 +35,9 @@ _WITH_DEPENDENT_SCORES = ("one_run", "one_run_fdp")
 def check_confidence(confidence: float) -> float:
   """Returns a confidence in (0, 1).
 
+  Args:
+    confidence: Confidence of each bound, a probability.
+
   Raises:
     ValueError: If it is not.
   """
@@ -96,7 +99,11 @@ def summarise(
 
 
 def show(audit: Mapping[str, Any]) -> None:
-  """Prints the claim, what was run, the bounds and the time."""
+  """Prints the claim, what was run, the bounds and the time.
+
+  Args:
+    audit: Record of an audit, as `audit.json` holds it.
+  """
   num_real = audit["num_examples"] - audit["num_canaries"]
   batch_size = num_real * audit["sampling_prob"]
   epsilon = claims.at_most(audit["epsilon"])
@@ -132,7 +139,11 @@ def _each(audit) -> str:
 
 
 def verdict(audit: Mapping[str, Any]) -> str:
-  """Returns the last line: what the bounds mean for the claim."""
+  """Returns the last line: what the bounds mean for the claim.
+
+  Args:
+    audit: Record of an audit, as `audit.json` holds it.
+  """
   name, bound = max(
       audit["bounds_jointly"].items(), key=lambda item: _float(item[1])
   )

@@ -31,6 +31,11 @@ def add_to_config(
 
   That section marks its folder as no run's. It is not in
   `configs.common.base`, so that no run has canaries by a flag.
+
+  Args:
+    config: Config of the run to audit.
+    canary: Name of the kind of canary; see `canary_kinds`.
+    num_canaries: Number of canaries.
   """
   config = config.copy_and_resolve_references()
   with config.unlocked():
@@ -48,6 +53,9 @@ def build(
   Args:
     config: Config, as `add_to_config` returns it.
     run_key: Randomness of an audit to go on with; None to make it of the seed.
+
+  Returns:
+    The run, with canaries.
 
   Raises:
     ValueError: If a field breaks its rule, or the run is one that canaries

@@ -23,6 +23,9 @@ def check(
     experiment: Run to check.
     max_examples: Number of examples to use.
 
+  Returns:
+    Both reports, of sensitivity and of noise.
+
   Raises:
     ValueError: If the run is not private.
     SensitivityError: See `testing.check_sensitivity`.
@@ -49,7 +52,11 @@ def check(
 
 
 def show(report: testing.PrivateReport) -> None:
-  """Prints what was seen."""
+  """Prints what was seen.
+
+  Args:
+    report: Report of `check`.
+  """
   sensitivity, noise = report.sensitivity, report.noise
   print(f"Passed, on {sensitivity.num_batches} neighbouring batches.")
   for relation, bound in sensitivity.bounds.items():

@@ -63,7 +63,12 @@ def of_run(
 def of_params(
     config: ml_collections.ConfigDict, params: Any
 ) -> dict[str, float]:
-  """Returns the numbers of a config's model with these parameters, by name."""
+  """Returns the numbers of a config's model with these parameters, by name.
+
+  Args:
+    config: Config of the run.
+    params: Pytree of parameters, as the model has them.
+  """
   task = registry.build(**fields.task_sections(config))
   with sections.named("data.test_split"):
     source = task.load(config.data.test_split, for_evaluation=True)

@@ -86,7 +86,11 @@ def splits(
 
 
 def largest_gap(groups: Mapping[str, estimate_lib.Estimate]) -> Gap | None:
-  """Returns the gap of the defined groups, or None if they are under two."""
+  """Returns the gap of the defined groups, or None if they are under two.
+
+  Args:
+    groups: Estimate of each group, by name.
+  """
   defined = {k: v for k, v in groups.items() if not v.why_undefined}
   if len(defined) < 2:
     return None

@@ -47,14 +47,25 @@ def sections(
 def overall(
     task: task_lib.Task, found: Any, source: task_lib.Source
 ) -> task_lib.Section:
-  """Returns the numbers of all examples together."""
+  """Returns the numbers of all examples together.
+
+  Args:
+    task: Task of the run.
+    found: Outcomes of evaluation.
+    source: Source that was evaluated.
+  """
   return task_lib.Section(OVERALL, task.overall(source, found))
 
 
 def difference(
     ours: task_lib.Section, twins: task_lib.Section
 ) -> dict[str, estimate_lib.Estimate]:
-  """Returns ours less the twin's, row by row."""
+  """Returns ours less the twin's, row by row.
+
+  Args:
+    ours: Section of this run.
+    twins: The twin's section of the same title.
+  """
   return {
       name: estimate.minus(twins.rows[name])
       for name, estimate in ours.rows.items()
@@ -62,7 +73,11 @@ def difference(
 
 
 def as_json(reported: Sequence[task_lib.Section]) -> dict[str, Any]:
-  """Returns sections by title, as JSON has them: None for what is undefined."""
+  """Returns sections by title, as JSON has them: None for what is undefined.
+
+  Args:
+    reported: Sections in the order of the report.
+  """
   return {
       section.title: {
           "rows": {k: estimate_json(v) for k, v in section.rows.items()},
@@ -76,7 +91,12 @@ def as_json(reported: Sequence[task_lib.Section]) -> dict[str, Any]:
 def differences_as_json(
     ours: Sequence[task_lib.Section], twins: Sequence[task_lib.Section]
 ) -> dict[str, Any]:
-  """Returns ours less the twin's, by title of the section and name."""
+  """Returns ours less the twin's, by title of the section and name.
+
+  Args:
+    ours: Sections of this run.
+    twins: The twin's sections.
+  """
   return {
       mine.title: {
           name: estimate_json(estimate)
@@ -87,7 +107,11 @@ def differences_as_json(
 
 
 def estimate_json(estimate: estimate_lib.Estimate) -> dict[str, Any]:
-  """Returns an estimate's value, error and number of examples."""
+  """Returns an estimate's value, error and number of examples.
+
+  Args:
+    estimate: Number, with its standard error.
+  """
   reported = {
       "value": _finite(estimate.value),
       "standard_error": _finite(estimate.standard_error),

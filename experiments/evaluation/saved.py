@@ -46,7 +46,15 @@ class SavedRun(NamedTuple):
     return splits.share_examples(self.split, self.config.data.train_split)
 
   def collect(self, name: str, rows: np.ndarray) -> Any:
-    """Runs the model with the parameters of that name over some examples."""
+    """Runs the model with the parameters of that name over some examples.
+
+    Args:
+      name: Name of the parameters: "last" or an average.
+      rows: Indices of the examples, [n].
+
+    Returns:
+      The outputs, one row an example, as NumPy arrays.
+    """
     return outcomes.collect(
         self.task,
         self.predictor,
@@ -71,6 +79,9 @@ def load(
     split: The split's name; the config's test split by default.
     labels: Labels to report, not the config's eval.labels; () for all.
     what: Name of the folder, for the error text.
+
+  Returns:
+    The run.
 
   Raises:
     ValueError: If it holds no run, or no checkpoint, or an audit's; or if a

@@ -59,6 +59,9 @@ class Estimate(NamedTuple):
     """Returns the difference to an estimate from the same examples, in order.
 
     What the two share cancels in its standard error: it is a paired one.
+
+    Args:
+      other: Estimate of the same metric.
     """
     return Estimate(
         self.value - other.value,

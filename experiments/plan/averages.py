@@ -33,6 +33,9 @@ EMA = "ema"
 def names(train_config: ml_collections.ConfigDict) -> tuple[str, ...]:
   """Returns what parameters there are at the end of a run.
 
+  Args:
+    train_config: The section `train` of a config.
+
   Raises:
     ValueError: If train.ema_decays breaks its rule.
   """
@@ -44,6 +47,10 @@ def build(
     train_config: ml_collections.ConfigDict, *, num_steps: int
 ) -> dict[str, averaging.Averaging]:
   """Returns the averagings of a run of `num_steps` updates, by name.
+
+  Args:
+    train_config: The section `train` of a config.
+    num_steps: Number of updates.
 
   Raises:
     ValueError: If a field breaks its rule; the text names it.
@@ -101,6 +108,9 @@ def restore(
     path: The folder of its checkpoints; nothing in it is touched.
     train_config: The section of the run's config.
     params: Parameters of its model, of which structure and shapes are read.
+
+  Returns:
+    The newest parameters, with their step and their facts.
 
   Raises:
     ValueError: If there is none, or it is of another model, or was saved with

@@ -79,6 +79,10 @@ def read(path: pathlib.Path, checkpoints: pathlib.Path) -> dict[str, Any]:
 def check_seed(seed: int | None, seeds: Sequence[int | None]) -> None:
   """Refuses a fixed seed that a continued run has used.
 
+  Args:
+    seed: Seed of the run, or None.
+    seeds: Seeds of the runs that it continues.
+
   Raises:
     ValueError: If it has.
   """

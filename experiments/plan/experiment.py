@@ -42,10 +42,22 @@ class Canaries(Protocol):
   """What the loop asks of an audit's canaries; see `audits/canaries.py`."""
 
   def selected(self, step: int) -> np.ndarray | None:
-    """Returns which take part behind the clipping, bool, or None for none."""
+    """Returns which take part behind the clipping, bool, or None for none.
+
+    Args:
+      step: Number of the step.
+    """
 
   def insert(self, clipped_sum: Any, selected: jax.Array) -> Any:
-    """Adds those to a clipped sum."""
+    """Adds those to a clipped sum.
+
+    Args:
+      clipped_sum: Sum of clipped gradients.
+      selected: Booleans [num_canaries]: the canaries that take part.
+
+    Returns:
+      The sum with the selected canaries, of the same structure.
+    """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -111,6 +123,9 @@ def build(
     config: Config with the fields of `configs.common.base`.
     run_key: Randomness of a run to go on with; None to make it from the seed.
     say: Function that is called with what is done next, in words.
+
+  Returns:
+    The run: all that training and evaluation need.
 
   Raises:
     ValueError: If a field breaks its rule; the text names it.
@@ -244,7 +259,11 @@ def build_dp_training(
 
 
 def make_run_key(seed: int | None) -> root_key.RootKey:
-  """Returns the root of a seed, or a fresh one for None."""
+  """Returns the root of a seed, or a fresh one for None.
+
+  Args:
+    seed: Integer in [0, 2^128), or None for the system's bits.
+  """
   if seed is None:
     words = root_key.RootKey.fresh().words()
     return root_key.RootKey.from_words(mesh_lib.from_primary(words))

@@ -175,7 +175,12 @@ def check_kinds(config: ml_collections.ConfigDict) -> None:
 def leaves(
     config: ml_collections.ConfigDict, prefix: str = ""
 ) -> Iterator[tuple[str, type, bool]]:
-  """Yields (dotted name, kind, whether None will do) of every field."""
+  """Yields (dotted name, kind, whether None will do) of every field.
+
+  Args:
+    config: Config, or a section of one.
+    prefix: Dotted name of the section, with its last dot.
+  """
   for key in config:
     value = config[key]
     if isinstance(value, ml_collections.ConfigDict) and len(value):

@@ -35,7 +35,11 @@ def make_mesh(
 
 
 def from_primary(array: np.ndarray) -> np.ndarray:
-  """Returns the primary's array in every process; all must ask."""
+  """Returns the primary's array in every process; all must ask.
+
+  Args:
+    array: Array of the primary process; others give one of its shape.
+  """
   if jax.process_count() == 1:
     return array
   return np.asarray(multihost_utils.broadcast_one_to_all(array))

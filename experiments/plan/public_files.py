@@ -25,7 +25,12 @@ _SHOWN = 12
 def difference(
     theirs: Mapping[str, str], ours: Mapping[str, str]
 ) -> tuple[str, str | None, str | None] | None:
-  """Returns the first field whose digests differ, with both; None if none."""
+  """Returns the first field whose digests differ, with both; None if none.
+
+  Args:
+    theirs: Digests by field of a run's folder.
+    ours: Digests by field of now.
+  """
   for name in sorted(theirs.keys() | ours.keys()):
     if theirs.get(name) != ours.get(name):
       return name, theirs.get(name), ours.get(name)

@@ -19,6 +19,9 @@ def load(
     task: Task of the run.
     data_config: A config's section.
 
+  Returns:
+    The training split and the test split.
+
   Raises:
     ValueError: If a field breaks its rule; the text names it.
   """

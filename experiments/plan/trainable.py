@@ -39,7 +39,11 @@ class Partition:
   pattern: str | None
 
   def split(self, params: Any) -> tuple[Any, Any]:
-    """Returns (trained, frozen), nested dicts of the leaves of each kind."""
+    """Returns (trained, frozen), nested dicts of the leaves of each kind.
+
+    Args:
+      params: Nested dict of all parameters.
+    """
     if self.pattern is None:
       return params, {}
     leaves = traverse_util.flatten_dict(params)
@@ -55,7 +59,11 @@ class Partition:
     return tuple(map(traverse_util.unflatten_dict, (trained, frozen)))
 
   def also(self, name: str) -> "Partition":
-    """Returns one that trains the parameter `name` as well."""
+    """Returns one that trains the parameter `name` as well.
+
+    Args:
+      name: Dotted name of the parameter.
+    """
     if self.pattern is None:
       return self
     return Partition(f"(?:{self.pattern})|{re.escape(name)}")

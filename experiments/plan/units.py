@@ -80,7 +80,11 @@ class UnitSource:
     }
 
   def alone(self, rows: task_lib.Batch) -> task_lib.Batch:
-    """Returns rows that are not the source's as units of one row each."""
+    """Returns rows that are not the source's as units of one row each.
+
+    Args:
+      rows: Batch of rows, each array [n, ...].
+    """
     num_slots = self.grouping.max_rows_per_unit
     size = len(jax.tree.leaves(rows)[0])
     blank = self[np.full(size, -1)]
@@ -100,6 +104,9 @@ class UnitSource:
 
 def check(data_config: ml_collections.ConfigDict) -> None:
   """Checks the fields of a section that are about units.
+
+  Args:
+    data_config: The section `data` of a config.
 
   Raises:
     ValueError: If one breaks its rule.
@@ -198,7 +205,11 @@ def lift(
 
 
 def facts(data_config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """Returns what the guarantee is for, for a run's records."""
+  """Returns what the guarantee is for, for a run's records.
+
+  Args:
+    data_config: The section `data` of a config.
+  """
   return {
       "unit": data_config.unit or EXAMPLE,
       "max_rows_per_unit": data_config.max_rows_per_unit,

@@ -45,6 +45,7 @@ class SavedModel:
     task: Task that it learned.
     source: Whose description says what inputs are like. Where the model was
       loaded for a user's inputs, these; else one without examples.
+    predictor: Predictor for examples of the source.
     params_name: Name of the run's parameters: "last", or an average.
     params: They themselves.
     step: Updates done.
@@ -208,6 +209,9 @@ def load(
       the steps it has begun.
     inputs: A user's file or folder, which becomes `source`; see
       `task.Task.read_inputs`. By default it is a source without examples.
+
+  Returns:
+    The model, with its parameters and its guarantee.
 
   Raises:
     ValueError: If the folder holds no run, or an audit's, or one that is not

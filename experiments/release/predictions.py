@@ -36,7 +36,11 @@ class Table(Protocol):
   """A table that grows by some rows at a time."""
 
   def append(self, columns: Mapping[str, np.ndarray]) -> None:
-    """Adds rows: arrays [n] by name, the same names each time."""
+    """Adds rows: arrays [n] by name, the same names each time.
+
+    Args:
+      columns: Arrays [n] by name of the column.
+    """
 
   def close(self) -> None:
     """Writes what is left; the file stays open."""

@@ -95,6 +95,10 @@ def lower(
 def to_bytes(program: export.Exported, metadata: Mapping[str, Any]) -> bytes:
   """Returns the file's content.
 
+  Args:
+    program: Program, as `jax.export` makes it.
+    metadata: Values that JSON can hold, by name.
+
   Raises:
     ImportError: If flatbuffers, which `jax.export` needs, is not installed.
   """

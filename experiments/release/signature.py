@@ -38,7 +38,11 @@ class Signature:
   call: Callable[[Any, Any], Any]
 
   def read(self, batch: Any) -> Any:
-    """Returns a batch's inputs, as `call` takes them."""
+    """Returns a batch's inputs, as `call` takes them.
+
+    Args:
+      batch: Batch of the task's source.
+    """
     flat = by_name(batch)
     return plain({name: flat[name] for name in self.inputs})
 
@@ -92,12 +96,20 @@ def of(
 
 
 def plain(arrays: Mapping[str, Any]) -> Any:
-  """Returns the array itself where there is one, else all of them by name."""
+  """Returns the array itself where there is one, else all of them by name.
+
+  Args:
+    arrays: Arrays by name.
+  """
   return arrays if len(arrays) != 1 else next(iter(arrays.values()))
 
 
 def by_name(tree: Any) -> dict[str, Any]:
-  """Returns a pytree's leaves by their dotted paths, in its order."""
+  """Returns a pytree's leaves by their dotted paths, in its order.
+
+  Args:
+    tree: Pytree of arrays.
+  """
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   return {
       jax.tree_util.keystr(path, simple=True, separator="."): leaf

@@ -16,7 +16,11 @@ _MIN_BAR = 6
 
 
 class StepBar(rich.progress.Progress):
-  """A `rich.progress.Progress` of one task, whose description is the note."""
+  """A `rich.progress.Progress` of one task, whose description is the note.
+
+  Args:
+    console: Console to draw on; one that is no terminal shows nothing.
+  """
 
   def __init__(self, console: rich.console.Console):
     super().__init__(console=console, disable=not console.is_terminal)

@@ -37,7 +37,14 @@ _MEMORY = "memory"
 
 
 def define_config(help_string: str) -> flags.FlagHolder:
-  """Defines --config, a recipe's file; one that is not there is named."""
+  """Defines --config, a recipe's file; one that is not there is named.
+
+  Args:
+    help_string: Text of `--help`.
+
+  Returns:
+    The flag's holder.
+  """
   holder = config_flags.DEFINE_config_file(
       "config", None, help_string, flag_values=flags.FLAGS
   )
@@ -47,7 +54,11 @@ def define_config(help_string: str) -> flags.FlagHolder:
 
 
 def define_show() -> flags.FlagHolder:
-  """Defines --show, which is true, false, or "memory"."""
+  """Defines --show, which is true, false, or "memory".
+
+  Returns:
+    The flag's holder.
+  """
   text = (
       "Print all fields, and what the run would be; train nothing."
       " --show=memory compiles a step, and says how much memory it needs."
@@ -61,6 +72,12 @@ def run(main: Callable[[], None]) -> None:
   """Parses the flags of the command line, then calls `main`.
 
   What the command writes, Orbax's files too, is its user's alone.
+
+  Args:
+    main: Function that does the command's work.
+
+  Raises:
+    SystemExit: With code 2, if the flags or the config cannot be used.
   """
   os.umask(_owner_only.UMASK)
   logging.set_verbosity(logging.WARNING)
@@ -80,7 +97,11 @@ def run(main: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def exit_on(*errors: type[Exception]):
-  """Turns errors of these types into one line and exit code 2."""
+  """Turns errors of these types into one line and exit code 2.
+
+  Args:
+    *errors: Types of the errors.
+  """
   try:
     yield
   except errors as error:

@@ -69,6 +69,9 @@ def _ids(column: Any) -> Iterator[digest.Part]:
 def read(workdir: workdir_lib.Workdir) -> str | None:
   """Returns the digest in a run's folder; None of an older version's run.
 
+  Args:
+    workdir: Folder of the run.
+
   Raises:
     WorkdirError: If the file is damaged.
   """
@@ -91,6 +94,10 @@ def begin(
     experiment: experiment_lib.Experiment, workdir: workdir_lib.Workdir
 ) -> None:
   """Keeps the digest of the data, before a run's first step.
+
+  Args:
+    experiment: Run, as `plan.experiment.build` makes it.
+    workdir: Folder of the run.
 
   Raises:
     WorkdirError: If steps were begun before, by the same seed, on other data.

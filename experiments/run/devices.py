@@ -38,6 +38,9 @@ def start(config: ml_collections.ConfigDict) -> None:
   A CPU counts as one device; it is split into as many as this process's share
   of the mesh, unless JAX_NUM_CPU_DEVICES says otherwise.
 
+  Args:
+    config: Config of the run.
+
   Raises:
     ValueError: If a field or flag breaks its rule.
   """
@@ -65,6 +68,9 @@ def start(config: ml_collections.ConfigDict) -> None:
 def check_one_device(config: ml_collections.ConfigDict) -> None:
   """Refuses a mesh, for commands that run on one device.
 
+  Args:
+    config: Config with the fields of `configs.common.base`.
+
   Raises:
     ValueError: If the config asks for more, or a field breaks its rule.
   """
@@ -83,20 +89,32 @@ def is_primary() -> bool:
 
 
 def workdir(path: str) -> workdir_lib.Workdir:
-  """Returns the run's folder; one that is only looked at, if not primary."""
+  """Returns the run's folder; one that is only looked at, if not primary.
+
+  Args:
+    path: Path of the folder.
+  """
   kind = workdir_lib.Workdir if is_primary() else workdir_lib.Onlooker
   return kind(pathlib.Path(path))
 
 
 def only_primary_speaks() -> contextlib.AbstractContextManager:
-  """A context in which no other process prints."""
+  """A context in which no other process prints.
+
+  Returns:
+    The context.
+  """
   if is_primary():
     return contextlib.nullcontext()
   return contextlib.redirect_stdout(io.StringIO())
 
 
 def any_process(value: bool) -> bool:
-  """Returns whether `value` is true in any process; all must ask."""
+  """Returns whether `value` is true in any process; all must ask.
+
+  Args:
+    value: Value of this process.
+  """
   if jax.process_count() == 1:
     return value
   return bool(multihost_utils.process_allgather(np.asarray(value)).any())

@@ -42,6 +42,10 @@ def physical_batches(
 
   Close it (`contextlib.closing`) to stop what reads ahead.
 
+  Args:
+    experiment: Run, as `plan.experiment.build` makes it.
+    first_step: Number of the first step.
+
   Raises:
     ExampleError: If an example cannot be used; its text says it is private.
   """
@@ -132,6 +136,10 @@ def gather_fn(
   """Returns `gather(indices)`; a program of its own, so that none changes.
 
   Were it part of the step's program, XLA might round that step otherwise.
+
+  Args:
+    mesh: Mesh over which batches are split, or None.
+    examples: Arrays of all examples, [num_examples, ...].
   """
 
   def gather(examples, indices):

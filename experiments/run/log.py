@@ -149,7 +149,11 @@ class RunLog:
 
 
 def say(text: str) -> None:
-  """Prints what is being done, at once: a line of public numbers and names."""
+  """Prints what is being done, at once: a line of public numbers and names.
+
+  Args:
+    text: Line of public numbers and names.
+  """
   print(text, flush=True)
 
 
@@ -160,13 +164,21 @@ def _batch_sizes(experiment: experiment_lib.Experiment) -> tuple[int, ...]:
 
 
 def steps_between_lines(experiment: experiment_lib.Experiment) -> int:
-  """Returns after how many steps `RunLog.record` logs more."""
+  """Returns after how many steps `RunLog.record` logs more.
+
+  Args:
+    experiment: Run, as `plan.experiment.build` makes it.
+  """
   num_steps = experiment.mechanism.num_steps
   return experiment.config.log_every or max(1, num_steps // _LINES_A_RUN)
 
 
 def logged_steps(experiment: experiment_lib.Experiment) -> set[int]:
-  """Returns after how many steps there is a line of the log."""
+  """Returns after how many steps there is a line of the log.
+
+  Args:
+    experiment: Run, as `plan.experiment.build` makes it.
+  """
   num_steps = experiment.mechanism.num_steps
   every = steps_between_lines(experiment)
   return {*range(every, num_steps + 1, every), num_steps}

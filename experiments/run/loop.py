@@ -45,7 +45,11 @@ class TrainState(NamedTuple):
 
 
 def init_state(experiment: experiment_lib.Experiment) -> TrainState:
-  """Returns the state before the first update."""
+  """Returns the state before the first update.
+
+  Args:
+    experiment: Run, as `plan.experiment.build` makes it.
+  """
   params = experiment.model.params
   trained, _ = experiment.partition.split(params)
   state = TrainState(

@@ -101,6 +101,9 @@ def check_output(text: str) -> pathlib.Path:
 
   A run that began with it goes on with these very parameters only.
 
+  Args:
+    text: Path, as the command line gives it.
+
   Raises:
     ValueError: If it is there already, or is not named .npz.
   """

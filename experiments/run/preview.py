@@ -26,7 +26,11 @@ _MIB = 2**20
 
 
 def show_fields(config: ml_collections.ConfigDict) -> None:
-  """Prints every field of a config: value, default, meaning and rule."""
+  """Prints every field of a config: value, default, meaning and rule.
+
+  Args:
+    config: Config with the fields of `configs.common.base`.
+  """
   defaults = {row.name: row.value for row in field_table.table()}
   section = None
   for row in field_table.table(_values(config, defaults)):

@@ -12,7 +12,7 @@ from typing import Any
 import accounting
 from experiments.plan import experiment as experiment_lib
 from experiments.plan import not_private, units
-from experiments.run import data_digest, loop
+from experiments.run import data_digest, identity, loop
 from experiments.run import summary as summary_lib
 from experiments.run import workdir as workdir_lib
 from jax_privacy import checkpoint, draws, root_key
@@ -23,22 +23,25 @@ def facts(experiment: experiment_lib.Experiment) -> dict[str, Any]:
 
   Nothing is computed from the examples: a data set's identity is its stated
   description. `data_digest` compares the examples themselves.
+
+  Args:
+    experiment: Run, as `plan.experiment.build` makes it.
   """
   config, source = experiment.config, experiment.train_source
   data_set = {
       "source": config.data.source,
-      "options": workdir_lib.plain(config.data.options),
+      "options": identity.plain(config.data.options),
       "train_split": config.data.train_split,
       "num_examples": source.num_examples,
       **(units.facts(config.data) if config.data.unit else {}),
       **experiment.task.describe(experiment.row_source),
   }
   return {
-      "config_sha256": workdir_lib.json_sha256(
-          workdir_lib.identity(workdir_lib.plain(config))
+      "config_sha256": identity.json_sha256(
+          identity.of_config(identity.plain(config))
       ),
-      "mesh": workdir_lib.plain(config.mesh),
-      "data_sha256": workdir_lib.json_sha256(data_set),
+      "mesh": identity.plain(config.mesh),
+      "data_sha256": identity.json_sha256(data_set),
       "mechanism": _released(experiment),
       "restored_from": experiment.restored_from,
       "imported": experiment.imported,
@@ -124,6 +127,10 @@ def epsilon_spent(
 ) -> float:
   """Returns the epsilon of the run's first steps.
 
+  Args:
+    experiment: Run, as `plan.experiment.build` makes it.
+    num_steps: Number of steps, from the first on.
+
   Raises:
     ValueError: If it is not private.
   """
@@ -147,7 +154,7 @@ def _check_same_run(saved, mine, workdir) -> None:
   workdir.check_imported(saved.get("imported"), mine["imported"])
   _check_same_start(saved, mine, workdir)
   theirs = saved.get("mechanism")
-  names = sorted(workdir_lib.differing_fields(theirs, mine["mechanism"]))
+  names = sorted(identity.differing_fields(theirs, mine["mechanism"]))
   if names:
     raise workdir_lib.WorkdirError(
         f"workdir must hold checkpoints of this mechanism, got {workdir.path},"

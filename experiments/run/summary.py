@@ -103,6 +103,10 @@ def privacy(config: Any, mechanism: accounting.Mechanism) -> dict[str, Any]:
   """Returns the part of the summary that states and explains epsilon.
 
   Of a run that is not private, whatever would say so is None.
+
+  Args:
+    config: Config with the fields of `configs.common.base`.
+    mechanism: Mechanism of the run.
   """
   dp = config.dp
   batches = {
@@ -139,7 +143,11 @@ def privacy(config: Any, mechanism: accounting.Mechanism) -> dict[str, Any]:
 
 
 def composed(experiment: experiment_lib.Experiment) -> dict[str, float]:
-  """Returns the epsilon of a run with all that it continues, if it does."""
+  """Returns the epsilon of a run with all that it continues, if it does.
+
+  Args:
+    experiment: Run, as `plan.experiment.build` makes it.
+  """
   value = continued.epsilon(
       experiment.restored_from,
       experiment.mechanism,
@@ -150,6 +158,9 @@ def composed(experiment: experiment_lib.Experiment) -> dict[str, float]:
 
 def show(summary: Mapping[str, Any]) -> None:
   """Prints the result: accuracy, and the guarantee it was reached under.
+
+  Args:
+    summary: Values of a summary's keys.
 
   Raises:
     ValueError: If the summary was read from a file and is not of a run.

@@ -10,7 +10,6 @@ data_digest.json under `private_not_for_release`, and nowhere else.
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import json
 import os
 import pathlib
@@ -22,6 +21,7 @@ import ml_collections
 from accounting import json_object
 from experiments.plan import fields as plan_fields
 from experiments.plan import not_private, public_files, restore
+from experiments.run import identity
 from experiments.run import metrics as metrics_lib
 from experiments.tasks import imported as imported_lib
 from experiments.tasks import registry
@@ -34,14 +34,6 @@ _STEPS_BEGUN = "steps_begun.json"
 DATA_DIGEST = "data_digest.json"
 INPUTS = "inputs.json"
 IMPORTED = plan_fields.IMPORTED
-_NO_IDENTITY = ("mesh", *plan_fields.RECORDED, not_private.LABEL)
-# Fields, and the value with which a run is as it was before the field.
-_NEWER = (
-    *(("data.unit", ""), ("data.max_rows_per_unit", None)),
-    *(("dp.enabled", True), ("dp.sampling_options", {})),
-    *(("eval.metrics", []), ("model.restore.same_data", False)),
-)
-_INPUT_FIELDS = ("on_device", "num_workers", "prefetch")
 
 
 class WorkdirError(ValueError):
@@ -66,6 +58,9 @@ class Workdir:
   def check(self, config: ml_collections.ConfigDict) -> None:
     """Refuses a folder that holds anything but this config's run.
 
+    Args:
+      config: Config with the fields of `configs.common.base`.
+
     Raises:
       WorkdirError: If it does, or a public file of the run has changed; the
         text names the fields that differ.
@@ -78,7 +73,12 @@ class Workdir:
             " other files and no config.json."
         )
       return
-    names = sorted(differing_fields(identity(held), identity(plain(config))))
+    names = sorted(
+        identity.differing_fields(
+            identity.of_config(held),
+            identity.of_config(identity.plain(config)),
+        )
+    )
     if names:
       raise WorkdirError(
           f"workdir must hold a run of this config, got {self.path}, which"
@@ -139,7 +139,13 @@ class Workdir:
       imported: Mapping[str, Any] | None = None,
       files: Mapping[str, str] | None = None,
   ) -> None:
-    """Makes the folder this config's, and its owner's alone; see `claimed`."""
+    """Makes the folder this config's, and its owner's alone; see `claimed`.
+
+    Args:
+      config: Config with the fields of `configs.common.base`.
+      imported: Own code of the run; see `imported.facts`.
+      files: Digests of public files; see `task.Task.public_files`.
+    """
     self.check(config)
     if (held := self.read_config()) is not None:
       self.check_imported(held.get(IMPORTED), imported)
@@ -156,7 +162,7 @@ class Workdir:
       more[public_files.KEY] = dict(files)
     if not config.dp.enabled:
       more[not_private.LABEL] = not_private.SENTENCE
-    _write_json(self.path / "config.json", plain(config) | more)
+    _write_json(self.path / "config.json", identity.plain(config) | more)
 
   @contextlib.contextmanager
   def lock(self):
@@ -192,15 +198,27 @@ class Workdir:
     return _read_json(self.path / "summary.json")
 
   def write_summary(self, summary: Mapping[str, Any]) -> None:
-    """Writes summary.json in one go: it says that the run is over."""
+    """Writes summary.json in one go: it says that the run is over.
+
+    Args:
+      summary: Values by key, as JSON can hold.
+    """
     _write_json(self.path / "summary.json", summary)
 
   def write_audit(self, audit: Mapping[str, Any]) -> None:
-    """Writes audit.json: what an audited run has in place of a summary."""
+    """Writes audit.json: what an audited run has in place of a summary.
+
+    Args:
+      audit: Values by key, as JSON can hold.
+    """
     _write_json(self.path / "audit.json", audit)
 
   def keep_metrics_until(self, step: int) -> None:
-    """Drops lines beyond `step`: a resumed run writes these again."""
+    """Drops lines beyond `step`: a resumed run writes these again.
+
+    Args:
+      step: Number of the last step that is kept.
+    """
     kept = [m for m in self.read_metrics() if m["step"] <= step]
     text = "".join(json.dumps(metrics) + "\n" for metrics in kept)
     _write_text(self.path / "metrics.jsonl", text)
@@ -214,13 +232,21 @@ class Workdir:
       return metrics_lib.read(path)
 
   def append_metrics(self, metrics: Mapping[str, Any]) -> None:
-    """Appends one line to metrics.jsonl; it is on disk on return."""
+    """Appends one line to metrics.jsonl; it is on disk on return.
+
+    Args:
+      metrics: Values by name, as JSON can hold.
+    """
     _write_durably(
         self.path / "metrics.jsonl", json.dumps(metrics) + "\n", mode="a"
     )
 
   def write_inputs(self, description: Mapping[str, Any] | None) -> None:
-    """Writes what predicting needs to know; see `Task.input_description`."""
+    """Writes what predicting needs to know; see `Task.input_description`.
+
+    Args:
+      description: Values that JSON can hold, or None for nothing.
+    """
     if description is not None:
       _write_json(self.path / INPUTS, description)
 
@@ -229,7 +255,11 @@ class Workdir:
     return _read_json(self.path / INPUTS)
 
   def write_data_digest(self, digest: str) -> None:
-    """Writes the digest of the data that the run began with: private."""
+    """Writes the digest of the data that the run began with: private.
+
+    Args:
+      digest: Hexadecimal digest, keyed by the run's secret.
+    """
     _write_json(self.path / DATA_DIGEST, {UNRELEASED_METRICS: digest})
 
   def read_steps_begun(self) -> int:
@@ -240,6 +270,9 @@ class Workdir:
     """Returns what steps above `after_step` were begun with.
 
     Each is `draws.versions()` of then; None for steps of which it is not known.
+
+    Args:
+      after_step: Number of steps to leave out.
     """
     steps, taken_with = self._read_begun()
     starts = [first for first, _ in taken_with]
@@ -300,11 +333,21 @@ class Onlooker(Workdir):
   """The folder as other processes of the run see it: they write nothing."""
 
   def claim(self, config, *, imported=None, files=None) -> None:
-    """Only checks."""
+    """Only checks.
+
+    Args:
+      config: Config with the fields of `configs.common.base`.
+      imported: Own code of the run; see `imported.facts`.
+      files: Digests of public files; see `task.Task.public_files`.
+    """
     self.check(config)
 
   def lock(self):
-    """Leaves that to the primary."""
+    """Leaves that to the primary.
+
+    Returns:
+      A context that does nothing.
+    """
     return contextlib.nullcontext()
 
   def _write_nothing(self, *unused, **unused_options) -> None:
@@ -313,59 +356,6 @@ class Onlooker(Workdir):
   write_summary = write_audit = write_steps_begun = _write_nothing
   keep_metrics_until = append_metrics = write_data_digest = _write_nothing
   write_inputs = _write_nothing
-
-
-def identity(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the fields that make a run this run.
-
-  The mesh changes no more than how sums round, and how examples are brought to
-  the devices changes nothing: these may differ on a resume. A task that a run
-  from before there were tasks would have is left out, as it was then, and so
-  are newer fields that change nothing, and what is no field.
-  """
-  fields = {k: v for k, v in config.items() if k not in _NO_IDENTITY}
-  for name, value in _NEWER:
-    fields = _without(fields, name.split("."), value)
-  if fields.get("task") == plan_fields.task_of_older(fields):
-    del fields["task"]
-  if isinstance(fields.get("data"), dict):
-    fields["data"] = {
-        k: v for k, v in fields["data"].items() if k not in _INPUT_FIELDS
-    }
-  return fields
-
-
-def _without(fields: Any, keys: list[str], value: Any) -> Any:
-  """Returns nested fields without one of them, if it has this value."""
-  first, *rest = keys
-  if not isinstance(fields, dict) or first not in fields:
-    return fields
-  if rest:
-    return fields | {first: _without(fields[first], rest, value)}
-  if fields[first] == value:
-    return {k: v for k, v in fields.items() if k != first}
-  return fields
-
-
-def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """Returns the config as JSON would give it back."""
-  return json.loads(config.to_json())
-
-
-def json_sha256(value: Any) -> str:
-  """Returns a digest of what JSON can hold, whatever its order of keys."""
-  return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def differing_fields(a: Any, b: Any, prefix: str = ""):
-  """Yields the dotted names of fields in which two configs differ."""
-  if not (isinstance(a, dict) and isinstance(b, dict)):
-    if a != b:
-      yield prefix
-    return
-  for key in a.keys() | b.keys():
-    name = f"{prefix}.{key}" if prefix else key
-    yield from differing_fields(a.get(key), b.get(key), name)
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any] | None:

@@ -50,22 +50,44 @@ class Classification(image_task.ImageTask):
     return Outcomes(labels, accuracies.ranks(labels, logits))
 
   def overall(self, source, outcomes) -> dict[str, estimate_lib.Estimate]:
-    """Returns the accuracy; of ten classes or more, top-5 accuracy too."""
+    """Returns the accuracy; of ten classes or more, top-5 accuracy too.
+
+    Args:
+      source: Source that was evaluated.
+      outcomes: Outcomes of evaluation on the source.
+    """
     numbers = {"accuracy": accuracies.accuracy(outcomes.ranks)}
     if source.num_classes >= _LEAST_CLASSES_FOR_TOP5:
       numbers["top5_accuracy"] = accuracies.accuracy(outcomes.ranks, top=5)
     return numbers
 
   def tables(self, source, outcomes) -> list[task_lib.Section]:
-    """Returns one table: of classes, with the disparity between them."""
+    """Returns one table: of classes, with the disparity between them.
+
+    Args:
+      source: Source that was evaluated.
+      outcomes: Outcomes of evaluation on the source.
+    """
     return [by_class(source.label_names, outcomes.labels, outcomes.ranks)]
 
   def group_metric(self, source, outcomes):
-    """Returns the accuracy of a group."""
+    """Returns the accuracy of a group.
+
+    Args:
+      source: Source that was evaluated.
+      outcomes: Outcomes of evaluation on the source.
+    """
     return lambda rows: accuracies.accuracy(outcomes.ranks[rows])
 
   def summary_numbers(self, values) -> dict[str, Any]:
-    """Keeps the names that summaries have for accuracies."""
+    """Keeps the names that summaries have for accuracies.
+
+    Args:
+      values: Values by metric, then by name of the parameters.
+
+    Returns:
+      The numbers by key of the summary.
+    """
     accuracy = values["accuracy"]
     others = {k: v for k, v in values.items() if k != "accuracy"}
     return {
@@ -82,7 +104,18 @@ class Classification(image_task.ImageTask):
   def input_canaries(
       self, train_source, test_source, predictor, *, num_canaries, seed
   ) -> task_lib.InputCanaries:
-    """Returns test images with wrong labels."""
+    """Returns test images with wrong labels.
+
+    Args:
+      train_source: The training split.
+      test_source: The test split, loaded for evaluation.
+      predictor: Predictor for examples of the test split.
+      num_canaries: Number of canaries.
+      seed: Seed of the choice of images.
+
+    Raises:
+      ValueError: If test images are too few, or of another shape.
+    """
     if test_source.image_shape != train_source.image_shape:
       raise ValueError(
           "data.test_options must leave images of the training split's shape"

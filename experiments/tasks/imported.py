@@ -50,6 +50,9 @@ def is_own(name: Any) -> bool:
 
   >>> is_own("my_models:Net"), is_own("linear"), is_own("tfds:mnist")
   (True, False, False)
+
+  Args:
+    name: Value of a field.
   """
   if not isinstance(name, str):
     return False
@@ -77,7 +80,11 @@ def check(field: str, name: str) -> None:
 
 
 def search_in(folder: pathlib.Path) -> None:
-  """Looks for own code in this folder too, after all others."""
+  """Looks for own code in this folder too, after all others.
+
+  Args:
+    folder: Folder on the path of imports.
+  """
   if (text := str(folder.absolute())) not in _folders:
     _folders.append(text)
 
@@ -88,6 +95,9 @@ def find(field: str, name: str) -> Any:
   Args:
     field: The config's field, for the message.
     name: Such as "package.module:name".
+
+  Returns:
+    The object, of any kind.
 
   Raises:
     ValueError: If there is no such module or object, or the import fails. The
@@ -191,6 +201,13 @@ def difference(
   'b: imported.sha256 2, not 4'
   >>> difference(theirs, None)
   'a, b: imported.sha256 2, not None'
+
+  Args:
+    theirs: Facts of a run's folder, or None.
+    ours: Facts of now, or None.
+
+  Returns:
+    The modules' names and both digests, in one line; or None.
   """
   theirs, ours = theirs or {}, ours or {}
   mine, yours = ours.get("sha256"), theirs.get("sha256")

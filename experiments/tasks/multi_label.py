@@ -44,7 +44,12 @@ class MultiLabel(image_task.ImageTask):
     )
 
   def overall(self, source, outcomes) -> dict[str, estimate_lib.Estimate]:
-    """Returns the areas of the reported labels: their mean, and all pairs'."""
+    """Returns the areas of the reported labels: their mean, and all pairs'.
+
+    Args:
+      source: Source that was evaluated.
+      outcomes: Outcomes of evaluation on the source.
+    """
     labels, scores, _ = self._reported(source, outcomes)
     return {
         "macro_auc": roc.macro(_areas(labels, scores)),
@@ -52,7 +57,12 @@ class MultiLabel(image_task.ImageTask):
     }
 
   def tables(self, source, outcomes) -> list[task_lib.Section]:
-    """Returns one table: of the reported labels."""
+    """Returns one table: of the reported labels.
+
+    Args:
+      source: Source that was evaluated.
+      outcomes: Outcomes of evaluation on the source.
+    """
     labels, scores, names = self._reported(source, outcomes)
     rows = dict(zip(names, _areas(labels, scores), strict=True))
     notes = task_lib.left_out(rows)
@@ -63,6 +73,10 @@ class MultiLabel(image_task.ImageTask):
 
     An area over some labels is not to be compared with one over others: a group
     in which one is not defined has no number.
+
+    Args:
+      source: Source that was evaluated.
+      outcomes: Outcomes of evaluation on the source.
     """
     labels, scores, names = self._reported(source, outcomes)
     # What nobody has is defined for no group; `tables` names it.
@@ -83,7 +97,14 @@ class MultiLabel(image_task.ImageTask):
     return of_rows
 
   def summary_numbers(self, values) -> dict[str, Any]:
-    """Says that there is no accuracy, under its name."""
+    """Says that there is no accuracy, under its name.
+
+    Args:
+      values: Values by metric, then by name of the parameters.
+
+    Returns:
+      The numbers by key of the summary.
+    """
     names = ("test_accuracy", "test_accuracy_ema", "test_accuracies")
     return dict.fromkeys(names) | super().summary_numbers(values)
 

@@ -31,6 +31,9 @@ Metric = Callable[[Any, Any], np.ndarray]
 def add(task: task_lib.Task) -> task_lib.Task:
   """Returns the task, with the metrics that its section `eval` names.
 
+  Args:
+    task: Task to extend.
+
   Raises:
     ValueError: If one is not found, is of another kind, or has the name of
       another.
@@ -48,6 +51,11 @@ def add(task: task_lib.Task) -> task_lib.Task:
 
 def check(name: str, values: Any, *, num_examples: int) -> np.ndarray:
   """Returns a metric's numbers, float64 [n].
+
+  Args:
+    name: Name of the metric, for the error text.
+    values: Result of the metric.
+    num_examples: Number of examples, n.
 
   Raises:
     ValueError: If they are not one real number for each example.

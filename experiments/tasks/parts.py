@@ -159,11 +159,20 @@ class Section(NamedTuple):
 
 
 def left_out(rows: Mapping[str, estimate_lib.Estimate]) -> tuple[str, ...]:
-  """Returns the note of rows that are undefined, for `Section.notes`."""
+  """Returns the note of rows that are undefined, for `Section.notes`.
+
+  Args:
+    rows: Estimates by name of the row.
+  """
   names = [name for name, row in rows.items() if row.why_undefined]
   return (f"left out: {', '.join(names)}",) if names else ()
 
 
 def take(tree: Any, rows: np.ndarray) -> Any:
-  """Returns these rows of every array of a pytree, NumPy's."""
+  """Returns these rows of every array of a pytree, NumPy's.
+
+  Args:
+    tree: Pytree of arrays [num_examples, ...].
+    rows: Indices of the examples, [n].
+  """
   return jax.tree.map(lambda array: array[rows], tree)

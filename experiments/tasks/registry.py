@@ -43,6 +43,9 @@ def build(
     task_config: The section `task`.
     **section_configs: Other sections by name; see `task.Task`.
 
+  Returns:
+    The task.
+
   Raises:
     ValueError: If there is no such task, or a field breaks its rule.
   """

@@ -48,7 +48,17 @@ def options(
 
 @contextlib.contextmanager
 def named(name: str) -> Iterator[None]:
-  """Puts the field's name before a ValueError that another package raises."""
+  """Puts the field's name before a ValueError that another package raises.
+
+  Args:
+    name: Dotted name of the field.
+
+  Yields:
+    Nothing.
+
+  Raises:
+    ValueError: If the body raises one; its text begins with the name.
+  """
   try:
     yield
   except ValueError as error:
@@ -57,6 +67,11 @@ def named(name: str) -> Iterator[None]:
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
   """Refuses a value that is none of the choices, and no name of own code.
+
+  Args:
+    name: Dotted name of the field.
+    value: Value of the field.
+    choices: Names that are allowed.
 
   Raises:
     ValueError: If it is not; the text lists them. Own code is not looked for.

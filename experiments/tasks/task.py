@@ -1,17 +1,12 @@
 """The contract of a task: all that a run must know of what it learns.
 
-A task is one file in this folder, and one line in `registry.py`. It turns its
-sections of the config into a data source, a model, the loss of one example and
-metrics. The loop, resume, mesh, averages, audit, replay, evaluation and report
-call these methods, and know nothing else of the task.
+A task is one file in this folder, and one line in `registry.py`. Its sections
+of the config become a data source, a model, the loss of one example and metrics
+(see `parts.py`). Loop, audit, evaluation and report call its methods alone.
 
 Invariant: an example is any pytree of NumPy arrays, and a batch is the same
 pytree with a leading axis. Only the task knows what the leaves mean, so no file
 of plan/, run/, evaluation/ or audits/ reads one by its name.
-
-What a task's methods take and give is in `parts.py`: `Source`, `Model`,
-`Predictor`, `Exported`, `Generator`, `InputCanaries` and `Section`, which this
-module has too.
 
 >>> class Unfinished(Task):
 ...   metrics = {"loss": "loss"}
@@ -28,7 +23,7 @@ import ml_collections
 import numpy as np
 
 from experiments.metrics import estimate as estimate_lib
-from experiments.tasks import sections
+from experiments.tasks import released, sections
 from experiments.tasks.parts import Batch as Batch
 from experiments.tasks.parts import Exported as Exported
 from experiments.tasks.parts import Generator as Generator
@@ -41,11 +36,11 @@ from experiments.tasks.parts import left_out as left_out
 from experiments.tasks.parts import take as take
 
 
-class Task(abc.ABC):
+class Task(released.Released, abc.ABC):
   """A kind of learning. Subclass it; what has no default must be written.
 
-  The constructor takes the task's sections of the config and checks them. It
-  reads no file and makes no array: JAX's devices may not be chosen yet.
+  The constructor checks the task's sections. It reads no file and makes no
+  array: JAX's devices may not be chosen yet.
 
   Args:
     task_config: The section `task`: `name`, and the task's own `options`.
@@ -59,11 +54,11 @@ class Task(abc.ABC):
     ValueError: If a field breaks its rule; the text names it.
 
   Attributes:
-    metrics: Names for people of each number of `overall`, by name. The first is
-      the one that a run's summary begins with, and that groups are compared by.
+    metrics: Names for people of each number of `overall`, by name. A summary
+      begins with the first, and groups are compared by it.
     standard_errors: Text that says what the standard errors are.
-    unused: Names of the fields without effect for this task, by section; None
-      for all of the section. Each must be as in `configs.common.base`.
+    unused: Names of fields without effect, by section; None for all of it. Each
+      must be as in `configs.common.base`.
   """
 
   metrics: ClassVar[Mapping[str, str]]
@@ -109,6 +104,9 @@ class Task(abc.ABC):
         split to train on; else None. A source may have a published one.
       for_evaluation: Whether `data.test_options` apply.
 
+    Returns:
+      The split.
+
     Raises:
       ValueError: If a field breaks its rule, or the data are malformed.
     """
@@ -117,6 +115,10 @@ class Task(abc.ABC):
     """Checks that a training and a test split are a pair.
 
     That they share no example by their names was checked before.
+
+    Args:
+      train_source: The training split.
+      test_source: The test split, loaded for evaluation.
 
     Raises:
       ValueError: If they are not, as of other labels.
@@ -130,6 +132,9 @@ class Task(abc.ABC):
     It is public: names and shapes from the config or the source's description,
     nothing that is computed from examples. A run resumes only if it is the
     same.
+
+    Args:
+      source: The training split.
     """
 
   def example_is(self) -> str:
@@ -158,6 +163,9 @@ class Task(abc.ABC):
   def prepare(self, source: Source) -> None:
     """Does what is done once, before the first training example is read.
 
+    Args:
+      source: The training split.
+
     Raises:
       ExampleError: If an example cannot be used; its text says it is private.
     """
@@ -173,6 +181,9 @@ class Task(abc.ABC):
       source: The training split. Its description is read, and no example.
       key: Key of the initial parameters.
 
+    Returns:
+      The model.
+
     Raises:
       ValueError: If a field breaks its rule.
     """
@@ -187,6 +198,9 @@ class Task(abc.ABC):
       source: Loaded for evaluation. Its description is read, and no example.
       model: Model of `build_model`, where there is one: what both share need
         not be built again.
+
+    Returns:
+      The predictor.
 
     Raises:
       ValueError: If a field breaks its rule.
@@ -225,7 +239,12 @@ class Task(abc.ABC):
     """
 
   def tables(self, source: Source, outcomes: Any) -> Sequence[Section]:
-    """Returns further tables, such as one of each class; by default none."""
+    """Returns further tables, such as one of each class; by default none.
+
+    Args:
+      source: Source that was evaluated.
+      outcomes: Outcomes of evaluation on the source.
+    """
     del source, outcomes
     return ()
 
@@ -270,6 +289,9 @@ class Task(abc.ABC):
     """Returns what the examples themselves say, [n, ...]: labels, targets.
 
     A twin's must be equal. By default there is no twin.
+
+    Args:
+      outcomes: Outcomes of evaluation on the source.
 
     Raises:
       ValueError: If outcomes do not hold them.
@@ -325,6 +347,9 @@ class Task(abc.ABC):
       num_canaries: Number of canaries.
       seed: Seed of what is drawn: the same seed, the same rows.
 
+    Returns:
+      The examples, and which of their rows are canaries.
+
     Raises:
       ValueError: If there are none, or too few.
     """
@@ -332,104 +357,3 @@ class Task(abc.ABC):
         "canary must be 'dirac', 'random_direction' or 'clipped' for task"
         f" {self.name!r}, which has no 'input' canaries, got 'input'."
     )
-
-  # --- What a saved run offers other programs ---
-
-  def input_description(self, source: Source) -> dict[str, Any] | None:
-    """Returns what predicting needs to know of inputs, for JSON.
-
-    A run keeps it in its folder, so that predictions and exports need nothing
-    else. It is public: names, shapes and a schema, nothing of any example. By
-    default it is None: the test split is loaded then.
-
-    Args:
-      source: The test split, loaded for evaluation.
-    """
-    del source
-    return None
-
-  def from_description(self, description: Mapping[str, Any]) -> Source:
-    """Returns a source without examples, for `build_predictor` and others.
-
-    Args:
-      description: Values that `input_description` returned, out of JSON.
-
-    Raises:
-      ValueError: If it is not that.
-    """
-    raise ValueError(f"task {self.name!r} must have no description, got one.")
-
-  def read_inputs(self, path: str, like: Source) -> Source:
-    """Returns a user's own inputs, without targets; by default refuses.
-
-    Args:
-      path: A file or a folder.
-      like: Source of `from_description`, or the test split.
-
-    Raises:
-      ValueError: If the task reads none, or they are malformed.
-    """
-    raise ValueError(
-        f"input must be none for task {self.name!r}, which reads no inputs of"
-        f" users, got {path}."
-    )
-
-  def class_names(self, source: Source) -> tuple[str, ...]:
-    """Returns the names of the classes; by default there are none."""
-    del source
-    return ()
-
-  def interface(self, source: Source) -> dict[str, Any]:
-    """Returns what inputs and outputs of an exported model mean, for JSON.
-
-    It is public, and enough to make an input by hand. By default it is {}.
-
-    Args:
-      source: Its description is read, and no example.
-    """
-    del source
-    return {}
-
-  def build_exported(
-      self, source: Source, predictor: Predictor
-  ) -> Exported | None:
-    """Returns a predictor of rawer inputs than a batch, for exported programs.
-
-    By default it is None: a program takes what the predictor reads of a batch.
-
-    Args:
-      source: Its description is read, and no example.
-      predictor: Predictor for examples of it.
-    """
-    del source, predictor
-    return None
-
-  def generator(self, source: Source) -> Generator:
-    """Returns what writes new text; by default refuses.
-
-    Args:
-      source: Its description is read, and no example.
-
-    Raises:
-      ValueError: If the task writes none.
-    """
-    del source
-    raise ValueError(
-        f"task must be one that writes text, such as 'language', got"
-        f" {self.name!r}."
-    )
-
-  def columns(self, source: Source, outputs: Any) -> dict[str, np.ndarray]:
-    """Returns predictions for people, by column's name; by default refuses.
-
-    Args:
-      source: Its description names what is predicted.
-      outputs: `Predictor.predict_fn`'s; NumPy arrays [n, ...].
-
-    Returns:
-      Arrays [n] of strings or numbers.
-
-    Raises:
-      ValueError: If the task has none.
-    """
-    raise ValueError(f"task {self.name!r} must have columns, got none.")

@@ -71,7 +71,11 @@ def output_shape(
 def train_crop_size(
     augment_config: ml_collections.ConfigDict,
 ) -> tuple[int, int] | None:
-  """Returns (height, width) of training's random crops, or None for none."""
+  """Returns (height, width) of training's random crops, or None for none.
+
+  Args:
+    augment_config: The section `augment` of a config.
+  """
   if _CROP not in augment_config.names:
     return None
   build(augment_config)
@@ -86,6 +90,10 @@ def test_crop_size(
 
   It is `crop_size` of `data.test_options`; without that, and where these say no
   size of images either, training's.
+
+  Args:
+    augment_config: The section `augment` of a config.
+    data_config: The section `data` of a config.
 
   Raises:
     ValueError: If a field breaks its rule.

@@ -29,6 +29,9 @@ def extract(
     source: Its images.
     augment_config: The section, whose names must be empty with features.
 
+  Returns:
+    The source, with features in place of images if the config has any.
+
   Raises:
     ValueError: If a field breaks its rule, or could have no effect.
   """
@@ -67,6 +70,9 @@ def extract(
 def compute(source: data.Source) -> None:
   """Computes private examples' features before the first read, and says so.
 
+  Args:
+    source: Source of the private examples.
+
   Raises:
     ImageError: If an image cannot be decoded.
   """
@@ -86,6 +92,10 @@ def make_standardise_fn(
     data_config: ml_collections.ConfigDict, image_shape: tuple[int, int, int]
 ) -> Callable[[jax.Array], jax.Array]:
   """Returns the function of a source's images that the model's input is.
+
+  Args:
+    data_config: The section `data` of a config.
+    image_shape: Height, width and channels of an image.
 
   Raises:
     ValueError: If a constant breaks its rule.

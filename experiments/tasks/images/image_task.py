@@ -39,6 +39,9 @@ class ImageTask(task_lib.Task):
 
   Attributes:
     is_multi_label: Whether examples have several labels.
+
+  Raises:
+    ValueError: If a field breaks its rule; the text names it.
   """
 
   unused = {"task": ("options",)}
@@ -110,7 +113,11 @@ class ImageTask(task_lib.Task):
     }
 
   def prepare(self, source):
-    """Computes features, where the images have some."""
+    """Computes features, where the images have some.
+
+    Args:
+      source: The training split.
+    """
     features.compute(source)
 
   def build_model(self, source, key) -> ImageModel:
@@ -151,7 +158,16 @@ class ImageTask(task_lib.Task):
     return outcomes.labels
 
   def read_twin(self, path, source, rows):
-    """Reads `logits` and `labels` of all the source's examples, from .npz."""
+    """Reads `logits` and `labels` of all the source's examples, from .npz.
+
+    Args:
+      path: Path of the .npz file.
+      source: Source of the test images.
+      rows: Indices of the examples to keep, [n].
+
+    Returns:
+      Outcomes of these examples.
+    """
     if not path.endswith(".npz"):
       return super().read_twin(path, source, rows)
     logits, labels = _read_archive(path, source)
@@ -159,7 +175,7 @@ class ImageTask(task_lib.Task):
     return self.outcomes(source, batch, logits[rows])
 
   def input_description(self, source):
-    """Returns names of labels and the images' shape; see `task.Task`."""
+    """See `task.Task`: names of labels, and the images' shape."""
     return inputs.describe(source)
 
   def from_description(self, description):
@@ -170,7 +186,15 @@ class ImageTask(task_lib.Task):
     )
 
   def read_inputs(self, path, like):
-    """Reads images: a file, a folder of files, or an .npz archive."""
+    """Reads images: a file, a folder of files, or an .npz archive.
+
+    Args:
+      path: Path of a file or folder.
+      like: Source whose shapes and names the images are to have.
+
+    Returns:
+      A source of the images.
+    """
     return inputs.read(
         path,
         like,
@@ -183,12 +207,24 @@ class ImageTask(task_lib.Task):
     return tuple(source.label_names)
 
   def columns(self, source, outputs) -> dict[str, np.ndarray]:
-    """Returns a probability for each label."""
+    """Returns a probability for each label.
+
+    Args:
+      source: Source of the examples.
+      outputs: Outputs of the predictor, one row an example.
+    """
     probs = np.asarray(self.probabilities(outputs))
     return {name: probs[:, i] for i, name in enumerate(source.label_names)}
 
   def probabilities(self, logits) -> jax.Array:
-    """Returns each label's probability, [n, num_classes]."""
+    """Returns each label's probability, [n, num_classes].
+
+    Args:
+      logits: Logits [n, num_classes].
+
+    Raises:
+      NotImplementedError: From this class; each task has its own.
+    """
     raise NotImplementedError
 
 

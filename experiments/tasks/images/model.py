@@ -51,6 +51,9 @@ def build_network(
     data_config: The section of the constants that standardise images.
     augment_config: The section of the views.
 
+  Returns:
+    The network.
+
   Raises:
     ValueError: If a field breaks its rule; the text names it.
   """
@@ -85,6 +88,9 @@ def build_for_evaluation(
       where there is none: then shapes replace them.
     data_config: Section of the constants that standardise images.
     augment_config: Section of the views.
+
+  Returns:
+    The network.
 
   Raises:
     ValueError: If a field breaks its rule, or images of this size need other

@@ -30,6 +30,9 @@ def build_source(
     num_examples: Stated, for one that is accounted with.
     for_evaluation: Whether to read it with `data.test_options`.
 
+  Returns:
+    The split.
+
   Raises:
     ValueError: If a field breaks its rule.
   """

@@ -15,7 +15,7 @@ from experiments.audits import canaries, replay
 from experiments.evaluation import evaluate_run, saved
 from experiments.plan import experiment as experiment_lib
 from experiments.plan import fields, not_private
-from experiments.run import loop, resume
+from experiments.run import identity, loop, resume
 from experiments.run import summary as summary_lib
 from experiments.run import workdir as workdir_lib
 from tests.support import fuzz, launch
@@ -213,12 +213,12 @@ def test_what_clipping_alone_has_is_refused(changes, wanted):
 
 
 def test_older_runs_were_private():
-  held = workdir_lib.plain(launch.linear())
+  held = identity.plain(launch.linear())
   older = json.loads(json.dumps(held))
   del older["dp"]["enabled"], older["eval"]["metrics"]
-  assert workdir_lib.identity(older) == workdir_lib.identity(held)
-  off = workdir_lib.plain(launch.linear(**_OFF))
-  names = workdir_lib.differing_fields(
-      workdir_lib.identity(older), workdir_lib.identity(off)
+  assert identity.of_config(older) == identity.of_config(held)
+  off = identity.plain(launch.linear(**_OFF))
+  names = identity.differing_fields(
+      identity.of_config(older), identity.of_config(off)
   )
   assert "dp.enabled" in set(names)

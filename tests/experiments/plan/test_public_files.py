@@ -12,6 +12,7 @@ from configs import table
 from experiments.evaluation import evaluate_run, saved
 from experiments.plan import experiment, fields, public_files
 from experiments.release import model, program
+from experiments.run import identity
 from experiments.run import workdir as workdir_lib
 from experiments.tasks import registry
 from experiments.tasks import task as task_lib
@@ -160,7 +161,7 @@ def test_the_digest_is_recorded(finished):
 
 
 def test_names_of_modules_in_packages_are_read_back():
-  stored = workdir_lib.plain(launch.config())
+  stored = identity.plain(launch.config())
   own = {"modules": {"package.module": "0" * 64}}
   assert fields.from_json(stored | {"imported": own}) == fields.from_json(
       stored

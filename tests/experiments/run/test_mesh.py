@@ -14,7 +14,7 @@ import pytest
 
 from experiments.plan import experiment as experiment_lib
 from experiments.plan import fields, mesh
-from experiments.run import devices, loop, resume
+from experiments.run import devices, identity, loop, resume
 from experiments.run import workdir as workdir_lib
 from jax_privacy import batch_selection, checkpoint
 from tests.support import launch
@@ -125,9 +125,7 @@ def test_the_mesh_alone_may_change_on_a_resume(tmp_path):
     workdir.claim(other)
   experiment = experiment_lib.build(one)
   facts = resume.facts(experiment)
-  wanted = workdir_lib.json_sha256(
-      workdir_lib.identity(workdir_lib.plain(four))
-  )
+  wanted = identity.json_sha256(identity.of_config(identity.plain(four)))
   assert facts["config_sha256"] == wanted
 
 

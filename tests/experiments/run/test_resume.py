@@ -13,7 +13,7 @@ import pytest
 import accounting
 from experiments import train
 from experiments.plan import experiment as experiment_lib
-from experiments.run import loop, resume, signals
+from experiments.run import identity, loop, resume, signals
 from experiments.run import workdir as workdir_lib
 from experiments.tasks.images import sources
 from jax_privacy import checkpoint, draws, root_key
@@ -217,7 +217,7 @@ def _refusal(path, config=None):
   with pytest.raises(workdir_lib.WorkdirError) as caught:
     workdir = workdir_lib.Workdir(path)
     experiment = experiment_lib.build(config)
-    (path / "config.json").write_text(json.dumps(workdir_lib.plain(config)))
+    (path / "config.json").write_text(json.dumps(identity.plain(config)))
     train.run(experiment, workdir)
   return str(caught.value)
 

@@ -8,8 +8,8 @@ import pytest
 from accounting import budget
 from experiments.evaluation import evaluate_run, saved
 from experiments.plan import fields
+from experiments.run import identity
 from experiments.run import summary as summary_lib
-from experiments.run import workdir as workdir_lib
 from tests.support import launch
 
 # The config.json of such a run, of examples with several labels.
@@ -31,16 +31,16 @@ def test_the_loss_says_which_task_it_was(loss, task):
   config = fields.from_json(stored)
   assert config.task.name == task and not config.task.options
   # So the checkpoints' digest of the config is what it was.
-  now = workdir_lib.identity(workdir_lib.plain(config))
-  assert workdir_lib.identity(stored) == now, "a newer field: see _NEWER"
+  now = identity.of_config(identity.plain(config))
+  assert identity.of_config(stored) == now, "a newer field: see _NEWER"
 
 
 def test_another_task_is_another_run():
   config = fields.from_json(_of_loss("sigmoid"))
   config.task.name = "classification"
-  now = workdir_lib.identity(workdir_lib.plain(config))
-  before = workdir_lib.identity(_of_loss("sigmoid"))
-  assert "task" in set(workdir_lib.differing_fields(before, now))
+  now = identity.of_config(identity.plain(config))
+  before = identity.of_config(_of_loss("sigmoid"))
+  assert "task" in set(identity.differing_fields(before, now))
 
 
 def test_a_loss_that_no_task_has_is_refused_by_name():
