@@ -104,7 +104,15 @@ class Language(task_lib.Task):
     )
 
   def check_splits(self, train_source, test_source):
-    """Checks that both splits have the same tokens."""
+    """Checks that both splits have the same tokens.
+
+    Args:
+      train_source: The training split.
+      test_source: The test split, loaded for evaluation.
+
+    Raises:
+      ValueError: If they are not.
+    """
     ours, theirs = (
         source.tokeniser.describe() for source in (train_source, test_source)
     )
@@ -175,11 +183,22 @@ class Language(task_lib.Task):
     return numbers(outcomes)
 
   def targets(self, outcomes) -> np.ndarray:
-    """Returns the sizes of what is predicted: a twin's must be the same."""
+    """Returns the sizes of what is predicted: a twin's must be the same.
+
+    Args:
+      outcomes: Outcomes of evaluation on the source.
+    """
     return np.stack([outcomes.num_tokens, outcomes.num_bytes], axis=1)
 
   def summary_numbers(self, values) -> dict[str, Any]:
-    """Keeps the names that summaries have for accuracies."""
+    """Keeps the names that summaries have for accuracies.
+
+    Args:
+      values: Values by metric, then by name of the parameters.
+
+    Returns:
+      The numbers by key of the summary.
+    """
     accuracy = values["accuracy"]
     others = {k: v for k, v in values.items() if k != "accuracy"}
     return {
@@ -192,7 +211,18 @@ class Language(task_lib.Task):
   def input_canaries(
       self, train_source, test_source, predictor, *, num_canaries, seed
   ) -> task_lib.InputCanaries:
-    """Returns sequences of random tokens, which no text has."""
+    """Returns sequences of random tokens, which no text has.
+
+    Args:
+      train_source: The training split.
+      test_source: The test split, loaded for evaluation.
+      predictor: Predictor for examples of the test split.
+      num_canaries: Number of canaries.
+      seed: Seed of the choice of sequences.
+
+    Raises:
+      ValueError: If test sequences have another length than training's.
+    """
     if test_source.length != train_source.length:
       raise ValueError(
           "data.test_options must leave the training split's length for 'input'"
@@ -212,7 +242,11 @@ class Language(task_lib.Task):
     return task_lib.InputCanaries(rows, losses_fn)
 
   def input_description(self, source):
-    """Returns the tokeniser, and the length of sequences; see `task.Task`."""
+    """Returns the tokeniser, and the length of sequences; see `task.Task`.
+
+    Args:
+      source: The test split, loaded for evaluation.
+    """
     of_own_code = self.data_config.source not in text_lib.names()
     return None if of_own_code else source.describe()
 
@@ -223,14 +257,24 @@ class Language(task_lib.Task):
     return text_lib.from_description(description, **kept)
 
   def read_inputs(self, path, like):
-    """Returns the documents of a file or a folder, to be scored."""
+    """Returns the documents of a file or a folder, to be scored.
+
+    Args:
+      path: Path of the file.
+      like: Source of `from_description`, or the test split.
+    """
     options = self.data_config.options
     kept = ("text_column", "whole_files")
     kept = {name: options[name] for name in kept if name in options}
     return text_lib.read_inputs(path, like=like, **kept)
 
   def columns(self, source, outputs) -> dict[str, np.ndarray]:
-    """Returns how likely each sequence is."""
+    """Returns how likely each sequence is.
+
+    Args:
+      source: Source of the inputs.
+      outputs: Outputs of the predictor, one row an example.
+    """
     nll = np.asarray(outputs["nll"], np.float64)
     return {
         "bits": nll / np.log(2.0),

@@ -77,7 +77,7 @@ def load(
   registry.check_options(name, make, options)
   source = make(split=split, **options)
   if missing := [m for m in _MEMBERS if not hasattr(type(source), m)]:
-    missing = [m for m in missing if m not in vars(source)]
+    missing = [m for m in missing if m not in getattr(source, "__dict__", {})]
   if missing:
     raise ValueError(
         f"name must give a TableSource, or what has its members, got {name!r},"
