@@ -55,6 +55,9 @@ class Table(task_lib.Task):
   Args:
     task_config: Section of the task; see `task.Task`.
     **section_configs: Other sections by name; see `task.Task`.
+
+  Raises:
+    ValueError: If a field breaks its rule; the text names it.
   """
 
   metrics: Mapping[str, str]
@@ -91,7 +94,11 @@ class Table(task_lib.Task):
 
   @staticmethod
   def metrics_of(*, is_class: bool) -> Mapping[str, str]:
-    """Returns the names of the metrics of classes, or of numbers."""
+    """Returns the names of the metrics of classes, or of numbers.
+
+    Args:
+      is_class: Whether the target is a class.
+    """
     return _OF_CLASSES if is_class else _OF_NUMBERS
 
   def load(self, split, *, num_examples=None, for_evaluation=False):
@@ -126,7 +133,7 @@ class Table(task_lib.Task):
     }
 
   def check_splits(self, train_source, test_source):
-    """Checks that both splits are of the same columns."""
+    """See `task.Task`: both are of the same columns."""
     ours, theirs = train_source.describe(), test_source.describe()
     for name, value in ours.items():
       if theirs[name] != value:
@@ -187,7 +194,7 @@ class Table(task_lib.Task):
     }
 
   def tables(self, source, outcomes) -> list[task_lib.Section]:
-    """Returns one table, of classes, where there are classes."""
+    """See `task.Task`: one, of classes, where there are classes."""
     if not self._of_classes:
       return []
     ranks = accuracies.ranks(
@@ -202,7 +209,7 @@ class Table(task_lib.Task):
     return outcomes.targets
 
   def summary_numbers(self, values) -> dict[str, Any]:
-    """Keeps the names that summaries have for accuracies."""
+    """See `task.Task`; accuracies keep the names that summaries have."""
     if not self._of_classes:
       return super().summary_numbers(values)
     accuracy = values["accuracy"]
@@ -217,7 +224,7 @@ class Table(task_lib.Task):
   def input_canaries(
       self, train_source, test_source, predictor, *, num_canaries, seed
   ) -> task_lib.InputCanaries:
-    """Returns test rows with wrong classes, or with the far bound as target."""
+    """See `task.Task`: test rows with wrong classes, or the far bound."""
     del train_source
     if num_canaries > len(test_source):
       raise ValueError(
@@ -237,7 +244,7 @@ class Table(task_lib.Task):
     return task_lib.InputCanaries(rows, of_batch)
 
   def input_description(self, source):
-    """Returns the schema, and which columns are what; see `task.Task`."""
+    """See `task.Task`: the schema, and which columns are what."""
     encoder = getattr(source, "encoder", None)
     return None if encoder is None else encoder.to_dict()
 
@@ -248,7 +255,7 @@ class Table(task_lib.Task):
     return tables_lib.TableInputs(encoder)
 
   def read_inputs(self, path, like):
-    """Returns rows of a file whose columns are the features: no target."""
+    """See `task.Task`: rows of a file without the target."""
     encoder = getattr(like, "encoder", None)
     if encoder is None:
       raise ValueError(
@@ -258,7 +265,7 @@ class Table(task_lib.Task):
     return tables_lib.read_inputs(path, encoder)
 
   def build_exported(self, source, predictor):
-    """Returns the predictor with the schema's encoding inside."""
+    """See `task.Task`: the schema's encoding is inside."""
     encoder = getattr(source, "encoder", None)
     if encoder is None:
       return None
@@ -270,7 +277,7 @@ class Table(task_lib.Task):
     return tuple(source.label_names) if self._of_classes else ()
 
   def columns(self, source, outputs) -> dict[str, np.ndarray]:
-    """Returns the predicted class and each one's probability, or the number."""
+    """See `task.Task`: the class and each one's probability, or the number."""
     if not self._of_classes:
       return {source.target.name: np.asarray(outputs)}
     probs = probabilities.softmax(loss_lib.logits_of(np.asarray(outputs)))

@@ -67,7 +67,9 @@ def of_own_code(name: str) -> tuple[Callable[..., jax.Array] | None, bool]:
 
 
 def class_loss(outputs: jax.Array, target: jax.Array) -> jax.Array:
-  """Cross-entropy of one row: softmax, or the logistic loss of one output.
+  """Returns the cross-entropy of one row, in float32 at least.
+
+  One output has the logistic loss; more have that after softmax.
 
   Args:
     outputs: Outputs of the model, [num_outputs].
@@ -119,7 +121,12 @@ def _widened(outputs: jax.Array) -> jax.Array:
 
 
 def squared(prediction: jax.Array, target: jax.Array) -> jax.Array:
-  """Returns the squared difference of two numbers."""
+  """Returns the squared difference of two numbers.
+
+  Args:
+    prediction: Predicted number.
+    target: Number of the row, in the same units.
+  """
   return jnp.square(prediction - target)
 
 
@@ -127,6 +134,10 @@ def scaling(loss_name: str, target: tables_lib.Target):
   """Returns functions between the target's units and those of the loss.
 
   The bounds go to -1 and 1; a count's middle goes to a rate of 1.
+
+  Args:
+    loss_name: Name of the loss.
+    target: Column that is predicted, a number.
   """
   low, high = target.column.bounds
   middle, half = (low + high) / 2, (high - low) / 2
@@ -136,7 +147,13 @@ def scaling(loss_name: str, target: tables_lib.Target):
 
 
 def wrong(targets, target: tables_lib.Target, seed: int) -> np.ndarray:
-  """Returns another class each, uniform; or the bound that is further away."""
+  """Returns another class each, uniform; or the bound that is further away.
+
+  Args:
+    targets: Targets of some rows, [n].
+    target: Column that they are of.
+    seed: Seed of the choice of classes.
+  """
   if target.kind == "regression":
     low, high = target.column.bounds
     is_low = targets < (low + high) / 2
