@@ -30,12 +30,14 @@ from jax_privacy.models.registry import build as build
 from jax_privacy.models.registry import names as names
 from jax_privacy.models.registry import sequence_names as sequence_names
 from jax_privacy.models.registry import table_names as table_names
+from jax_privacy.models.safetensors import from_safetensors as from_safetensors
 
 __all__ = (
     "GroupNorm",
     "WSConv",
     "build",
     "from_haiku",
+    "from_safetensors",
     "functional",
     "method",
     "names",

@@ -196,7 +196,7 @@ class _Recurrent(nnx.Module):
     gate, u = jax.nn.gelu(self.gate(x)), self.inputs(x)
     has_cache = cache is not None
     if not has_cache:
-      cache = self.init_cache(len(x), 0, u.dtype)
+      cache = self.init_cache(x.shape[0], 0, u.dtype)
     u, before = self.conv(u, cache["inputs"])
     states = self.rg_lru(u, positions, cache["state"])
     y = self.out(states.astype(gate.dtype) * gate)

@@ -121,7 +121,7 @@ class _Layer(nnx.Module):
     del positions
     state = cache
     if cache is None:
-      state = self.init_cache(len(x), 0, x.dtype)
+      state = self.init_cache(x.shape[0], 0, x.dtype)
     y, states = self.lru(self.norm(x), state)
     y = jax.nn.gelu(y)
     x = x + self.value(y) * jax.nn.sigmoid(self.gate(y))

@@ -4,7 +4,7 @@ Invariant: this table is the only list of sources of text. To add one, write its
 file and add its line here.
 
 >>> names()
-('copy', 'text')
+('copy', 'listops', 'text')
 >>> len(load("copy", split="test"))
 256
 """
@@ -14,11 +14,17 @@ from collections.abc import Callable
 from typing import Any
 
 from jax_privacy.data import registry
-from jax_privacy.data.text import made, splits
+from jax_privacy.data.text import listops, made, splits
 from jax_privacy.data.text import source as source_lib
 
 _SOURCES: types.MappingProxyType[str, Callable[..., source_lib.TextSource]] = (
-    types.MappingProxyType({"copy": made.load_copy, "text": splits.load_text})
+    types.MappingProxyType(
+        {
+            "copy": made.load_copy,
+            "listops": listops.load_listops,
+            "text": splits.load_text,
+        }
+    )
 )
 
 

@@ -173,13 +173,15 @@ def from_description(
   size = _validate.integer("vocabulary_size", size, at_least=3)
   if kind == "symbols":
     used = tokenisers.Symbols(size - 1)
+  elif kind == "words":
+    used = tokenisers.Words(_words(description.get("words")))
   elif kind in ("bytes", "file"):
     used = tokenisers.build(
         "bytes" if kind == "bytes" else tokeniser, boundary=boundary
     )
   else:
     raise ValueError(
-        f"tokeniser must be bytes, symbols or file, got {kind!r:.100}."
+        f"tokeniser must be bytes, symbols, words or file, got {kind!r:.100}."
     )
   for name, value in used.describe().items():
     if description.get(name) != value:
@@ -187,6 +189,12 @@ def from_description(
       _validate.fail(name, rule, value)
   packing_lib.check("truncate", length)
   return _source([], length=length, tokeniser=used)
+
+
+def _words(words: Any) -> list[str]:
+  if not isinstance(words, list) or not all(isinstance(w, str) for w in words):
+    raise ValueError(f"words must be a list of texts, got {words!r:.100}.")
+  return words
 
 
 def _source(tokens, *, length, tokeniser) -> text_source.TextSource:

@@ -1,4 +1,4 @@
-r"""Tokenisers: bytes, symbols, and the files of the package `tokenizers`.
+r"""Tokenisers: bytes, symbols, words, and files of the package `tokenizers`.
 
 Invariant: a vocabulary is public. It is the bytes, or a file that was
 made from public text; none is read off the private documents. Every tokeniser
@@ -17,6 +17,7 @@ import hashlib
 import os
 import pathlib
 import string
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -111,6 +112,42 @@ class Symbols:
   def describe(self) -> dict[str, Any]:
     """See `Tokeniser`."""
     return {"tokeniser": "symbols", "vocabulary_size": self.vocabulary_size}
+
+
+class Words:
+  """Words of a fixed list, with spaces between, and the boundary.
+
+  Args:
+    words: Words, each another, without spaces.
+  """
+
+  def __init__(self, words: Sequence[str]):
+    self._words = tuple(words)
+    self._places = {word: i for i, word in enumerate(self._words)}
+    self.boundary = len(self._words)
+    self.vocabulary_size = self.boundary + 1
+
+  def encode(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+    """See `Tokeniser`."""
+    words = text.split()
+    if wrong := [word for word in words if word not in self._places]:
+      rule = f"words of {', '.join(self._words)}"
+      _validate.fail("text", bounded.short(rule), bounded.short(wrong[0]))
+    tokens = np.array([self._places[word] for word in words], np.int32)
+    return tokens, np.array([len(word.encode()) for word in words], np.int32)
+
+  def decode(self, tokens: np.ndarray) -> str:
+    """See `Tokeniser`."""
+    kept = (int(token) for token in tokens if token < self.boundary)
+    return " ".join(self._words[token] for token in kept)
+
+  def describe(self) -> dict[str, Any]:
+    """See `Tokeniser`."""
+    return {
+        "tokeniser": "words",
+        "words": list(self._words),
+        "vocabulary_size": self.vocabulary_size,
+    }
 
 
 class File:

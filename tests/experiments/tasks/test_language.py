@@ -139,7 +139,10 @@ def test_evaluation_never_packs_and_the_statement_says_what_an_example_is(
             {"model__name": "cnn_small"},
             "model.name must be one of griffin, lru",
         ),
-        ({"data__source": "digits"}, "data.source must be one of copy, text"),
+        (
+            {"data__source": "digits"},
+            "data.source must be one of copy, listops",
+        ),
         (
             {"loss__name": "sigmoid"},
             "loss.name must be 'softmax' for task 'lan",

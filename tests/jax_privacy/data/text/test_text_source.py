@@ -130,7 +130,7 @@ def test_copying_is_of_other_sequences_in_each_split():
         ("text", {"path": "x", "test_fraction": 1.0}, "test_fraction must be"),
         ("text", {"path": "x", "split": "valid"}, "split must be 'train' or"),
         ("text", {"path": "x", "packing": ""}, "packing must be one of"),
-        ("books", {}, "name must be one of copy, text, got 'books'"),
+        ("books", {}, "name must be one of copy, listops, text, got 'books'"),
     ],
 )
 def test_wrong_options_are_refused(name, options, rule):
@@ -168,8 +168,12 @@ def test_a_description_is_enough_to_score_text(path, tmp_path):
     [
         ({"length": 0}, "length must be an integer of at least 1, got 0"),
         ({"length": None}, "length must be an integer of at least 1, got None"),
-        ({"tokeniser": "words"}, "tokeniser must be bytes, symbols or file"),
+        (
+            {"tokeniser": "letters"},
+            "tokeniser must be bytes, symbols, words or",
+        ),
         ({"tokeniser": "file"}, "tokeniser must be 'bytes' or a file"),
+        ({"tokeniser": "words"}, "words must be a list of texts, got None"),
         ({"vocabulary_size": 300}, "vocabulary_size must be 300, as when"),
         ({"vocabulary_size": "9"}, "vocabulary_size must be an integer"),
     ],
