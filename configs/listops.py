@@ -27,7 +27,11 @@ _MODELS = {
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  """Returns the recipe; see the module for arguments and results."""
+  """Returns the recipe; see the module for arguments and results.
+
+  Args:
+    arg: Options of the recipe, "name=value,..."; None for the defaults.
+  """
   args = common.parse_arg(arg, epsilon=8.0, model="transformer", smoke=False)
   common.check_choice("model", args["model"], tuple(_MODELS))
   config = families.language(epsilon=args["epsilon"])

@@ -194,3 +194,21 @@ def test_a_damaged_file_is_refused(content, text, tmp_path):
 def test_an_integer_is_no_parameter(tmp_path):
   with pytest.raises(ValueError, match="w must be of F16, BF16, F32, F64, got"):
     safetensors.write(tmp_path / "a.safetensors", {"w": np.zeros(1, int)})
+
+
+def test_the_package_safetensors_reads_and_writes_the_same(tmp_path):
+  package = pytest.importorskip("safetensors.numpy")
+  rng = np.random.default_rng(0)
+  arrays = {
+      "a.weight": rng.normal(size=(3, 2)).astype(np.float32),
+      "b": rng.normal(size=(5,)).astype(np.float16),
+      "empty": np.zeros((0, 4), np.float64),
+  }
+  ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+  safetensors.write(ours, arrays)
+  package.save_file(arrays, theirs)
+  for found in (package.load_file(ours), safetensors.read(theirs)):
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+      assert found[name].dtype == array.dtype
+      np.testing.assert_array_equal(found[name], array)
