@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# What an error says of numbers that are the data's own.
+PRIVATE = "private, not for release"
 _MAX_SHOWN = 200
 # Below, small draws of noise are flushed to zero in float32, down to no noise
 # at all; above, large ones overflow.

@@ -97,7 +97,7 @@ class BatchSum:
 
   @property
   def _batched(self):
-    return (*self.clipped_sum.batch_argnums, self.clipped_sum.prng_argnum)
+    return (*self.clipped_sum.batched, self.clipped_sum.prng_argnum)
 
   @functools.cached_property
   def _whole_fn(self):
@@ -119,7 +119,7 @@ class BatchSum:
   def _prepared(self, args):
     """Returns checked arguments, with a key per example, and the batch size."""
     arguments.check_params(args, self.clipped_sum.argnums)
-    batch_size = arguments.batch_size(args, self.clipped_sum.batch_argnums)
+    batch_size = arguments.batch_size(args, self.clipped_sum.batched)
     if self.grid_scale is not None:
       grid.check_range(self.grid_scale, batch_size)
     # Before the batch is split: a key goes with its example, on any device.

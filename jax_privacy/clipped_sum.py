@@ -14,40 +14,33 @@ Example:
 
 import abc
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from jax_privacy import explanation
+from jax_privacy import explanation, loss_call
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ClippedSum(abc.ABC):
+class ClippedSum(loss_call.LossCall, abc.ABC):
   """`(args, is_padding_example) -> (sum, losses, norms, aux)` over a batch.
 
+  Its `fun(*args)` returns `(loss, aux)` for one example; `prng_argnum` is the
+  position of one key per example.
+
   Attributes:
-    fun: `fun(*args)` returning `(loss, aux)` for one example.
-    argnums: Positions to differentiate; an int or a tuple, as for `jax.grad`.
-    batch_argnums: Arguments given to `fun` one row at a time.
-    prng_argnum: Position of one key per example, or None.
     clip_norms: A number, or a pytree prefix of the gradient.
     divide_by: Divisor of each example's clipped gradient.
-    keep_batch_dim: Whether rows keep a leading axis of size 1.
     nan_safe: Whether a non-finite gradient counts zero.
     dtype: Dtype of the sum; None for the gradient's own, float32 at least.
     spmd_axis_name: Name for `jax.vmap`.
   """
 
-  fun: Callable[..., tuple[Any, Any]]
-  argnums: int | tuple[int, ...]
-  batch_argnums: tuple[int, ...]
-  prng_argnum: int | None
   clip_norms: Any
   divide_by: float
-  keep_batch_dim: bool
   nan_safe: bool
   dtype: Any
   spmd_axis_name: str | None
@@ -68,13 +61,6 @@ class ClippedSum(abc.ABC):
       args: Arguments of a call.
       num_examples: Number of examples that are clipped at a time.
     """
-
-  @property
-  def param_argnums(self) -> tuple[int, ...]:
-    """What to differentiate, as a tuple."""
-    if isinstance(self.argnums, int):
-      return (self.argnums,)
-    return self.argnums
 
   def parameters(self, args: Sequence[Any]) -> list[tuple[str, jax.Array]]:
     """Returns what to differentiate: dotted paths and arrays.

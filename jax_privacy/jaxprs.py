@@ -30,6 +30,12 @@ JIT = ("jit", "pjit")
 REMAT = ("remat2", "checkpoint")
 CUSTOM = ("custom_jvp_call", "custom_vjp_call")
 
+# Primitives that draw random numbers. What makes keys draws none.
+RANDOM = (
+    *("random_bits", "random_gamma", "rng_bit_generator", "rng_uniform"),
+    "threefry2x32",
+)
+
 # Primitives that only call the jaxpr they hold, and the parameter it is in.
 _CALLED = {
     **dict.fromkeys(JIT + REMAT, "jaxpr"),

@@ -50,7 +50,7 @@ class VmapSum(clipped_sum.ClippedSum):
 
   def __call__(self, args, is_padding_example):
     """Returns the sum and, per example, losses, norms and aux."""
-    mapped = (*self.batch_argnums, self.prng_argnum)
+    mapped = (*self.batched, self.prng_argnum)
     axes = [0 if i in mapped else None for i in range(len(args))]
     per_example = jax.vmap(
         self._one_example,
@@ -96,7 +96,7 @@ class VmapSum(clipped_sum.ClippedSum):
 
   def _one_example(self, args, is_padding_example):
     if self.keep_batch_dim:
-      for i in self.batch_argnums:
+      for i in self.batched:
         args[i] = jax.tree.map(lambda x: jnp.expand_dims(x, 0), args[i])
     value_and_grad_fn = jax.value_and_grad(self.fun, self.argnums, has_aux=True)
     (loss, aux), grads = value_and_grad_fn(*args)

@@ -40,13 +40,6 @@ _PRIVATE_STATES = {
     "GaussianNoiseState": "noise_addition.gaussian_privatizer",
     "SecureNoiseState": "secure_noise.secure_gaussian_privatizer",
 }
-_DRAWS = (
-    "random_bits",
-    "random_gamma",
-    "rng_bit_generator",
-    "rng_uniform",
-    "threefry2x32",
-)
 # What optax's optimisers call the loss, its gradient, and functions that give
 # them. All are of the batch, and without noise.
 _OF_THE_BATCH = ("value", "grad", "loss", "value_fn", "grad_fn", "obj_fn")
@@ -215,7 +208,7 @@ def _check_state(state, name):
 
 
 def _check_trace(closed, shapes, params, name):
-  draws = sorted(_primitives(closed.jaxpr) & set(_DRAWS))
+  draws = sorted(_primitives(closed.jaxpr) & set(jaxprs.RANDOM))
   if draws:
     _fail_as_private(f"a transformation that draws {draws[0]}", name)
   flat = jax.tree_util.tree_leaves_with_path(params)

@@ -231,7 +231,7 @@ class Grouping:
       _validate.fail("batch", rule, "a traced one")
     if batch.num_examples not in (None, len(self)):
       rule = (
-          f"the number of units, {len(self)} (private, not for release, unless"
+          f"the number of units, {len(self)} ({_validate.PRIVATE}, unless"
           " you state it), since each is one example (make the mechanism and"
           " its sampler with that)"
       )

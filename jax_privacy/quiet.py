@@ -25,7 +25,6 @@ from jax_privacy.ghost import tracing
 
 # Of all 1 bits: a uniform in [0, 1) takes the leading ones.
 _UNIFORM = 0.125
-_BITS = ("random_bits", "rng_bit_generator", "threefry2x32")
 
 
 def without_draws(fun: Callable[..., Any], *args: Any) -> Callable[..., Any]:
@@ -49,7 +48,7 @@ def without_draws(fun: Callable[..., Any], *args: Any) -> Callable[..., Any]:
 
 def _draws(jaxpr):
   return any(
-      eqn.primitive.name in _BITS or any(map(_draws, jaxprs.held(eqn)))
+      eqn.primitive.name in jaxprs.RANDOM or any(map(_draws, jaxprs.held(eqn)))
       for eqn in jaxpr.eqns
   )
 
@@ -64,7 +63,7 @@ def _run(jaxpr, consts, args):
 
 
 def _equation(eqn, values):
-  if eqn.primitive.name in _BITS:
+  if eqn.primitive.name in jaxprs.RANDOM:
     return [_constant(var.aval) for var in eqn.outvars]
   if not any(map(_draws, jaxprs.held(eqn))):
     return tracing.bind(eqn, values)
@@ -86,4 +85,6 @@ def _constant(aval):
   if jnp.issubdtype(aval.dtype, jnp.unsignedinteger):
     bits = jnp.iinfo(aval.dtype).bits
     return jnp.full(aval.shape, int(_UNIFORM * 2**bits), aval.dtype)
+  if jnp.issubdtype(aval.dtype, jnp.floating):
+    return jnp.full(aval.shape, _UNIFORM, aval.dtype)
   return jnp.zeros(aval.shape, aval.dtype)

@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_privacy import quiet
+from jax_privacy import loss_call, quiet
 
 # Far above what float32 rounds (1e-5 was seen), far below what mixing does.
 _TOLERANCE = 1e-2
@@ -43,30 +43,14 @@ _LEAF_TOLERANCE = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
-class Loss:
+class Loss(loss_call.LossCall):
   """A loss and how `clipped_grad` calls it; see there.
 
   Attributes:
-    fun: Loss function.
-    argnums: Positions of the parameters.
     has_aux: Whether the loss returns (loss, aux).
-    batch_argnums: Positions of the batch arguments.
-    keep_batch_dim: Whether the loss takes rows with a leading axis of size 1.
-    prng_argnum: Position of the argument for keys; None for none.
   """
 
-  fun: Callable[..., Any]
-  argnums: int | Sequence[int] = 0
   has_aux: bool = False
-  batch_argnums: int | Sequence[int] = 1
-  keep_batch_dim: bool = True
-  prng_argnum: int | None = None
-
-  @property
-  def batched(self) -> tuple[int, ...]:
-    """Positions of the batch arguments."""
-    numbers = self.batch_argnums
-    return (numbers,) if isinstance(numbers, int) else tuple(numbers)
 
   def params(self, args: Sequence[Any]) -> tuple[Any, ...]:
     """Returns the arguments that are differentiated.
@@ -74,9 +58,7 @@ class Loss:
     Args:
       args: All arguments of the loss.
     """
-    numbers = self.argnums
-    numbers = (numbers,) if isinstance(numbers, int) else numbers
-    return tuple(args[i] for i in numbers)
+    return tuple(args[i] for i in self.param_argnums)
 
   def rows(self, args: Sequence[Any]) -> tuple[Any, ...]:
     """Returns the batch arguments.
@@ -92,12 +74,10 @@ class Loss:
     Args:
       args: All arguments of the loss; the rest is taken from here.
     """
-    numbers = self.argnums
-    numbers = (numbers,) if isinstance(numbers, int) else numbers
 
     def value(params, rows):
       full = list(args)
-      for i, param in zip(numbers, params, strict=True):
+      for i, param in zip(self.param_argnums, params, strict=True):
         full[i] = param
       for i, row in zip(self.batched, rows, strict=True):
         if not self.keep_batch_dim:

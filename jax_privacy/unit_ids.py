@@ -34,7 +34,8 @@ from typing import Any, NoReturn
 import jax
 import numpy as np
 
-_PRIVATE = "private, not for release"
+from jax_privacy import _validate
+
 # How programs write that there is no value.
 _MISSING = frozenset(
     ("", "-", "--", "-1e0", "?", ".", "#n/a", "n/a", "n.a.", "na", "nan", "nat")
@@ -302,5 +303,5 @@ def _fail_row(rule, got, *rows, remedy="") -> NoReturn:
   numbers = [str(row + 1) for row in sorted(rows)]  # Counted from 1.
   where = f"row{'s' * (len(rows) > 1)} {' and '.join(numbers)}"
   raise ValueError(
-      f"ids must be {rule}, got {got} ({where}: {_PRIVATE}).{remedy}"
+      f"ids must be {rule}, got {got} ({where}: {_validate.PRIVATE}).{remedy}"
   )

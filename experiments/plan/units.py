@@ -34,6 +34,7 @@ import numpy as np
 from experiments.tasks import sections
 from experiments.tasks import task as task_lib
 from jax_privacy import privacy_unit, root_key, unit_ids
+from jax_privacy.data import bounded
 from jax_privacy.data import source as source_lib
 
 EXAMPLE = "example"
@@ -162,7 +163,7 @@ def group(
   if data_config.num_examples is None:
     raise ValueError(
         f"data.num_examples must be the stated number of units, each a {unit},"
-        f" got None: this split has {len(grouping)} (private, not for release,"
+        f" got None: this split has {len(grouping)} ({bounded.PRIVATE},"
         " unless you state it)."
     )
   with sections.named("data.test_split"):
@@ -171,7 +172,7 @@ def group(
     raise ValueError(
         f"data.test_split must hold rows of no {unit} of the training split"
         " (what evaluation gives is released, and not protected), got"
-        f" {shared} with rows in both (private, not for release)."
+        f" {shared} with rows in both ({bounded.PRIVATE})."
     )
   return UnitSource(rows, grouping)
 

@@ -16,7 +16,7 @@ import numpy as np
 from experiments.plan import experiment as experiment_lib
 from experiments.plan import placement
 from jax_privacy import batch_selection, data, sharding
-from jax_privacy.data import reading
+from jax_privacy.data import bounded, reading
 from jax_privacy.data import source as source_lib
 
 
@@ -183,5 +183,5 @@ def _marked_private() -> Iterator[None]:
   try:
     yield
   except data.ExampleError as error:
-    text = f"{error} (private, not for release)"
+    text = f"{error} ({bounded.PRIVATE})"
     raise type(error)(text) from error

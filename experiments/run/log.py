@@ -18,6 +18,7 @@ from experiments.plan import experiment as experiment_lib
 from experiments.plan import not_private
 from experiments.run import bar
 from experiments.run import workdir as workdir_lib
+from jax_privacy.data import bounded
 
 _LINES_A_RUN = 20
 
@@ -105,7 +106,7 @@ class RunLog:
     if self._console.is_terminal:
       self._bar.update(self._task, description=f"{text}not for release)")
     else:
-      self._console.print(f"{text}private, not for release)")
+      self._console.print(f"{text}{bounded.PRIVATE})")
 
   def record(self, step: int, unreleased_metrics: Mapping[str, Any]) -> None:
     """Moves the bar; at every log_every-th step, and the last, logs more.
@@ -144,7 +145,7 @@ class RunLog:
     else:
       self._console.print(
           f"step {step}/{self._num_steps}: {spent},"
-          f" {rate:.0f} examples/s, loss {loss:.3f} (private, not for release)"
+          f" {rate:.0f} examples/s, loss {loss:.3f} ({bounded.PRIVATE})"
       )
 
 

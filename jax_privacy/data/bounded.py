@@ -16,8 +16,8 @@ import os
 import pathlib
 from typing import Protocol
 
-# What an error says of numbers that are the data's own.
-PRIVATE = "private, not for release"
+from jax_privacy._validate import PRIVATE as PRIVATE
+
 _CHUNK = 1 << 20
 # Deflate shrinks zeros 1000 times and images some 2 to 10 times.
 _MOST_EXPANSION = 100

@@ -110,4 +110,4 @@ class ExampleLoss:
 def _mapped(spec):
   """The arguments that are given one row at a time."""
   keys = () if spec.prng_argnum is None else (spec.prng_argnum,)
-  return (*spec.batch_argnums, *keys)
+  return (*spec.batched, *keys)

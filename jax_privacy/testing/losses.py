@@ -89,11 +89,11 @@ def check_loss(
   _validate.integer("max_examples", max_examples, at_least=2)
   loss = together.Loss(
       arguments.explained(loss_fn),
-      argnums,
-      has_aux,
-      batch_argnums,
-      keep_batch_dim,
-      prng_argnum,
+      argnums=argnums,
+      batch_argnums=batch_argnums,
+      keep_batch_dim=keep_batch_dim,
+      prng_argnum=prng_argnum,
+      has_aux=has_aux,
   )
   arguments.check_params(args, argnums)
   size = arguments.batch_size(args, loss.batched)

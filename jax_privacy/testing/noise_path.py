@@ -31,8 +31,7 @@ from jax_privacy.ghost import tracing
 from jax_privacy.testing.errors import NoiseError
 
 # What draws random bits, or fetches them from outside of JAX.
-_RANDOM = ("threefry2x32", "rng_bit_generator", "rng_uniform")
-_RANDOM += ("pure_callback", "io_callback")
+_RANDOM = (*jaxprs.RANDOM, "pure_callback", "io_callback")
 _SUMS = ("add", "sub", "add_any")
 _SAME_VALUE = ("convert_element_type", "reshape", "copy")
 

@@ -13,7 +13,7 @@ import ml_collections
 
 from experiments.tasks import sections
 from jax_privacy import data
-from jax_privacy.data import augment
+from jax_privacy.data import augment, bounded
 
 
 def extract(
@@ -82,7 +82,7 @@ def compute(source: data.Source) -> None:
   try:
     source.compute()
   except data.ImageError as error:
-    text = f"{error} (private, not for release)"
+    text = f"{error} ({bounded.PRIVATE})"
     raise data.ImageError(text) from error
   seconds = time.monotonic() - start
   print(f"features of {source.num_examples:,} examples: {seconds:.1f} s")
