@@ -10,12 +10,14 @@ were in. The folder is the audit's own: it holds audit.json, and no model to be
 released, for canaries harm it. The same command goes on where it was stopped.
 
   python -m experiments.audit --config=configs/digits_cnn.py --replay
-    [--max_examples=8]
+    [--max_examples=8] [--workdir=DIR]
 
 builds the run's own gradient function and optimiser, takes the first training
 examples, and checks both (see `jax_privacy.testing.check_private`). It trains
-nothing and writes nothing. What is printed comes from private examples: not for
-release.
+nothing and writes nothing. With --workdir, what is replayed is the run in that
+folder: another config, schema, code or other data are refused, as on a resume.
+Without, nothing says which run it is. What is printed comes from private
+examples: not for release.
 
 Exit code 1, with the evidence, if the claim is contradicted or a check fails; 2
 for a mistake.
@@ -33,7 +35,7 @@ from experiments import train
 from experiments.audits import audit as audit_lib
 from experiments.audits import canaries, replay
 from experiments.plan import experiment as experiment_lib
-from experiments.run import cli, devices, signals
+from experiments.run import cli, devices, resume, signals
 from experiments.run import log as log_lib
 from experiments.run import workdir as workdir_lib
 from jax_privacy import checkpoint, data, testing
@@ -74,7 +76,7 @@ def main() -> None:
         raise ValueError(f"--{name} {rule}.")
     devices.check_one_device(config)
     if _REPLAY.value:
-      _run_replay(config)
+      _run_replay(config, flags.FLAGS.workdir)
       return
     if flags.FLAGS.workdir is None:
       raise ValueError(
@@ -154,8 +156,11 @@ def conclude(audit: Mapping[str, Any]) -> None:
   print(audit_lib.verdict(audit))
 
 
-def _run_replay(config: ml_collections.ConfigDict) -> None:
+def _run_replay(config: ml_collections.ConfigDict, path: str | None) -> None:
   experiment = experiment_lib.build(config)
+  if path is not None:
+    workdir = workdir_lib.Workdir(pathlib.Path(path))
+    experiment = resume.check(experiment, workdir)
   try:
     report = replay.check(experiment, max_examples=_MAX_EXAMPLES.value)
   except (testing.SensitivityError, testing.NoiseError) as error:

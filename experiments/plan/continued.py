@@ -1,9 +1,10 @@
 """What a run on the same data has released before: `model.restore.same_data`.
 
 A run that begins with another's parameters on the same data adds to what those
-reveal: the guarantees of both compose. The invariant: each step that was ever
-begun counts, of that run and of those that it continued itself; runs that share
-a seed, and so their noise, are refused.
+reveal: the guarantees of both compose. The invariant: each step counts that was
+planned, of that run and of those that it continued itself: one that was stopped
+may go on in its own folder later. Runs that share a seed, and so their noise,
+are refused.
 
 >>> check_seed(None, [0]), check_seed(1, [0, None])
 (None, None)
@@ -26,7 +27,7 @@ _FIELD = "model.restore.same_data"
 
 
 def read(path: pathlib.Path, checkpoints: pathlib.Path) -> dict[str, Any]:
-  """Returns what a run has released so far.
+  """Returns what a run has released, or may still release.
 
   Args:
     path: Folder of the run, which is only read.
@@ -64,8 +65,6 @@ def read(path: pathlib.Path, checkpoints: pathlib.Path) -> dict[str, Any]:
     )
   before = facts.get("restored_from") or {}
   mechanism = accounting.Mechanism.from_dict(facts["mechanism"])
-  begun = max(restored.step, _steps_begun(path), 1)
-  mechanism = mechanism.with_num_steps(min(begun, mechanism.num_steps))
   return {
       "released": [*before.get("released", ()), mechanism.to_dict()],
       "seeds": [*before.get("seeds", ()), stored.get("seed")],
@@ -117,13 +116,3 @@ def epsilon(
   released = map(accounting.Mechanism.from_dict, restored_from["released"])
   composition = accounting.Composition([*released, mechanism])
   return accounting.epsilon(composition, delta=delta)
-
-
-def _steps_begun(path: pathlib.Path) -> int:
-  file = path / "steps_begun.json"
-  if not file.is_file():
-    return 0
-  steps = json_object.read(file, what=str(file)).get("steps_begun")
-  if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-    raise ValueError(f"{file} must hold a number of steps, got {steps!r:.50}.")
-  return steps

@@ -15,8 +15,6 @@ file is the owner's alone, and nothing that is released holds it.
 >>> key = root_key.RootKey.from_seed(0)
 >>> len({of_source(source, key) for source in (a, a, b)})
 2
->>> of_source([1, 2], key) is None  # A source without `digest_parts`.
-True
 """
 
 import itertools
@@ -28,7 +26,7 @@ import numpy as np
 
 from accounting import json_object
 from experiments.plan import experiment as experiment_lib
-from experiments.plan import restore
+from experiments.plan import not_private, restore
 from experiments.run import workdir as workdir_lib
 from jax_privacy import checkpoint, root_key, unit_ids
 from jax_privacy.data import digest
@@ -36,9 +34,7 @@ from jax_privacy.data import digest
 _LABEL = "digest of the training data"
 
 
-def of_source(
-    source: Any, run_key: root_key.RootKey, *, unit: str = ""
-) -> str | None:
+def of_source(source: Any, run_key: root_key.RootKey, *, unit: str = "") -> str:
   """Returns the digest of a training split: private.
 
   Args:
@@ -47,11 +43,17 @@ def of_source(
     unit: Name of the column of ids, for a guarantee for units.
 
   Returns:
-    The digest; None of a source that cannot be compared.
+    The digest: of what `digest_parts` gives, or else of all that the source
+    yields, which is read once.
   """
   parts = digest.parts_of(source)
   if parts is None:
-    return None
+    print(
+        "reading the training data once, to know them again: the source has no"
+        " digest_parts",
+        flush=True,
+    )
+    parts = digest.yielded(source)
   if unit:
     parts = itertools.chain(parts, _ids(source.column(unit)))
   key = run_key.derive(_LABEL, digest.NUM_KEY_BYTES)
@@ -105,9 +107,7 @@ def begin(
   if workdir.read_steps_begun():
     check(experiment, workdir)
     return
-  found = _of_run(experiment, experiment.run_key)
-  if found is not None:
-    workdir.write_data_digest(found)
+  workdir.write_data_digest(_of_run(experiment, experiment.run_key))
 
 
 def check(
@@ -122,12 +122,26 @@ def check(
   Raises:
     WorkdirError: If the data are others.
   """
+  if read(workdir) is None:
+    workdir.write_data_digest(_of_run(experiment, experiment.run_key))
+  else:
+    check_only(experiment, workdir)
+
+
+def check_only(
+    experiment: experiment_lib.Experiment, workdir: workdir_lib.Workdir
+) -> None:
+  """Refuses other data than a run's, and writes nothing.
+
+  Args:
+    experiment: The run, with the key that it began with.
+    workdir: Its folder; one of before digests is not refused.
+
+  Raises:
+    WorkdirError: If the data are others.
+  """
   held = read(workdir)
-  found = _of_run(experiment, experiment.run_key)
-  if held is None:
-    if found is not None:
-      workdir.write_data_digest(found)
-  elif held != found:
+  if held is not None and held != _of_run(experiment, experiment.run_key):
     raise workdir_lib.WorkdirError(
         "data.source must give the training examples that the run began with,"
         f" got others for {workdir.path} (a private digest of them differs):"
@@ -153,14 +167,7 @@ def check_continued(experiment: experiment_lib.Experiment) -> None:
   held = read(workdir_lib.Workdir(path))
   if held is None:
     return
-  inner = path / restore.CHECKPOINTS
-  folder = inner if inner.is_dir() else path
-  with checkpoint.Checkpoints(folder, read_only=True) as checkpoints:
-    like = {"run_key": experiment.run_key.words()}
-    restored = checkpoints.restore_latest(like)
-  if restored is None:  # Its parameters were read from there.
-    raise checkpoint.CheckpointError(f"{folder} must hold a checkpoint.")
-  their_key = root_key.RootKey.from_words(restored.state["run_key"])
+  their_key = _key_of(path, experiment.run_key)
   if held != _of_run(experiment, their_key):
     raise workdir_lib.WorkdirError(
         "model.restore.same_data must be True only for a run on the same data,"
@@ -170,6 +177,66 @@ def check_continued(experiment: experiment_lib.Experiment) -> None:
     )
 
 
-def _of_run(experiment, run_key) -> str | None:
+def check_public(
+    experiment: experiment_lib.Experiment, *, data_sha256: str
+) -> None:
+  """Refuses to take parameters for public that come from the same data.
+
+  Another order of the same examples, or some of them, are not noticed.
+
+  Args:
+    experiment: The run, which begins with another's parameters.
+    data_sha256: Digest of its stated data; see `resume.facts`.
+
+  Raises:
+    WorkdirError: If the other run was trained on the same data.
+    CheckpointError: If its checkpoint, which has its key, is damaged.
+  """
+  path = pathlib.Path(experiment.config.model.restore.path)
+  workdir = workdir_lib.Workdir(path)
+  held, stored = read(workdir), workdir.read_config() or {}
+  if held is None:  # Of an older run, what it states is all that is known.
+    is_same = _newest(path, {}).facts.get("data_sha256") == data_sha256
+  else:
+    unit = stored.get("data", {}).get("unit", "")
+    their_key = _key_of(path, experiment.run_key)
+    try:
+      found = of_source(experiment.row_source, their_key, unit=unit)
+    except ValueError:  # These data have no such ids.
+      found = None
+    is_same = held == found
+  if not is_same:
+    return
+  if not stored.get("dp", {}).get("enabled", True):
+    raise workdir_lib.WorkdirError(
+        "model.restore.path must be a private run, or one on other data, got"
+        f" {path}, which was trained on the same training examples and is"
+        f" {not_private.LABEL}: nothing protects what its parameters reveal."
+    )
+  raise workdir_lib.WorkdirError(
+      f"model.restore.same_data must be True for {path}, which was trained on"
+      " the same training examples, got False: its parameters are not public,"
+      " and both guarantees add up. Continue it with --continue_from, or begin"
+      " with parameters that other data gave."
+  )
+
+
+def _newest(path: pathlib.Path, like: Any) -> checkpoint.Restored:
+  """Returns the newest checkpoint of a run, of which no file is touched."""
+  inner = path / restore.CHECKPOINTS
+  folder = inner if inner.is_dir() else path
+  with checkpoint.Checkpoints(folder, read_only=True) as checkpoints:
+    restored = checkpoints.restore_latest(like)
+  if restored is None:  # Its parameters were read from there.
+    raise checkpoint.CheckpointError(f"{folder} must hold a checkpoint.")
+  return restored
+
+
+def _key_of(path: pathlib.Path, like: root_key.RootKey) -> root_key.RootKey:
+  restored = _newest(path, {"run_key": like.words()})
+  return root_key.RootKey.from_words(restored.state["run_key"])
+
+
+def _of_run(experiment, run_key) -> str:
   unit = experiment.config.data.unit
   return of_source(experiment.row_source, run_key, unit=unit)

@@ -122,6 +122,41 @@ def start(
   return experiment, state
 
 
+def check(
+    experiment: experiment_lib.Experiment, workdir: workdir_lib.Workdir
+) -> experiment_lib.Experiment:
+  """Refuses an experiment that is not the run in a folder.
+
+  Args:
+    experiment: Built anew.
+    workdir: Folder of a run with a checkpoint, which is only read.
+
+  Returns:
+    The experiment, with the key that the run has.
+
+  Raises:
+    WorkdirError: If config, data, schema, own code, mechanism or first
+      parameters differ, or there is no checkpoint.
+    CheckpointError: If there are checkpoints, and none can be read.
+  """
+  workdir.check(experiment.config)
+  restored = None
+  if workdir.checkpoints.is_dir():
+    like = {"run_key": experiment.run_key.words()}
+    with checkpoint.Checkpoints(workdir.checkpoints, read_only=True) as found:
+      restored = found.restore_latest(like)
+  if restored is None:
+    raise workdir_lib.WorkdirError(
+        f"workdir must hold a run with a checkpoint, got {workdir.path}."
+    )
+  _check_same_run(restored.facts, facts(experiment), workdir)
+  if experiment.config.seed is None:
+    run_key = root_key.RootKey.from_words(restored.state["run_key"])
+    experiment = experiment_lib.build(experiment.config, run_key=run_key)
+  data_digest.check_only(experiment, workdir)
+  return experiment
+
+
 def epsilon_spent(
     experiment: experiment_lib.Experiment, num_steps: int
 ) -> float:
@@ -166,7 +201,12 @@ def _check_same_run(saved, mine, workdir) -> None:
 def _check_same_data(experiment, mine) -> None:
   """Refuses to compose with a run that was trained on other data."""
   origin = experiment.restored_from
-  if origin is None or "released" not in origin:
+  if origin is None:
+    return
+  if "released" not in origin:
+    # Of a file nothing is known; a run without privacy claims nothing.
+    if origin["format"] == "run" and experiment.config.dp.enabled:
+      data_digest.check_public(experiment, data_sha256=mine["data_sha256"])
     return
   if origin["data_sha256"] != mine["data_sha256"]:
     raise workdir_lib.WorkdirError(

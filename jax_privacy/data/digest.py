@@ -3,7 +3,8 @@
 Invariant: other examples, or the same in another order, give another digest,
 and whoever lacks the key learns nothing from it. A source says by
 `digest_parts()` what is compared: arrays as they are in memory, and of files
-their names, sizes and, where all are small together, their bytes.
+their names, sizes and bytes; of very large ones, blocks all along them. What a
+source without it yields can be compared in its place: `yielded`.
 
 >>> import numpy as np
 >>> key = bytes(32)  # Of a secret, as `root_key.RootKey.derive` gives it.
@@ -17,10 +18,12 @@ False
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
+import jax
 import numpy as np
 
 from jax_privacy import _validate
@@ -31,8 +34,12 @@ Part: TypeAlias = np.ndarray | bytes | str
 
 NUM_KEY_BYTES = 32
 _CHUNK = 1 << 22
-# What a disk gives in about a second. Beyond, files are known by their sizes.
-_MAX_FILE_BYTES = 1 << 28
+# Read whole up to here: BLAKE2b takes 1.6 s of CPU a GiB, measured once on one
+# core. Beyond, blocks at even distances, a quarter of that in all.
+_MAX_FILE_BYTES = 1 << 32
+_BLOCK, _NUM_BLOCKS = 1 << 16, 1 << 14
+# Examples that are read at a time.
+_ROWS = 256
 
 
 def parts_of(source: Any) -> Iterable[Part] | None:
@@ -108,16 +115,40 @@ def files(paths: Sequence[str | os.PathLike]) -> Iterator[Part]:
     paths: Paths in order; one that is no file has no size.
 
   Yields:
-    Names and sizes, and the bytes if these are 256 MiB at most, of all files
-    together.
+    Names and sizes; and the bytes, if these are 4 GiB at most, of all files
+    together. Else 16,384 blocks of 64 KiB, at even distances along all files: a
+    change between them is not seen.
   """
   sizes = [os.stat(p).st_size if bounded.is_regular(p) else -1 for p in paths]
   yield names(map(str, paths))
   yield np.array(sizes, np.int64)
-  if sum(sizes) > _MAX_FILE_BYTES:
-    return
+  total = sum(max(size, 0) for size in sizes)
+  start, step = 0, total / _NUM_BLOCKS
   for path, size in zip(paths, sizes, strict=True):
-    if size > 0:
-      with open(path, "rb") as file:
+    if size <= 0:
+      continue
+    with open(path, "rb") as file:
+      if total <= _MAX_FILE_BYTES:
         while content := file.read(_CHUNK):
           yield content
+        continue
+      # The blocks that begin in this file, by their place along all of them.
+      first, last = math.ceil(start / step), math.ceil((start + size) / step)
+      for block in range(first, last):
+        file.seek(max(0, min(int(block * step) - start, size - _BLOCK)))
+        yield file.read(_BLOCK)
+    start += size
+
+
+def yielded(source: Any) -> Iterator[Part]:
+  """Yields all that a source gives, read once: for one without `digest_parts`.
+
+  Args:
+    source: Source with a length, whose `source[indices]` is a pytree of arrays.
+  """
+  for start in range(0, len(source), _ROWS):
+    batch = source[np.arange(start, min(start + _ROWS, len(source)))]
+    leaves, _ = jax.tree_util.tree_flatten_with_path(batch)
+    for path, leaf in leaves:
+      yield jax.tree_util.keystr(path)
+      yield np.asarray(leaf)

@@ -15,7 +15,7 @@ from experiments.audits import canaries, replay
 from experiments.evaluation import evaluate_run, saved
 from experiments.plan import experiment as experiment_lib
 from experiments.plan import fields, not_private
-from experiments.run import identity, loop, resume
+from experiments.run import data_digest, identity, loop, resume
 from experiments.run import summary as summary_lib
 from experiments.run import workdir as workdir_lib
 from tests.support import fuzz, launch
@@ -133,7 +133,12 @@ def test_whatever_uses_the_model_says_so(run, capsys):
 def test_a_run_that_begins_with_it_says_so(run, tmp_path, capsys):
   path, _ = run
   config = launch.linear(model__restore__path=str(path))
-  summary = launch.run(config, tmp_path / "next")
+  with pytest.raises(ValueError, match="same training examples and is NOT PR"):
+    launch.run(config, tmp_path / "same")
+  # As if its data were others.
+  with pytest.MonkeyPatch.context() as patched:
+    patched.setattr(data_digest, "check_public", lambda *_, **__: None)
+    summary = launch.run(config, tmp_path / "next")
   assert summary["restored_from"]["private"] is False
   capsys.readouterr()
   summary_lib.show(summary)

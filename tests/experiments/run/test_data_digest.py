@@ -1,5 +1,6 @@
 """A run goes on with the training data that it began with, or not at all."""
 
+import dataclasses
 import doctest
 import json
 import shutil
@@ -197,19 +198,71 @@ def test_a_folder_from_before_digests_gets_one(broken, run):
     _start(_config(broken), run)
 
 
-def test_a_source_without_digest_parts_is_not_compared(
-    broken, run, monkeypatch
+@pytest.mark.parametrize("change", [_pixel, _label, _order])
+def test_a_source_without_digest_parts_is_known_by_what_it_yields(
+    broken, run, monkeypatch, capsys, change
 ):
   monkeypatch.delattr(data.ArraySource, "digest_parts")
   config, path = _config(broken), run.parent / "own"
   workdir_lib.Workdir(path).claim(config)
-  _start(config, path)
-  assert not (path / "data_digest.json").exists()
+  for _ in range(2):
+    _start(config, path)
+  assert "reading the training data once" in capsys.readouterr().out
+  _change(broken, change)
+  for other in (path, run):  # Also one that was compared otherwise before.
+    with pytest.raises(workdir_lib.WorkdirError, match="got others for"):
+      _start(config, other)
+
+
+def test_a_replay_of_a_run_is_of_its_data_config_and_code(
+    broken, run, monkeypatch
+):
+  workdir = workdir_lib.Workdir(run)
+  files = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+  build = experiment_lib.build
+  found = resume.check(build(_config(broken)), workdir)
+  np.testing.assert_array_equal(
+      found.run_key.words(), build(_config(broken)).run_key.words()
+  )
+  with pytest.raises(workdir_lib.WorkdirError, match="differs in dp.l2_clip"):
+    resume.check(build(_config(broken, dp__l2_clip_norm=0.5)), workdir)
+  own = {"modules": {"mine": "0" * 64}, "sha256": "1" * 64}
+  other = dataclasses.replace(build(_config(broken)), imported=own)
+  with pytest.raises(workdir_lib.WorkdirError, match="another mine"):
+    resume.check(other, workdir)
   _change(broken, _label)
-  _start(config, path)
-  # One that was compared before, and no longer can be, is refused.
   with pytest.raises(workdir_lib.WorkdirError, match="got others for"):
-    _start(config, run)
+    resume.check(build(_config(broken)), workdir)
+  with pytest.raises(workdir_lib.WorkdirError, match="with a checkpoint"):
+    resume.check(build(_config(broken)), workdir_lib.Workdir(run / "none"))
+  assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == files
+
+
+def test_a_run_on_the_same_data_is_not_taken_for_public(broken, run):
+  fields = {"seed": 1, "model__restore__path": str(run)}
+  path = run.parent / "next"
+
+  def start(folder=broken, **more):
+    shutil.rmtree(path, ignore_errors=True)
+    config = _config(folder, **fields | more)
+    workdir_lib.Workdir(path).claim(config)
+    _start(config, path)
+
+  for more in ({}, {"train__learning_rate": 0.1}):
+    with pytest.raises(workdir_lib.WorkdirError) as caught:
+      start(**more)
+    text = str(caught.value)
+    assert text.startswith("model.restore.same_data must be True for")
+    assert "--continue_from" in text and "\n" not in text
+  start(dp__enabled=False)  # It claims nothing.
+  # Of an older run, what it states of its data is what is known.
+  kept = (run / "data_digest.json").read_text()
+  (run / "data_digest.json").unlink()
+  with pytest.raises(workdir_lib.WorkdirError, match="same_data must be True"):
+    start()
+  (run / "data_digest.json").write_text(kept)
+  _change(broken, _label)
+  start()  # These are others.
 
 
 @pytest.mark.parametrize("text", ["{}", '{"private_not_for_release": 5}'])

@@ -103,10 +103,39 @@ def test_one_pixel_one_label_and_the_order_count(make, tmp_path):
   assert _of(again, key=bytes(32)) != before
 
 
+def test_of_very_many_bytes_blocks_at_even_distances_count(
+    tmp_path, monkeypatch
+):
+  monkeypatch.setattr(digest, "_MAX_FILE_BYTES", 1000)
+  monkeypatch.setattr(digest, "_BLOCK", 10)
+  monkeypatch.setattr(digest, "_NUM_BLOCKS", 20)
+  content = bytearray(1100)
+  paths = [tmp_path / name for name in "abc"]
+
+  def of():
+    for path, (start, end) in zip(
+        paths, ((0, 100), (100, 105), (105, 1100)), strict=True
+    ):
+      path.write_bytes(content[start:end])
+    parts = list(digest.files(paths))
+    assert sum(len(part) for part in parts[2:]) <= 20 * 10
+    return digest.keyed(parts, key=_KEY)
+
+  before, seen = of(), 0
+  for place in range(0, 1100, 5):
+    content[place] ^= 1
+    seen += of() != before
+    content[place] ^= 1
+  # A block of 10 begins at every 55th byte: 2 of 11 places that are tried.
+  assert 30 <= seen <= 45
+  content[0] ^= 1
+  assert of() != before
+
+
 def test_of_many_bytes_of_files_the_sizes_count(tmp_path, monkeypatch):
   monkeypatch.setattr(digest, "_MAX_FILE_BYTES", 10)
+  monkeypatch.setattr(digest, "_NUM_BLOCKS", 1)
   before = _of(_files(tmp_path, _IMAGES, _LABELS))
-  assert _of(_files(tmp_path, *_pixel(_IMAGES, _LABELS))) == before
   assert _of(_files(tmp_path, *_label(_IMAGES, _LABELS))) != before
   (tmp_path / "3.png").write_bytes(b"another")
   assert digest.keyed(
