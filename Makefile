@@ -8,6 +8,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 INPUTS := pyproject.toml requirements.lock
 
+# Bytecode is kept, whatever the caller's environment says: the tests start many
+# processes, and pytest rewrites each file of tests.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test test-slow test-portable lint format docs lock clean
 
 demo: $(VENV)/.installed

@@ -172,7 +172,14 @@ def take(rows: Any, indices: Sequence[int] | np.ndarray) -> Any:
     indices: Indices of rows, [n].
   """
   places = np.asarray(indices)
-  return jax.tree.map(lambda x: jnp.asarray(x)[places], rows)
+
+  def one(x):
+    is_number = not jnp.issubdtype(x.dtype, jax.dtypes.extended)
+    if is_number and getattr(x, "is_fully_addressable", True):
+      x = np.asarray(x)  # To take these compiles nothing.
+    return jnp.asarray(x[places])
+
+  return jax.tree.map(one, rows)
 
 
 def _swapped(rows, i):

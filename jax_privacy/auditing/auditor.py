@@ -38,7 +38,6 @@ Example:
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
 
 from jax_privacy import _validate
 from jax_privacy.auditing import (
@@ -294,6 +293,8 @@ class CanaryScoreAuditor:
 
   def attack_auroc(self) -> float:
     """Returns the area under the ROC curve; ties count one half."""
+    from scipy import stats  # An import of a second, when it is needed.
+
     ranks = stats.rankdata(np.append(self._in, self._out))
     num_in, num_out = len(self._in), len(self._out)
     above = np.sum(ranks[:num_in]) - num_in * (num_in + 1) / 2
@@ -325,6 +326,8 @@ class CanaryScoreAuditor:
     return candidates
 
   def _check_coins(self):
+    from scipy import stats
+
     test = stats.binomtest(len(self._in), self.num_canaries, 0.5)
     if test.pvalue < _UNFAIR:
       rule = (

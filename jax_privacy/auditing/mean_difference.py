@@ -17,7 +17,7 @@ Example:
 import math
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from jax_privacy.auditing import _search
 
@@ -72,6 +72,8 @@ def mu_lower_bound(
 def _noncentrality(freedom, statistic, significance) -> float:
   """Bounds the noncentrality behind a positive t statistic from below."""
   if statistic > _LARGE:
+    from scipy import stats  # An import of a second, when it is needed.
+
     # T = (Z + c) / W has c >= T w - z unless W < w or Z > z. SciPy's
     # distribution function gives up here; this costs at most 1% of c.
     w = math.sqrt(stats.chi2.ppf(0.99 * significance, freedom) / freedom)

@@ -22,7 +22,7 @@ import functools
 import math
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from jax_privacy import _validate
 from jax_privacy.auditing import _search, gdp
@@ -77,6 +77,8 @@ def _p_value(num_correct, num_guesses, num_canaries, epsilon, delta) -> float:
   the 2 m delta units of failure can lift a count that falls short by i only at
   a cost of i units, hence the maximum of P[v - i <= W < v] / i.
   """
+  from scipy import stats  # An import of a second, when it is needed.
+
   q = special.expit(epsilon)
   tail = stats.binom.sf(num_correct - 1, num_guesses, q)
   if delta == 0 or num_correct == 0:

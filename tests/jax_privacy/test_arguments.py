@@ -45,7 +45,9 @@ class _Linen(nn.Module):
 
 
 _LINEN = _Linen()
-_VARIABLES = _LINEN.init(jax.random.key(0), _X, train=False)
+_VARIABLES = jax.jit(_LINEN.init, static_argnames="train")(
+    jax.random.key(0), _X, train=False
+)
 
 
 def _loss(params, batch):

@@ -14,6 +14,17 @@ import pytest
 
 from jax_privacy import checkpoint, noise_addition
 
+# Orbax reads arrays at the same time: when a damaged one stops it, it drops
+# what it was to read of the others, and closes the loop that they ran in.
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore::pytest.PytestUnraisableExceptionWarning"
+    ),
+    pytest.mark.filterwarnings(
+        r"ignore:coroutine '\w+\._get_array_metadatas' was never:RuntimeWarning"
+    ),
+]
+
 
 @functools.cache  # Nobody changes it: it is made once for each scale.
 def _state(scale=1.0):
@@ -109,16 +120,13 @@ def two_saved(tmp_path_factory):
 
 
 @pytest.mark.parametrize("damage", _DAMAGES)
-# Orbax reads arrays at the same time: when a damaged one stops it, it drops
-# what it was to read of the others.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings(
-    r"ignore:coroutine '\w+\._get_array_metadatas' was never:RuntimeWarning"
-)
 def test_no_damage_to_any_file_gives_other_bits(tmp_path, damage):
   # All the files of the newest checkpoint, one at a time. Orbax alone returns
   # flipped bits of an array as if they were right.
-  small = lambda scale: {k: _state(scale)[k] for k in ("params", "key")}
+  def small(scale):  # One item has all kinds of files.
+    state = _state(scale)
+    return {"all": {"params": state["params"], "key": state["key"]}}
+
   with checkpoint.Checkpoints(tmp_path / "saved") as checkpoints:
     for step, scale in ((1, 0.5), (7, 1.0)):
       checkpoints.save(step, small(scale))
@@ -144,6 +152,7 @@ def test_flipped_bits_of_an_array_are_noticed(two_saved, tmp_path):
     _flip(file)
   with checkpoint.Checkpoints(copy) as checkpoints:
     assert checkpoints.restore_latest(_state()).step == 1
+  gc.collect()
 
 
 def test_arrays_of_another_checkpoint_are_noticed(two_saved, tmp_path):

@@ -5,8 +5,8 @@
 A line of JSON on its input names a module, flags, a umask, and files for what
 is printed; a line with the exit code answers. The child is what `python -m`
 makes, from its own `sys.argv` to the end of the interpreter, but for imports,
-which were most of a short command's time, and for `one_context.py`. No flag is
-defined and no backend started before the fork.
+which were most of a short command's time, and for `one_context.py` and
+`eager_moves.py`. No flag is defined and no backend started before the fork.
 """
 
 import importlib
@@ -16,7 +16,7 @@ import runpy
 import sys
 import warnings
 
-from tests.support import one_context
+from tests.support import eager_moves, one_context
 
 # What the commands import, but no module that defines a flag.
 _IMPORTED = (
@@ -55,6 +55,7 @@ if __name__ == "__main__":
   for _name in _IMPORTED:
     importlib.import_module(_name)
   one_context.share()
+  eager_moves.share()
   _request = _serve()
   if _request is not None:
     _become(_request)

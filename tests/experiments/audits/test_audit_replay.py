@@ -16,7 +16,7 @@ def test_the_command_passes_and_says_what_was_seen(task, tmp_path):
   recipe = "--config=configs/breast_cancer.py:smoke=True"
   if task == "classification":
     recipe = launch.linear_recipe(tmp_path)
-  process = launch.process(
+  process = launch.command(
       "experiments.audit",
       recipe,
       "--replay",

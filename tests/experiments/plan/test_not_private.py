@@ -51,7 +51,9 @@ def test_batches_are_those_of_the_private_run_and_steps_are_plain_gradients():
   rate = plain.config.train.learning_rate
   params = jax.device_get(plain.model.params)  # The loop gives them away.
 
-  def mean_loss(params, batch, keys):
+  @jax.jit
+  @jax.grad
+  def mean_grad(params, batch, keys):
     losses = jax.vmap(plain.model.loss_fn, in_axes=(None, 0, 0))(
         params, batch, keys
     )
@@ -65,7 +67,7 @@ def test_batches_are_those_of_the_private_run_and_steps_are_plain_gradients():
     )
     keys = jax.random.split(jax.random.key(0), len(indices))  # Not used.
     batch = plain.train_source[indices]
-    grads = jax.grad(mean_loss)(params, batch, keys)
+    grads = mean_grad(params, batch, keys)
     params = jax.tree.map(lambda p, g: p - rate * g, params, grads)
     # A sum of some 16 gradients of size 1, in another order: 1e-6 each.
     jax.tree.map(

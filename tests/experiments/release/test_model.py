@@ -25,7 +25,7 @@ from tests.support import alone, fuzz, launch
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
   path = tmp_path_factory.mktemp("run") / "digits"
-  launch.run(launch.linear(), path)
+  launch.run(launch.linear(save_every=1), path)
   return path
 
 

@@ -21,7 +21,7 @@ from tests.support import fuzz, launch
 @pytest.fixture(scope="module")
 def first(tmp_path_factory):
   path = tmp_path_factory.mktemp("first") / "run"
-  launch.run(launch.linear(), path)
+  launch.run(launch.linear(save_every=1), path)
   return path
 
 

@@ -11,13 +11,9 @@ import pytest
 
 from tests.support import launch
 
-_FLAGS = (
-    "--config.train.num_steps=24",
-    "--config.log_every=4",
-    "--config.save_every=1",
-)
-
-
+_FLAGS = "--config.log_every=4", "--config.save_every=1"
+# Of a run that is killed once, and of one that is stopped three times.
+_FEW, _MANY = 12, 24
 # How a small run of each task is started.
 _RECIPES = {
     "classification": launch.linear_recipe,
@@ -25,11 +21,16 @@ _RECIPES = {
 }
 
 
-def _start(path, task):
+def _flags(num_steps):
+  return *_FLAGS, f"--config.train.num_steps={num_steps}"
+
+
+def _start(path, task, num_steps):
   return subprocess.Popen(
       [
           sys.executable, "-m", "experiments.train",
-          _RECIPES[task](path.parent), *_FLAGS, f"--workdir={path}",
+          _RECIPES[task](path.parent), *_flags(num_steps),
+          f"--workdir={path}",
       ],
       cwd=launch.ROOT,
       stdout=subprocess.PIPE,
@@ -45,19 +46,19 @@ def _wait_for(process, text):
   raise AssertionError(f"no line with {text!r}: {process.stderr.read()}")
 
 
-def _check_whole(path, whole):
+def _check_whole(path, whole, num_steps):
   """The run is over, as if nothing had happened."""
   summary = json.loads((path / "summary.json").read_text())
   assert summary["params_sha256"] == whole["params_sha256"]
   lines = (path / "metrics.jsonl").read_text().splitlines()
-  assert [json.loads(x)["step"] for x in lines] == [*range(4, 25, 4)]
+  assert [json.loads(x)["step"] for x in lines] == [*range(4, num_steps + 1, 4)]
   names = {entry.name for entry in (path / "checkpoints").iterdir()}
   assert all(name.isdigit() for name in names), names
 
 
-def _kill_while_it_saves(path, task):
+def _kill_while_it_saves(path, task, num_steps):
   """Leaves a folder of a checkpoint that no rename has finished."""
-  process = _start(path, task)
+  process = _start(path, task, num_steps)
   _wait_for(process, "step 4/")
   while not (halves := list((path / "checkpoints").glob("*tmp*"))):
     assert process.poll() is None, process.stderr.read()
@@ -77,30 +78,29 @@ def task(request):
   return request.param
 
 
-@pytest.fixture(scope="module")
-def whole(task, tmp_path_factory):
+def _whole(task, folder, num_steps):
   """The summary of the run that nothing stopped."""
-  config = launch.TASKS[task](train__num_steps=24)
-  return launch.run(config, tmp_path_factory.mktemp("whole"))
+  config = launch.TASKS[task](train__num_steps=num_steps)
+  return launch.run(config, folder / "whole")
 
 
-def test_killed_while_it_saves(tmp_path, task, whole):
-  _kill_while_it_saves(tmp_path / "run", task)
+def test_killed_while_it_saves(tmp_path, task):
+  _kill_while_it_saves(tmp_path / "run", task, _FEW)
   done = launch.command(
-      "experiments.train", _RECIPES[task](tmp_path), *_FLAGS,
+      "experiments.train", _RECIPES[task](tmp_path), *_flags(_FEW),
       f"--workdir={tmp_path / 'run'}",
   )  # fmt: skip
   assert "test accuracy" in done.stdout, done.stderr
-  _check_whole(tmp_path / "run", whole)
+  _check_whole(tmp_path / "run", _whole(task, tmp_path, _FEW), _FEW)
 
 
 @pytest.mark.slow
-def test_killed_and_stopped_and_out_of_disk(tmp_path, task, whole):
+def test_killed_and_stopped_and_out_of_disk(tmp_path, task):
   path = tmp_path / "run"
-  _kill_while_it_saves(path, task)
+  _kill_while_it_saves(path, task, _MANY)
 
   # Told to stop: it saves, says so, and that is no error.
-  process = _start(path, task)
+  process = _start(path, task, _MANY)
   _wait_for(process, "step ")
   process.send_signal(signal.SIGTERM)
   out, err = process.communicate()
@@ -108,7 +108,7 @@ def test_killed_and_stopped_and_out_of_disk(tmp_path, task, whole):
   assert "to be continued: saved after step" in out
 
   # Out of disk: files may not grow beyond some bytes, so that a save fails.
-  process = _start(path, task)
+  process = _start(path, task, _MANY)
   _wait_for(process, "step ")
   resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100, 100))
   _, err = process.communicate()
@@ -116,6 +116,6 @@ def test_killed_and_stopped_and_out_of_disk(tmp_path, task, whole):
   assert err.count("\nerror: ") + err.startswith("error: ") == 1, err
   assert "must be written whole" in err and str(path) in err, err
 
-  out, err = _start(path, task).communicate()
+  out, err = _start(path, task, _MANY).communicate()
   assert "test accuracy" in out, err
-  _check_whole(path, whole)
+  _check_whole(path, _whole(task, tmp_path, _MANY), _MANY)
