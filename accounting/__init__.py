@@ -19,15 +19,19 @@ from accounting.calibrate import calibrate_batch_size as calibrate_batch_size
 from accounting.calibrate import calibrate_noise as calibrate_noise
 from accounting.calibrate import calibrate_num_steps as calibrate_num_steps
 from accounting.composition import Composition as Composition
+from accounting.disjoint import Disjoint as Disjoint
 from accounting.epsilons import delta as delta
 from accounting.epsilons import epsilon as epsilon
 from accounting.epsilons import epsilon_curve as epsilon_curve
+from accounting.ledger import BudgetError as BudgetError
+from accounting.ledger import Ledger as Ledger
 from accounting.mechanism import Mechanism as Mechanism
 from accounting.mechanism import steps_for_epochs as steps_for_epochs
 from accounting.mechanisms.gaussian import DiscreteGaussian as DiscreteGaussian
 from accounting.mechanisms.gaussian import Gaussian as Gaussian
 from accounting.mechanisms.laplace import DiscreteLaplace as DiscreteLaplace
 from accounting.mechanisms.laplace import Laplace as Laplace
+from accounting.mechanisms.public import Public as Public
 from accounting.mechanisms.responses import Exponential as Exponential
 from accounting.mechanisms.responses import (
     RandomizedResponse as RandomizedResponse,
@@ -38,11 +42,15 @@ from accounting.mechanisms.stated import (
 )
 from accounting.profile import PrivacyProfile as PrivacyProfile
 from accounting.profile import privacy_profile as privacy_profile
+from accounting.release_calibration import (
+    calibrate_release as calibrate_release,
+)
 from accounting.statement import Statement as Statement
 from accounting.statement import make_statement as make_statement
 from accounting.tuning import TuningCost as TuningCost
 from accounting.tuning import tuning_cost as tuning_cost
 from accounting.users import user_epsilon as user_epsilon
+from accounting.users import user_epsilons as user_epsilons
 
 __version__ = "0.1.0"
 
@@ -54,16 +62,20 @@ if _typing.TYPE_CHECKING:
 __all__ = (
     "AccountingWarning",
     "ApproximateDp",
+    "BudgetError",
     "Composition",
     "DiscreteGaussian",
     "DiscreteLaplace",
+    "Disjoint",
     "Exponential",
     "Gaussian",
     "Laplace",
     "LargeDeltaWarning",
+    "Ledger",
     "Mechanism",
     "OrderGridWarning",
     "PrivacyProfile",
+    "Public",
     "RandomizedResponse",
     "Statement",
     "TinyDeltaWarning",
@@ -75,6 +87,7 @@ __all__ = (
     "calibrate_batch_size",
     "calibrate_noise",
     "calibrate_num_steps",
+    "calibrate_release",
     "claims",
     "delta",
     "epsilon",
@@ -84,6 +97,7 @@ __all__ = (
     "steps_for_epochs",
     "tuning_cost",
     "user_epsilon",
+    "user_epsilons",
 )
 
 

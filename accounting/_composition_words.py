@@ -24,21 +24,40 @@ def subject(facts: dict[str, Any]) -> str:
   return f"The {total} releases listed below are together"
 
 
+_TOGETHER = (
+    "All releases below are of the same data. Each {unit} may be in every one "
+    "of them, so their losses add up; the epsilons below, of each release "
+    "alone, are not added but composed."
+)
+_DISJOINT = (
+    "The data were split by {by}, and it is stated that no {unit} is in two "
+    "parts. Each {unit} pays for the releases of one part, whichever costs "
+    "most. Nothing here can check this statement: where a {unit} is in two "
+    "parts, the claim does not hold for it."
+)
+_PUBLIC = (
+    "Some steps are stated to be public: they read none of the data, and cost "
+    "nothing. If one did read the data, the claim does not cover it."
+)
+_SIZES = (
+    "The stated numbers of examples differ. The claim holds if which {unit}s a "
+    "release was given does not depend on what the data hold: the data may "
+    "have grown, but were not chosen by their values."
+)
+
+
 def releases(facts: dict[str, Any]) -> tuple[str, ...]:
   """Says what holds of all releases together."""
   unit = facts["unit"]
-  texts = [
-      f"All releases below are of the same data. Each {unit} may be in every "
-      "one of them, so their losses add up; the epsilons below, of each "
-      "release alone, are not added but composed."
-  ]
+  texts = [_TOGETHER.format(unit=unit)]
+  all_ = [each for _, each in _sampling_words.listed(facts["releases"])]
+  splits = [r["mechanism"]["by"] for r in all_ if "parts" in r]
+  texts += [_DISJOINT.format(unit=unit, by=by) for by in splits]
+  if any(each["kind"] == "public" for each in all_):
+    texts.append(_PUBLIC)
   sizes = {run["num_examples"] for run in _sampling_words.runs(facts)} - {None}
   if len(sizes) > 1:
-    texts.append(
-        "The stated numbers of examples differ. The claim holds if which "
-        f"{unit}s a release was given does not depend on what the data hold: "
-        "the data may have grown, but were not chosen by their values."
-    )
+    texts.append(_SIZES.format(unit=unit))
   return tuple(texts)
 
 
@@ -48,12 +67,12 @@ def rows(facts: dict[str, Any]) -> tuple[tuple[str, str], ...]:
     return ()
   found = []
   runs = _sampling_words.numbered(facts)
-  for number, each in enumerate(facts["releases"], 1):
+  for label, each in _sampling_words.listed(facts["releases"]):
     times = f", {each['count']} times" if each["count"] > 1 else ""
-    text = each["words"] or _described(runs[number])
-    if each["epsilon"] is not None:
+    text = each["words"] or _described(runs[label])
+    if each.get("epsilon") is not None and each["kind"] != "public":
       text += f"; alone epsilon {claims.at_most(each['epsilon'])}"
-    found.append((f"release {number}{times}", text))
+    found.append((f"release {label}{times}", text))
   return tuple(found)
 
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 class SampledPhase:
   """A mechanism of one sampling probability, as `numerics` reads it."""
 
+  failure = 0.0
+  is_exact = True
+
   @property
   def is_hopeless(self: "MechanismLike") -> bool:
     """Whether there is so little noise that nothing is protected."""

@@ -20,16 +20,39 @@ def runs(facts: dict[str, Any]) -> list[dict[str, Any]]:
   return list(numbered(facts).values())
 
 
-def numbered(facts: dict[str, Any]) -> dict[int, dict[str, Any]]:
-  """Returns the facts of each run, by the number of its release."""
+def numbered(facts: dict[str, Any]) -> dict[str, dict[str, Any]]:
+  """Returns the facts of each run, by the number of its release.
+
+  Of disjoint data the name of the part follows the number: "2 (north)".
+  """
   if "releases" not in facts:
-    return {1: facts}
+    return {"1": facts}
   shared = {k: v for k, v in facts.items() if k != "releases"}
   return {
-      number: shared | {"sampling_options": {}} | each["mechanism"]
-      for number, each in enumerate(facts["releases"], 1)
+      label: shared | {"sampling_options": {}} | each["mechanism"]
+      for label, each in listed(facts["releases"])
       if each["words"] is None
   }
+
+
+def listed(
+    releases: list[dict[str, Any]], within: str = ""
+) -> list[tuple[str, dict[str, Any]]]:
+  """Returns each release after its number, and each of a part of the data.
+
+  Args:
+    releases: Facts of the releases.
+    within: Number of the release and name of the part that they are of.
+  """
+  found = []
+  for number, each in enumerate(releases, 1):
+    label = f"{within}, {number}" if within else str(number)
+    found.append((label, each))
+    for name, parts in each.get("parts", {}).items():
+      one = len(parts) == 1
+      inner = listed(parts, f"{label} ({name})")
+      found += [(f"{label} ({name})", parts[0])] if one else inner
+  return found
 
 
 def assumption(facts: dict[str, Any]) -> str:
@@ -47,11 +70,11 @@ def assumption(facts: dict[str, Any]) -> str:
   )
 
 
-def _by_release(texts: dict[int, str]) -> str:
+def _by_release(texts: dict[str, str]) -> str:
   """Joins sentences, each after the numbers of its releases."""
   which: dict[str, list[str]] = {}
   for number, text in texts.items():
-    which.setdefault(text, []).append(str(number))
+    which.setdefault(text, []).append(number)
   if len(which) == 1:
     return next(iter(which))
   return "; ".join(

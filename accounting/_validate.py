@@ -13,7 +13,7 @@ ValueError: num_steps must be an integer of at least 1, got True.
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 # JSON numbers are read as Python integers of any length; beyond 2**53 a float
@@ -126,3 +126,23 @@ def unit(name: str, value: Any) -> str:
   if not ok or len(value) > _MAX_UNIT:
     fail(name, "a word or two, such as example or patient", value)
   return value
+
+
+def text(name: str, value: Any, *, rule: str, most: int = 200) -> str:
+  """Returns `value`, if it is one printable line of at most `most` letters."""
+  ok = isinstance(value, str) and value.strip() and value.isprintable()
+  if not ok or len(value) > most:
+    fail(name, f"{rule}, in one line of at most {most} characters", value)
+  return value
+
+
+def keys(name: str, fields: Any, known: Sequence[str]) -> None:
+  """Checks that `fields` is a mapping with these keys and no others."""
+  rule = "a mapping of " + ", ".join(known)
+  if not isinstance(fields, Mapping):
+    fail(name, rule, type(fields).__name__)
+  for key in known:
+    if key not in fields:
+      fail(key, f"given in {name}", None)
+  if unknown := [key for key in fields if key not in known]:
+    fail(name, rule, unknown[0])

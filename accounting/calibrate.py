@@ -1,5 +1,8 @@
 """The way back: the noise, steps or batch size that a target epsilon allows.
 
+The target may be for the run alone, or for all that was released: then `others`
+holds the other releases. It may be for people with several examples too.
+
 Invariant: `accounting.epsilon` of what is returned never exceeds the target.
 Every answer is checked by evaluating that very function at the rounded result;
 coarse grids and guesses only decide where to look.
@@ -16,8 +19,13 @@ import math
 from collections.abc import Callable
 from typing import cast
 
-from accounting import _validate, claims
-from accounting.composition import check_single
+from accounting import _validate, claims, users
+from accounting.composition import (
+    AnyMechanism,
+    Composition,
+    check_single,
+    unit_of,
+)
 from accounting.epsilons import check_delta, check_supported, evaluate, vacuous
 from accounting.epsilons import warn as _warn
 from accounting.mechanism import Mechanism
@@ -39,6 +47,8 @@ def calibrate_noise(
     epsilon: float,
     delta: float,
     accountant: str = "pld",
+    others: AnyMechanism | None = None,
+    examples_per_user: int = 1,
 ) -> Mechanism:
   """Returns the run with the smallest noise that meets a target epsilon.
 
@@ -47,6 +57,8 @@ def calibrate_noise(
     epsilon: Target epsilon, above 0.
     delta: Delta of the guarantee, in (0, 1).
     accountant: Name of the accountant: "pld" or "rdp".
+    others: Other releases of the same data: the target is for all together.
+    examples_per_user: Number of examples of a person that epsilon protects.
 
   Returns:
     The mechanism with its noise multiplier, rounded up to six digits.
@@ -61,13 +73,15 @@ def calibrate_noise(
     the noise multiplier is 0.01, the least that is considered.
   """
   check_single(mechanism, caller="calibrate_noise")
-  target = _check(mechanism, epsilon, delta, accountant)
+  goal = Goal.checked(
+      mechanism, epsilon, delta, accountant, others, examples_per_user
+  )
+  target = goal.epsilon
 
   def at(noise: float) -> Mechanism:
     return dataclasses.replace(mechanism, noise_multiplier=noise)
 
-  fn = _epsilon_of(at, delta=delta, accountant=accountant)
-  coarse = _epsilon_of(at, delta=delta, accountant=accountant, coarse=True)
+  fn, coarse = goal.epsilon_of(at), goal.epsilon_of(at, coarse=True)
   bounds = {"target": target, "low": MIN_NOISE, "high": MAX_NOISE}
   guess = _clt_noise(mechanism, epsilon=target, delta=delta)
   near = search.smallest(coarse, guess=guess, rtol=_RTOL, **bounds)
@@ -75,11 +89,11 @@ def calibrate_noise(
   if noise is None:
     rule = f"within reach of a noise multiplier of {MAX_NOISE:g}"
     _validate.fail("epsilon", rule, epsilon)
-  noise = _round_up(noise)
+  noise = round_up(noise)
   while fn(noise) > target:  # The grid can differ by an ulp on the way up.
-    noise = _round_up(noise * (1 + 10.0**-_DIGITS))
+    noise = round_up(noise * (1 + 10.0**-_DIGITS))
   result = at(noise)
-  _say(result, delta=delta, accountant=accountant)
+  goal.say(result)
   return result
 
 
@@ -89,6 +103,8 @@ def calibrate_num_steps(
     epsilon: float,
     delta: float,
     accountant: str = "pld",
+    others: AnyMechanism | None = None,
+    examples_per_user: int = 1,
 ) -> Mechanism:
   """Returns the run with the most steps that fit a target epsilon.
 
@@ -99,6 +115,8 @@ def calibrate_num_steps(
     epsilon: Target epsilon, above 0.
     delta: Delta of the guarantee, in (0, 1).
     accountant: Name of the accountant: "pld" or "rdp".
+    others: Other releases of the same data: the target is for all together.
+    examples_per_user: Number of examples of a person that epsilon protects.
 
   Returns:
     The mechanism with its number of steps. One step more would exceed the
@@ -109,19 +127,21 @@ def calibrate_num_steps(
       even one step fits, or 1e8 do.
   """
   check_single(mechanism, caller="calibrate_num_steps")
-  target = _check(mechanism, epsilon, delta, accountant)
+  goal = Goal.checked(
+      mechanism, epsilon, delta, accountant, others, examples_per_user
+  )
 
   def at(num_steps: int) -> Mechanism:
     return mechanism.with_num_steps(num_steps)
 
-  steps = _largest(at, target, delta, accountant, high=MAX_STEPS)
+  steps = goal.largest(at, high=MAX_STEPS)
   if steps is None:
-    rule = f"at least the epsilon of one step ({_one(at, delta, accountant)})"
+    rule = f"at least the epsilon of one step ({goal.shown(at(1))})"
     _validate.fail("epsilon", rule, epsilon)
   if steps == MAX_STEPS:
     rule = f"exceeded within {MAX_STEPS} steps"
     _validate.fail("epsilon", rule, epsilon)
-  _say(at(steps), delta=delta, accountant=accountant)
+  goal.say(at(steps))
   return at(steps)
 
 
@@ -131,6 +151,8 @@ def calibrate_batch_size(
     epsilon: float,
     delta: float,
     accountant: str = "pld",
+    others: AnyMechanism | None = None,
+    examples_per_user: int = 1,
 ) -> Mechanism:
   """Returns the run with the largest expected batch that fits a target.
 
@@ -140,6 +162,8 @@ def calibrate_batch_size(
     epsilon: Target epsilon, above 0.
     delta: Delta of the guarantee, in (0, 1).
     accountant: Name of the accountant: "pld" or "rdp".
+    others: Other releases of the same data: the target is for all together.
+    examples_per_user: Number of examples of a person that epsilon protects.
 
   Returns:
     The mechanism whose expected batch size, before any schedule's factor, is a
@@ -151,7 +175,9 @@ def calibrate_batch_size(
       `num_examples` is None, or not even an expected batch of one example fits.
   """
   check_single(mechanism, caller="calibrate_batch_size")
-  target = _check(mechanism, epsilon, delta, accountant)
+  goal = Goal.checked(
+      mechanism, epsilon, delta, accountant, others, examples_per_user
+  )
   if mechanism.num_examples is None:
     _validate.fail("num_examples", "given to choose a batch size", None)
   total: int = mechanism.num_examples
@@ -162,12 +188,11 @@ def calibrate_batch_size(
   check_supported(at(1), accountant=accountant)  # The placeholder may be 1.
   guess = round(mechanism.sampling_prob * total)
   high = _largest_batch_size(mechanism, total)
-  size = _largest(at, target, delta, accountant, high=high, guess=guess)
+  size = goal.largest(at, high=high, guess=guess)
   if size is None:
-    one = _one(at, delta, accountant)
-    rule = f"at least the epsilon of a batch of one ({one})"
+    rule = f"at least the epsilon of a batch of one ({goal.shown(at(1))})"
     _validate.fail("epsilon", rule, epsilon)
-  _say(at(size), delta=delta, accountant=accountant)
+  goal.say(at(size))
   return at(size)
 
 
@@ -184,48 +209,134 @@ def _largest_batch_size(mechanism: Mechanism, total: int) -> int:
   return size
 
 
-def _check(mechanism, epsilon, delta, accountant) -> float:
-  target = _validate.real("epsilon", epsilon, low=0)
-  check_delta(mechanism, delta)
-  check_supported(mechanism, accountant=accountant)
-  return target
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Goal:
+  """What a search must meet: an epsilon, of what, and for whom.
 
+  Attributes:
+    epsilon: Target epsilon.
+    delta: Delta of the guarantee.
+    accountant: Name of the accountant.
+    others: Other releases of the same data, or None.
+    examples_per_user: Number of examples of a person that epsilon protects.
+  """
 
-def _epsilon_of(
-    at: Callable, *, delta: float, accountant: str, coarse: bool = False
-) -> Callable:
-  """Makes the function that is searched: a number to an epsilon."""
+  epsilon: float
+  delta: float
+  accountant: str
+  others: AnyMechanism | None
+  examples_per_user: int
 
-  def fn(value):
-    coarsening = _COARSENING if coarse else 1.0
+  @classmethod
+  def checked(
+      cls, mechanism, epsilon, delta, accountant, others, examples_per_user
+  ) -> "Goal":
+    """Returns the goal, each argument checked.
+
+    Args:
+      mechanism: What is being chosen.
+      epsilon: Target epsilon; see `Goal` for all below.
+      delta: Delta of the guarantee.
+      accountant: Name of the accountant.
+      others: Other releases.
+      examples_per_user: Number of examples.
+
+    Raises:
+      ValueError: If one breaks its rule, or the other releases alone exceed it.
+    """
+    target = _validate.real("epsilon", epsilon, low=0)
+    check_delta(mechanism, delta)
+    check_supported(mechanism, accountant=accountant)
+    count = users.check_count(examples_per_user, accountant=accountant)
+    goal = cls(
+        epsilon=target,
+        delta=delta,
+        accountant=accountant,
+        others=others,
+        examples_per_user=count,
+    )
+    if others is not None:
+      check_supported(others, accountant=accountant)
+      spent = goal._evaluate(users.grouped(others, count), 1.0)
+      if spent.epsilon > target:
+        least = claims.at_most_short(spent.epsilon)
+        rule = f"at least the epsilon of the other releases alone ({least})"
+        _validate.fail("epsilon", rule, epsilon)
+    return goal
+
+  def _evaluate(self, run, coarsening: float):
     return evaluate(
-        at(value), delta=delta, accountant=accountant, coarsening=coarsening
-    ).epsilon
+        run,
+        delta=self.delta,
+        accountant=self.accountant,
+        coarsening=coarsening,
+    )
 
-  return fn
+  def evaluate(self, mechanism: AnyMechanism, *, coarsening: float = 1.0):
+    """Returns the epsilon of all, for whom it is meant.
+
+    Args:
+      mechanism: What is being chosen.
+      coarsening: Factor of the width of PLD's bins.
+    """
+    whole = mechanism
+    if self.others is not None:
+      whole = Composition([self.others, mechanism], unit=unit_of(self.others))
+    return self._evaluate(
+        users.grouped(whole, self.examples_per_user), coarsening
+    )
+
+  def epsilon_of(self, at: Callable, *, coarse: bool = False) -> Callable:
+    """Returns the function that is searched: a number to an epsilon.
+
+    Args:
+      at: Function from a number to a mechanism.
+      coarse: Whether a quick upper bound will do.
+    """
+    coarsening = _COARSENING if coarse else 1.0
+    return lambda value: self.evaluate(at(value), coarsening=coarsening).epsilon
+
+  def largest(self, at: Callable, *, high: int, guess: int = 100) -> int | None:
+    """Searches on a coarse grid, then decides on the fine one.
+
+    Args:
+      at: Function from an integer to a mechanism.
+      high: Largest integer considered.
+      guess: Integer to start at.
+    """
+    found = None
+    for coarse in (True, False):
+      fn = self.epsilon_of(at, coarse=coarse)
+      found = search.largest_integer(
+          fn, target=self.epsilon, guess=guess, high=high
+      )
+      guess = found or 1
+    return found
+
+  def shown(self, mechanism: AnyMechanism) -> str:
+    """Returns the epsilon of all, for a message.
+
+    Args:
+      mechanism: What is being chosen.
+    """
+    return claims.at_most_short(self.evaluate(mechanism).epsilon)
+
+  def say(self, mechanism: AnyMechanism) -> None:
+    """Warns of what there is to say about the result.
+
+    Args:
+      mechanism: What was chosen.
+    """
+    found = self.evaluate(mechanism)
+    _warn([*found.notes, *vacuous(found.epsilon)])
 
 
-def _largest(at, target, delta, accountant, *, high, guess=100):
-  """Searches on a coarse grid, then decides on the fine one."""
-  for coarse in (True, False):
-    fn = _epsilon_of(at, delta=delta, accountant=accountant, coarse=coarse)
-    found = search.largest_integer(fn, target=target, guess=guess, high=high)
-    guess = found or 1
-  return found
+def round_up(value: float) -> float:
+  """Returns a number rounded up to six significant digits.
 
-
-def _one(at, delta, accountant) -> str:
-  found = evaluate(at(1), delta=delta, accountant=accountant)
-  return claims.at_most_short(found.epsilon)
-
-
-def _say(mechanism: Mechanism, *, delta: float, accountant: str) -> None:
-  found = evaluate(mechanism, delta=delta, accountant=accountant)
-  _warn([*found.notes, *vacuous(found.epsilon)])
-
-
-def _round_up(value: float) -> float:
-  """Rounds up to `_DIGITS` significant digits."""
+  Args:
+    value: Number above 0.
+  """
   places = _DIGITS - 1 - math.floor(math.log10(value))
   rounded = round(value, places)
   if rounded < value:

@@ -20,19 +20,24 @@ True
 """
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 from accounting import _validate, mechanisms
 from accounting._composable import Composable
+from accounting.disjoint import Disjoint
 from accounting.mechanism import Mechanism
-from accounting.mechanisms import Basic
+from accounting.mechanisms import Basic, Public
 
 # The version that `to_dict` writes, and `from_dict` reads.
 VERSION = 1
 # Different ones; each is put on a grid and transformed by itself.
 MAX_RELEASES = 1000
 _MAX_STEPS = 2**53
+# Combinations of parts of the splits of disjoint data, each accounted for.
+MAX_ALTERNATIVES = 64
 # The kind of a `Mechanism`; every other is in the registry of mechanisms.
 TRAINING = "dp_sgd"
 
@@ -45,7 +50,7 @@ class Release(NamedTuple):
     count: Number of releases.
   """
 
-  mechanism: Mechanism | Basic
+  mechanism: "Mechanism | Basic | Disjoint"
   count: int
 
 
@@ -70,7 +75,9 @@ class Composition(Composable):
   Guarantee:
     Composing is exact (by PLD, but for the grid): every step of every release
     is composed, each direction (adding, removing) by itself. A loss that is
-    asymmetric is never replaced by the worse of its two directions.
+    asymmetric is never replaced by the worse of its two directions. Of
+    disjoint data (`Disjoint`) a unit pays for one part: all combinations of
+    parts are computed, and the worst is the answer.
 
     Stated numbers of examples may differ. Composition needs one person's data
     to be the same in all releases, not the number of other people: a data set
@@ -95,8 +102,8 @@ class Composition(Composable):
   def __post_init__(self):
     unit = None if self.unit is None else _validate.unit("unit", self.unit)
     found, units = _flattened(self.releases)
-    if unit is not None:
-      # Who states the unit says it of all that do not state their own.
+    found = _of_one_relation(_of_one_split_each(found))
+    if unit is not None:  # It is said of all that do not state their own.
       units = {unit, *(units - {None})}
     if len(units) > 1:
       _differ("unit", units, "State it for all, as Composition(..., unit=...).")
@@ -132,14 +139,45 @@ class Composition(Composable):
     return sum(count * m.expected_epochs for m, count in self.releases)
 
   @property
-  def parts(self) -> tuple[tuple[Mechanism | Basic, int], ...]:
+  def parts(self) -> tuple[tuple[Any, int], ...]:
     """The phases of all releases, and how often each is released.
 
     It is what the accountants read. Each phase has one sampling probability.
+    Of disjoint data these are all parts; see `alternatives`.
     """
     return tuple(
-        (phase, count) for m, count in self.releases for phase in m.phases
+        (part, count * times)
+        for m, count in self.releases
+        for part, times in m.parts
     )
+
+  @property
+  def alternatives(self) -> tuple["Composition", ...]:
+    """What a unit may pay for: one part of each split of disjoint data.
+
+    Without disjoint data it is the composition itself. A guarantee is the worst
+    of these.
+
+    Raises:
+      ValueError: If there are more than 64.
+    """
+    splits = [m for m, _ in self.releases if isinstance(m, Disjoint)]
+    if not splits:
+      return (self,)
+    others = [r for r in self.releases if not isinstance(r.mechanism, Disjoint)]
+    choices = [split.alternatives for split in splits]
+    if math.prod(map(len, choices)) > MAX_ALTERNATIVES:
+      names = ", ".join(repr(split.by) for split in splits)
+      raise ValueError(
+          f"parts of disjoint data must make at most {MAX_ALTERNATIVES}"
+          f" combinations, got {math.prod(map(len, choices))} of {names}. Give"
+          " parts the same releases, or the same split the same name."
+      )
+    found = [
+        Composition([*others, *choice], unit=self.unit)
+        for choice in itertools.product(*choices)
+    ]
+    return tuple(dict.fromkeys(found))
 
   @property
   def described(self) -> str:
@@ -161,13 +199,9 @@ class Composition(Composable):
       ValueError: If it is none, or a release is no training run: its
         sensitivity is stated for one relation.
     """
-    others = [m for m, _ in self.releases if not isinstance(m, Mechanism)]
-    if others and relation != self.neighboring_relation:
-      rule = f"{self.neighboring_relation!r}, as of {others[0].kind}"
-      _validate.fail("relation", rule, relation)
-    return self._each(
-        lambda m: dataclasses.replace(m, neighboring_relation=relation)
-    )
+    if relation == self.neighboring_relation:
+      return self
+    return self._each(lambda m: m.with_neighboring_relation(relation))
 
   def _each(self, change) -> "Composition":
     return Composition(
@@ -199,7 +233,7 @@ class Composition(Composable):
       ValueError: If `fields` is no such mapping, its version is another one, or
         a release is none.
     """
-    _check_keys("fields", fields, ("version", "unit", "releases"))
+    _validate.keys("fields", fields, ("version", "unit", "releases"))
     # True == 1, and 1.0 too.
     if type(fields["version"]) is not int or fields["version"] != VERSION:
       _validate.fail("version", f"{VERSION}", fields["version"])
@@ -211,10 +245,10 @@ class Composition(Composable):
     return cls([_read(each) for each in releases], unit=fields["unit"])
 
 
-AnyMechanism: TypeAlias = Mechanism | Basic | Composition
+AnyMechanism: TypeAlias = Mechanism | Basic | Disjoint | Composition
 
 
-def kind_of(mechanism: Mechanism | Basic) -> str:
+def kind_of(mechanism: Mechanism | Basic | Disjoint) -> str:
   """Returns the kind that `Composition.to_dict` writes.
 
   Args:
@@ -227,11 +261,79 @@ def mechanisms_of(mechanism: AnyMechanism) -> tuple[Mechanism | Basic, ...]:
   """Returns the mechanism, or those that a composition holds.
 
   Args:
-    mechanism: Mechanism or composition.
+    mechanism: Mechanism or composition; of disjoint data, those of all parts.
   """
   if isinstance(mechanism, Composition):
-    return tuple(m for m, _ in mechanism.releases)
+    return tuple(e for m, _ in mechanism.releases for e in mechanisms_of(m))
+  if isinstance(mechanism, Disjoint):
+    return tuple(e for _, part in mechanism.of for e in mechanisms_of(part))
   return (mechanism,)
+
+
+def unit_of(mechanism: AnyMechanism) -> str | None:
+  """Returns the unit that a mechanism states, or None.
+
+  Args:
+    mechanism: Mechanism or composition.
+  """
+  return getattr(mechanism, "unit", None)
+
+
+def parts_of_split(
+    given: Any, *, unit: str | None
+) -> tuple[tuple[str, Composition], ...]:
+  """Returns the parts of `Disjoint.of`, checked and sorted.
+
+  Args:
+    given: Mapping of names to releases, or pairs of these.
+    unit: Name of the unit of privacy; None for what they state.
+
+  Raises:
+    ValueError: If it is none, or units or relations differ.
+  """
+  try:
+    held = dict(given)
+  except (TypeError, ValueError):
+    _validate.fail("of", "a mapping from names of parts", given)
+  if not 0 < len(held) <= MAX_RELEASES:
+    _validate.fail("of", f"1 to {MAX_RELEASES} parts", len(held))
+  parts = [
+      (_validate.unit("a part's name", name), Composition([each], unit=unit))
+      for name, each in sorted(held.items(), key=lambda pair: str(pair[0]))
+  ]
+  Composition([part for _, part in parts])  # Checks units and relations.
+  return tuple(parts)
+
+
+def _of_one_split_each(found: dict) -> dict:
+  """Merges splits of one name: a unit is in the same part of each."""
+  splits: dict[str, dict[str, list]] = {}
+  for m, count in found.items():
+    if isinstance(m, Disjoint):
+      for name, part in m.of:
+        held = splits.setdefault(m.by, {}).setdefault(name, [])
+        held.append((part, count))
+  if not splits:
+    return found
+  others = {m: k for m, k in found.items() if not isinstance(m, Disjoint)}
+  for by, of in splits.items():
+    others[Disjoint(by=by, of={n: Composition(p) for n, p in of.items()})] = 1
+  return others
+
+
+def _of_one_relation(found: dict) -> dict:
+  """Gives public steps the relation of the others; to them it is nothing."""
+  relations = {
+      m.neighboring_relation for m in found if not isinstance(m, Public)
+  }
+  if len(relations) != 1:
+    return found
+  [relation], made = relations, {}
+  for m, count in found.items():
+    if isinstance(m, Public):
+      m = dataclasses.replace(m, neighboring_relation=relation)
+    made[m] = made.get(m, 0) + count
+  return made
 
 
 def check_single(mechanism: Any, *, caller: str) -> None:
@@ -244,7 +346,7 @@ def check_single(mechanism: Any, *, caller: str) -> None:
   Raises:
     ValueError: If it is a composition.
   """
-  if isinstance(mechanism, Composition | Basic):
+  if isinstance(mechanism, Composition | Basic | Disjoint):
     name = type(mechanism).__name__
     raise ValueError(
         f"mechanism must be one Mechanism for {caller}, got a {name} of "
@@ -254,16 +356,18 @@ def check_single(mechanism: Any, *, caller: str) -> None:
 
 def _flattened(
     releases: Any,
-) -> tuple[dict[Mechanism | Basic, int], set[str | None]]:
+) -> tuple[dict[Any, int], set[str | None]]:
   """Returns each mechanism's count, and the units that were stated."""
   if isinstance(releases, str | bytes) or not isinstance(releases, Sequence):
     _validate.fail("releases", "a sequence of mechanisms", releases)
-  counts: dict[Mechanism | Basic, int] = {}
+  counts: dict[Any, int] = {}
   units: set[str | None] = set()
   for item in releases:
     held, times = _pair(item)
     nested = isinstance(held, Composition)
-    units.add(held.unit if nested else None)
+    units.add(unit_of(held))
+    if isinstance(held, Disjoint):
+      held = dataclasses.replace(held, unit=None)
     for m, count in held.releases if nested else ((held, 1),):
       counts[m] = counts.get(m, 0) + count * times
   if not counts:
@@ -274,11 +378,11 @@ def _flattened(
   return counts, units
 
 
-def _pair(item: Any) -> tuple[AnyMechanism, int]:
+def _pair(item: Any) -> tuple[Any, int]:
   """Returns what was released, and how often."""
   is_pair = isinstance(item, tuple) and len(item) == 2
   held, times = item if is_pair else (item, 1)
-  if not isinstance(held, Mechanism | Basic | Composition):
+  if not isinstance(held, Composable):
     rule = "a sequence of mechanisms, or of pairs of one and a count"
     _validate.fail("releases", rule, item)
   return held, _validate.integer("count", times)
@@ -291,21 +395,11 @@ def _differ(name: str, values: set, remedy: str) -> NoReturn:
   )
 
 
-def _check_keys(name: str, fields: Any, keys: tuple[str, ...]) -> None:
-  rule = "a mapping of " + ", ".join(keys)
-  if not isinstance(fields, Mapping):
-    _validate.fail(name, rule, type(fields).__name__)
-  for key in keys:
-    if key not in fields:
-      _validate.fail(key, f"given in {name}", None)
-  if unknown := [key for key in fields if key not in keys]:
-    _validate.fail(name, rule, unknown[0])
-
-
 def _read(fields: Any) -> Release:
-  _check_keys("a release", fields, ("kind", "count", "mechanism"))
-  kinds = (TRAINING, *mechanisms.names())
+  _validate.keys("a release", fields, ("kind", "count", "mechanism"))
+  kinds = (TRAINING, *mechanisms.names(), Disjoint.kind)
   kind = _validate.choice("kind", fields["kind"], options=kinds)
   count = _validate.integer("count", fields["count"])
-  made = Mechanism if kind == TRAINING else mechanisms.get(kind)
+  own = {TRAINING: Mechanism, Disjoint.kind: Disjoint}
+  made = own.get(kind) or mechanisms.get(kind)
   return Release(made.from_dict(fields["mechanism"]), count)

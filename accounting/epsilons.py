@@ -20,12 +20,11 @@ import numpy as np
 
 from accounting import _validate, _warnings, accountants, claims
 from accounting.accountants.accountant import VACUOUS_EPSILON
-from accounting.composition import (
-    AnyMechanism,
-    check_single,
-    mechanisms_of,
-)
+from accounting.composition import AnyMechanism, Composition, mechanisms_of
 from accounting.mechanism import Mechanism
+
+# Numbers of steps of a composition of which each is computed.
+_MAX_KNOTS = 64
 
 
 def epsilon(
@@ -81,11 +80,12 @@ def delta(
   """
   epsilon = _validate.real("epsilon", epsilon, low=0, low_ok=True)
   check_supported(mechanism, accountant=accountant)
-  return accountants.get(accountant).delta(mechanism, epsilon=epsilon)
+  chosen = accountants.get(accountant)
+  return max(chosen.delta(a, epsilon=epsilon) for a in mechanism.alternatives)
 
 
 def epsilon_curve(
-    mechanism: Mechanism,
+    mechanism: AnyMechanism,
     *,
     steps: Sequence[int],
     delta: float,
@@ -95,7 +95,8 @@ def epsilon_curve(
 
   Args:
     mechanism: The run; its own `num_steps` is not used. A schedule's phases
-      stay at their steps, and the last one goes on.
+      stay at their steps, and the last one goes on. Or a `Composition`, whose
+      runs follow each other as listed; its other releases count from the start.
     steps: Numbers of steps, each of at least 1, in any order.
     delta: Delta of the guarantee, in (0, 1).
     accountant: Name of the accountant: "pld" or "rdp".
@@ -105,20 +106,63 @@ def epsilon_curve(
     the number of steps. RDP's equals `epsilon` at each. PLD's is so where
     at most 40 are asked for, and at the last; up to 256 it is the same but for
     the grid, by less than 0.2%; of more, some may be those of up to 2% more
-    steps. All are upper bounds.
+    steps. Of a `Composition` each of up to 64 is what `epsilon` returns, and of
+    more some are those of more steps. All are upper bounds.
 
   Raises:
-    ValueError: If an argument breaks its rule, see `accounting.epsilon`, or is
-      a `Composition`, whose steps have no one order.
+    ValueError: If an argument breaks its rule, see `accounting.epsilon`, or a
+      number of steps is beyond the end of a `Composition`.
   """
-  check_single(mechanism, caller="epsilon_curve")
   delta = check_delta(mechanism, delta)
   check_supported(mechanism, accountant=accountant)
   counts = np.array([_validate.integer("steps", t) for t in steps], dtype=int)
   if counts.size == 0:
     return np.zeros(0)
   chosen = accountants.get(accountant)
+  if not isinstance(mechanism, Mechanism):
+    return _curve_of_all(Composition([mechanism]), counts, delta, accountant)
   return chosen.curve(mechanism, steps=counts, delta=delta)
+
+
+def _curve_of_all(
+    composition: Composition, steps: np.ndarray, delta: float, accountant: str
+) -> np.ndarray:
+  """Returns epsilons as the runs of a composition go on, one after another."""
+  runs = [r for r in composition.releases if isinstance(r.mechanism, Mechanism)]
+  total = Composition(runs).num_steps if runs else 0
+  if np.max(steps) > total:
+    _validate.fail("steps", f"at most {total}, of all runs", int(np.max(steps)))
+  knots, places = np.unique(steps, return_inverse=True)
+  if len(knots) > _MAX_KNOTS:  # Those between have the next one's epsilon.
+    chosen = np.linspace(0, len(knots) - 1, _MAX_KNOTS).astype(int)
+    places = np.searchsorted(chosen, places)
+    knots = knots[chosen]
+  values = [
+      evaluate(
+          _after(composition, int(t)), delta=delta, accountant=accountant
+      ).epsilon
+      for t in knots
+  ]
+  return np.maximum.accumulate(values)[places]
+
+
+def _after(composition: Composition, num_steps: int) -> Composition:
+  """Returns what was released after some steps of all runs, as listed.
+
+  What has no steps counts from the start, and so do disjoint data.
+  """
+  left, found = num_steps, []
+  for m, count in composition.releases:
+    if not isinstance(m, Mechanism):
+      found.append((m, count))
+      continue
+    whole = min(count, left // m.num_steps)
+    left -= whole * m.num_steps
+    found += [(m, whole)] if whole else []
+    if whole < count and left:
+      found.append(m.with_num_steps(left))
+      left = 0
+  return Composition(found, unit=composition.unit)
 
 
 def evaluate(
@@ -138,10 +182,15 @@ def evaluate(
       above 1 the bound is not compared with RDP's.
 
   Returns:
-    The least of the bounds that the accountant allows.
+    The least of the bounds that the accountant allows; of disjoint data, the
+    largest of the parts'.
   """
   chosen = accountants.get(accountant)
-  return chosen.evaluate(mechanism, delta=delta, coarsening=coarsening)
+  found = [
+      chosen.evaluate(each, delta=delta, coarsening=coarsening)
+      for each in mechanism.alternatives
+  ]
+  return max(found, key=lambda each: each.epsilon)
 
 
 def check_supported(mechanism: AnyMechanism, *, accountant: str) -> None:

@@ -95,20 +95,25 @@ def privacy_profile(
       "reconstruction_prior", reconstruction_prior, low=0, high=1
   )
   check_supported(mechanism, accountant=accountants.TIGHTEST)
-  loss = accountants.get(accountants.TIGHTEST).losses(mechanism)
-  assert loss is not None, "the tightest accountant has losses"
+  tightest = accountants.get(accountants.TIGHTEST)
+  # Of disjoint data a unit pays for one part: each number is the worst.
+  losses = [tightest.losses(each) for each in mechanism.alternatives]
+  assert all(loss is not None for loss in losses), "the tightest has losses"
   rates = np.array([*FALSE_POSITIVE_RATES, prior])
-  *tprs, reconstruction = true_positive_rates(loss, rates).tolist()
-  last = loss.epsilon(_LAST_DELTA)
+  *tprs, reconstruction = np.max(
+      [true_positive_rates(loss, rates) for loss in losses], axis=0
+  ).tolist()
+  last = max(loss.epsilon(_LAST_DELTA) for loss in losses)
   # With no finite epsilon there is no more to show than that.
   epsilons = _grid(last if np.isfinite(last) else 1.0)
-  deltas = loss.deltas(epsilons)
-  mu = _gdp_mu(loss)
+  deltas = np.max([loss.deltas(epsilons) for loss in losses], axis=0)
+  mu = max(map(_gdp_mu, losses))
   return PrivacyProfile(
       epsilons=epsilons,
       deltas=deltas,
       gdp_mu=mu,
-      gdp_regret=_regret(loss, mu),
+      # The run's own curve is the lowest: its distance is the least.
+      gdp_regret=min(_regret(loss, mu) for loss in losses),
       advantage=float(deltas[0]),
       bayes_success=(1 + float(deltas[0])) / 2,
       tpr_at_fpr=dict(zip(FALSE_POSITIVE_RATES, tprs, strict=True)),

@@ -21,13 +21,20 @@ import platform
 import warnings
 from typing import Any
 
-from accounting import _validate, _words, accountants, claims, samplers
+from accounting import (
+    _sampling_words,
+    _validate,
+    _words,
+    accountants,
+    claims,
+    samplers,
+)
 from accounting.composition import (
-    TRAINING,
     AnyMechanism,
     Composition,
     mechanisms_of,
 )
+from accounting.disjoint import Disjoint
 from accounting.epsilons import check_delta, check_supported, evaluate, vacuous
 from accounting.mechanism import NEIGHBORING_RELATIONS
 from accounting.mechanisms import Basic
@@ -106,7 +113,7 @@ def make_statement(
     ValueError: If an argument breaks its rule, see `accounting.epsilon`, a
       choice is none of its options, or the composition states another unit.
   """
-  if isinstance(mechanism, Basic):
+  if isinstance(mechanism, Basic | Disjoint):
     mechanism = Composition([mechanism])
   delta = _check(mechanism, delta, accountant, batches)
   if generator is not None:
@@ -162,7 +169,7 @@ def _mechanism_facts(mechanism: AnyMechanism, delta: float, accountant: str):
   """Returns the fields of a mechanism, or of each release in a composition."""
   if not isinstance(mechanism, Composition):
     return mechanism.to_dict()
-  alone = [
+  alone: list[float | None] = [
       evaluate(Composition([each]), delta=delta, accountant=accountant).epsilon
       for each in mechanism.releases[:_MAX_ALONE]
   ]
@@ -172,15 +179,23 @@ def _mechanism_facts(mechanism: AnyMechanism, delta: float, accountant: str):
       "num_examples": mechanism.num_examples,
       "num_steps": mechanism.num_steps,
       "releases": [
-          fields | {"epsilon": value, "words": getattr(each, "words", None)}
-          for fields, (each, _), value in zip(
-              mechanism.to_dict()["releases"],
-              mechanism.releases,
-              alone,
-              strict=True,
-          )
+          fields | {"epsilon": value}
+          for fields, value in zip(_listed(mechanism), alone, strict=True)
       ],
   }
+
+
+def _listed(composition: Composition) -> list[dict[str, Any]]:
+  """Returns each release's fields and words; of disjoint data, each part's."""
+  found = []
+  for fields, (each, _) in zip(
+      composition.to_dict()["releases"], composition.releases, strict=True
+  ):
+    fields |= {"words": getattr(each, "words", None)}
+    if isinstance(each, Disjoint):
+      fields["parts"] = {name: _listed(part) for name, part in each.of}
+    found.append(fields)
+  return found
 
 
 def _check(mechanism, delta, accountant, batches) -> float:
@@ -239,11 +254,7 @@ def _all_batch_warnings(facts: dict[str, Any]) -> list[str]:
   """As `batch_warnings`, of each release where there are several."""
   if "releases" not in facts:
     return batch_warnings(facts)
-  found = [
-      batch_warnings(facts | each["mechanism"])
-      for each in facts["releases"]
-      if each["kind"] == TRAINING
-  ]
+  found = [batch_warnings(run) for run in _sampling_words.runs(facts)]
   return [text for texts in found for text in texts]
 
 
@@ -258,10 +269,9 @@ def deterministic_epsilon(mechanism: AnyMechanism, *, delta: float) -> float:
     Epsilon by PLD (by RDP at a delta below 1e-30) of batches each example
     is in at most once in floor(1 / sampling_prob) steps, in each phase.
   """
-  plain, used = mechanism.unsampled(), accountants.get(accountants.TIGHTEST)
-  if not used.supports(plain):  # Such as a composition with zCDP.
-    used = accountants.get(accountants.TUNING)
-  return used.evaluate(plain, delta=delta).epsilon
+  return evaluate(
+      mechanism.unsampled(), delta=delta, accountant=accountants.TIGHTEST
+  ).epsilon
 
 
 def profile_facts(profile: PrivacyProfile) -> dict[str, Any]:
@@ -288,19 +298,13 @@ def _profile(mechanism: AnyMechanism) -> PrivacyProfile | None:
   return privacy_profile(mechanism)
 
 
-def _under(mechanism: AnyMechanism, relation: str) -> AnyMechanism:
-  if isinstance(mechanism, Composition):
-    return mechanism.with_neighboring_relation(relation)
-  return dataclasses.replace(mechanism, neighboring_relation=relation)
-
-
 def _by_relation(mechanism: AnyMechanism, delta: float, accountant: str):
   """Epsilon under each relation: by the accountant, or else by PLD."""
   found = {}
   for relation in NEIGHBORING_RELATIONS:
     found[relation] = None
     try:
-      run = _under(mechanism, relation)
+      run = mechanism.with_neighboring_relation(relation)
     except ValueError:  # What a release changes is stated for one alone.
       continue
     for name in dict.fromkeys((accountant, accountants.TIGHTEST)):

@@ -60,6 +60,7 @@ class LossDistributions(Accountant):
     value, excess = _reached(run, delta, coarsening)
     # Elsewhere RDP's bound is larger than the grid's share of this one.
     doubtful = excess > pld.CLOSE or value > VACUOUS_EPSILON
+    doubtful |= not all(part.is_exact for part, _ in run.parts)
     best = Evaluation(value, self.name, [])
     if doubtful and coarsening == 1 and _FALLBACK.supports(run):
       other = _FALLBACK.evaluate(run, delta=delta)
@@ -115,6 +116,8 @@ def _reached(run, delta, coarsening) -> tuple[float, float]:
   """Epsilon, and the excess of the distribution that it is from."""
   if limits.hopeless(run):
     return math.inf, math.inf
+  if not run.parts:  # Public steps alone.
+    return 0.0, 0.0
   return _kept(terms.terms_of(run), delta, coarsening)
 
 

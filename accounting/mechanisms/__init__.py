@@ -6,11 +6,13 @@
 """
 
 from accounting.mechanisms.basic import Basic as Basic
+from accounting.mechanisms.public import Public as Public
 from accounting.mechanisms.registry import get as get
 from accounting.mechanisms.registry import names as names
 
 __all__ = (
     "Basic",
+    "Public",
     "get",
     "names",
 )

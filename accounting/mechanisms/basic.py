@@ -33,6 +33,10 @@ class Basic(Composable, abc.ABC):
     order_grid: Largest Renyi order tried first, and the number from 64 on.
     divergence_floor: Lower bound of the divergence at order 2.
     num_compositions: Number of times that its divergence adds up.
+    failure: Probability that all is revealed; its divergence leaves
+      this out.
+    is_exact: Whether its loss distribution is its own, and no bound: composing
+      a bound of one release many times may be worse than by RDP.
     num_steps: Number of updates: none.
     expected_epochs: Number of updates that an example takes part in: none.
     num_examples: Stated number of examples: None.
@@ -46,6 +50,8 @@ class Basic(Composable, abc.ABC):
   order_grid = (2**14, 70)
   divergence_floor = 0.0
   num_compositions = 1
+  is_exact = True
+  failure = 0.0
   # What a run has, and a single release has not.
   num_steps: ClassVar[int] = 0
   expected_epochs: ClassVar[float] = 0.0
@@ -105,11 +111,6 @@ class Basic(Composable, abc.ABC):
     return self.largest_loss > atoms.MAX_EPSILON
 
   @property
-  def phases(self) -> tuple[Self, ...]:
-    """The release itself."""
-    return (self,)
-
-  @property
   def parts(self) -> tuple[tuple[Self, int], ...]:
     """The release, once; see `Composition.parts`."""
     return ((self, 1),)
@@ -118,6 +119,37 @@ class Basic(Composable, abc.ABC):
   def described(self) -> str:
     """The kind and the relation, for a message."""
     return f"{self.kind!r} under {self.neighboring_relation!r}"
+
+  @property
+  def alternatives(self) -> tuple[Self, ...]:
+    """The release itself; see `Composition.alternatives`."""
+    return (self,)
+
+  def with_neighboring_relation(self, relation: str) -> Self:
+    """Returns the release under another relation, or refuses to.
+
+    Args:
+      relation: Name of the relation.
+
+    Raises:
+      ValueError: If it is another: a sensitivity is stated for one.
+    """
+    if relation != self.neighboring_relation:
+      rule = f"{self.neighboring_relation!r}, as of {self.kind}"
+      _validate.fail("relation", rule, relation)
+    return self
+
+  def of_group(self, count: int) -> "Basic":
+    """Returns the release as it protects all of several units at once.
+
+    Args:
+      count: Number of units that one person has, above 1.
+
+    Raises:
+      ValueError: If no analysis is known.
+    """
+    rule = f"1 for {self.kind}, of which no analysis of more is known"
+    _validate.fail("examples_per_user", rule, count)
 
   def one_step(self) -> Self:
     """Returns the release itself."""

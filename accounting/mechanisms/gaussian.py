@@ -59,6 +59,10 @@ class Gaussian(Basic):
   def _noise(self) -> float:
     return min(self.stddev / self.sensitivity, _MAX_NOISE)
 
+  def of_group(self, count: int) -> Basic:
+    """See `Basic`; a group moves it that much further."""
+    return dataclasses.replace(self, sensitivity=count * self.sensitivity)
+
   def term(self) -> tuple[terms.Term, int]:
     """See `Basic`."""
     return terms.SampledGaussian(self._noise(), 1.0, False), 1
@@ -105,6 +109,10 @@ class DiscreteGaussian(Basic):
   def largest_loss(self) -> float:
     """See `Basic`."""
     return 0.5 * (self.sensitivity / self.stddev) ** 2
+
+  def of_group(self, count: int) -> Basic:
+    """See `Basic`; a group moves it that much further."""
+    return dataclasses.replace(self, sensitivity=count * self.sensitivity)
 
   def term(self) -> tuple[terms.Term, int]:
     """See `Basic`."""

@@ -52,6 +52,10 @@ class Laplace(Basic):
     """See `Basic`."""
     return self.sensitivity / self.scale
 
+  def of_group(self, count: int) -> Basic:
+    """See `Basic`; a group moves it that much further."""
+    return dataclasses.replace(self, sensitivity=count * self.sensitivity)
+
   def term(self) -> tuple[terms.Term, int]:
     """See `Basic`."""
     return atoms.Laplace(at_least(self.largest_loss)), 1
@@ -91,6 +95,10 @@ class DiscreteLaplace(Basic):
   def largest_loss(self) -> float:
     """See `Basic`."""
     return self.sensitivity / self.scale
+
+  def of_group(self, count: int) -> Basic:
+    """See `Basic`; a group moves it that much further."""
+    return dataclasses.replace(self, sensitivity=count * self.sensitivity)
 
   def term(self) -> tuple[terms.Term, int]:
     """See `Basic`."""

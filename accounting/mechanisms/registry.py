@@ -9,13 +9,13 @@ a file here, and add its line.
 Traceback (most recent call last):
 ValueError: kind must be one of laplace, discrete_laplace, gaussian, \
 discrete_gaussian, randomized_response, exponential, approximate_dp, zcdp, \
-got 'shuffle'.
+public, got 'shuffle'.
 """
 
 from typing import Any
 
 from accounting import _validate
-from accounting.mechanisms import gaussian, laplace, responses, stated
+from accounting.mechanisms import gaussian, laplace, public, responses, stated
 from accounting.mechanisms.basic import Basic
 
 _KINDS: tuple[type[Basic], ...] = (
@@ -27,6 +27,7 @@ _KINDS: tuple[type[Basic], ...] = (
     responses.Exponential,
     stated.ApproximateDp,
     stated.ZeroConcentratedDp,
+    public.Public,
 )
 
 

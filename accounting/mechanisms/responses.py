@@ -64,6 +64,16 @@ class RandomizedResponse(Basic):
     """See `Basic`."""
     return self.epsilon
 
+  def of_group(self, count: int) -> Basic:
+    """See `Basic`; each unit's answer is drawn by itself.
+
+    A person's answers are together an answer with `count` times the epsilon.
+    """
+    return Exponential(
+        epsilon=count * self.epsilon,
+        neighboring_relation=self.neighboring_relation,
+    )
+
   def term(self) -> tuple[terms.Term, int]:
     """See `Basic`."""
     epsilon = at_least(self.epsilon)
@@ -98,6 +108,10 @@ class Exponential(Basic):
   def largest_loss(self) -> float:
     """See `Basic`."""
     return self.epsilon
+
+  def of_group(self, count: int) -> Basic:
+    """See `Basic`; as any epsilon-private release."""
+    return dataclasses.replace(self, epsilon=count * self.epsilon)
 
   def term(self) -> tuple[terms.Term, int]:
     """See `Basic`; as any mechanism with this epsilon."""

@@ -9,13 +9,16 @@ Source: Kairouz, Oh and Viswanath 2015 (1311.0776), Theorem 3.3, for what
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
 
 from accounting import _validate, claims
 from accounting.mechanisms.basic import Basic, at_least, positive
-from accounting.numerics import atoms, terms
+from accounting.numerics import atoms, curves, terms
+
+_ALMOST_ONE = math.nextafter(1.0, 0.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +32,6 @@ class ApproximateDp(Basic):
   """
 
   kind = "approximate_dp"
-  analyses = ("pld",)
 
   epsilon: float
   delta: float = 0.0
@@ -56,9 +58,37 @@ class ApproximateDp(Basic):
     """See `Basic`."""
     return self.epsilon
 
+  @property
+  def failure(self) -> float:
+    """See `Basic`: at worst all is revealed with probability delta."""
+    return self.delta
+
+  def of_group(self, count: int) -> Basic:
+    """See `Basic`.
+
+    Source: Vadhan 2017, "The complexity of differential privacy", Lemma 2.2:
+      (k epsilon, delta (e^(k epsilon) - 1) / (e^epsilon - 1)).
+    """
+    if count == 1:
+      return self
+    epsilon, grown = self.epsilon * count, float("inf")
+    if epsilon < 700:
+      grown = self.delta * math.expm1(epsilon) / math.expm1(self.epsilon)
+    # A delta of 1 protects nothing; up by what the division may have rounded.
+    return ApproximateDp(
+        epsilon=epsilon,
+        delta=min(grown * (1 + 1e-12), _ALMOST_ONE) if self.delta else 0.0,
+        neighboring_relation=self.neighboring_relation,
+    )
+
   def term(self) -> tuple[terms.Term, int]:
     """See `Basic`."""
     return atoms.Response(at_least(self.epsilon), self.delta), 1
+
+  def divergences(self, orders: np.ndarray) -> np.ndarray:
+    """See `Basic`; of what is not a failure."""
+    term = atoms.Response(at_least(self.epsilon))
+    return np.array([term.divergence(order) for order in orders])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +101,7 @@ class ZeroConcentratedDp(Basic):
   """
 
   kind = "zcdp"
-  analyses = ("rdp",)
+  is_exact = False
 
   rho: float
 
@@ -88,6 +118,14 @@ class ZeroConcentratedDp(Basic):
   def largest_loss(self) -> float:
     """See `Basic`."""
     return self.rho
+
+  def of_group(self, count: int) -> Basic:
+    """See `Basic`. Source: Bun and Steinke 2016, Proposition 27."""
+    return dataclasses.replace(self, rho=count**2 * self.rho)
+
+  def term(self) -> tuple[terms.Term, int]:
+    """See `Basic`."""
+    return curves.ZeroConcentrated(at_least(self.rho)), 1
 
   def divergences(self, orders: np.ndarray) -> np.ndarray:
     """See `Basic`."""

@@ -36,10 +36,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from accounting.numerics import discretise, log_sums
+from accounting.numerics import discretise, fourier, log_sums
 
-# Tilts that are considered, in units of one over a loss.
+# Tilts that are considered, in units of one over a loss; and of many kinds of
+# steps, every fourth: each tilt of each kind costs a pass over its losses.
 _TILTS = np.geomspace(1e-3, 1e7, 231)
+_FEW_TILTS, _MANY_PARTS = _TILTS[::4], 48
+# Bytes of transforms that a sum keeps for `repeated`.
+_KEPT_BYTES = 2**28
 # How much of a delta may lie beyond the window.
 _SHARE = 1e-6
 # How much of it may be rounding: a stronger tilt is taken until it is less.
@@ -76,11 +80,13 @@ class Sum:
   Attributes:
     parts: Kinds of steps, and how many there are of each.
     interval: Width of a bin.
+    kept: Results of each step, by its identity; sums of the same steps share
+      them.
   """
 
   parts: tuple[tuple[discretise.Step, int], ...]
   interval: float
-  _kept: dict = dataclasses.field(default_factory=dict, repr=False)
+  kept: dict = dataclasses.field(default_factory=dict, repr=False)
 
   def repeated(self, times: Sequence[int]) -> "Sum":
     """Returns a sum of the same steps, each so often; what was computed stays.
@@ -90,7 +96,7 @@ class Sum:
     """
     steps = [step for step, _ in self.parts]
     parts = tuple(zip(steps, times, strict=True))
-    return Sum(parts, self.interval, self._kept)
+    return Sum(parts, self.interval, self.kept)
 
   @functools.cached_property
   def num_moved(self) -> float:
@@ -123,20 +129,27 @@ class Sum:
     )
 
   def _log_moment(self, part: int, tilt: float) -> float:
-    key = "moment", part, tilt
-    if key not in self._kept:
-      exponents = self.parts[part][0].exponents(self.interval, tilt)
-      self._kept[key] = float(log_sums.log_sum_exp(exponents))
-    return self._kept[key]
+    step, _ = self.parts[part]
+    key = "moment", id(step), tilt
+    if key not in self.kept:
+      exponents = step.exponents(self.interval, tilt)
+      self.kept[key] = float(log_sums.log_sum_exp(exponents))
+    return self.kept[key]
 
-  def _transformed(self, part: int, tilt: float, size: int) -> "Transform":
+  def _transformed(
+      self, part: int, tilt: float, size: int
+  ) -> fourier.Transform:
     """Returns the transform of the tilted probabilities of one kind of step."""
-    key = "transform", part, tilt, size
-    if key not in self._kept:
-      exponents = self.parts[part][0].exponents(self.interval, tilt)
-      probs = np.exp(exponents - self._log_moment(part, tilt))
-      self._kept[key] = _transform(probs, size)
-    return self._kept[key]
+    step, _ = self.parts[part]
+    key = "transform", id(step), tilt, size
+    if key in self.kept:
+      return self.kept[key]
+    exponents = step.exponents(self.interval, tilt)
+    probs = np.exp(exponents - self._log_moment(part, tilt))
+    found = fourier.transform(probs, size)
+    if 8 * size * len(self.parts) <= _KEPT_BYTES:
+      self.kept[key] = found
+    return found
 
   def blur(self, tilt: float) -> float:
     """Returns the growth of `log_moment` on a grid twice as wide.
@@ -163,20 +176,26 @@ class Sum:
         total += times * float(np.logaddexp(0.0, log_grown))
     return total
 
+  @property
+  def _tilts(self) -> np.ndarray:
+    return _TILTS if len(self.parts) <= _MANY_PARTS else _FEW_TILTS
+
   @functools.cached_property
   def _moments(self) -> dict[int, np.ndarray]:
-    """Upper bounds of `log_moment` at +-`_TILTS`, by a few points."""
-    found = {1: np.zeros(len(_TILTS)), -1: np.zeros(len(_TILTS))}
-    for i, (step, times) in enumerate(self.parts):
-      if ("moments", i) not in self._kept:
-        self._kept["moments", i] = step.log_moments(self.interval, _TILTS)
-      for sign, one in self._kept["moments", i].items():
+    """Upper bounds of `log_moment` at +-`_tilts`, by a few points."""
+    tilts = self._tilts
+    found = {1: np.zeros(len(tilts)), -1: np.zeros(len(tilts))}
+    for step, times in self.parts:
+      key = "moments", id(step)
+      if key not in self.kept:
+        self.kept[key] = step.log_moments(self.interval, tilts)
+      for sign, one in self.kept[key].items():
         found[sign] += times * one
     return found
 
   def _log_tail(self, loss: float) -> float:
     """Returns Chernoff's bound of the logarithm of P(sum > loss)."""
-    return min(0.0, float(np.min(self._moments[1] - _TILTS * loss)))
+    return min(0.0, float(np.min(self._moments[1] - self._tilts * loss)))
 
   def quantile(self, log_mass: float, sign: int = 1) -> float:
     """Returns a loss above (sign -1: below) which lies no more than the mass.
@@ -185,7 +204,7 @@ class Sum:
       log_mass: Logarithm of the mass.
       sign: Side: 1 for above, -1 for below.
     """
-    bounds = (self._moments[sign] - log_mass) / _TILTS
+    bounds = (self._moments[sign] - log_mass) / self._tilts
     return sign * float(np.min(bounds))
 
   def slope(self, loss: float) -> float:
@@ -194,8 +213,8 @@ class Sum:
     Args:
       loss: Value of the sum.
     """
-    best = int(np.argmin(self._moments[1] - _TILTS * loss))
-    return float(_TILTS[best]) if best else 0.0
+    best = int(np.argmin(self._moments[1] - self._tilts * loss))
+    return float(self._tilts[best]) if best else 0.0
 
 
 class Layout(NamedTuple):
@@ -324,44 +343,6 @@ def _far_enough(
   return high
 
 
-class Transform(NamedTuple):
-  """Fourier coefficients of a step's probabilities, about the likeliest.
-
-  Attributes:
-    log_size: Logarithms of their absolute values.
-    angle: Their angles.
-    centre: Index of the likeliest.
-    rest: Probability of all others.
-  """
-
-  log_size: np.ndarray
-  angle: np.ndarray
-  centre: int
-  rest: float
-
-
-def _transform(probs: np.ndarray, size: int) -> Transform:
-  # About its likeliest loss a step turns low frequencies but little, and
-  # without that loss the transform rounds less.
-  from scipy import fft
-
-  centre = int(np.argmax(probs))
-  others = probs.copy()
-  others[centre] = 0.0
-  rest = float(np.sum(others))
-  moved = fft.rfft(_folded(others, -centre, size)) - rest
-  coefficients = 1 + moved
-  # Near 1 by what differs from it; elsewhere that would lose a small one.
-  squares = 2 * moved.real + np.abs(moved) ** 2
-  with np.errstate(divide="ignore"):
-    log_size = np.where(
-        np.abs(moved) < 0.5,
-        0.5 * np.log1p(np.maximum(squares, -0.9)),
-        np.log(np.abs(coefficients)),
-    )
-  return Transform(log_size, np.angle(coefficients), centre, rest)
-
-
 def _tilted(run: Sum, tilt: float, where: Layout):
   """Tilted probabilities of the sum in the window, and their margin."""
   from scipy import fft
@@ -387,11 +368,3 @@ def _tilted(run: Sum, tilt: float, where: Layout):
   error = _ROUNDING * spread * math.sqrt(power) / size
   share = min(1.0, max(tilt * run.interval, 1 / size) * size / heard)
   return probs, _MARGIN * error * math.sqrt(share)
-
-
-def _folded(probs: np.ndarray, first: int, size: int) -> np.ndarray:
-  """Puts probabilities on a circle of `size` points, from `first` on."""
-  before = first % size
-  padded = np.zeros(-(-(before + len(probs)) // size) * size)
-  padded[before : before + len(probs)] = probs
-  return np.sum(padded.reshape(-1, size), axis=0)

@@ -88,6 +88,14 @@ class PartLike(Protocol):
   def num_compositions(self) -> int:
     """How often one step's divergence adds up."""
 
+  @property
+  def failure(self) -> float:
+    """Probability that all is revealed; divergences are of the rest."""
+
+  @property
+  def is_exact(self) -> bool:
+    """Whether its loss distribution is its own, and not a bound."""
+
   def one_step(self) -> Self:
     """Returns the part with one step."""
 

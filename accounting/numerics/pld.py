@@ -19,12 +19,13 @@ only makes it larger.
 import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from accounting.numerics import convolve, limits
 from accounting.numerics import terms as terms_lib
+from accounting.numerics.losses import Direction as Direction
+from accounting.numerics.losses import LossDistribution as LossDistribution
 from accounting.numerics.mechanism_like import MechanismLike, RunLike
 
 # Below this no answer is computed: what is left out of the grid is about this.
@@ -38,6 +39,11 @@ PROFILE_DELTAS = (1e-12, 1e-9, 1e-7, 1e-5, 1e-3, 1e-1)
 _LADDER = tuple(10.0 ** (k / 10) for k in range(-120, 1))
 # Bins to begin with, and at most, unless a term allows fewer for itself.
 _FIRST_BINS, _MAX_BINS = 2**20, 2**22
+# Bins of all kinds of steps together, each in both directions; and points of
+# all transforms of one round. Hundreds of kinds share them: memory stays below
+# a gigabyte, and a grid that is wider says so.
+_MANY_TERMS, _FIRST_STORED = 32, 2**21
+_MAX_STORED, _MAX_WORK = 2**24, 2**25
 # How much of an answer may come of the grid: above the first it is refined, and
 # then to the second.
 _BLURRED, _SHARP = 2e-3, 1e-3
@@ -46,90 +52,12 @@ _MAX_ROUNDS = 6
 _LEFT_OUT = 1e-6
 
 
-class Direction(NamedTuple):
-  """Distribution of the loss in one direction, removing or adding.
-
-  Attributes:
-    losses: Ascending losses, one bin apart: logarithms of likelihood ratios.
-    infinity_mass: Probability of an infinite loss.
-    upper: Sums of probabilities under the first data set, from each bin
-      upwards, and a zero at the end.
-    lower: The same of `probs * exp(loss of the first bin - loss)`: the second
-      data set's, scaled by a factor of each bin's own so as not to overflow.
-  """
-
-  losses: np.ndarray
-  infinity_mass: float
-  upper: np.ndarray
-  lower: np.ndarray
-
-  def deltas(self, epsilons: np.ndarray) -> np.ndarray:
-    """Returns hockey-stick divergences at any epsilons, of either sign.
-
-    Args:
-      epsilons: Epsilons, shape [n].
-    """
-    first = np.searchsorted(self.losses, epsilons, side="right")
-    # Above the last bin both sums are 0, whatever the exponent.
-    nearest = self.losses[np.minimum(first, len(self.losses) - 1)]
-    factor = np.exp(np.minimum(epsilons - nearest, 0.0))
-    value = self.upper[first] - factor * self.lower[first]
-    return np.clip(self.infinity_mass + value, 0.0, 1.0)
-
-  def epsilon(self, delta: float) -> float:
-    """Returns the least epsilon >= 0 whose divergence is within delta.
-
-    Args:
-      delta: Delta of the guarantee.
-    """
-    if self.infinity_mass > delta:
-      return math.inf
-    if self.deltas(np.zeros(1))[0] <= delta:
-      return 0.0
-    # Divergence falls with epsilon: it passes delta between the last bin that
-    # exceeds it and the next, and only mass from that next bin on counts.
-    decay = math.exp(self.losses[0] - self.losses[1])
-    here = self.infinity_mass + self.upper[1:] - decay * self.lower[1:]
-    exceeding = np.flatnonzero(here > delta)
-    first = int(exceeding[-1]) + 1 if exceeding.size else 0
-    mass = self.infinity_mass + self.upper[first] - delta
-    return max(
-        0.0, float(self.losses[first]) + math.log(mass / self.lower[first])
-    )
-
-
-class LossDistribution(NamedTuple):
-  """What a whole run can leak: the loss in each direction.
-
-  Attributes:
-    directions: Two of them, or one where both are the same.
-    interval: Width of a bin of the losses.
-    excess: Estimated relative distance of an epsilon above the truth.
-  """
-
-  directions: tuple[Direction, ...]
-  interval: float
-  excess: float
-
-  def epsilon(self, delta: float) -> float:
-    """Returns the least epsilon that holds at `delta`, or infinity.
-
-    Args:
-      delta: Delta of the guarantee.
-    """
-    return max(d.epsilon(delta) for d in self.directions)
-
-  def deltas(self, epsilons: np.ndarray) -> np.ndarray:
-    """Returns the least delta that holds at each of `epsilons`.
-
-    Args:
-      epsilons: Epsilons, shape [n].
-    """
-    return np.max([d.deltas(epsilons) for d in self.directions], axis=0)
-
-
 _UNBOUNDED = Direction(np.zeros(1), 1.0, upper=np.zeros(2), lower=np.zeros(2))
 _HOPELESS = LossDistribution((_UNBOUNDED,), math.inf, math.inf)
+_CERTAIN = np.array([1.0, 0.0, 0.0])
+_NOTHING = LossDistribution(
+    (Direction(np.arange(2.0), 0.0, upper=_CERTAIN, lower=_CERTAIN),), 1.0, 0.0
+)
 
 
 def min_delta(run: RunLike) -> float:
@@ -138,7 +66,7 @@ def min_delta(run: RunLike) -> float:
   Args:
     run: Mechanism of the run, or a composition.
   """
-  return max(part.min_delta for part, _ in run.parts)
+  return max((part.min_delta for part, _ in run.parts), default=MIN_DELTA)
 
 
 def composed(
@@ -157,8 +85,10 @@ def composed(
 
   Returns:
     The distribution; all its mass is at infinity where the noise is so small
-    that nothing is protected.
+    that nothing is protected, and at 0 where nothing is released.
   """
+  if not run.parts:
+    return _NOTHING
   if limits.hopeless(run):
     return _HOPELESS
   return compose(terms_lib.terms_of(run), deltas=deltas, coarsening=coarsening)
@@ -259,15 +189,28 @@ def compose(
       (high - low) / min(term.max_bins, _MAX_BINS)
       for (low, high), (term, _) in zip(spans, terms, strict=True)
   )
+  total = float(np.sum(np.ptp(spans, axis=1)))
+  least = max(least, total / _MAX_STORED)
   interval = coarsening * min(term.interval(tail) for term, _ in terms)
-  interval = _on_ladder(max(least, np.ptp(spans) / _FIRST_BINS, interval))
+  # Of many kinds most are a small part of the whole: a wide grid may do.
+  first = total / _FIRST_STORED if len(terms) > _MANY_TERMS else 0.0
+  first = max(first, np.ptp(spans) / _FIRST_BINS)
+  interval = _on_ladder(max(least, first, interval))
   best = guesses = None
   for round_ in range(_MAX_ROUNDS):
-    bins = _MAX_BINS if round_ else _FIRST_BINS
+    bins = min(_FIRST_BINS, _MAX_WORK // len(terms))
+    if round_:
+      bins = min(_MAX_BINS, 8 * _MAX_WORK // len(terms))
     sums = _fitting_sums(terms, interval, tail, min(deltas), bins)
     if sums is None:
       return best or _HOPELESS
     interval = sums[0].interval
+    if not round_ and len(terms) > _MANY_TERMS:
+      # Transforms take most of the time: not of a grid that is too wide.
+      expected = _expected_excess(sums, deltas)
+      if expected > _BLURRED * coarsening:
+        interval = _refined(interval, expected, sums, least, min(deltas))
+        continue
     found, guesses = _solve(sums, deltas, guesses)
     if best is None or found.excess < best.excess:
       best = found
@@ -304,10 +247,12 @@ def _fitting_sums(terms, interval, tail, delta: float, bins: int):
 def _sums(terms, interval: float, tail: float) -> list[convolve.Sum]:
   steps = [(_steps(term, interval, tail), times) for term, times in terms]
   count = max(len(directions) for directions, _ in steps)
+  kept: dict = {}  # Of steps that are the same in both directions.
   return [
       convolve.Sum(
           tuple((both[min(i, len(both) - 1)], times) for both, times in steps),
           interval,
+          kept,
       )
       for i in range(count)
   ]
@@ -321,17 +266,33 @@ def _steps(term: terms_lib.Term, interval: float, tail: float):
 def _refined(interval, excess, sums, least, delta) -> float:
   """A finer width, as fine as memory allows."""
   width = max(np.ptp(convolve.window(s, delta=delta)) for s in sums)
-  # The excess falls at least in proportion to the width.
-  wanted = interval * max((_SHARP / excess) ** 0.8, 1 / 64)
-  return _on_ladder(max(wanted, least, 1.1 * width / _MAX_BINS))
+  # The excess falls at least in proportion to the width, mostly to its square.
+  power = 0.6 if len(sums[0].parts) > _MANY_TERMS else 0.8
+  wanted = interval * max((_SHARP / excess) ** power, 1 / 64)
+  bins = min(_MAX_BINS, 8 * _MAX_WORK // len(sums[0].parts))
+  return _on_ladder(max(wanted, least, 1.1 * width / bins))
+
+
+def _guessed(sums, deltas) -> list[list[float]]:
+  """About the losses at which each delta is reached, in each direction."""
+  return [
+      [0.7 * max(s.quantile(math.log(delta)), 0.0) for delta in deltas]
+      for s in sums
+  ]
+
+
+def _expected_excess(sums, deltas) -> float:
+  """Guesses how much of an epsilon will come of the grid, relatively."""
+  return max(
+      _excess(run, epsilon)
+      for run, epsilons_ in zip(sums, _guessed(sums, deltas), strict=True)
+      for epsilon in epsilons_
+  )
 
 
 def _solve(sums, deltas, guesses):
   """Composes; returns the distribution, and where each delta is reached."""
-  guesses = guesses or [
-      [0.7 * max(s.quantile(math.log(delta)), 0.0) for delta in deltas]
-      for s in sums
-  ]
+  guesses = guesses or _guessed(sums, deltas)
   directions, reached, unbounded = [], [], False
   for run, losses in zip(sums, guesses, strict=True):
     points = list(zip(deltas, losses, strict=True))

@@ -33,6 +33,9 @@ from accounting.numerics.mechanism_like import (
 RESOLUTION = 1e-13
 # From this order on the grid's orders are whole.
 _WHOLE = 11
+# Of a run that has no step: a composition of public ones.
+_USUAL_ENDS = (2**14, 70)
+_NEARLY_ONE = math.nextafter(1.0, 0.0)
 # Steps in one block of the curve, so that a million of them need 10 MB.
 _BLOCK = 8192
 
@@ -52,11 +55,16 @@ def epsilons(
     Epsilon and the order that gave it, one of each for each number of steps:
     the best of a grid and, above 11, of the orders between its neighbours.
 
+  A release that may reveal all counts with its divergence if it does not, and
+  with the probability that it does: that is taken off delta.
+
   Source: Canonne, Kamath and Steinke 2020 (2004.00010), Proposition 12; and
     where the divergence is below delta**2, Bretagnolle and Huber's bound of
     the total variation distance, both as dp-accounting does it.
   """
   counts = None if steps is None else np.asarray(steps)
+  if steps is None and (delta := _left_of(delta, run)) <= 0:
+    return np.full(1, np.inf), np.full(1, 2.0)
   values, best = _on_grid(run, counts, delta, between=None)
   grid = _grid(run)
   for index in np.unique(np.searchsorted(grid, best)):
@@ -119,6 +127,25 @@ def delta(run: RunLike, *, epsilon: float) -> float:
     run: Mechanism of the run, or a composition.
     epsilon: Epsilon of the guarantee.
   """
+  found = _delta_without_failure(run, epsilon)
+  if not (held := _log_survival(run)):
+    return found
+  return min(1.0, -math.expm1(held + math.log1p(-min(found, _NEARLY_ONE))))
+
+
+def _log_survival(run: RunLike) -> float:
+  """Logarithm of the probability that no release reveals all."""
+  return math.fsum(k * math.log1p(-part.failure) for part, k in run.parts)
+
+
+def _left_of(delta_: float, run: RunLike) -> float:
+  """The delta that is left for what is no failure, rounded down."""
+  if not (held := _log_survival(run)):
+    return delta_
+  return -math.expm1(math.log1p(-delta_) - held) * (1 - 1e-9)
+
+
+def _delta_without_failure(run: RunLike, epsilon: float) -> float:
   value, order = _delta(run, epsilon, between=None)
   if order is None or order <= _WHOLE:
     return value
@@ -154,7 +181,7 @@ def at_grid_edge(run: RunLike, order: float) -> bool:
 
 def _grid_ends(run: RunLike) -> tuple[int, int]:
   """The `order_grid` of the sampler whose orders end first."""
-  return min(part.order_grid for part, _ in run.parts)
+  return min((part.order_grid for part, _ in run.parts), default=_USUAL_ENDS)
 
 
 def _grid(run: RunLike) -> np.ndarray:
@@ -278,12 +305,12 @@ def _total(
     run: RunLike, *, between: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
   """Adds up the divergences of the whole run: orders, and [1, orders]."""
-  total, grid_ends = np.zeros(()), _grid_ends(run)
+  grid_ends = _grid_ends(run)
+  orders = _orders(_grid_from(grid_ends), between)
+  total = np.zeros(len(orders))
   for part, repeats in run.parts:
-    orders, rdp = step_divergences(part.one_step(), between, grid_ends)
+    _, rdp = step_divergences(part.one_step(), between, grid_ends)
     total = total + repeats * part.num_compositions * rdp
-  # There is at least one phase.
-  # pyrefly: ignore[unbound-name]
   return orders, total[None]
 
 

@@ -16,6 +16,9 @@ import math
 from collections.abc import Callable
 
 _MAX_CALLS = 200
+# Of a curve that flattens, as with other releases, interpolation closes in
+# from one side alone.
+_BISECT_FROM = 8
 
 
 def smallest(
@@ -61,7 +64,10 @@ def smallest(
     if inside is not None and outside is not None:
       if math.log(inside[0] / outside[0]) < 1e-9:
         return inside[0]  # fn jumps over the accepted range.
-      x = math.exp(_between(outside, inside, goal))
+      if turn >= _BISECT_FROM and turn % 2:  # One end has not moved.
+        x = math.sqrt(inside[0] * outside[0])
+      else:
+        x = math.exp(_between(outside, inside, goal))
     else:
       slope = _slope(previous, point, slope)
       x = min(max(x * _stride(point[1], goal, slope, turn), low), high)

@@ -16,11 +16,9 @@ import math
 
 import numpy as np
 
-from accounting.numerics import atoms, discretise, limits
+from accounting.numerics import atoms, binomial, curves, discretise, limits
 from accounting.numerics.mechanism_like import MechanismLike, RunLike
 
-# Less than this is nothing next to the rounding of a double.
-_DUST = 1e-40
 # Widths of a bin: see `SampledGaussian.interval`.
 _DEFAULT = 1e-4
 _STEP_BINS = 50_000
@@ -128,7 +126,9 @@ class SampledUser:
   @property
   def max_bins(self) -> int:
     """How many bins a step may have."""
-    return _MAX_MASSES // len(_binomial(self.count, self.sampling_prob))
+    return _MAX_MASSES // len(
+        binomial.numbers_in_batch(self.count, self.sampling_prob)[0]
+    )
 
   def steps(
       self, interval: float, *, tail: float
@@ -162,11 +162,9 @@ class SampledUser:
 
   @property
   def _pair(self) -> discretise.Pair:
-    weights = _binomial(self.count, self.sampling_prob)
+    numbers, weights = binomial.numbers_in_batch(self.count, self.sampling_prob)
     return discretise.mixture(
-        noise=self.noise,
-        sensitivities=range(len(weights)),
-        weights=weights,
+        noise=self.noise, sensitivities=numbers, weights=weights
     )
 
 
@@ -227,7 +225,13 @@ class TruncatedGaussian:
     return _width(like.deviation, self.span(tail)[1])
 
 
-Term = SampledGaussian | SampledUser | TruncatedGaussian | atoms.Atoms
+Term = (
+    SampledGaussian
+    | SampledUser
+    | TruncatedGaussian
+    | atoms.Atoms
+    | curves.ZeroConcentrated
+)
 
 
 def terms_of(run: RunLike) -> tuple[tuple[Term, int], ...]:
@@ -238,12 +242,22 @@ def terms_of(run: RunLike) -> tuple[tuple[Term, int], ...]:
 
   Returns:
     Each kind, and how often it is composed. Gaussian releases without sampling
-    are together one, composed once.
+    are together one, composed once; so are all zero-concentrated guarantees,
+    whose rho add up.
   """
   times: dict[Term, int] = {}
   for part, repeats in run.parts:
     term, count = part.term()
     times[term] = times.get(term, 0) + count * repeats
+  bounds = [
+      (term, count)
+      for term, count in times.items()
+      if isinstance(term, curves.ZeroConcentrated)
+  ]
+  if bounds:
+    rho = math.fsum(term.rho * count for term, count in bounds)
+    times = {t: k for t, k in times.items() if (t, k) not in bounds}
+    times[curves.ZeroConcentrated(rho)] = 1
   plain = {
       term: count
       for term, count in times.items()
@@ -323,18 +337,6 @@ def _width(deviation: float, largest: float) -> float:
 def _both(pair, interval, tail, *, symmetric: bool):
   step = discretise.on_grid(pair, interval=interval, tail=tail)
   return (step,) if symmetric else (step, step.mirrored(interval))
-
-
-@functools.lru_cache(maxsize=64)
-def _binomial(count: int, prob: float) -> tuple[float, ...]:
-  """Binomial probabilities of 0 to `count`, without the dust at the top."""
-  from scipy import stats
-
-  weights = [float(stats.binom.pmf(i, count, prob)) for i in range(count + 1)]
-  while weights[-1] < _DUST:
-    weights.pop()
-  weights[weights.index(max(weights))] += 1 - math.fsum(weights)
-  return tuple(weights)
 
 
 @functools.lru_cache(maxsize=8)

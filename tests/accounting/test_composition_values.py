@@ -129,11 +129,9 @@ def test_a_delta_is_compared_with_the_largest_size():
 @pytest.mark.parametrize(
     "fn, arguments",
     [
-        (accounting.epsilon_curve, {"steps": [1], "delta": 1e-5}),
         (accounting.calibrate_noise, {"epsilon": 1.0, "delta": 1e-5}),
         (accounting.calibrate_num_steps, {"epsilon": 1.0, "delta": 1e-5}),
         (accounting.calibrate_batch_size, {"epsilon": 1.0, "delta": 1e-5}),
-        (accounting.user_epsilon, {"examples_per_user": 2, "delta": 1e-5}),
         (
             accounting.tuning_cost,
             {

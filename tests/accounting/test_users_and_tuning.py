@@ -58,7 +58,6 @@ def test_more_examples_are_less_private():
     ("change", "arguments", "match"),
     [
         ({}, {"examples_per_user": 0}, "examples_per_user must be an integer"),
-        ({}, {"examples_per_user": 101}, "examples_per_user must be at most"),
         ({}, {"delta": 1e-31}, "delta must be at least 1e-30 for users"),
         (
             {"neighboring_relation": "replace"},

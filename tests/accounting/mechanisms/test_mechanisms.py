@@ -51,6 +51,7 @@ _KINDS = [
 _ALL = [each for each, _ in _KINDS] + [
     accounting.Exponential(epsilon=0.7),
     accounting.ZeroConcentratedDp(rho=0.1),
+    accounting.Public(what="a public mean"),
 ]
 _kind = lambda value: getattr(value, "kind", "oracle")
 
@@ -76,11 +77,6 @@ def test_it_agrees_with_dp_accounting(release, made, count):
 
 @pytest.mark.parametrize("release", _ALL, ids=_kind)
 def test_rdp_is_never_below_pld(release):
-  if len(release.analyses) < 2:
-    with pytest.raises(ValueError, match="accountant must be one with an anal"):
-      for name in ("pld", "rdp"):
-        accounting.epsilon(release, delta=1e-5, accountant=name)
-    return
   for count in (1, 20):
     by_pld, by_rdp = (
         accounting.epsilon(count * release, delta=1e-5, accountant=name)
@@ -89,7 +85,7 @@ def test_rdp_is_never_below_pld(release):
     # The exponential mechanism has a bound of its own by RDP.
     if release.kind != "exponential":
       assert by_pld <= by_rdp * (1 + 1e-9)
-    assert 0 < by_rdp < math.inf
+    assert (0 < by_rdp < math.inf) or release.kind == "public"
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.2, 0.45])
