@@ -234,7 +234,7 @@ class Goal:
     """Returns the goal, each argument checked.
 
     Args:
-      mechanism: What is being chosen.
+      mechanism: Release that is chosen.
       epsilon: Target epsilon; see `Goal` for all below.
       delta: Delta of the guarantee.
       accountant: Name of the accountant.
@@ -276,7 +276,7 @@ class Goal:
     """Returns the epsilon of all, for whom it is meant.
 
     Args:
-      mechanism: What is being chosen.
+      mechanism: Release that is chosen.
       coarsening: Factor of the width of PLD's bins.
     """
     whole = mechanism
@@ -303,6 +303,9 @@ class Goal:
       at: Function from an integer to a mechanism.
       high: Largest integer considered.
       guess: Integer to start at.
+
+    Returns:
+      The integer, or None if not even 1 meets the goal.
     """
     found = None
     for coarse in (True, False):
@@ -317,7 +320,7 @@ class Goal:
     """Returns the epsilon of all, for a message.
 
     Args:
-      mechanism: What is being chosen.
+      mechanism: Release that is chosen.
     """
     return claims.at_most_short(self.evaluate(mechanism).epsilon)
 
@@ -325,7 +328,7 @@ class Goal:
     """Warns of what there is to say about the result.
 
     Args:
-      mechanism: What was chosen.
+      mechanism: Release that was chosen.
     """
     found = self.evaluate(mechanism)
     _warn([*found.notes, *vacuous(found.epsilon)])

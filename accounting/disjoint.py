@@ -24,7 +24,6 @@ from accounting._composable import Composable
 
 if TYPE_CHECKING:
   from accounting.composition import Composition
-  from accounting.numerics.mechanism_like import PartLike
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -93,7 +92,7 @@ class Disjoint(Composable):
     return max(part.expected_epochs for _, part in self.of)
 
   @property
-  def parts(self) -> tuple[tuple["PartLike", int], ...]:
+  def parts(self) -> tuple[tuple[Any, int], ...]:
     """The phases of all parts, and how often each is released.
 
     It is more than any unit pays for; see `Composition.parts`.

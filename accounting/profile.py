@@ -97,8 +97,11 @@ def privacy_profile(
   check_supported(mechanism, accountant=accountants.TIGHTEST)
   tightest = accountants.get(accountants.TIGHTEST)
   # Of disjoint data a unit pays for one part: each number is the worst.
-  losses = [tightest.losses(each) for each in mechanism.alternatives]
-  assert all(loss is not None for loss in losses), "the tightest has losses"
+  losses = [
+      loss
+      for each in mechanism.alternatives
+      if (loss := tightest.losses(each)) is not None
+  ]
   rates = np.array([*FALSE_POSITIVE_RATES, prior])
   *tprs, reconstruction = np.max(
       [true_positive_rates(loss, rates) for loss in losses], axis=0

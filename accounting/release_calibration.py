@@ -13,6 +13,7 @@ True
 """
 
 import dataclasses
+from typing import Any
 
 from accounting import _validate, calibrate
 from accounting.composition import AnyMechanism, Composition
@@ -122,7 +123,7 @@ def _count(release: AnyMechanism, free: str, goal) -> Composition:
   return at(count)
 
 
-def _number(release: AnyMechanism, free: str, goal) -> AnyMechanism:
+def _number(release: Any, free: str, goal) -> Any:
   """Searches for a number, or for its inverse where more is less private."""
   is_noise = free in _NOISES
   kind = getattr(release, "kind", "")
@@ -148,7 +149,7 @@ def _number(release: AnyMechanism, free: str, goal) -> AnyMechanism:
   return _rounded(release, free, x, fn, goal, is_noise)
 
 
-def _rounded(release, free, x, fn, goal, is_noise) -> AnyMechanism:
+def _rounded(release: Any, free: str, x: float, fn, goal, is_noise) -> Any:
   """Rounds to six digits, to the safe side, and computes epsilon again."""
   digit = 1 + 1e-6
   value = calibrate.round_up(x) if is_noise else _round_down(1 / x)

@@ -73,7 +73,7 @@ def write(composition: Composition) -> list[dict[str, Any]]:
   """Returns the fields of each release, without the relation.
 
   Args:
-    composition: What was released.
+    composition: Releases to write.
 
   Raises:
     ValueError: If data are disjoint within a part of disjoint data.

@@ -140,7 +140,7 @@ class Group:
     return (self,)
 
 
-def grouped(mechanism: AnyMechanism, count: int) -> "AnyMechanism | Group":
+def grouped(mechanism: AnyMechanism, count: int) -> Any:
   """Returns what a user with several examples pays for.
 
   Args:

@@ -38,9 +38,9 @@ class Entry:
     date: Date of the release.
     what: Text that says what was released.
     visible_to: Text that says who may see it. It counts whoever that is.
-    released: What was released; None for a settlement, which releases nothing
+    released: Releases; None for a settlement, which releases nothing
       beyond its booking.
-    kind: "release"; "booking" for a run that is about to begin, and counts
+    kind: Name: "release"; "booking" for a run that is about to begin, and counts
       whole from then on; "settlement" for the end of one.
     run: Path of the run's folder, or None.
     booking: Random name of the booking, 32 hexadecimal digits, or None.
@@ -101,6 +101,9 @@ class Entry:
       fields: Mapping, as parsed from the file.
       number: Number that it must have.
       relation: Name of the ledger's neighbouring relation.
+
+    Returns:
+      The entry.
 
     Raises:
       ValueError: If a key is missing or unknown, or a value breaks its rule.

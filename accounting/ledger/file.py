@@ -41,6 +41,9 @@ def locked(
     path: The file; it need not exist.
     wait_seconds: Seconds to wait for another process.
 
+  Returns:
+    The context.
+
   Raises:
     LockedError: If another process does not end in time.
     OSError: If there is no such folder, or it cannot be written.

@@ -141,6 +141,9 @@ class Ledger:
     Args:
       path: File that holds it.
 
+    Returns:
+      The ledger.
+
     Raises:
       ValueError: If a line is not as it was sealed, or a value breaks its rule;
         the message names the line or the entry.
@@ -250,6 +253,9 @@ class Ledger:
       booking: Name of the booking.
       params_sha256: Digest of the run's parameters.
       date: Date; None for today.
+
+    Returns:
+      The ledger with it.
 
     Raises:
       ValueError: If there is no such booking, or it is settled.

@@ -51,7 +51,6 @@ class Basic(Composable, abc.ABC):
   divergence_floor = 0.0
   num_compositions = 1
   is_exact = True
-  failure = 0.0
   # What a run has, and a single release has not.
   num_steps: ClassVar[int] = 0
   expected_epochs: ClassVar[float] = 0.0
@@ -104,6 +103,11 @@ class Basic(Composable, abc.ABC):
     if not isinstance(term, atoms.Atoms):
       raise NotImplementedError(f"{self.kind} has no Renyi divergences.")
     return np.array([term.divergence(order) for order in orders])
+
+  @property
+  def failure(self) -> float:
+    """Probability that all is revealed."""
+    return 0.0
 
   @property
   def is_hopeless(self) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 import accounting
 from accounting import ApproximateDp, Composition, Disjoint, Laplace, Public
-from accounting.numerics import binomial, curves
+from accounting.numerics import binomial, curves, pld
 from tests.support import mechanisms
 
 _NORTH, _SOUTH = Laplace(scale=2.0), Laplace(scale=4.0)
@@ -234,12 +234,22 @@ def test_zero_concentrated_privacy_has_a_curve():
   assert least < found <= accounting.epsilon(both, accountant="rdp", **ask)
 
 
+def _clear():
+  for fn in (
+      binomial.numbers_in_batch,
+      pld.compose,
+      pld._steps,
+      accounting.accountants.pld._kept,
+  ):
+    fn.cache_clear()
+
+
 def test_a_mixture_of_few_numbers_is_no_more_private(monkeypatch):
   """A user's numbers of examples are grouped upwards."""
   run = mechanisms.run(noise=150.0, prob=0.3, steps=1)
 
   def found():
-    binomial.numbers_in_batch.cache_clear()
+    _clear()
     return accounting.user_epsilon(run, examples_per_user=150, delta=1.5e-5)
 
   exact = found()
@@ -247,10 +257,6 @@ def test_a_mixture_of_few_numbers_is_no_more_private(monkeypatch):
     monkeypatch.setattr(binomial, "MAX_NUMBERS", most)
     numbers, weights = binomial.numbers_in_batch.__wrapped__(150, 0.3)
     assert len(numbers) <= most + 2 and sum(weights) == pytest.approx(1.0)
-    accounting.numerics.pld.compose.cache_clear()
-    accounting.numerics.pld._steps.cache_clear()
     coarser = found()
     assert exact < coarser < 1.6 * exact
-  binomial.numbers_in_batch.cache_clear()
-  accounting.numerics.pld.compose.cache_clear()
-  accounting.numerics.pld._steps.cache_clear()
+  _clear()
