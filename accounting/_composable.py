@@ -41,3 +41,12 @@ def _composed(releases: list) -> "Composition":
   from accounting import composition  # It imports the mechanisms.
 
   return composition.Composition(releases)
+
+
+def unit_of(mechanism: Any) -> str | None:
+  """Returns the unit that a mechanism states, or None.
+
+  Args:
+    mechanism: Mechanism or composition.
+  """
+  return getattr(mechanism, "unit", None)

@@ -51,6 +51,22 @@ class SampledPhase:
     """How often one step's divergence adds up."""
     return self.sampler.compositions(self, self.num_steps)
 
+  def with_neighboring_relation(self: Any, relation: str) -> Any:
+    """Returns the same run under another relation.
+
+    Args:
+      relation: Name of the relation.
+
+    Raises:
+      ValueError: If it is none.
+    """
+    return dataclasses.replace(self, neighboring_relation=relation)
+
+  @property
+  def alternatives(self) -> tuple[Any, ...]:
+    """The run itself; see `Composition.alternatives`."""
+    return (self,)
+
   def one_step(self: Any) -> Any:
     """Returns the phase with one step."""
     return dataclasses.replace(self, num_steps=1)

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
 from accounting import _validate, mechanisms
 from accounting._composable import Composable
+from accounting._composable import unit_of as unit_of
 from accounting.disjoint import Disjoint
 from accounting.mechanism import Mechanism
 from accounting.mechanisms import Basic, Public
@@ -268,15 +269,6 @@ def mechanisms_of(mechanism: AnyMechanism) -> tuple[Mechanism | Basic, ...]:
   if isinstance(mechanism, Disjoint):
     return tuple(e for _, part in mechanism.of for e in mechanisms_of(part))
   return (mechanism,)
-
-
-def unit_of(mechanism: AnyMechanism) -> str | None:
-  """Returns the unit that a mechanism states, or None.
-
-  Args:
-    mechanism: Mechanism or composition.
-  """
-  return getattr(mechanism, "unit", None)
 
 
 def parts_of_split(

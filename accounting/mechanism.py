@@ -265,22 +265,6 @@ class Mechanism(SampledPhase, Composable):
         self, num_steps=num_steps, batch_size_schedule=schedule
     )
 
-  def with_neighboring_relation(self, relation: str) -> "Mechanism":
-    """Returns the same run under another relation.
-
-    Args:
-      relation: Name of the relation.
-
-    Raises:
-      ValueError: If it is none.
-    """
-    return dataclasses.replace(self, neighboring_relation=relation)
-
-  @property
-  def alternatives(self) -> tuple["Mechanism", ...]:
-    """The run itself; see `Composition.alternatives`."""
-    return (self,)
-
   def unsampled(self) -> "Mechanism":
     """Returns the run as releases of all examples: no chance is counted on.
 

@@ -40,8 +40,8 @@ class Entry:
     visible_to: Text that says who may see it. It counts whoever that is.
     released: Releases; None for a settlement, which releases nothing
       beyond its booking.
-    kind: Name: "release"; "booking" for a run that is about to begin, and counts
-      whole from then on; "settlement" for the end of one.
+    kind: Name: "release"; "booking" for a run that is about to begin, and
+      counts whole from then on; "settlement" for the end of one.
     run: Path of the run's folder, or None.
     booking: Random name of the booking, 32 hexadecimal digits, or None.
     params_sha256: Digest of the run's parameters, or None.
