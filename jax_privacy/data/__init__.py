@@ -1,4 +1,4 @@
-"""Random-access sources of labelled images, by name, and augmentations.
+"""Random-access sources of images, tables and text, and augmentations.
 
 Invariant: example i of a source is the same bytes on every read, so a batch is
 named by its indices alone, and the number of examples that privacy is accounted
