@@ -137,7 +137,7 @@ def from_array(
     values = array.astype(_DAYS)
     is_missing = np.isnat(values)
   elif kind in "bUSTO":
-    values, places = _distinct(array)
+    values, places = _distinct(array, first_row)
     return Cells(values, places, first_row)
   else:
     raise ValueError(
@@ -225,7 +225,9 @@ def grouped(cells: Cells) -> Cells:
   return cells._replace(values=values, places=places)
 
 
-def _distinct(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _distinct(
+    array: np.ndarray, first_row: int
+) -> tuple[np.ndarray, np.ndarray]:
   """Returns the values of an array of objects, each once, and their places."""
   values: list[Any] = []
   known: dict[Any, int] = {}
@@ -235,14 +237,21 @@ def _distinct(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
       places[row] = -1
       continue
     if isinstance(value, bytes):
-      value = value.decode("utf-8")
+      try:
+        value = value.decode("utf-8")
+      except UnicodeDecodeError:
+        raise ValueError(
+            f"must be text in UTF-8, got other bytes in row {first_row + row}"
+            f" ({bounded.PRIVATE})."
+        ) from None
     key = (type(value), value)
     try:
       place = known.setdefault(key, len(values))
     except TypeError:
       raise ValueError(
           f"must be numbers, booleans, dates or text, got a"
-          f" {type(value).__name__} in row {row + 1} ({bounded.PRIVATE})."
+          f" {type(value).__name__} in row {first_row + row}"
+          f" ({bounded.PRIVATE})."
       ) from None
     if place == len(values):
       values.append(value)

@@ -33,6 +33,9 @@ OTHER = "other"
 _MISSING_NAME = "missing"
 # A trained model keeps its schema.
 _BEFORE = "before a model is trained"
+_MEANS_MISSING = (
+    f"list its text in missing_texts, if it means a missing value, {_BEFORE}"
+)
 _MAX_CATEGORIES = 2**16
 # What is between them is a normal float32, and so is its inverse.
 _MAX_BOUND, _MIN_WIDTH = 1e30, 1e-30
@@ -106,7 +109,7 @@ class Number:
     _check_missing(self, cells)
     low, high = self.bounds
     found = cells_lib.of_values(cells, cells_lib.number, np.float64)
-    cells.refuse(np.isnan(found), rule="a number")
+    cells.refuse(np.isnan(found), rule="a number", remedy=_MEANS_MISSING)
     if self.outside == "refuse":
       cells.refuse(
           (found < low) | (found > high),
@@ -155,7 +158,11 @@ class Date:
     """
     _check_missing(self, cells)
     found = cells_lib.of_values(cells, cells_lib.date, "datetime64[D]")
-    cells.refuse(np.isnat(found), rule="a date such as 2026-01-31")
+    cells.refuse(
+        np.isnat(found),
+        rule="a date such as 2026-01-31",
+        remedy=_MEANS_MISSING,
+    )
     days = found.astype(np.int64).astype(np.float64)
     first, last = self.bounds
     low, high = self.days
@@ -320,7 +327,10 @@ def _check_rules(column: Column, outside: Sequence[str]) -> None:
 def _check_missing(column: Column, cells: cells_lib.Cells) -> None:
   if column.missing == "refuse":
     cells.refuse_missing(
-        remedy=f'state missing = "indicator" to allow it, {_BEFORE}'
+        remedy=(
+            'state missing = "indicator" to allow it, or, of a target, leave'
+            f" such rows out, {_BEFORE}"
+        )
     )
 
 

@@ -36,6 +36,8 @@ _MAX_LINE = 2**20
 _ROWS = 2**16  # Of Parquet, at a time.
 _BYTES_A_CELL = 4  # At least, once it is read.
 _MAX_ROW_GROUPS = 2**16
+# What pyarrow says of a row that is longer than a block.
+_STRADDLES = "straddling object"
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 Block: TypeAlias = dict[str, cells_lib.Cells]
@@ -110,6 +112,9 @@ def _one_error(
   except (ValueError, csv.Error, EOFError, OSError, zlib.error) as error:
     if str(error).startswith(path):
       raise
+    if _STRADDLES in str(error):
+      rule = f"a row must have at most {_MAX_LINE} bytes, got more"
+      raise ValueError(f"{path}: {rule}.") from None
     # An error of pyarrow's may show a row.
     is_ours = type(error) in (ValueError, csv.Error)
     private = "" if is_ours else f" ({bounded.PRIVATE})"
@@ -159,7 +164,16 @@ def _header(stream: io.BufferedReader) -> list[str]:
     raise ValueError(f"a table must have at most {most} columns, got more")
   # What some programs put before the header is no part of it.
   text = line.decode("utf-8-sig").rstrip("\r\n")
-  return next(csv.reader([text], strict=True), [])
+  if not text:
+    raise ValueError("the file must begin with a header line, got none")
+  if "\r" in text:
+    raise ValueError("lines must end in LF or CR LF, got CR alone")
+  try:
+    return next(csv.reader([text], strict=True))
+  except csv.Error:
+    raise ValueError(
+        "the header must be one line, with each quote closed, got another"
+    ) from None
 
 
 def _check_columns(found: Sequence[str], columns: Sequence[str]) -> None:
@@ -168,8 +182,17 @@ def _check_columns(found: Sequence[str], columns: Sequence[str]) -> None:
       shown = bounded.short(", ".join(found)) or "nothing"
       raise ValueError(
           f"column {bounded.short(repr(name))} must be in the file once, got"
-          f" {shown}{_delimiter_hint(found)}"
+          f" {shown}{_spelling_hint(name, found)}{_delimiter_hint(found)}"
       )
+
+
+def _spelling_hint(name: str, found: Sequence[str]) -> str:
+  """Says of a name that is there but for spaces or case that these count."""
+  alike = [x for x in found if x.strip().casefold() == name.strip().casefold()]
+  if name in found or not alike:
+    return ""
+  shown = bounded.short(repr(alike[0]))
+  return f": spaces and capitals count, and {shown} is another"
 
 
 def _delimiter_hint(found: Sequence[str]) -> str:
@@ -207,7 +230,11 @@ def _read_csv(path: str, columns: Sequence[str]) -> Iterator[Block]:
             block_size=_MAX_LINE,
             column_names=[str(i) for i in range(len(header))],
         ),
-        parse_options=pa_csv.ParseOptions(invalid_row_handler=refuse),
+        parse_options=pa_csv.ParseOptions(
+            invalid_row_handler=refuse,
+            # A row of one column may be empty: it is no blank line.
+            ignore_empty_lines=len(header) > 1,
+        ),
         convert_options=pa_csv.ConvertOptions(
             include_columns=list(places.values()),
             column_types={place: pa.string() for place in places.values()},
@@ -321,6 +348,10 @@ def _cells(
     values = np.empty(len(array.dictionary), object)
     values[:] = array.dictionary.to_pylist()
     return cells_lib.Cells(values, places.astype(np.int64), first_row)
+  if pa.types.is_duration(kind) or pa.types.is_interval(kind):
+    raise ValueError(
+        f"column {name!r} must be of numbers, dates or text, got {kind}"
+    )
   try:
     if pa.types.is_temporal(kind) and not pa.types.is_time(kind):
       array = array.cast(pa.date32())

@@ -97,17 +97,24 @@ def test_rows_are_counted_across_blocks(tmp_path, monkeypatch):
 _BAD = {
     "no such column": (b"a,b\n1,2\n", "'c' must be in the file once, got a, b"),
     "twice": (b"c,c\n1,2\n", "'c' must be in the file once, got c, c"),
-    "empty": (b"", "'c' must be in the file once, got nothing"),
+    "empty": (b"", "must begin with a header line, got none"),
+    "blank line first": (b"\na,c\n1,2\n", "must begin with a header line"),
+    "spaces": (
+        b"a, c\n1,2\n",
+        "got a, c: spaces and capitals count, and ' c' ",
+    ),
+    "capitals": (b"a,C\n1,2\n", "capitals count, and 'C' is another"),
+    "CR": (b"a,c\r1,2\r", "must end in LF or CR LF, got CR alone"),
     "header alone": (b"a,c\n", "must hold a row below its header"),
     "short row": (b"a,c\n1,2\n3\n", "as many fields as .*2, got 1 in row 2 "),
     "long row": (b"a,c\n1,2\n3,4,5\n", "as many fields .*, got 3 in row 2 "),
     "NUL": (b"a,c\n1,\x002\n", "must be text in UTF-8 without NUL"),
     "UTF-16": ("a,c\n1,2\n".encode("utf-16"), "UTF-8 without NUL"),
     "Latin-1": (b"a,c\n1,\xe9\n", "UTF-8 without NUL"),
-    "open quote": (b'a,"c\n1,2\n', "unexpected end of data"),
+    "open quote": (b'a,"c\n1,2\n', "must be one line, with each quote closed"),
     "long header": (b"a" * 2**20 + b",c\n1,2\n", "header must have at most"),
     "many columns": (b"," * 10**5 + b",c\n", "at most 16384 columns"),
-    "long line": (b"a,c\n1," + b"x" * 2**22 + b"\n", "private, not"),
+    "long line": (b"a,c\n1," + b"x" * 2**22 + b"\n", "at most 1048576 bytes"),
 }
 
 
@@ -118,6 +125,34 @@ def test_a_bad_csv_file_is_named_with_its_rule(tmp_path, case):
   with pytest.raises(ValueError, match=rule) as error:
     _read(path, "c")
   fuzz.assert_clear(error.value, str(path))
+
+
+def test_a_row_of_one_column_may_be_empty(tmp_path):
+  path = _write(tmp_path / "t.csv", b"c\n1\n\n3\n")
+  assert _read(path, "c") == {"c": ["1", "", "3"]}
+  # Of several columns, an empty line is no row.
+  path.write_bytes(b"a,c\n1,2\n\n3,4\n\n")
+  assert _read(path, "c") == {"c": ["2", "4"]}
+
+
+@pytest.mark.parametrize(
+    "column, wanted",
+    [
+        (
+            pa.array([b"a", b"\xff"]),
+            "text in UTF-8, .* in row 2 .private",
+        ),
+        (pa.array([1, 2], pa.duration("s")), "text, got duration"),
+        (pa.array([[1], [2]]), "text, got list"),
+        (pa.array([{"x": 1}, None]), "text, got struct"),
+    ],
+)
+def test_a_parquet_column_of_another_kind_is_refused(tmp_path, column, wanted):
+  path = tmp_path / "t.parquet"
+  parquet.write_table(pa.table({"c": column}), path)
+  with pytest.raises(ValueError, match=fXX) as e:
+    list(files.read_file(path, columns=("c",)))
+  fuzz.assert_clear(e.value, str(path))
 
 
 @pytest.mark.parametrize(
