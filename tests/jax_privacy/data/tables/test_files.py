@@ -150,7 +150,7 @@ def test_a_row_of_one_column_may_be_empty(tmp_path):
 def test_a_parquet_column_of_another_kind_is_refused(tmp_path, column, wanted):
   path = tmp_path / "t.parquet"
   parquet.write_table(pa.table({"c": column}), path)
-  with pytest.raises(ValueError, match=fXX) as e:
+  with pytest.raises(ValueError, match=f"column 'c'.*{wanted}") as e:
     list(files.read_file(path, columns=("c",)))
   fuzz.assert_clear(e.value, str(path))
 
