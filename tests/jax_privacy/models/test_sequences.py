@@ -192,6 +192,32 @@ def test_clipped_sums_and_norms_are_those_of_one_example_at_a_time(name):
     assert np.any(np.asarray(grad) != 0), jax.tree_util.keystr(path)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", [False, True])
+@_each
+def test_clipped_sums_of_stacked_layers_are_vmap_s(name, remat):
+  options = {"stack_layers": True, "remat": remat}
+  options["num_layers"] = 2 * _PERIODS[name]
+  apply_fn, params = _make(name, **options)
+  loss_fn, tokens = _loss_of(apply_fn), _tokens()
+  found = {}
+  for method in ("ghost", "vmap"):
+    grad_fn = clipping.clipped_grad(
+        loss_fn,
+        l2_clip_norm=5.0,
+        keep_batch_dim=False,
+        return_grad_norms=True,
+        method=method,
+    )
+    none = np.zeros(3, bool)
+    sums, aux = jax.jit(grad_fn)(params, tokens, is_padding_example=none)
+    found[method] = oracle.flat64(sums), np.asarray(aux.grad_norms)
+  # Float32 sums of some 1000 terms: 1000 x 2^-24 of the largest at most.
+  sums, norms = found["vmap"]
+  np.testing.assert_allclose(found["ghost"][1], norms, rtol=1e-4)
+  np.testing.assert_allclose(found["ghost"][0], sums, rtol=1e-3, atol=1e-4)
+
+
 @_each
 def test_bfloat16_is_for_products_alone(name):
   """Parameters, and so gradients, stay float32; and so do the logits."""
