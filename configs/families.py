@@ -231,6 +231,21 @@ def language(*, epsilon: float) -> ml_collections.ConfigDict:
   return config
 
 
+def set_lora(config: ml_collections.ConfigDict, *, rank: int) -> None:
+  """Trains low-rank adapters of queries, values and recurrent inputs alone.
+
+  Args:
+    config: Recipe, which is changed in place.
+    rank: Rank of the adapters.
+  """
+  targets = r".*\.(query|value|inputs)"
+  common.set_options(
+      config.model.options, lora={"targets": targets, "rank": rank}
+  )
+  config.model.restore.reset = (r"(.*\.)?lora_[ab]",)
+  config.train.train_only = r"(.*\.)?lora_[ab]"
+
+
 def make_language_smoke(config: ml_collections.ConfigDict) -> None:
   """Cuts a recipe of text down to seconds, on sequences made on the fly.
 
@@ -242,7 +257,8 @@ def make_language_smoke(config: ml_collections.ConfigDict) -> None:
   config.data.options = {"length": 8, "num_symbols": 3}
   config.data.unit, config.data.max_rows_per_unit = "", None
   config.data.num_examples = 200
-  config.model.options = {"width": 8, "num_layers": 1}
+  config.model.options = {"width": 16, "num_layers": 1}
+  config.model.restore.reset, config.train.train_only = (), None
 
 
 def make_table_smoke(config: ml_collections.ConfigDict) -> None:

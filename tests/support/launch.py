@@ -25,12 +25,13 @@ CONFIGS = sorted(
 )
 # Of tables and of text; all others are of images.
 TABLES = ("breast_cancer", "table", "wine")
-TEXTS = ("copying", "listops", "shakespeare")
+TEXTS = ("copying", "gpt2_e2e", "listops", "recurrentgemma_lora")
+TEXTS += ("shakespeare", "vaultgemma")
 # To compile a step of these takes long, however small they are. Of what they
 # have, `digits_finetune` has the WRN, and `fashion_mnist_cnn` views.
 LARGE = ("chexpert_nfnet", "imagenet_nf_resnet", "imagenet_nfnet")
 LARGE += ("places365_nfnet", "cifar10_wrn", "cifar_wrn_finetune", "svhn_wrn")
-LARGE += ("listops", "shakespeare")  # In small it is `copying`.
+LARGE += TEXTS[1:]  # In small it is `copying`.
 _SERVER = "tests.support.command_server"
 _LINEAR = """
 from configs import digits_cnn
