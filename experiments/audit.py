@@ -72,8 +72,8 @@ def main() -> None:
   ):
     for name in ("show", "continue_from"):
       if flags.FLAGS[name].present:
-        rule = "must be given to experiments.train, not here"
-        raise ValueError(f"--{name} {rule}.")
+        rule = "must be given to experiments.train alone"
+        raise ValueError(f"--{name} {rule}, got it here.")
     devices.check_one_device(config)
     if _REPLAY.value:
       _run_replay(config, flags.FLAGS.workdir)

@@ -8,7 +8,7 @@ Every other package is imported inside `needed`, and only where it is used.
 Traceback (most recent call last):
   ...
 ImportError: No module named 'no_such_package': pip install
-"jax-privacy-toolkit[models]".
+"jax-privacy-toolkit[models]", or ".[models]" in a checkout.
 """
 
 import contextlib
@@ -29,5 +29,6 @@ def needed(extra: str) -> Generator[None, None, None]:
     yield
   except ImportError as error:
     raise ImportError(
-        f'{error}: pip install "jax-privacy-toolkit[{extra}]".'
+        f'{error}: pip install "jax-privacy-toolkit[{extra}]", or'
+        f' ".[{extra}]" in a checkout.'
     ) from error

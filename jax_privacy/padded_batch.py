@@ -93,10 +93,10 @@ class PaddedBatch:
 
   def _refuse(self, *_: Any, **__: Any) -> NoReturn:
     raise TypeError(
-        "A batch is no array of indices: its rows of padding would read the"
-        " last record. Use batch.take(examples), and give the gradient function"
-        " is_padding_example=batch.is_padding_example; batch.indices holds -1"
-        " for padding."
+        "batch must be read by batch.take(examples), got a use as an array of"
+        " indices, whose padding would read the last record. Give the gradient"
+        " function is_padding_example=batch.is_padding_example; batch.indices"
+        " holds -1 for padding."
     )
 
   __array__ = __index__ = _refuse

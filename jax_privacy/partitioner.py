@@ -40,9 +40,9 @@ from jax.interpreters import ad, batching, mlir
 from jax_privacy import jaxprs
 
 _REASON = (
-    "This gradient holds a convolution that XLA splits over devices wrongly"
-    " (see jax_privacy/partitioner.py), and it is compiled for {num} of them."
-    " Give clipped_grad or make_private the mesh, mesh=..., or call within"
+    "a gradient with this convolution must be compiled for one device, since"
+    " XLA splits it wrongly (see jax_privacy/partitioner.py), got {num}. Give"
+    " clipped_grad or make_private the mesh, mesh=..., or call within"
     " jax.shard_map."
 )
 

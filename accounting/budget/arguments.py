@@ -216,13 +216,16 @@ def _sampling_prob(arguments) -> float:
   prob, size = arguments.sampling_prob, arguments.batch_size
   total = arguments.num_examples
   if (prob is None) == (size is None):
+    got = "neither" if prob is None else "both"
     raise ValueError(
-        "give either --sampling-prob, or --num-examples and --batch-size."
+        "--sampling-prob must be given, or --num-examples and --batch-size, got"
+        f" {got}."
     )
   if prob is not None:
     return prob
   if total is None:
-    raise ValueError("--num-examples must be given with --batch-size.")
+    rule = "--num-examples must be given with --batch-size"
+    raise ValueError(f"{rule}, got none.")
   return Mechanism.for_batch_size(
       expected_batch_size=size,
       num_examples=total,
@@ -235,16 +238,15 @@ def _num_steps(arguments, prob: float) -> tuple[int, list[str]]:
   steps = arguments.num_steps
   epochs = getattr(arguments, "epochs", None)
   if (steps is None) == (epochs is None):
-    either = (
-        "either --num-steps or --epochs"
-        if hasattr(arguments, "epochs")
-        else "--num-steps"
-    )
-    raise ValueError(f"give {either}.")
+    got = "neither" if steps is None else "both"
+    if not hasattr(arguments, "epochs"):
+      raise ValueError("--num-steps must be given, got none.")
+    raise ValueError(f"--num-steps or --epochs must be given, got {got}.")
   if steps is not None:
     return steps, []
   if arguments.batch_size_schedule:
-    raise ValueError("--num-steps must be given with --batch-size-schedule.")
+    rule = "--num-steps must be given with --batch-size-schedule"
+    raise ValueError(f"{rule}, got --epochs.")
   epochs = _validate.real("epochs", epochs, low=0, high=1e9)
   sampled = steps_for_epochs(num_epochs=epochs, sampling_prob=prob)
   per_epoch = min(1 / prob, 2.0**53)
@@ -269,13 +271,13 @@ def _delta(arguments) -> float | None:
     return arguments.delta
   total = arguments.num_examples
   if total is None:
-    raise ValueError("--delta must be given.")
+    raise ValueError("--delta must be given, got none.")
   _validate.integer("num_examples", total)
   # The power of ten next below 1 / N.
   suggestion = 10.0 ** -(math.floor(math.log10(total)) + 1)
   raise ValueError(
-      f"--delta must be given; below 1 / {total} = {1 / total:.2g}, for "
-      f"instance --delta {suggestion:.0e}."
+      "--delta must be given, got none. Choose it below 1 / "
+      f"{total} = {1 / total:.2g}, for instance --delta {suggestion:.0e}."
   )
 
 

@@ -138,7 +138,7 @@ def verify(
   record: dict[str, Any] = {**_SINCE, **record}
   for key in _KEYS:
     if key not in record:
-      raise ValueError(f"audit.json must have the key {key!r}.")
+      raise ValueError(f"audit.json must have the key {key!r}, got none.")
   for key in record:
     if key not in _KEYS:
       rule = "have no keys that an audit does not write"

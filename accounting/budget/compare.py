@@ -115,8 +115,9 @@ def _with_config(config, summary) -> dict[str, str | None]:
   is_continued = isinstance(origin, Mapping) and "released" in origin
   if _lookup(config, "model.restore.same_data") is True and not is_continued:
     raise ValueError(
-        "restored_from must say what was released before, as "
-        f"model.restore.same_data is True in {_CONFIG}: guarantees compose."
+        "restored_from must say what was released before, since "
+        f"model.restore.same_data is True in {_CONFIG}, got nothing of it. "
+        "Guarantees compose."
     )
   found: dict[str, str | None] = {}
   for fact, field in _FIELDS.items():

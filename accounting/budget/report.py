@@ -222,7 +222,7 @@ def _check_composed(summary: Mapping[str, Any], mechanism: Mechanism) -> None:
   if is_continued != (stated in summary):
     raise ValueError(
         f"{stated} must be in summary.json where restored_from has the runs "
-        "that were released before, and nowhere else."
+        "that were released before, and nowhere else, got it in one alone."
     )
   if not is_continued:
     return
@@ -267,7 +267,7 @@ def _read(workdir: pathlib.Path) -> dict[str, Any]:
   ]
   for key in required:
     if key not in parsed:
-      raise ValueError(f"summary.json must have the key {key!r}.")
+      raise ValueError(f"summary.json must have the key {key!r}, got none.")
   return parsed
 
 

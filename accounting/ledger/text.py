@@ -52,7 +52,8 @@ def read(path: pathlib.Path) -> str:
   with path.open("rb") as opened:
     data = opened.read(_MAX_BYTES + 1)
   if len(data) > _MAX_BYTES:
-    raise ValueError(f"{path.name} must hold at most {_MAX_BYTES} bytes.")
+    rule = f"must hold at most {_MAX_BYTES} bytes"
+    raise ValueError(f"{path.name} {rule}, got more.")
   try:
     return data.decode("utf-8")
   except UnicodeDecodeError as error:

@@ -228,7 +228,9 @@ def _newest(path: pathlib.Path, like: Any) -> checkpoint.Restored:
   with checkpoint.Checkpoints(folder, read_only=True) as checkpoints:
     restored = checkpoints.restore_latest(like)
   if restored is None:  # Its parameters were read from there.
-    raise checkpoint.CheckpointError(f"{folder} must hold a checkpoint.")
+    raise checkpoint.CheckpointError(
+        f"{folder} must hold a checkpoint, got none."
+    )
   return restored
 
 

@@ -227,9 +227,8 @@ def build(
     augmentations.append(functools.partial(function, **own))
     unused -= wanted
   for option in sorted(unused):
-    raise ValueError(
-        f"{option} is no option of {', '.join(map(repr, names)) or 'nothing'}."
-    )
+    chosen = ", ".join(map(repr, names)) or "no augmentation"
+    raise ValueError(f"an option must be one of {chosen}, got {option!r}.")
   if "pad" in options:
     _check_pad(options["pad"])
   if "crop_size" in options:

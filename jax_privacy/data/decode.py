@@ -86,7 +86,7 @@ def decode_image(
     raise
   except PIL.UnidentifiedImageError as error:  # Its text holds an address.
     raise ImageError(
-        f"{what} must be a readable image: neither JPEG nor PNG."
+        f"{what} must be a JPEG or PNG image, got neither."
     ) from error
   except (*_ERRORS, *bombs) as error:
     reason = bounded.short(error)

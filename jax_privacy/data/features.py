@@ -177,7 +177,7 @@ def with_features(
   for option in options:
     if option not in valid:
       raise ValueError(
-          f"{option} is no option of {name!r}: must be one of"
-          f" {', '.join(valid)}."
+          f"an option of {name!r} must be one of"
+          f" {', '.join(valid)}, got {option!r}."
       )
   return FeatureSource(images, extractor(images.image_shape, **options))

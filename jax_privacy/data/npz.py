@@ -116,7 +116,9 @@ def _column(
         if rows is None:
           return values
         if len(rows) and rows.max() >= len(values):
-          raise ValueError(f"{key} must hold a value for each image.")
+          raise ValueError(
+              f"{key} must hold a value for each image, got fewer."
+          )
         return values[rows]
     columns.refuse(name, sorted(file.keys()))
 
@@ -126,7 +128,7 @@ def _check_text(values: np.ndarray, what: str) -> None:
   if values.dtype.kind == "U":
     unsigned = np.dtype(np.uint32).newbyteorder(values.dtype.byteorder)
     if (np.frombuffer(values.tobytes(), unsigned) > sys.maxunicode).any():
-      raise ValueError(f"{what} must be text.")
+      raise ValueError(f"{what} must be text, got other code points.")
 
 
 def _names(file: archive.Archive) -> list[str]:

@@ -132,7 +132,7 @@ def make_source(
   if one_image_per_patient:
     images = _one_of_each_patient(images)
   if not images:
-    raise ValueError(f"{root} must hold at least one image of the split.")
+    raise ValueError(f"{root} must hold an image of the split, got none.")
   files = [f"{root}/{image.file}" for image in images]
   return encoded.EncodedSource(
       files,

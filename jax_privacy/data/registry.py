@@ -121,8 +121,8 @@ def check_options(
   for option in options:
     if option not in parameters:
       raise ValueError(
-          f"{option} is no option of {name!r}: must be one of"
-          f" {', '.join(sorted(parameters))}."
+          f"an option of {name!r} must be one of"
+          f" {', '.join(sorted(parameters))}, got {option!r}."
       )
   for option, parameter in parameters.items():
     given = option in options or option == "split"

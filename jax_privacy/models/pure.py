@@ -120,8 +120,11 @@ def _split(model: nnx.Module) -> tuple[Callable[[Params], Any], Params]:
   def with_model(params: Params) -> nnx.Module:
     given = _by_path(params)
     for path in sorted(given.keys() ^ set(paths)):
-      rule = "hold no" if path in given else "hold"
-      raise ValueError(f"params must {rule} {_dotted(path)} for this model.")
+      got = "another" if path in given else "none"
+      raise ValueError(
+          "params must have the leaves of this model, got"
+          f" {got} at {_dotted(path)}."
+      )
     # By path, not by order: the members of a list are sorted as text in one
     # tree ("10" before "2") and as numbers in the other.
     return nnx.merge(

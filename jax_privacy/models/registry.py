@@ -158,6 +158,6 @@ def _check_options(
   for option in options:
     if option not in valid:
       raise ValueError(
-          f"{option} is no option of {name!r}: must be one of"
-          f" {', '.join(valid)}."
+          f"an option of {name!r} must be one of"
+          f" {', '.join(valid)}, got {option!r}."
       )

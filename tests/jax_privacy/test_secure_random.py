@@ -140,5 +140,6 @@ def test_without_the_package_the_error_says_what_to_install():
   )
   assert result.stdout.strip() == "3"  # All else works without it.
   assert result.stderr.strip().endswith(
-      ': pip install "jax-privacy-toolkit[secure]".'
+      ': pip install "jax-privacy-toolkit[secure]", or ".[secure]" in a'
+      " checkout."
   )

@@ -85,7 +85,7 @@ def check_wrong_split_is_refused():
       keep_batch_dim=False,
       prng_argnum=2,
   )
-  text = "convolution that XLA splits over devices wrongly"
+  text = "compiled for one device, since XLA splits it wrongly"
   for method, is_refused in (("vmap", True), ("ghost", False)):
     grad_fn = jax_privacy.clipped_grad(meshes.loss, method=method, **options)
     args = (p, x, jax.random.key(1))
@@ -178,9 +178,7 @@ def check_refused_within_loops_and_branches():
     grad_fn = jax_privacy.clipped_grad(
         fun, l2_clip_norm=1.0, keep_batch_dim=False, method="vmap"
     )
-    meshes.raises(
-        "XLA splits over devices wrongly", meshes.compiled(grad_fn.fun), w, x
-    )
+    meshes.raises("XLA splits it wrongly", meshes.compiled(grad_fn.fun), w, x)
     # A part of the whole on each device, by the user's own shard_map.
     by_hand = jax.shard_map(
         lambda w, x, f=grad_fn: jax.lax.psum(f(w, x), ("data", "fsdp")),

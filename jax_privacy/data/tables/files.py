@@ -94,8 +94,8 @@ def _checked(path: str | os.PathLike) -> str:
   name = str(path)
   if not name.endswith((".csv", ".csv.gz", ".parquet")):
     raise ValueError(
-        f"{bounded.short(name)} must end in .csv, .csv.gz or .parquet, as a"
-        " table does."
+        "the path of a table must end in .csv, .csv.gz or .parquet, got"
+        f" {bounded.short(name)}."
     )
   if not bounded.is_regular(path):
     raise ValueError(f"{path} must be a table, got no regular file.")

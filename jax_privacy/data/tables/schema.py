@@ -200,7 +200,9 @@ def parse(text: str) -> Schema:
   try:
     stated = tomllib.loads(text)
   except RecursionError:
-    raise ValueError("a schema must be nested less deep.") from None
+    raise ValueError(
+        "a schema must nest less deep, got more than can be read."
+    ) from None
   return from_dict(stated)
 
 

@@ -28,6 +28,7 @@ from jax_privacy.data.tables import columns as columns_lib
 from jax_privacy.data.tables import encode
 from jax_privacy.data.tables import schema as schema_lib
 
+_OTHER_TABLE = "the table must be the one that was read, got other rows."
 _MISSING = {"O": None, "f": np.nan, "M": np.datetime64("NaT")}
 
 
@@ -150,8 +151,8 @@ class TableSource(source_lib.Described):
     values = cells.take(cells.values, missing=nothing)
     if self._rows is None:
       if len(values) != len(self):
-        raise ValueError("the table must be the one that was read.")
+        raise ValueError(_OTHER_TABLE)
       return values
     if len(self._rows) and len(values) <= self._rows.max():
-      raise ValueError("the table must be the one that was read.")
+      raise ValueError(_OTHER_TABLE)
     return values[self._rows]

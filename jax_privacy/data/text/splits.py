@@ -241,7 +241,7 @@ def _tokens(
 def _column(read, numbers: np.ndarray, name: str, *, of: str) -> np.ndarray:
   cells = [document.cells[name] for document in read(columns=(name,))]
   if len(cells) <= numbers.max():
-    raise ValueError("the documents must be those that were read.")
+    raise ValueError("the documents must be those that were read, got fewer.")
   if name == documents_lib.DOCUMENT and of:
     cells = [f"{of} {cell}" for cell in cells]
   found = np.empty(len(numbers), object)

@@ -206,7 +206,7 @@ def test_delta_is_suggested_and_not_assumed(capsys):
         ),
         (
             ["epsilon", *_DELTA, *_RUN, "--sampling-prob=.1"],
-            "give either --sa",
+            "--sampling-prob must be given, or",
         ),
         (
             ["epsilon", *_DELTA, *_RUN, "--batch-size=60000"],

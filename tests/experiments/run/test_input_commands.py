@@ -137,4 +137,7 @@ def test_a_broken_image_ends_the_run_in_one_line(folder, tmp_path):
   )
   assert result.returncode == 2
   assert result.stderr.count("\n") == 1, result.stderr
-  assert "neither JPEG nor PNG. (private, not for release)" in result.stderr
+  assert (
+      "JPEG or PNG image, got neither. (private, not for release)"
+      in result.stderr
+  )

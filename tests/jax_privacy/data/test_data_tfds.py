@@ -280,7 +280,7 @@ def test_the_launcher_trains_on_it(load, small, tmp_path):
         ({"data_dir": 3}, "data_dir must be a string or a path, got 3"),
         ({"image_size": (0, 3)}, "image_size must be an integer of at least 1"),
         ({"num_examples": 29}, "examples must be .* 30 .private.* got 29"),
-        ({"path": "x"}, "path is no option of 'tfds:fashion_mnist'"),
+        ({"path": "x"}, "option of 'tfds:fashion_mnist' must be .*got 'path'"),
     ],
 )
 def test_wrong_tfds_options_are_refused(load, options, text):

@@ -107,7 +107,7 @@ def test_an_index_outside_is_refused():
         (
             "scattering",
             {"angles": 8},
-            "angles is no option of 'scattering': must be one of num_angles,"
+            "an option of 'scattering' must be one of num_angles,"
             " num_groups, num_scales",
         ),
         ("scattering", {"image_shape": (8, 8, 1)}, "image_shape is no option"),

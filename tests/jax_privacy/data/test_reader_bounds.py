@@ -268,7 +268,9 @@ def test_an_unknown_image_is_told_without_an_address(tmp_path):
       labels=_npy(np.array([0])),
       is_test=_npy(np.array([False])),
   )
-  with pytest.raises(data.ImageError, match="image: neither JPEG nor PNG.$"):
+  with pytest.raises(
+      data.ImageError, match="must be a JPEG or PNG image, got neither.$"
+  ):
     data.load("npz", path=path)
 
 

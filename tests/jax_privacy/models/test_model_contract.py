@@ -222,7 +222,9 @@ def test_an_own_model_is_a_class_or_a_function():
   assert isinstance(own, nnx.Linear)
   with pytest.raises(ValueError, match="must give a flax.nnx.Module, got .*st"):
     models.build(make, rngs=rngs, num_out=0)
-  with pytest.raises(ValueError, match="pad is no option of .*Linear': must"):
+  with pytest.raises(
+      ValueError, match="option of .*Linear' must be one of .*got 'pad'"
+  ):
     models.build(nnx.Linear, rngs=rngs, pad=2)
 
 

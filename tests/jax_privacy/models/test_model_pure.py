@@ -85,9 +85,9 @@ def test_a_shared_parameter_comes_out_once():
 def test_parameters_of_another_structure_are_refused():
   apply_fn, params = models.functional(nnx.Linear(1, 1, rngs=nnx.Rngs(0)))
   x = jnp.ones((1, 1))
-  with pytest.raises(ValueError, match="params must hold bias"):
+  with pytest.raises(ValueError, match="model, got none at bias"):
     apply_fn({"kernel": params["kernel"]}, x)
-  with pytest.raises(ValueError, match="params must hold no extra.scale"):
+  with pytest.raises(ValueError, match="model, got another at extra.s"):
     apply_fn({**params, "extra": {"scale": jnp.ones(1)}}, x)
 
 

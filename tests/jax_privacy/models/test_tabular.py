@@ -177,7 +177,7 @@ def test_dropout_is_keyed_by_row(name):
         ({"num_numbers": 0}, "num_numbers and category_sizes must be 1 to"),
         ({"category_sizes": (3, 0)}, r"category_sizes\[1\] must be an integer"),
         ({"category_sizes": (2**24,)}, "must be 1 to 16777216 together"),
-        ({"width": 3}, "width is no option of 'table_mlp'"),
+        ({"width": 3}, "option of 'table_mlp' must be one of .*got 'width'"),
         ({"dropout_rate": 1.0}, "dropout_rate must be a number in"),
         ({"hidden_sizes": (3, -1)}, r"hidden_sizes\[1\] must be an integer"),
     ],

@@ -217,7 +217,9 @@ def test_parquet_of_many_columns_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["t.xlsx", "t", "t.CSV"])
 def test_other_files_are_refused(tmp_path, name):
   path = _write(tmp_path / name, b"a\n1\n")
-  with pytest.raises(ValueError, match="t.* must end in .csv, .csv.gz"):
+  with pytest.raises(
+      ValueError, match="must end in .csv, .csv.gz or .parquet, got .*t"
+  ):
     _read(path, "a")
 
 

@@ -72,7 +72,7 @@ def test_a_target_of_the_wrong_kind_is_refused():
         ("[columns.age]\nkind = 'number'", "'age': bounds must be stated"),
         ("missing_texts = 3\n[columns.a]\nkind='date'", "'a': bounds must"),
         ("[columns.a\n", "Expected"),
-        ("a = " + "[" * 5000, "nested less deep|Invalid|Expected|maximum"),
+        ("a = " + "[" * 5000, "nest less deep|Invalid|Expected|maximum"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_rule(tmp_path, text, rule):

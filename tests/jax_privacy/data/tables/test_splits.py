@@ -269,7 +269,7 @@ def test_bundled_tables_are_within_their_stated_bounds(name, sizes):
     "name, options, text",
     [
         ("people", {}, "name must be one of breast_cancer, table, wine, got"),
-        ("wine", {"path": "x"}, "path is no option of 'wine'"),
+        ("wine", {"path": "x"}, "option of 'wine' must be one of .*got 'path'"),
         ("table", {"path": "x"}, "schema must be given for 'table', got none"),
         (lambda split: 5, {}, "must give a TableSource, or .*, got .*a int"),
     ],

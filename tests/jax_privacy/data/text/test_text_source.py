@@ -123,7 +123,7 @@ def test_copying_is_of_other_sequences_in_each_split():
     "name, options, rule",
     [
         ("copy", {"length": 5}, "length must be even, got 5"),
-        ("copy", {"path": "x"}, "path is no option of 'copy'"),
+        ("copy", {"path": "x"}, "option of 'copy' must be one of .*got 'path'"),
         ("text", {}, "path must be given for 'text'"),
         ("text", {"path": "x.txt"}, "path must be a file or a folder of text"),
         ("text", {"path": 3}, "path must be a string or a path"),
