@@ -19,8 +19,8 @@ Example:
   Traceback (most recent call last):
   ...
   ValueError: ids must be spelt in one way each, got two spellings of one id \
-(rows 1 and 2: private, not for release). Make them equal, or, if they are of \
-two units, number the units.
+(rows 1 and 2, counted from 1: private, not for release). Make them equal, or, \
+if they are of two units, number the units.
 """
 
 import dataclasses
@@ -300,8 +300,9 @@ def _fail(rule, got) -> NoReturn:
 
 
 def _fail_row(rule, got, *rows, remedy="") -> NoReturn:
-  numbers = [str(row + 1) for row in sorted(rows)]  # Counted from 1.
+  numbers = [str(row + 1) for row in sorted(rows)]
   where = f"row{'s' * (len(rows) > 1)} {' and '.join(numbers)}"
   raise ValueError(
-      f"ids must be {rule}, got {got} ({where}: {_validate.PRIVATE}).{remedy}"
+      f"ids must be {rule}, got {got} ({where}, counted from 1:"
+      f" {_validate.PRIVATE}).{remedy}"
   )

@@ -128,6 +128,22 @@ class SavedModel:
         self.exported.predict_fn, self.predictor.params, self.exported.inputs
     )
 
+  def predict_inputs(self, inputs: Any) -> dict[str, np.ndarray]:
+    """Returns predictions by column for what `experiments.predict` reads.
+
+    Args:
+      inputs: Path of a file or a folder; of a table, also a frame.
+
+    Returns:
+      Columns [n] by name, a row an input, in their order.
+
+    Raises:
+      ValueError: If they cannot be read, or the task has no columns.
+    """
+    source = self.task.read_inputs(inputs, self.source)
+    rows = source[np.arange(len(source))]
+    return self.task.columns(source, self.outputs(self.signature.read(rows)))
+
   def metadata(self, *, of_program: bool = False) -> dict[str, Any]:
     """Returns what an exported file says of itself; all of it is public.
 

@@ -75,7 +75,9 @@ def test_units_in_two_sets_are_counted():
 @pytest.mark.parametrize("missing", [None, float("nan"), "NA", "-1", " "])
 def test_a_missing_id_is_refused_in_any_column(missing):
   for ids in (["a", missing], [("a", "x"), ("b", missing)]):
-    with pytest.raises(ValueError, match="for every row.*row 2: private"):
+    with pytest.raises(
+        ValueError, match="for every row.*row 2, counted from 1: private"
+    ):
       unit_ids.read(ids)
 
 

@@ -103,6 +103,19 @@ def test_rows_are_predicted_by_the_folder_alone(finished, tmp_path):
   assert [row["input"] for row in rows] == ["1", "2", "3", "4", "5"]
 
 
+def test_a_file_and_a_frame_are_predicted_in_python(finished):
+  model = experiments.load(finished / "run")
+  path = finished / "inputs.csv"
+  found = model.predict_inputs(path)
+  assert list(found)[0] == "rich" and len(found["rich"]) == 5
+  frame = pytest.importorskip("pandas").read_csv(path, dtype={"job": str})
+  of_frame = model.predict_inputs(frame)
+  for name, column in found.items():
+    np.testing.assert_array_equal(of_frame[name], column)
+  with pytest.raises(ValueError, match="column 'year' must be in the frame"):
+    model.predict_inputs(frame.drop(columns="year"))
+
+
 def test_jax_alone_encodes_a_row_by_three_lines(finished, tmp_path):
   model = experiments.load(finished / "run")
   made = program.lower(model.program_signature, model.params, platforms=["cpu"])
