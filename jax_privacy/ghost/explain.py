@@ -129,7 +129,7 @@ def _row(split, route, name, num_examples):
       forms,
       batch_size=num_examples,
       has_path=has_path,
-      has_closed_norm=has_path and len(sites) == 1,
+      has_closed_norm=routes.has_closed_norm(path, forms),
       generic_flops=_PASSES * sum(flops.of_equation(s.eqn) for s in generic),
   )
   cost = by_plan[route.plan]
@@ -152,6 +152,11 @@ def _reason(route, forms, by_plan):
     is_large = route.plan == "redo"
     large = "; too large to keep, so made twice" if is_large else ""
     return route.path.reason + large
+  if route.path.mask == "array" and "ghost" not in by_plan:
+    return (
+        "the parameter is multiplied by a constant array, such as a mask, and"
+        " used at several positions"
+    )
   if len(forms) > 1:
     places = f"it is used in {len(forms)} places"
     return f"{places}, whose gradients are added before the norm is taken"

@@ -10,7 +10,7 @@ Example:
   >>> loss = lambda leaves, rows: (jnp.sum(jnp.sin(rows[0] @ leaves[0].T)), [])
   >>> split = graph.split(loss, [jnp.ones((2, 3))], [jnp.ones((4, 3))])
   >>> paths.find(split, split.components[0])
-  Path(standardise=None, roles=())
+  Path(standardise=None, roles=(), mask=None)
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from jax_privacy.ghost import (
     components,
     graph,
+    masks,
     reasons,
     rules,
     tracing,
@@ -31,16 +32,19 @@ from jax_privacy.ghost import (
 
 @dataclasses.dataclass(frozen=True)
 class Path:
-  """An isometric path, or one through weight standardisation.
+  """An isometric path, one through a mask, or through weight standardisation.
 
   Attributes:
     standardise: The equation of weight standardisation, or None.
     roles: Per parameter of the component, 0 if it is the kernel of
       `standardise`, 1 if its gain; empty without it.
+    mask: Name of what the numbers of the parameter are multiplied by: "array"
+      or "number", a constant that may be 0; None if they are not.
   """
 
   standardise: Any
   roles: tuple[int, ...]
+  mask: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +71,14 @@ def find(split: graph.Split, component: components.Component) -> Path | NoPath:
       return NoPath(rules.why_none(site))
   known = [e for e in component.eqns if transforms.find(e) is not None]
   rest = [e for e in component.eqns if e not in known]
-  for eqn in rest:
-    if not transforms.is_isometry(eqn):
+  changes = [eqn for eqn in rest if not transforms.is_isometry(eqn)]
+  for eqn in changes:
+    if known or not masks.is_mask(eqn, masks.own_variables(split, component)):
       return NoPath(reasons.of_change(split, component, eqn))
   if not known:
     if len(component.piece_indices) > 1:
       return NoPath("several parameters are joined in one weight")
-    return Path(None, ())
+    return Path(None, (), masks.kind(changes))
   if any(site.lifted for site in sites):
     return NoPath("the standardised weight is used in a loop")
   if len(known) > 1:
@@ -129,16 +134,9 @@ def pull_isometric(
     cotangents: Cotangents of the weights.
   """
   own = split.pieces[component.piece_indices[0]].var
-
-  def run(value):
-    env = dict(shared)
-    env[own] = value
-    for eqn in component.eqns:
-      if eqn.primitive.name == "convert_element_type":
-        env[eqn.outvars[0]] = env[eqn.invars[0]]
-      else:
-        tracing.evaluate([eqn], env)
-    return [env[weight] for weight in component.weights]
-
+  run = masks.path_fn(split, component, shared)
   like = jax.ShapeDtypeStruct(own.aval.shape, cotangents[0].dtype)
-  return jax.linear_transpose(run, like)(cotangents)[0]
+  if all(transforms.is_isometry(eqn) for eqn in component.eqns):
+    return jax.linear_transpose(run, like)(cotangents)[0]
+  start = jnp.zeros(like.shape, like.dtype)
+  return jax.vjp(run, start)[1](cotangents)[0]

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_privacy import magnitude, precision
-from jax_privacy.ghost import norms, rules, standardised, sums
+from jax_privacy.ghost import masks, norms, rules, standardised, sums
 from jax_privacy.ghost.recorded import Recorded
 
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
@@ -165,8 +165,25 @@ class Ghost(_Plan):
     ((x,),), ((z,),) = recorded.data, recorded.cotangents
     if recorded.path.standardise is not None:
       return Measured(self._standardised(site, x, z))
+    if recorded.path.mask:
+      return Measured([jax.vmap(self._masked_fn(site))(x, z)])
     one = functools.partial(norms.norm, rules.find(site), unit=recorded.unit)
     return Measured([jax.vmap(one)(x, z)])
+
+  def _masked_fn(self, site):
+    """Function from one example to the norm of its masked gradient."""
+    recorded, form = self._recorded, rules.find(site)
+    factor = recorded.scale()
+
+    def norm(x, z):
+      (x, z), exponent = norms.in_units(recorded.unit, x, form.cotangents(z))
+      square = masks.squared_norm(form, x, z, factor.astype(z.dtype))
+      return norms.root(form, square, exponent)
+
+    if recorded.path.mask == "number":
+      size = jnp.abs(factor.ravel()[0])
+      return lambda x, z: size * norms.norm(form, x, z, recorded.unit)
+    return norm
 
   def _standardised(self, site, x, z):
     recorded = self._recorded
@@ -278,7 +295,9 @@ def rounding(recorded: Recorded, data: Any, cotangents: Any) -> jax.Array:
   Returns:
     A norm over the record's unit; see `norms.rounding`.
   """
-  scale = 1.0
+  scale: Any = 1.0
+  if recorded.path.mask:
+    scale = jnp.max(jnp.abs(recorded.scale()))
   if recorded.path.standardise is not None:
     scale = standardised.amplitude(*recorded.standardise_operands())
   slack: Any = 0.0

@@ -5,11 +5,10 @@ For `clipped_grad(...).explain(...)`. The invariant: words change no plan.
 Example:
   >>> import jax.numpy as jnp
   >>> from jax_privacy.ghost import graph, paths
-  >>> mask = jnp.tril(jnp.ones((3, 3)))
-  >>> loss = lambda leaves, rows: (jnp.sum(rows[0] @ (leaves[0] * mask)), [])
+  >>> loss = lambda leaves, rows: (jnp.sum(rows[0] @ leaves[0].cumsum(0)), [])
   >>> split = graph.split(loss, [jnp.ones((3, 3))], [jnp.ones((4, 3))])
   >>> print(paths.find(split, split.components[0]).reason)
-  the parameter is multiplied by a constant array, such as a mask, before use
+  the parameter is summed before use
 """
 
 from typing import Any

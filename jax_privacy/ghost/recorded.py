@@ -20,7 +20,7 @@ import jax.extend.core as jex_core
 import jax.numpy as jnp
 
 from jax_privacy import partitioner
-from jax_privacy.ghost import components, graph, paths, rules, tracing
+from jax_privacy.ghost import components, graph, masks, paths, rules, tracing
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,10 @@ class Recorded:
     """Returns the kernel, gain and epsilon of weight standardisation."""
     atoms = self.path.standardise.invars
     return [tracing.read(self.shared, atom) for atom in atoms]
+
+  def scale(self) -> jax.Array:
+    """Returns constants that the weight's gradient is multiplied by."""
+    return masks.scale(self.split, self.component, self.shared, self.dtype)
 
   def vjp_to_params(self) -> Callable[[dict[Any, jax.Array]], list[Any]]:
     """Returns the map from weights' cotangents to parameters' gradients."""

@@ -27,6 +27,7 @@ Example:
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -34,7 +35,7 @@ import jax.extend.core as jex_core
 import jax.numpy as jnp
 
 from jax_privacy import jaxprs
-from jax_privacy.ghost import flow, graph, tracing, transforms
+from jax_privacy.ghost import flow, graph, pushes, tracing, transforms
 
 
 class Shared(NamedTuple):
@@ -117,7 +118,7 @@ def find(
     is_leaf: Sequence[bool],
     is_row: Sequence[bool],
     *,
-    is_outer: bool = True,
+    is_used: Sequence[bool] | None = None,
 ) -> Region | Shared:
   """Returns a jaxpr as a region, or why it cannot be one.
 
@@ -125,26 +126,34 @@ def find(
     closed: A closed jaxpr.
     is_leaf: Booleans, whether an input is a parameter.
     is_row: Booleans, whether an input depends on the example.
-    is_outer: Whether it is the whole loss, of which the loss is the first
-      output. Its own sites may share parameters with each other.
+    is_used: Booleans, whether a gradient may come from an output; None for the
+      whole loss, which is the first output. Its own sites may share parameters
+      with each other.
   """
   enters = [a or b for a, b in zip(is_leaf, is_row, strict=True)]
   closed = tracing.opened(closed, enters, keeps_remat=True)
+  closed = pushes.push(closed, is_leaf, is_row)
   jaxpr = closed.jaxpr
   reached = flow.reach(jaxpr, is_leaf, is_row)
   calls = [eqn for eqn in jaxpr.eqns if _is_call(eqn, reached)]
-  ends = [v for v in jaxpr.outvars if tracing.is_var(v) and flow.is_inexact(v)]
+  is_outer = is_used is None
+  used = (
+      jaxpr.outvars[:1]
+      if is_outer
+      else list(itertools.compress(jaxpr.outvars, is_used))
+  )
+  ends = [v for v in used if tracing.is_var(v) and flow.is_inexact(v)]
   split = graph.of_jaxpr(
       closed,
       is_leaf,
       is_row,
       outputs=jaxpr.outvars,
-      ends=ends[:1] if is_outer else ends,
+      ends=ends,
       calls=calls,
   )
-  found = {}
+  found, live = {}, flow.live(jaxpr.eqns, ends)
   for eqn in calls:
-    call = _call(split, reached, eqn)
+    call = _call(split, reached, eqn, live)
     if isinstance(call, Shared):
       return call
     found[id(eqn)] = call
@@ -164,14 +173,14 @@ def _is_call(eqn, reached) -> bool:
   )
 
 
-def _call(split, reached, eqn) -> Call | Shared:
+def _call(split, reached, eqn, live) -> Call | Shared:
   """A call and its region, if each operand is a piece of a parameter."""
   weights = [
       tracing.is_var(v) and v in reached.weights and v not in reached.data
       for v in eqn.invars
   ]
   rows = [tracing.is_var(v) and v in reached.data for v in eqn.invars]
-  first = 0
+  is_used = [v in live for v in eqn.outvars]
   if eqn.primitive.name == "scan":
     loop = jaxprs.scan(eqn)
     first = loop.num_consts + loop.num_carry
@@ -180,10 +189,11 @@ def _call(split, reached, eqn) -> Call | Shared:
     closed = loop.closed
     # What iterations hand on, they may hand on changed by the example.
     rows[loop.num_consts : first] = [True] * loop.num_carry
+    is_used[: loop.num_carry] = [True] * loop.num_carry
   else:
     jaxpr, consts = jaxprs.called(eqn)
     closed = jex_core.ClosedJaxpr(jaxpr, consts)
-  region = find(closed, weights, rows, is_outer=False)
+  region = find(closed, weights, rows, is_used=is_used)
   if isinstance(region, Shared):
     return region
   sources = {}

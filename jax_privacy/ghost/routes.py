@@ -14,10 +14,14 @@ Example:
   'ghost'
 """
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from jax_privacy.ghost import components, graph, paths, rules
+from jax_privacy.ghost import components, graph, masks, paths, rules
+
+# Most bytes of gradients to keep that a mask is applied to.
+_KEPT_MASKED = 8e6
 
 
 class Route(NamedTuple):
@@ -55,12 +59,29 @@ def find(
     path = paths.find(split, component)
     sites = [split.sites[i] for i in component.site_indices]
     has_path = isinstance(path, paths.Path)
+    forms = [rules.find(site) for site in sites]
     plan = choose(
         component,
-        [rules.find(site) for site in sites],
+        forms,
         batch_size=batch_size,
         has_path=has_path,
-        has_closed_norm=has_path and len(sites) == 1,
+        has_closed_norm=has_closed_norm(path, forms),
     )
+    size = 4 * sum(math.prod(v.aval.shape) for v in component.weights)
+    is_masked = has_path and path.mask == "array" and forms[0].num_positions > 1
+    if plan == "keep" and is_masked and batch_size * size > _KEPT_MASKED:
+      plan = "redo"  # One example at a time: at most twice the memory.
     routes.append(Route(component, path, plan))
   return routes
+
+
+def has_closed_norm(path: paths.Path | paths.NoPath, forms: Any) -> bool:
+  """Returns whether "ghost" is possible for a component.
+
+  Args:
+    path: Path from its parameters to weights.
+    forms: Forms of its sites.
+  """
+  if not isinstance(path, paths.Path) or len(forms) > 1:
+    return False
+  return path.mask != "array" or masks.has_closed_norm(forms[0])

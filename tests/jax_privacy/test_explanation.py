@@ -14,13 +14,12 @@ from jax_privacy import dp_sgd, sensitivity, weight_standardisation
 from jax_privacy.ghost import plans
 from jax_privacy.padded_batch import PaddedBatch
 
-_SHAPES = {"w": (6, 4), "masked": (4, 4), "bias": (1, 4), "unused": (2, 2)}
-_MASK = np.tri(4, dtype=np.float32)
+_SHAPES = {"w": (6, 4), "summed": (4, 4), "bias": (1, 4), "unused": (2, 2)}
 
 
 def _loss(params, x):
   y = jnp.tanh(x @ params["w"] + params["bias"])
-  return jnp.sum((y @ (params["masked"] * _MASK)) ** 2)
+  return jnp.sum((y @ jnp.cumsum(params["summed"], axis=0)) ** 2)
 
 
 def _structs(shapes):
@@ -40,14 +39,14 @@ def _rows(*args, loss=_loss, **options):
 def test_each_parameter_has_a_row_with_a_reason():
   rows = _rows(_PARAMS, _X)
   assert {name: row.shape for name, row in rows.items()} == _SHAPES
-  assert "mask" in rows["masked"].reason
+  assert "is summed before use" in rows["summed"].reason
   assert "`add`" in rows["bias"].reason
   assert (rows["unused"].plan, rows["unused"].flops) == ("none", 0.0)
-  assert rows["w"].rule == rows["masked"].rule == "dense"
+  assert rows["w"].rule == rows["summed"].rule == "dense"
 
 
 def test_a_large_layer_is_the_fastest_and_has_no_reason():
-  wide = {"w": (256, 256), "masked": (256, 256), "bias": (1, 256)}
+  wide = {"w": (256, 256), "summed": (256, 256), "bias": (1, 256)}
   loss = lambda p, x: jnp.sum((x @ p["w"] + p["bias"]) ** 2)
   row = _rows(_structs(wide), _structs((8, 256)), loss=loss)["w"]
   assert (row.plan, row.reason) == ("ghost", "")

@@ -37,6 +37,24 @@ def test_isometric(fun):
   assert _find(fun, _W)[2] == paths.Path(None, ())
 
 
+@pytest.mark.parametrize(
+    "fun, mask",
+    [
+        (lambda w, x: x @ (2.0 * w), None),  # The product is doubled instead.
+        (lambda w, x: x @ (w - 1.0), None),
+        (
+            lambda w, x: jax.lax.conv(
+                x[None, None], 3.0 * w[None, None], (1, 1), "SAME"
+            ),
+            "number",
+        ),
+        (lambda w, x: x @ (w * np.tri(4, 3, dtype=np.float32) + 1.0), "array"),
+    ],
+)
+def test_masked(fun, mask):
+  assert _find(fun, _W)[2] == paths.Path(None, (), mask)
+
+
 def _scanned(w):
   return jax.lax.scan(lambda c, row: (c, 2.0 * row), 0.0, w)[1]
 
@@ -44,12 +62,6 @@ def _scanned(w):
 @pytest.mark.parametrize(
     "leaves, fun, reason",
     [
-        ((_W,), lambda w, x: x @ (2.0 * w), "multiplied by a number"),
-        (
-            (_W,),
-            lambda w, x: x @ (w * np.tri(4, 3, dtype=np.float32)),
-            "multiplied by a constant array, such as a mask, before use",
-        ),
         ((_W,), lambda w, x: x @ (w * w), "multiplied by itself"),
         ((_W,), lambda w, x: x @ jnp.tanh(w), "changed by `tanh`"),
         ((_W,), lambda w, x: x @ jnp.tile(w, (1, 2)), "repeated"),
