@@ -55,7 +55,7 @@ def open_text(path: pathlib.Path, mode: str) -> IO[str]:
   return open(path, mode, encoding="utf-8", opener=opener)
 
 
-def restrict(path: pathlib.Path) -> None:
+def restrict(path: str | os.PathLike[str]) -> None:
   """Takes a folder, and all that is in it, away from everybody but its owner.
 
   What belongs to somebody else stays as it is, and so does what a link points
@@ -71,15 +71,15 @@ def restrict(path: pathlib.Path) -> None:
       entries = list(found)
   for entry in entries:
     if entry.is_dir(follow_symlinks=False):
-      restrict(pathlib.Path(entry.path))
+      restrict(entry.path)
     elif entry.is_file(follow_symlinks=False):
-      _set_mode(pathlib.Path(entry.path), _FILE)
+      _set_mode(entry.path, _FILE)
 
 
-def _set_mode(path: pathlib.Path, mode: int) -> None:
+def _set_mode(path: str | os.PathLike[str], mode: int) -> None:
   with contextlib.suppress(FileNotFoundError, PermissionError):
-    if stat.S_IMODE(path.stat().st_mode) != mode:
-      path.chmod(mode)
+    if stat.S_IMODE(os.stat(path).st_mode) != mode:
+      os.chmod(path, mode)
 
 
 def others_may_read(path: pathlib.Path) -> str | None:

@@ -19,7 +19,6 @@ configuration "sse42".
 """
 
 import atexit
-import gc
 import importlib.metadata
 import os
 import shutil
@@ -49,7 +48,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 import hypothesis  # noqa: E402
 import jax  # noqa: E402  (After its environment is set.)
 
-from tests.support import eager_moves, one_context  # noqa: E402
+from tests.support import eager_moves, garbage, one_context  # noqa: E402
 
 one_context.share()
 eager_moves.share()
@@ -73,11 +72,5 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-  """Has Python look for garbage less often, and not in what was imported.
-
-  JAX makes millions of small objects when it traces, and there are as many in
-  the modules: a sixth of the time was spent on going through them.
-  """
-  gc.collect()
-  gc.freeze()
-  gc.set_threshold(50_000, 10, 10)
+  """All that is imported is there."""
+  garbage.look_less()

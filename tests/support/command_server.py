@@ -5,8 +5,9 @@
 A line of JSON on its input names a module, flags, a umask, and files for what
 is printed; a line with the exit code answers. The child is what `python -m`
 makes, from its own `sys.argv` to the end of the interpreter, but for imports,
-which were most of a short command's time, and for `one_context.py` and
-`eager_moves.py`. No flag is defined and no backend started before the fork.
+which were most of a short command's time, and for `one_context.py`,
+`eager_moves.py` and `garbage.py`. No flag is defined and no backend started
+before the fork.
 """
 
 import importlib
@@ -16,14 +17,14 @@ import runpy
 import sys
 import warnings
 
-from tests.support import eager_moves, one_context
+from tests.support import eager_moves, garbage, one_context
 
 # What the commands import, but no module that defines a flag.
 _IMPORTED = (
     "flax.nnx", "optax", "orbax.checkpoint", "ml_collections.config_flags",
-    "scipy.stats", "accounting", "jax_privacy", "experiments.plan.experiment",
-    "experiments.run.loop", "experiments.run.log", "experiments.run.resume",
-    "experiments.run.summary",
+    "scipy.signal", "scipy.stats", "sklearn.datasets", "accounting",
+    "jax_privacy", "experiments.plan.experiment", "experiments.run.loop",
+    "experiments.run.log", "experiments.run.resume", "experiments.run.summary",
 )  # fmt: skip
 
 
@@ -56,6 +57,7 @@ if __name__ == "__main__":
     importlib.import_module(_name)
   one_context.share()
   eager_moves.share()
+  garbage.look_less()
   _request = _serve()
   if _request is not None:
     _become(_request)

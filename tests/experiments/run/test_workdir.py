@@ -1,7 +1,6 @@
 """The files of a run: whose they are, and what happens to half-written ones."""
 
 import os
-import pathlib
 import stat
 import types
 
@@ -119,7 +118,7 @@ def test_a_folder_that_others_can_read_is_noted_once(
   assert said.count("\n") == 1
   # A mount that ignores modes.
   tmp_path.chmod(0o755)
-  monkeypatch.setattr(pathlib.Path, "chmod", lambda self, mode: None)
+  monkeypatch.setattr(os, "chmod", lambda path, mode, **_: None)
   with workdir.claimed(config):
     said = capsys.readouterr().out
   assert "stays open to others (mode 755)" in said and said.count("note") == 1
