@@ -295,7 +295,10 @@ def test_an_empty_batch_is_a_step_like_any_other():
         ({"train__ema_decays": (1.0,)}, "train.ema_decays must be decays in"),
         ({"eval__params": "best"}, "eval.params must be one of"),
         ({"model__name": "cnn"}, "name must be one of"),
-        ({"model__options": {"chanels": 3}}, "chanels is no option"),
+        (
+            {"model__options": {"chanels": 3}},
+            "an option of 'cnn_small' must be one of",
+        ),
         ({"data__source": "mnist"}, "must be one of.*'mnist'"),
         ({"data__train_split": "valid"}, "split.*valid"),
         ({"data__num_examples": 1000}, "num_examples must be.*1437.*1000"),

@@ -202,7 +202,7 @@ def test_delta_is_suggested_and_not_assumed(capsys):
         ),
         (
             ["epsilon", *_DELTA, *_RUN, "--epochs=2"],
-            "either --num-steps or",
+            "--num-steps or --epochs must be given",
         ),
         (
             ["epsilon", *_DELTA, *_RUN, "--sampling-prob=.1"],

@@ -110,7 +110,11 @@ def test_an_index_outside_is_refused():
             "an option of 'scattering' must be one of num_angles,"
             " num_groups, num_scales",
         ),
-        ("scattering", {"image_shape": (8, 8, 1)}, "image_shape is no option"),
+        (
+            "scattering",
+            {"image_shape": (8, 8, 1)},
+            "must be .*, got 'image_shape'",
+        ),
         ("scattering", {"num_scales": 3}, "must have sides that are multiples"),
     ],
 )

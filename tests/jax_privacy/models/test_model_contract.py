@@ -233,8 +233,8 @@ def test_an_unknown_option_is_refused_with_the_valid_ones(option):
   with pytest.raises(
       ValueError,
       match=(
-          f"{option} is no option of 'cnn_small': must be one of channels,"
-          " image_shape, num_classes, num_groups."
+          "an option of 'cnn_small' must be one of channels,"
+          f" image_shape, num_classes, num_groups, got '{option}'."
       ),
   ):
     models.build("cnn_small", rngs=nnx.Rngs(0), **{option: 1})
