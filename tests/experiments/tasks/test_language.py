@@ -28,8 +28,7 @@ def _config(**options):
   config.data.source = "copy"
   config.data.options = {"length": 4, "num_symbols": 3}
   config.data.num_examples = 50
-  config.model.name = "lru"
-  config.model.options = {"width": 4, "num_layers": 1}
+  config.model.options = {"width": 4, "num_layers": 1, "num_heads": 2}
   with config.unlocked():
     config.update_from_flattened_dict(
         {key.replace("__", "."): value for key, value in options.items()}

@@ -8,6 +8,8 @@ import pytest
 from accounting import budget
 from tests.support import launch
 
+# Six commands. In `make test` the smallest recipe, `copying`, runs in small.
+pytestmark = pytest.mark.slow
 _RECIPE = """
 from configs import common, families
 

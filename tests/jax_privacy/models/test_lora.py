@@ -52,6 +52,19 @@ _CASES = {
 }
 
 
+_each = pytest.mark.parametrize(
+    "name",
+    [
+        "own",
+        *(
+            pytest.param(k, marks=pytest.mark.slow)
+            for k in _CASES
+            if k != "own"
+        ),
+    ],
+)
+
+
 @functools.cache
 def _make(name):
   """The model, its adapted copy, and that one's parameters, none of them 0."""
@@ -69,7 +82,7 @@ def _make(name):
   return model, adapted, jax.jit(apply_fn), params, moved, inputs
 
 
-@pytest.mark.parametrize("name", _CASES)
+@_each
 def test_a_fresh_adapter_changes_nothing_and_keeps_names(name):
   model, _, apply_fn, params, _, inputs = _make(name)
   plain_fn, plain = models.functional(model)
@@ -85,7 +98,7 @@ def test_a_fresh_adapter_changes_nothing_and_keeps_names(name):
   )
 
 
-@pytest.mark.parametrize("name", _CASES)
+@_each
 def test_merged_parameters_give_the_same_without_adapters(name):
   model, adapted, apply_fn, _, moved, inputs = _make(name)
   plain_fn, plain = models.functional(model)
@@ -100,6 +113,7 @@ def test_merged_parameters_give_the_same_without_adapters(name):
   assert np.max(np.abs(dropped - wanted)) > 0.05
 
 
+@pytest.mark.slow
 def test_clipped_sums_are_of_adapters_alone():
   _, _, apply_fn, params, moved, _ = _make("unrolled")
 
@@ -137,6 +151,7 @@ def test_clipped_sums_are_of_adapters_alone():
     assert np.any(np.asarray(grad) != 0) == ("lora_b" in str(path[-1]))
 
 
+@pytest.mark.slow
 def test_decoding_sees_adapters():
   _, adapted, apply_fn, _, moved, _ = _make("stacked")
   decode_fn = jax.jit(models.method(adapted, "decode"))

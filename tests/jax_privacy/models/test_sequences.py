@@ -52,7 +52,18 @@ _OPTIONS = {
 }
 _PERIODS = {"griffin": 2, "lru": 1, "transformer": 2, "transformer: gpt2": 1}
 _REMAT = ("transformer: gpt2", "griffin")
-_each = pytest.mark.parametrize("name", sorted(_OPTIONS))
+# To compile these takes long; `test_transformer.py` and
+# `test_recurrent_models.py` have quick tests of them.
+_SLOW = ("griffin", "transformer: gpt2")
+
+
+def _each(but=()):
+  """A parameter of each name, some of them slow."""
+  names = [
+      pytest.param(name, marks=[pytest.mark.slow] * (name in (*_SLOW, *but)))
+      for name in sorted(_OPTIONS)
+  ]
+  return pytest.mark.parametrize("name", names)
 
 
 def _build(name, **options):
@@ -97,7 +108,7 @@ def test_every_model_of_sequences_is_in_this_test():
   assert {n.partition(":")[0] for n in _OPTIONS} == set(models.sequence_names())
 
 
-@_each
+@_each()
 def test_a_later_token_never_moves_an_earlier_logit(name):
   apply_fn, params = _make(name)
   tokens, logits = _tokens(), _logits(name)
@@ -115,7 +126,7 @@ def test_a_later_token_never_moves_an_earlier_logit(name):
   assert (np.asarray(apply_fn(params, changed))[1, -1] != logits[1, -1]).any()
 
 
-@_each
+@_each()
 def test_decoding_with_a_cache_gives_the_logits_of_the_whole(name):
   model = _build(name)
   _, params = _make(name)
@@ -132,7 +143,7 @@ def test_decoding_with_a_cache_gives_the_logits_of_the_whole(name):
   assert np.isnan(decode_fn(params, tokens[:, :1], cache)[0]).all()
 
 
-@_each
+@_each(but=["lru"])
 def test_layers_under_scan_and_remat_are_the_same_function(name):
   _, params = _make(name)
   remat = name in _REMAT
@@ -144,6 +155,7 @@ def test_layers_under_scan_and_remat_are_the_same_function(name):
   np.testing.assert_allclose(logits, _logits(name), **_SAME)
 
 
+@pytest.mark.slow
 def test_stacked_layers_decode_too_and_unrolled_ones_have_remat():
   name = "transformer"
   _, params = _make(name)
@@ -168,7 +180,9 @@ def _loss_of(apply_fn):
   return loss_fn
 
 
-@_each
+# Quick for the transformer in `test_language.py`, with that task's loss.
+@pytest.mark.slow
+@_each()
 def test_clipped_sums_and_norms_are_those_of_one_example_at_a_time(name):
   apply_fn, params = _make(name, num_layers=_PERIODS[name])
   loss_fn, tokens = _loss_of(apply_fn), _tokens()
@@ -194,7 +208,7 @@ def test_clipped_sums_and_norms_are_those_of_one_example_at_a_time(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("remat", [False, True])
-@_each
+@_each()
 def test_clipped_sums_of_stacked_layers_are_vmap_s(name, remat):
   options = {"stack_layers": True, "remat": remat}
   options["num_layers"] = 2 * _PERIODS[name]
@@ -218,7 +232,7 @@ def test_clipped_sums_of_stacked_layers_are_vmap_s(name, remat):
   np.testing.assert_allclose(found["ghost"][0], sums, rtol=1e-3, atol=1e-4)
 
 
-@_each
+@_each(but=["lru"])
 def test_bfloat16_is_for_products_alone(name):
   """Parameters, and so gradients, stay float32; and so do the logits."""
   apply_fn, params = models.functional(_build(name, compute_dtype="bfloat16"))
@@ -233,7 +247,7 @@ def test_bfloat16_is_for_products_alone(name):
   assert 1e-4 * size < np.sqrt(np.mean(off**2)) < 0.15 * size
 
 
-@_each
+@_each()
 def test_wrong_tokens_are_refused(name):
   apply_fn, params = _make(name)
   with pytest.raises(ValueError, match=r"tokens must be integers of shape \[n"):

@@ -141,7 +141,7 @@ def test_logits_are_those_of_a_slow_reference(config):
         ("gpt2", 124_439_808),  # As released: GPT-2 small, 124M.
         ("gemma_2b", 2_506_172_416),  # As released: 2.51B.
         # No exact number is published: 256000 x 1152 + 26 x 26839296 + 1152.
-        ("vaultgemma_1b", 992_734_848),
+        pytest.param("vaultgemma_1b", 992_734_848, marks=pytest.mark.slow),
     ],
 )
 def test_full_sizes_have_their_published_numbers_of_parameters(name, published):
