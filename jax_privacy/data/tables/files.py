@@ -134,6 +134,10 @@ class _Checked(io.RawIOBase):
   def readable(self) -> bool:
     return True
 
+  def close(self) -> None:
+    self._stream.close()
+    super().close()
+
   def readinto(self, buffer) -> int:
     content = self._stream.read(len(buffer))
     self._total += len(content)

@@ -50,6 +50,22 @@ def test_csv_gives_texts_as_they_are(tmp_path, name):
   assert files.column_names(path) == ("a", "b", "c")
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_a_csv_file_is_closed_after_it_is_read(tmp_path, monkeypatch, name):
+  opened, real = [], files._Checked
+  monkeypatch.setattr(
+      files, "_Checked", lambda f, path: real(opened.append(f) or f, path)
+  )
+  path = tmp_path / name
+  content = b"a,b\n1,2\n"
+  path.write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+  files.column_names(path)
+  list(files.read_file(path, columns=["a"]))
+  with pytest.raises(ValueError):
+    list(files.read_file(path, columns=["c"]))
+  assert len(opened) == 3 and all(f.closed for f in opened)
+
+
 def test_parquet_gives_each_kind_of_column(tmp_path):
   day = datetime.date(2020, 1, 31)
   stamp = pa.array([datetime.datetime(2020, 1, 31, 23), None, None])
