@@ -50,8 +50,9 @@ LOSS = {
         "softmax",
         "Loss of one example: one class an example (softmax), several labels"
         " (sigmoid), or a number (squared, absolute, poisson).",
-        "One of softmax, sigmoid, squared, absolute, poisson; sigmoid for task"
-        " multi_label, the last three for a number of task table.",
+        "One of softmax, sigmoid, squared, absolute, poisson, or your own,"
+        " module:name; sigmoid for task multi_label, the last three for a"
+        " number of task table.",
     ),
     "label_smoothing": Field(
         0.0,
