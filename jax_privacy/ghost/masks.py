@@ -164,6 +164,7 @@ def squared_norm(
     z: Cotangents, [S, 1, P].
     factor: Constants, in the weight's shape; see `scale`.
   """
+  assert form.rows is not None  # `has_closed_norm` has seen to it.
   rows = form.rows(x)[:, 0]
   like = jax.ShapeDtypeStruct(
       (form.num_groups, form.num_inputs, form.num_outputs), factor.dtype
