@@ -79,6 +79,12 @@ def find(split: graph.Split, component: components.Component) -> Path | NoPath:
     if len(component.piece_indices) > 1:
       return NoPath("several parameters are joined in one weight")
     return Path(None, (), masks.kind(changes))
+  reason = _why_not_standardised(component, sites, known)
+  return reason or _through(split, component, known[0], rest)
+
+
+def _why_not_standardised(component, sites, known) -> NoPath | None:
+  """Why a weight that is standardised has no path, or None."""
   if any(site.lifted for site in sites):
     return NoPath("the standardised weight is used in a loop")
   if len(known) > 1:
@@ -94,7 +100,7 @@ def find(split: graph.Split, component: components.Component) -> Path | NoPath:
         "the channels of the standardised weight are not its last axis where"
         " it is used"
     )
-  return _through(split, component, known[0], rest)
+  return None
 
 
 def _through(split, component, standardise, isometries):

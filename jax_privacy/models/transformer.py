@@ -77,6 +77,11 @@ class TransformerConfig(sequences.SequenceConfig):
       checks.flag(name, getattr(self, name))
     if self.attention_cap is not None:
       checks.positive("attention_cap", self.attention_cap)
+    self._check_heads()
+    object.__setattr__(self, "windows", _windows(self.windows))
+
+  def _check_heads(self) -> None:
+    """Refuses numbers of heads that do not fit each other."""
     if self.head_size is None and self.width % self.num_heads:
       raise ValueError(
           f"num_heads must divide width = {self.width} where head_size is None,"
@@ -91,15 +96,6 @@ class TransformerConfig(sequences.SequenceConfig):
       raise ValueError(
           f"head_size must be even with rotary, got {self.size_of_head}."
       )
-    windows = self.windows
-    if isinstance(windows, str) or not windows:
-      raise ValueError(
-          f"windows must be positive integers or None, got {windows!r}."
-      )
-    for window in windows:
-      if window is not None:
-        checks.positive_int("windows", window)
-    object.__setattr__(self, "windows", tuple(windows))
 
   @property
   def kv_heads(self) -> int:
@@ -115,6 +111,18 @@ class TransformerConfig(sequences.SequenceConfig):
   def size_of_hidden(self) -> int:
     """Features inside the MLP."""
     return self.hidden_size or 4 * self.width
+
+
+def _windows(windows: Any) -> tuple[int | None, ...]:
+  """Returns the windows as a tuple, each checked."""
+  if isinstance(windows, str) or not windows:
+    raise ValueError(
+        f"windows must be positive integers or None, got {windows!r}."
+    )
+  for window in windows:
+    if window is not None:
+      checks.positive_int("windows", window)
+  return tuple(windows)
 
 
 class _Layer(nnx.Module):
