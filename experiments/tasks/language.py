@@ -315,12 +315,19 @@ class Language(task_lib.Task):
         what="a model of sequences",
     )
     with sections.named("model.options"):
-      return models.build(
+      module = models.build(
           name,
           rngs=nnx.Rngs(key),
           vocabulary_size=source.tokeniser.vocabulary_size,
           **options,
       )
+    most = getattr(module, "num_positions", None)
+    if isinstance(most, int) and most < source.length:
+      raise ValueError(
+          "model.options.num_positions must be at least the length of a"
+          f" sequence, {source.length}, got {most}."
+      )
+    return module
 
 
 def numbers(outcomes: Outcomes) -> dict[str, estimate_lib.Estimate]:

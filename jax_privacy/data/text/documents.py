@@ -20,13 +20,15 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jax_privacy import _validate
+from jax_privacy import _extras, _validate
 from jax_privacy.data import bounded
 from jax_privacy.data import source as source_lib
 from jax_privacy.data.tables import files
 
 _MAX_LINE = 2**26
 _MAX_FILES = 2**20
+# What says that `datasets` saved a folder, and in which files.
+_STATE = "state.json"
 # Columns that a folder, or any file, has without being asked for them.
 FILE, FOLDER, DOCUMENT = "file", "folder", "document"
 
@@ -56,9 +58,11 @@ def read(
   """Yields the documents of a file or a folder, in order.
 
   Args:
-    path: A folder, whose files that end in .txt, at any depth, are a document
-      each; or a file that ends in .txt (a document a line; blank lines are
-      none), .jsonl (an object a line) or .parquet (a row).
+    path: A folder that Hugging Face's `datasets` saved by `save_to_disk`, which
+      needs pyarrow alone; any other folder, whose files that end in .txt, at
+      any depth, are a document each; or a file that ends in .txt (a document a
+      line; blank lines are none), .jsonl (an object a line) or .parquet (a
+      row).
     text_column: Name of the column, or key, that holds the text.
     context_column: Name of the one that holds the text before it; "" for none.
     whole_files: Whether a .txt file is one document.
@@ -89,6 +93,10 @@ def read(
 
 def _read(path, text_column, context_column, whole_files, columns):
   """Yields (text, context, cells)."""
+  names = [text_column, *filter(None, [context_column])]
+  names += [name for name in columns if name != DOCUMENT]
+  if (path / _STATE).is_file():
+    return _cells(_saved_dataset(path, names), text_column, context_column)
   if path.is_dir():
     _refuse_columns(path, context_column, columns, has=(FILE, FOLDER, DOCUMENT))
     return _folder(path)
@@ -97,8 +105,6 @@ def _read(path, text_column, context_column, whole_files, columns):
   if path.suffix == ".txt":
     _refuse_columns(path, context_column, columns, has=(DOCUMENT,))
     return ((text, "", {}) for text in _texts(path, whole_files))
-  names = [text_column, *filter(None, [context_column])]
-  names += [name for name in columns if name != DOCUMENT]
   if path.suffix == ".jsonl":
     rows = _json_lines(path, names)
   elif path.suffix == ".parquet":
@@ -108,6 +114,10 @@ def _read(path, text_column, context_column, whole_files, columns):
         f"path must end in .txt, .jsonl or .parquet, or be a folder, got {path}"
         "."
     )
+  return _cells(rows, text_column, context_column)
+
+
+def _cells(rows, text_column, context_column):
   return (
       (row[text_column], row[context_column] if context_column else "", row)
       for row in rows
@@ -176,6 +186,48 @@ def _json_lines(path: pathlib.Path, names: Sequence[str]):
               f" {bounded.short(repr(name))}, got none."
           )
       yield {name: row[name] for name in names}
+
+
+def _saved_dataset(path: pathlib.Path, names: Sequence[str]):
+  with _extras.needed("tables"):
+    import pyarrow as pa
+  for file in _saved_files(path):
+    try:
+      with pa.memory_map(str(file)) as stream:
+        reader = pa.ipc.open_stream(stream)
+        for name in names:
+          if reader.schema.names.count(name) != 1:
+            shown = bounded.short(", ".join(reader.schema.names))
+            raise ValueError(
+                f"{file}: column {bounded.short(repr(name))} must be in the"
+                f" file once, got {shown}."
+            )
+        for batch in reader:
+          cells = [batch.column(name).to_pylist() for name in names]
+          for row in zip(*cells, strict=True):
+            yield dict(zip(names, row, strict=True))
+    except pa.ArrowException as error:
+      shown = f"{bounded.short(error)} ({bounded.PRIVATE})"
+      raise ValueError(f"{file}: {shown}.") from None
+
+
+def _saved_files(path: pathlib.Path) -> list[pathlib.Path]:
+  state = path / _STATE
+  content = b""
+  if os.stat(state).st_size <= _MAX_LINE:
+    content = state.read_bytes()
+  try:
+    names = [entry["filename"] for entry in json.loads(content)["_data_files"]]
+  except (ValueError, KeyError, TypeError, RecursionError):
+    names = [""]
+  for name in names:
+    # A name with a folder in it would lead out of the data.
+    is_name = isinstance(name, str) and name
+    if not is_name or pathlib.PurePath(name).name != name:
+      raise ValueError(f"{state} must name the files in its folder.")
+    if not bounded.is_regular(path / name):
+      raise ValueError(f"{path} must hold {bounded.short(name)}, got none.")
+  return [path / name for name in names]
 
 
 def _parquet(path: pathlib.Path, names: Sequence[str]):

@@ -148,6 +148,10 @@ def test_evaluation_never_packs_and_the_statement_says_what_an_example_is(
         ),
         ({"data__mean": (0.5,)}, "data.mean must be"),
         ({"model__options": {"vocabulary_size": 3}}, "model.options must be"),
+        (
+            {"model__options": {"num_positions": 3}},
+            "num_positions must be at le",
+        ),
     ],
 )
 def test_fields_of_other_tasks_are_refused(options, text):

@@ -24,6 +24,50 @@ def _write(folder, suffix):
   return path
 
 
+def _save(folder, parts, state=None):
+  """As `datasets` 5.2 saves it: streams of Arrow, and what says so."""
+  names = [f"data-{i:05d}-of-{len(parts):05d}.arrow" for i in range(len(parts))]
+  for name, rows in zip(names, parts, strict=True):
+    table = pa.Table.from_pylist(rows)
+    with pa.OSFile(str(folder / name), "wb") as file:
+      with pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
+  state = state or {"_data_files": [{"filename": name} for name in names]}
+  (folder / "state.json").write_text(json.dumps(state))
+
+
+def test_a_saved_data_set_is_read_in_order(tmp_path):
+  _save(tmp_path, [_ROWS[:2], _ROWS[2:]])
+  found = list(documents.read(tmp_path, context_column="ask", columns=("who",)))
+  assert [(d.text, d.context) for d in found] == [
+      (row["text"], row["ask"]) for row in _ROWS
+  ]
+  assert [d.cells["who"] for d in found] == ["al", "bo", "al"]
+  assert [d.cells["document"] for d in found] == [0, 1, 2]
+  with pytest.raises(ValueError, match="'missing' must be in the file once"):
+    list(documents.read(tmp_path, columns=("missing",)))
+
+
+@pytest.mark.parametrize(
+    "state, text",
+    [
+        (
+            {"_data_files": [{"filename": "../rows"}]},
+            "must name the files in i",
+        ),
+        ({"_data_files": [{"filename": 3}]}, "must name the files in its fold"),
+        ({"files": []}, "must name the files in its folder"),
+        ({"_data_files": [{"filename": "no.arrow"}]}, "must hold no.arrow"),
+        ({"_data_files": [{"filename": "state.json"}]}, "state.json"),
+        ({"_data_files": []}, "must hold a document, got none"),
+    ],
+)
+def test_a_damaged_data_set_is_refused(state, text, tmp_path):
+  _save(tmp_path, [_ROWS], state)
+  with pytest.raises(ValueError, match=text):
+    list(documents.read(tmp_path))
+
+
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_rows_are_documents_with_context_and_columns(suffix, tmp_path):
   path = _write(tmp_path, suffix)
