@@ -25,7 +25,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from benchmarks import transformers
+from benchmarks import functions, transformers
 from jax_privacy import models
 
 NUM_VIEWS = 8
@@ -140,7 +140,7 @@ _SPECS: types.MappingProxyType[str, _Spec] = types.MappingProxyType(
 
 def names() -> tuple[str, ...]:
   """Returns the names that `build` takes."""
-  return tuple(_SPECS)
+  return (*_SPECS, *functions.names())
 
 
 def build(
@@ -160,15 +160,34 @@ def build(
   Raises:
     ValueError: if the name is unknown.
   """
-  if name not in _SPECS:
+  if name not in names():
     raise ValueError(f"name must be one of {', '.join(names())}, got {name!r}.")
+  cast = functools.partial(_cast_floats, dtype=jnp.dtype(dtype))
+  if name in functions.names():
+    return _of_function(name, batch_size, cast)
   spec = _SPECS[name]
   apply_fn, params = models.functional(spec.model(rngs=nnx.Rngs(0)))
   size = spec.batch_size if batch_size is None else batch_size
   inputs, labels = _batch(spec, size)
-  cast = functools.partial(_cast_floats, dtype=jnp.dtype(dtype))
   return Workload(
       loss=_mean_loss(apply_fn, spec.num_views),
+      params=jax.tree.map(cast, params),
+      batch=(cast(inputs), labels),
+  )
+
+
+def _of_function(name, batch_size, cast) -> Workload:
+  """A workload of a loss that is written as a function of one example."""
+  loss, params, inputs = functions.build(name, batch_size)
+
+  def mean_loss(params, inputs, labels):
+    del labels
+    per_example = jax.vmap(functools.partial(loss, params))
+    return jnp.mean(per_example(inputs).astype(jnp.float32))
+
+  labels = jnp.zeros(len(inputs), jnp.int32)
+  return Workload(
+      loss=mean_loss,
       params=jax.tree.map(cast, params),
       batch=(cast(inputs), labels),
   )
