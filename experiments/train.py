@@ -17,6 +17,11 @@ compiles a step, and says what it needs.
 `--continue_from=OTHER_DIR` begins with another run's parameters, on the same
 data, and states the epsilon of both together: model.restore.same_data.
 
+`--ledger=FILE` books the whole run in a data set's ledger (`dp-budget ledger`)
+before its first step, and settles it at the end. A run that does not fit is not
+begun; one that is killed stays booked at its full price, and the same command
+goes on with the same booking.
+
 `--config.mesh.data=4` splits batches over four devices. Several processes run
 one training if each gets the address of the first:
 `--coordinator_address=HOST:PORT --num_processes=2 --process_id=0`, and
@@ -24,6 +29,7 @@ one training if each gets the address of the first:
 """
 
 import contextlib
+import pathlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -36,6 +42,7 @@ from experiments.evaluation import final
 from experiments.plan import averages, not_private
 from experiments.plan import experiment as experiment_lib
 from experiments.run import cli, devices, loop, preview, resume, signals
+from experiments.run import ledger as ledger_lib
 from experiments.run import log as log_lib
 from experiments.run import summary as summary_lib
 from experiments.run import workdir as workdir_lib
@@ -52,6 +59,17 @@ _CONTINUE_FROM = flags.DEFINE_string(
     None,
     "A run's folder: begin with its parameters, on the same data. Both"
     " guarantees compose.",
+)
+_LEDGER = flags.DEFINE_string(
+    "ledger",
+    None,
+    "A data set's ledger: the run is booked in it, whole, before its first"
+    " step, and is not begun if it does not fit.",
+)
+_VISIBLE_TO = flags.DEFINE_string(
+    "visible_to",
+    "whoever gets the model",
+    "Who may see the model, for --ledger. It counts whoever that is.",
 )
 devices.define_flags()
 
@@ -78,12 +96,18 @@ def main() -> None:
     # After JAX has put its own handler of SIGTERM in place.
     stop = stack.enter_context(signals.StopSignals())
     stack.enter_context(devices.only_primary_speaks())
+    ledger = None
+    if _LEDGER.value is not None:
+      path = pathlib.Path(_LEDGER.value)
+      ledger = ledger_lib.RunLedger(path, visible_to=_VISIBLE_TO.value)
     with cli.exit_on(ValueError, OSError):
       workdir = devices.workdir(_WORKDIR.value)
       workdir.check(config)
       summary = workdir.read_summary()
       if summary is None:
         experiment = experiment_lib.build(config, say=log_lib.say)
+        if ledger is not None:
+          ledger.check(experiment)
     if summary is None:
       # An example is decoded when it is drawn; a disk fills up when it does.
       with cli.exit_on(
@@ -92,7 +116,10 @@ def main() -> None:
           checkpoint.CheckpointError,
           workdir_lib.WorkdirError,
       ):
-        summary = run(experiment, workdir, stop=stop)
+        summary = run(experiment, workdir, stop=stop, ledger=ledger)
+    if summary is not None and ledger is not None:
+      with cli.exit_on(OSError, workdir_lib.WorkdirError):
+        ledger.settle(summary, workdir)
     if summary is not None:
       with cli.exit_on(ValueError):  # One that was read from the folder.
         summary_lib.show(summary)
@@ -114,6 +141,7 @@ def run(
     workdir: workdir_lib.Workdir,
     *,
     stop: signals.StopSignals | None = None,
+    ledger: ledger_lib.RunLedger | None = None,
 ) -> dict[str, Any] | None:
   """Trains from the last checkpoint, or from the start.
 
@@ -121,11 +149,14 @@ def run(
     experiment: The run.
     workdir: Its folder, which is claimed for as long as it trains.
     stop: Signals, asked after each step; None for a run that no signal stops.
+    ledger: Ledger in which the run is booked before its first step.
 
   Returns:
     The summary, which is also in the folder; None if a signal stopped the run.
   """
-  experiment, state, train_seconds = fit(experiment, workdir, stop=stop)
+  experiment, state, train_seconds = fit(
+      experiment, workdir, stop=stop, ledger=ledger
+  )
   if int(state.step) < experiment.mechanism.num_steps:
     return None
   log_lib.say(f"testing on split {experiment.config.data.test_split!r}")
@@ -147,6 +178,7 @@ def fit(
     workdir: workdir_lib.Workdir,
     *,
     stop: signals.StopSignals | None = None,
+    ledger: ledger_lib.RunLedger | None = None,
     build_fn: Callable[..., experiment_lib.Experiment] = experiment_lib.build,
 ) -> tuple[experiment_lib.Experiment, loop.TrainState, float]:
   """Does the training of `run`, and sums nothing up.
@@ -155,6 +187,7 @@ def fit(
     experiment: The run.
     workdir: Its folder, which is claimed for as long as it trains.
     stop: Signals, as in `run`.
+    ledger: Ledger, as in `run`.
     build_fn: `build_fn(config, run_key=...)` makes the experiment again, for a
       resumed run whose key the checkpoint alone knows.
 
@@ -180,6 +213,8 @@ def fit(
     begun_before = workdir.read_steps_begun()
     workdir.keep_metrics_until(step)
     experiment.task.prepare(experiment.row_source)
+    if ledger is not None:
+      ledger.book(experiment, workdir)
     facts, is_due = resume.facts(experiment), _save_times(experiment)
     with log_lib.RunLog(experiment, workdir, initial_step=step) as log:
       steps = _steps(experiment, state, workdir, on_new_size=log.compiling)

@@ -36,6 +36,7 @@ COMMANDS = {
     "tuning": "cost of picking the best of several runs",
     "users": "epsilon for a user with several examples",
     "compose": "epsilon of several releases of the same data",
+    "ledger": "what was released of a data set, and what is left",
     "statement": "what may be claimed, in words",
     "report": "the statement of a finished run, every number recomputed",
 }
@@ -112,6 +113,8 @@ def _parser() -> arguments_lib.Parser:
       _add_report(command)
     elif name == "compose":
       _add_compose(command)
+    elif name == "ledger":
+      _add_ledger(command)
     else:
       arguments_lib.add(command, command=name)
       _add_own(command, name)
@@ -135,8 +138,71 @@ def _add_compose(command) -> None:
       help="a file of releases, or the folder of a finished run",
   )
   command.add_argument("--delta", type=float, required=True, metavar="D")
+  command.add_argument(
+      "--epsilon",
+      type=float,
+      metavar="E",
+      help='of all together, to find the number that is "free"',
+  )
+  command.add_argument(
+      "--examples-per-user",
+      metavar="K,...",
+      help="epsilon for people with several examples too",
+  )
   command.add_argument("--accountant", default="pld", help="pld (default), rdp")
   command.add_argument("--json", action="store_true", help="print one object")
+
+
+def _add_ledger(command) -> None:
+  actions = command.add_subparsers(
+      dest="action", required=True, metavar="ACTION"
+  )
+  for name, does in _LEDGER_ACTIONS.items():
+    action = actions.add_parser(
+        name, help=does, description=does, allow_abbrev=False
+    )
+    action.add_argument("ledger", metavar="LEDGER.toml")
+    action.add_argument("--json", action="store_true", help="print one object")
+    _LEDGER_ARGUMENTS.get(name, lambda action: None)(action)
+
+
+def _add_ledger_init(action) -> None:
+  action.add_argument("--unit", required=True, help="patient, household, image")
+  action.add_argument(
+      "--num-examples", type=whole.argument, required=True, metavar="N"
+  )
+  action.add_argument("--epsilon", type=float, required=True, metavar="E")
+  action.add_argument("--delta", type=float, required=True, metavar="D")
+  action.add_argument("--neighboring", default="add_or_remove")
+  action.add_argument("--what", default="a data set", help="which data set")
+
+
+def _add_ledger_add(action) -> None:
+  action.add_argument("release", metavar="FILE.toml|RUN")
+  action.add_argument("--what", required=True, help="what was released")
+  action.add_argument("--visible-to", required=True, help="who may see it")
+  action.add_argument(
+      "--date", metavar="YYYY-MM-DD", help="today, if not given"
+  )
+
+
+_LEDGER_ACTIONS = {
+    "init": "write a new ledger, without releases",
+    "show": "what was released, what is spent, and what is left",
+    "check": "whether every line is as it was written",
+    "add": "write what was released, if it fits in the budget",
+    "plan": "what a release would leave; write nothing",
+}
+_LEDGER_ARGUMENTS = {
+    "init": _add_ledger_init,
+    "check": lambda action: action.add_argument(
+        "--seal", metavar="HEX", help="a seal of earlier, kept elsewhere"
+    ),
+    "add": _add_ledger_add,
+    "plan": lambda action: action.add_argument(
+        "release", metavar="FILE.toml|RUN"
+    ),
+}
 
 
 def _add_format(command) -> None:

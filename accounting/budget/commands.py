@@ -18,7 +18,7 @@ from accounting import (
     statement,
 )
 from accounting.budget import arguments as arguments_lib
-from accounting.budget import compose, explain, plots
+from accounting.budget import compose, explain, ledgers, plots
 from accounting.budget.answer import Answer, sentence, table
 from accounting.budget.answer import fields as fields_of
 from accounting.budget.arguments import Plan
@@ -48,8 +48,8 @@ def run(arguments: argparse.Namespace) -> Answer:
   """
   if arguments.command == "report":
     return explain.report(arguments)
-  if arguments.command == "compose":
-    return compose.run(arguments)
+  if arguments.command in _OTHERS:
+    return _OTHERS[arguments.command](arguments)
   plan = arguments_lib.read(arguments)
   answer = _COMMANDS[arguments.command](plan, arguments)
   return dataclasses.replace(
@@ -211,6 +211,7 @@ def _variants(run_: Mechanism, cap: int | None) -> list[Mechanism]:
   return found
 
 
+_OTHERS = {"compose": compose.run, "ledger": ledgers.run}
 _COMMANDS = {
     "epsilon": _epsilon,
     "delta": _delta,

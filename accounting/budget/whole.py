@@ -65,3 +65,15 @@ def argument(text: str) -> int:
     return parse(text)
   except ValueError as error:
     raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def list_of(text: str | None) -> list[int]:
+  """Returns the whole numbers of a text such as "1,2,4"; none for None.
+
+  Args:
+    text: Numbers with commas between them.
+
+  Raises:
+    ValueError: If one is none.
+  """
+  return [parse(part) for part in text.split(",")] if text else []

@@ -12,6 +12,7 @@ from accounting.ledger.entry import SETTLEMENT as SETTLEMENT
 from accounting.ledger.entry import Entry as Entry
 from accounting.ledger.ledger import BudgetError as BudgetError
 from accounting.ledger.ledger import Ledger as Ledger
+from accounting.ledger.text import seals as seals
 
 __all__ = (
     "BOOKING",
@@ -21,6 +22,7 @@ __all__ = (
     "Ledger",
     "RELEASE",
     "SETTLEMENT",
+    "seals",
 )
 
 

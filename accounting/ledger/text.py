@@ -25,6 +25,19 @@ _NOTE = (
 )
 
 
+def seals(path: pathlib.Path) -> list[str]:
+  """Returns the seal after the header, and after each entry.
+
+  Args:
+    path: File of the ledger.
+
+  Raises:
+    ValueError: If a line is not as it was sealed.
+    OSError: If it cannot be read.
+  """
+  return [block.seal for block in chain.verify(read(path), name=path.name)]
+
+
 def of_header(fields: Mapping[str, Any]) -> str:
   """Returns the first lines of a ledger, sealed.
 
