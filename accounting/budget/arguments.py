@@ -16,7 +16,7 @@ import dataclasses
 import math
 
 from accounting import _validate, _warnings, accountants, samplers
-from accounting.budget import whole
+from accounting.budget import presets, whole
 from accounting.mechanism import Mechanism, steps_for_epochs
 from accounting.statement import BATCHES
 
@@ -95,7 +95,6 @@ def add(parser: argparse.ArgumentParser, *, command: str) -> None:
         "--noise-multiplier",
         type=float,
         metavar="S",
-        required=True,
         help="noise on the sum of clipped gradients, over the clip norm",
     )
   if sought != "sampling_prob":
@@ -115,14 +114,34 @@ def add(parser: argparse.ArgumentParser, *, command: str) -> None:
       metavar="STEP:FACTOR,...",
       help="from which steps on batches are how many times as large",
   )
+  presets.add(run)
   _add_accounting(parser.add_argument_group("the accounting"), command)
 
 
 def _add_accounting(group, command: str) -> None:
   if command not in _NO_DELTA:
     group.add_argument("--delta", type=float, metavar="D")
-  if command in ("delta", "noise", "steps", "batch-size"):
-    group.add_argument("--epsilon", type=float, metavar="E", required=True)
+  if command in ("delta", *_SOUGHT):
+    group.add_argument("--epsilon", metavar="E,...", required=True)
+  if command in _SOUGHT:
+    group.add_argument(
+        "--with",
+        dest="others",
+        metavar="FILE.toml|RUN",
+        help="other releases: the target is for all together",
+    )
+    group.add_argument(
+        "--examples-per-user",
+        type=whole.argument,
+        default=1,
+        metavar="K",
+        help="the target is for people with so many examples",
+    )
+    group.add_argument("--csv", action="store_true")
+    group.add_argument("--plot", metavar="FILE.png|svg")
+  if command == "profile":
+    group.add_argument("--epsilon", type=float, metavar="E")
+    group.add_argument("--delta", type=float, metavar="D")
   group.add_argument(
       "--accountant",
       default=accountants.TIGHTEST,
@@ -165,7 +184,10 @@ def read(arguments: argparse.Namespace) -> Plan:
   Raises:
     ValueError: If something is missing, contradictory or out of range.
   """
+  presets.apply(arguments)
   sought = _SOUGHT.get(arguments.command)
+  if sought != "noise_multiplier" and arguments.noise_multiplier is None:
+    raise ValueError("the following arguments are required: --noise-multiplier")
   prob = _UNKNOWN["sampling_prob"]
   if sought != "sampling_prob":
     prob = _sampling_prob(arguments)
@@ -279,6 +301,21 @@ def _delta(arguments) -> float | None:
       "--delta must be given, got none. Choose it below 1 / "
       f"{total} = {1 / total:.2g}, for instance --delta {suggestion:.0e}."
   )
+
+
+def targets(arguments: argparse.Namespace) -> list[float]:
+  """Returns the epsilons of --epsilon: one, or several.
+
+  Args:
+    arguments: Parsed command line.
+
+  Raises:
+    ValueError: If one is no number.
+  """
+  try:
+    return [float(part) for part in arguments.epsilon.split(",")]
+  except ValueError:
+    _validate.fail("--epsilon", "numbers such as 1,2,4,8", arguments.epsilon)
 
 
 def said(found: list) -> list[str]:

@@ -235,8 +235,6 @@ def _add_own(command, name: str) -> None:
         "--distribution", required=True, help="logarithmic, geometric, poisson"
     )
   elif name == "users":
-    command.add_argument(
-        "--examples-per-user", type=whole.argument, required=True, metavar="K"
-    )
+    command.add_argument("--examples-per-user", required=True, metavar="K,...")
   elif name == "statement":
     _add_format(command)

@@ -12,13 +12,12 @@ import numpy as np
 from accounting import (
     _validate,
     accountants,
-    calibrate,
     claims,
     samplers,
     statement,
 )
 from accounting.budget import arguments as arguments_lib
-from accounting.budget import compose, explain, ledgers, plots
+from accounting.budget import compose, explain, ledgers, plots, searches
 from accounting.budget.answer import Answer, sentence, table
 from accounting.budget.answer import fields as fields_of
 from accounting.budget.arguments import Plan
@@ -50,6 +49,8 @@ def run(arguments: argparse.Namespace) -> Answer:
     return explain.report(arguments)
   if arguments.command in _OTHERS:
     return _OTHERS[arguments.command](arguments)
+  if explain.is_bare(arguments):
+    return explain.profile_of_pair(arguments)
   plan = arguments_lib.read(arguments)
   answer = _COMMANDS[arguments.command](plan, arguments)
   return dataclasses.replace(
@@ -82,42 +83,30 @@ def _epsilon(plan: Plan, arguments) -> Answer:
 
 
 def _delta(plan: Plan, arguments) -> Answer:
-  value = delta(
-      plan.mechanism,
-      epsilon=arguments.epsilon,
-      accountant=arguments.accountant,
-  )
+  targets = arguments_lib.targets(arguments)
+  found = [
+      delta(plan.mechanism, epsilon=each, accountant=arguments.accountant)
+      for each in targets
+  ]
   fields = fields_of(plan, arguments)
-  fields |= {"delta": value, "epsilon": arguments.epsilon}
+  if len(targets) > 1:
+    rows = [
+        {"epsilon": e, "delta": d} for e, d in zip(targets, found, strict=True)
+    ]
+    cells = [
+        (claims.exact(e), claims.at_most_scientific(d))
+        for e, d in zip(targets, found, strict=True)
+    ]
+    text = table(("epsilon", "delta"), cells)
+    fields |= {"rows": rows}
+    return Answer(fields=fields, text=text, mechanism=plan.mechanism)
+  fields |= {"delta": found[0], "epsilon": targets[0]}
   text = (
-      f"delta {claims.at_most_scientific(value)} at epsilon "
-      f"{claims.at_most_short(arguments.epsilon)} "
+      f"delta {claims.at_most_scientific(found[0])} at epsilon "
+      f"{claims.at_most_short(targets[0])} "
       f"({arguments.accountant}, {plan.mechanism.neighboring_relation})"
   )
   return Answer(fields=fields, text=text, mechanism=plan.mechanism)
-
-
-def _calibrated(find, name: str, label: str):
-  """Makes the command that finds one number of a run."""
-
-  def command(plan: Plan, arguments) -> Answer:
-    found = find(
-        plan.mechanism,
-        epsilon=arguments.epsilon,
-        delta=plan.stated_delta,
-        accountant=arguments.accountant,
-    )
-    value = epsilon(
-        found, delta=plan.stated_delta, accountant=arguments.accountant
-    )
-    fields = fields_of(dataclasses.replace(plan, mechanism=found), arguments)
-    fields |= {"epsilon": value, "epsilon_target": arguments.epsilon}
-    number = fields[name] if name in fields else found.expected_batch_size
-    fields[name] = int(number) if name == "batch_size" else number
-    text = f"{label} {fields[name]}: {sentence(fields)}"
-    return Answer(fields=fields, text=text, mechanism=found)
-
-  return command
 
 
 def _curve(plan: Plan, arguments) -> Answer:
@@ -125,11 +114,12 @@ def _curve(plan: Plan, arguments) -> Answer:
   path = arguments.plot and plots.check_path(arguments.plot)
   steps, values = _points(plan, arguments, count)
   fields = fields_of(plan, arguments) | {"steps": steps, "epsilon": values}
+  notes: tuple[str, ...] = ()
   if path:
     at = claims.at_most_short(plan.stated_delta)
     label = f"delta {at}, {arguments.accountant}"
     fine = _points(plan, arguments, max(count, _PLOT_POINTS))
-    plots.save(plots.curve(*fine, label=label), path)
+    notes = (plots.save(plots.curve(*fine, label=label), path),)
   pairs = list(zip(steps, values, strict=True))
   if arguments.csv:
     lines = ["steps,epsilon", *(f"{t},{e!r}" for t, e in pairs)]
@@ -138,7 +128,11 @@ def _curve(plan: Plan, arguments) -> Answer:
     rows = [(str(t), claims.at_most(e)) for t, e in pairs]
     text = table(("steps", "epsilon"), rows)
   return Answer(
-      fields=fields, text=text, mechanism=plan.mechanism, pure=arguments.csv
+      fields=fields,
+      text=text,
+      mechanism=plan.mechanism,
+      notes=notes,
+      pure=arguments.csv,
   )
 
 
@@ -215,13 +209,7 @@ _OTHERS = {"compose": compose.run, "ledger": ledgers.run}
 _COMMANDS = {
     "epsilon": _epsilon,
     "delta": _delta,
-    "noise": _calibrated(
-        calibrate.calibrate_noise, "noise_multiplier", "noise multiplier"
-    ),
-    "steps": _calibrated(calibrate.calibrate_num_steps, "num_steps", "steps"),
-    "batch-size": _calibrated(
-        calibrate.calibrate_batch_size, "batch_size", "expected batch size"
-    ),
+    **searches.COMMANDS,
     "curve": _curve,
     "compare": _compare,
     "profile": explain.profile_of,

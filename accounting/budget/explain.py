@@ -19,11 +19,12 @@ from accounting import (
     users,
 )
 from accounting.budget import audit as audit_lib
-from accounting.budget import plots, render
+from accounting.budget import plots, render, whole
 from accounting.budget import report as report_lib
 from accounting.budget.answer import Answer, sentence, table
 from accounting.budget.answer import fields as fields_of
 from accounting.budget.arguments import Plan
+from accounting.mechanisms.stated import ApproximateDp
 
 # Rounding errors of sums and Fourier transforms show in smaller ones, and they
 # differ between processors.
@@ -37,12 +38,49 @@ def profile_of(plan: Plan, arguments) -> Answer:
     plan: Plan of the run.
     arguments: Parsed command line.
   """
+  for name in ("epsilon", "delta"):
+    if getattr(arguments, name) is not None:
+      rule = "given for a guarantee without a run, or not at all"
+      _validate.fail(f"--{name}", rule, getattr(arguments, name))
+  return _profile(plan.mechanism, arguments)
+
+
+def is_bare(arguments) -> bool:
+  """Returns whether a profile is asked for of an epsilon and delta alone.
+
+  Args:
+    arguments: Parsed command line.
+  """
+  return arguments.command == "profile" and (
+      arguments.noise_multiplier is None and arguments.epsilon is not None
+  )
+
+
+def profile_of_pair(arguments) -> Answer:
+  """Returns what an attacker may reach at best under an (epsilon, delta).
+
+  Args:
+    arguments: Parsed command line.
+
+  Raises:
+    ValueError: If delta is not given.
+  """
+  if arguments.delta is None:
+    raise ValueError("--delta must be given with --epsilon.")
+  stated = ApproximateDp(
+      epsilon=arguments.epsilon,
+      delta=arguments.delta,
+      neighboring_relation=arguments.neighboring,
+  )
+  return dataclasses.replace(_profile(stated, arguments), mechanism=None)
+
+
+def _profile(mechanism, arguments) -> Answer:
   path = arguments.plot and plots.check_path(arguments.plot)
   found = profile.privacy_profile(
-      plan.mechanism, reconstruction_prior=arguments.prior
+      mechanism, reconstruction_prior=arguments.prior
   )
-  if path:
-    plots.save(plots.guarantee(found), path)
+  notes = (plots.save(plots.guarantee(found), path),) if path else ()
   points = [
       {"epsilon": e, "delta": d}
       for e, d in zip(
@@ -50,7 +88,7 @@ def profile_of(plan: Plan, arguments) -> Answer:
       )
   ]
   facts = statement.profile_facts(found)
-  fields = plan.mechanism.to_dict() | {"profile": points} | facts
+  fields = mechanism.to_dict() | {"profile": points} | facts
   rows = [
       (
           "mu of the Gaussian guarantee",
@@ -70,7 +108,7 @@ def profile_of(plan: Plan, arguments) -> Answer:
           table(("epsilon", "delta"), curve),
       ]
   )
-  return Answer(fields=fields, text=text, mechanism=plan.mechanism)
+  return Answer(fields=fields, text=text, mechanism=mechanism, notes=notes)
 
 
 def _point(*, epsilon: float, delta: float) -> tuple[str, str]:
@@ -130,17 +168,19 @@ def users_of(plan: Plan, arguments) -> Answer:
   if not accountants.get(arguments.accountant).accounts_for_users:
     rule = f"{accountants.TIGHTEST} for users"
     _validate.fail("accountant", rule, arguments.accountant)
-  value = users.user_epsilon(
-      plan.mechanism,
-      examples_per_user=arguments.examples_per_user,
-      delta=plan.stated_delta,
+  counts = whole.list_of(arguments.examples_per_user)
+  values = users.user_epsilons(
+      plan.mechanism, examples_per_user=counts, delta=plan.stated_delta
   )
   fields = fields_of(plan, arguments)
-  fields |= {
-      "epsilon": value,
-      "examples_per_user": arguments.examples_per_user,
-  }
-  text = f"{sentence(fields)}, users of {arguments.examples_per_user} examples"
+  if len(counts) == 1:
+    fields |= {"epsilon": values[0], "examples_per_user": counts[0]}
+    text = f"{sentence(fields)}, users of {counts[0]} examples"
+    return Answer(fields=fields, text=text, mechanism=plan.mechanism)
+  pairs = list(zip(counts, values, strict=True))
+  fields["rows"] = [{"examples_per_user": k, "epsilon": e} for k, e in pairs]
+  rows = [(str(k), claims.at_most(e)) for k, e in pairs]
+  text = table(("examples per user", "epsilon"), rows)
   return Answer(fields=fields, text=text, mechanism=plan.mechanism)
 
 

@@ -75,15 +75,42 @@ def guarantee(profile: PrivacyProfile):
   return figure
 
 
-def save(figure, path: pathlib.Path) -> None:
+def line(
+    x_values: Sequence[float],
+    y_values: Sequence[float],
+    *,
+    x: str,
+    y: str,
+    title: str,
+):
+  """Returns a figure of one number against another.
+
+  Args:
+    x_values: Values of the first.
+    y_values: Values of the second.
+    x: Name of the first.
+    y: Name of the second.
+    title: Text above.
+  """
+  figure, axes = _figure(1)
+  axes[0].plot(x_values, y_values, "o-")
+  axes[0].set(xlabel=x, ylabel=y, title=title)
+  return figure
+
+
+def save(figure, path: pathlib.Path) -> str:
   """Writes a figure to a file of the format that its name ends in.
 
   Args:
     figure: Figure of Matplotlib.
     path: File to write.
+
+  Returns:
+    A text that says where it is.
   """
   with _fixed_ids():
     figure.savefig(path, format=path.suffix[1:].lower(), **_plain(path.suffix))
+  return f"wrote {path}"
 
 
 def svg(figure) -> str:

@@ -32,13 +32,18 @@ def test_output_is_as_shown(arguments, output):
   assert budget_page.printed(arguments) == output
 
 
+def _profile_of_a_run(blocks):
+  [block] = [
+      b for b in blocks if b[0][0] == "profile" and "--num-steps" in b[0]
+  ]
+  return block
+
+
 def test_a_changed_digit_is_noticed():
   """Planted: the page as it was, on a processor that rounds otherwise."""
   planted = _TEXT.replace("1.474 ", "1.475 ")
   assert planted != _TEXT
-  [(arguments, output)] = [
-      b for b in budget_page.blocks(planted) if b[0][0] == "profile"
-  ]
+  arguments, output = _profile_of_a_run(budget_page.blocks(planted))
   assert budget_page.printed(arguments) != output
 
 
@@ -93,7 +98,7 @@ def test_the_profile_does_not_hang_on_the_last_bits(seed, monkeypatch):
 
     return moved
 
-  [(arguments, output)] = [b for b in _BLOCKS if b[0][0] == "profile"]
+  arguments, output = _profile_of_a_run(_BLOCKS)
   for module, name in (
       *((np, name) for name in ("exp", "log", "expm1", "log1p")),
       *((special, name) for name in ("ndtr", "ndtri", "log_ndtr")),

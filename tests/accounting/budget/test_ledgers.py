@@ -212,3 +212,124 @@ def test_disjoint_parts_and_public_steps_of_a_file(tmp_path, capsys):
   assert "disjoint_by must be given with part" in commands.refused(
       capsys, "compose", bad, "--delta=1e-6"
   )
+
+
+_RUN = ("--sampling-prob=0.1", "--num-steps=10", "--delta=1e-5")
+
+
+def test_several_targets_are_a_table(tmp_path, capsys):
+  found = _json(capsys, "noise", *_RUN, "--epsilon=1,2")
+  assert [each["epsilon_target"] for each in found["rows"]] == [1.0, 2.0]
+  for each in found["rows"]:
+    run = Mechanism(
+        noise_multiplier=each["noise_multiplier"],
+        sampling_prob=0.1,
+        num_steps=10,
+    )
+    assert each["epsilon"] == accounting.epsilon(run, delta=1e-5)
+    assert each["epsilon"] <= each["epsilon_target"]
+  plot = str(tmp_path / "noise.svg")
+  arguments = ["noise", *_RUN, "--epsilon=1,2"]
+  assert budget.main([*arguments, "--csv"]) == 0
+  first, *lines = capsys.readouterr().out.splitlines()
+  assert first == "epsilon_target,noise_multiplier,epsilon"
+  assert [line.split(",")[0] for line in lines] == ["1.0", "2.0"]
+  assert budget.main([*arguments, f"--plot={plot}"]) == 0
+  assert f"wrote {plot}" in capsys.readouterr().out
+  assert "--epsilon must be numbers such as" in commands.refused(
+      capsys, "noise", *_RUN, "--epsilon=1,x"
+  )
+
+
+def test_a_target_is_for_all_and_for_people(tmp_path, capsys):
+  path = _file(tmp_path, _HISTOGRAM)
+  found = _json(
+      capsys,
+      *("noise", *_RUN, "--epsilon=2", f"--with={path}"),
+      "--examples-per-user=3",
+  )
+  run = Mechanism(
+      noise_multiplier=found["noise_multiplier"],
+      sampling_prob=0.1,
+      num_steps=10,
+  )
+  assert found["epsilon"] == accounting.user_epsilon(
+      run + accounting.Laplace(scale=10.0), examples_per_user=3, delta=1e-5
+  )
+  assert 0.998 * 2 <= found["epsilon"] <= 2
+  table = _json(
+      capsys, "users", "--noise-multiplier=20", *_RUN, "--examples-per-user=1,5"
+  )
+  assert [each["examples_per_user"] for each in table["rows"]] == [1, 5]
+
+
+def test_a_guarantee_without_a_run_has_a_profile(capsys):
+  found = _json(capsys, "profile", "--epsilon=1", "--delta=1e-5")
+  e = 2.718281828459045
+  # Kairouz, Oh and Viswanath 2015: the worst has these error rates.
+  assert found["advantage"] == pytest.approx(
+      1e-5 + (1 - 1e-5) * (e - 1) / (e + 1), rel=1e-4
+  )
+  rate = found["tpr_at_fpr"]["0.01"]
+  assert e * 0.01 + 1e-5 <= rate <= (e * 0.01 + 1e-5) * (1 + 1e-4)
+  assert "--delta must be given" in commands.refused(
+      capsys, "profile", "--epsilon=1"
+  )
+  assert "--epsilon must be given for a guarantee without" in commands.refused(
+      capsys,
+      *("profile", "--noise-multiplier=3", "--sampling-prob=0.1"),
+      *("--num-steps=10", "--epsilon=1"),
+  )
+
+
+@pytest.mark.parametrize(
+    "library, text, flags",
+    [
+        (
+            "opacus",
+            "noise_multiplier=2,sample_rate=0.1,steps=10",
+            ("--noise-multiplier=2", *_RUN[:2]),
+        ),
+        (
+            "tf-privacy",
+            "noise_multiplier=2,number_of_examples=1e3,batch_size=100,epochs=2",
+            (
+                *("--noise-multiplier=2", "--num-examples=1000"),
+                *("--batch-size=100", "--epochs=2"),
+            ),
+        ),
+        (
+            "jax-privacy",
+            "noise_multiplier=2,num_samples=1000,batch_size=100,num_updates=9",
+            (
+                *("--noise-multiplier=2", "--num-examples=1000"),
+                *("--batch-size=100", "--num-steps=9"),
+            ),
+        ),
+    ],
+)
+def test_other_libraries_words_are_the_same_run(capsys, library, text, flags):
+  ask = ("epsilon", "--delta=1e-5")
+  assert _json(capsys, *ask, f"--from-{library}={text}") == _json(
+      capsys, *ask, *flags
+  )
+
+
+@pytest.mark.parametrize(
+    "arguments, match",
+    [
+        (("--from-opacus=sigma=1",), "--from-opacus must be pairs such as noi"),
+        (("--from-opacus=steps",), "--from-opacus must be pairs such as noise"),
+        (("--from-opacus=steps=1,steps=2",), "--from-opacus must be of steps"),
+        (("--from-opacus=steps=x",), "steps of --from-opacus must be a number"),
+        (
+            ("--from-opacus=steps=1", "--num-steps=1"),
+            "--num-steps must be given once, not with --from-opacus",
+        ),
+        ((), "the following arguments are required: --noise-multiplier"),
+    ],
+)
+def test_words_that_are_wrong_are_named(capsys, arguments, match):
+  assert match in commands.refused(
+      capsys, "epsilon", "--delta=1e-5", *arguments
+  )
