@@ -154,6 +154,7 @@ def _add_compose(command) -> None:
 
 
 def _add_ledger(command) -> None:
+  command.epilog = "Each action takes --help, and --json to print one object."
   actions = command.add_subparsers(
       dest="action", required=True, metavar="ACTION"
   )

@@ -66,7 +66,7 @@ def profile_of_pair(arguments) -> Answer:
     ValueError: If delta is not given.
   """
   if arguments.delta is None:
-    raise ValueError("--delta must be given with --epsilon.")
+    raise ValueError("--delta must be given with --epsilon, got None.")
   stated = ApproximateDp(
       epsilon=arguments.epsilon,
       delta=arguments.delta,

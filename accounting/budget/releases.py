@@ -123,7 +123,8 @@ def _read(path: pathlib.Path) -> Found:
   with path.open("rb") as file:
     data = file.read(_MAX_BYTES + 1)
   if len(data) > _MAX_BYTES:
-    raise ValueError(f"{path.name} must hold at most {_MAX_BYTES} bytes.")
+    rule = f"must hold at most {_MAX_BYTES} bytes"
+    raise ValueError(f"{path.name} {rule}, got more.")
   return parse(data, what=path.name, folder=path.parent)
 
 
