@@ -33,6 +33,7 @@ _OPTIONAL = ("sampling", "max_batch_size", "epsilon_target", "status")
 _OPTIONAL += ("batch_size_schedule", "sampling_options")
 _POSITIVE = ("l2_clip_norm", "train_seconds", "examples_per_second")
 _COUNTS = ("num_views", "num_parameters")
+_MAX_EXAMPLE_IS = 300
 _SEED = (
     "the seed was fixed, and is written in the run's summary: whoever knows it "
     "can recompute the noise, and against them nothing is protected. Such a "
@@ -144,6 +145,7 @@ def state(
       more_warnings=(
           *(_SEED if checked.summary["seed"] is not None else ()),
           *_restored(checked.summary),
+          *_example_is(checked.summary),
           *(audit.warnings if audit else ()),
       ),
   )
@@ -215,6 +217,13 @@ def _restored(summary: Mapping[str, Any]) -> tuple[str, ...]:
   return (text,)
 
 
+def _example_is(summary: Mapping[str, Any]) -> tuple[str, ...]:
+  """Returns what an example of a run is, where its task says it."""
+  if (said := summary.get("example_is")) is None:
+    return ()
+  return (f"An example is {said}.",)
+
+
 def _check_composed(summary: Mapping[str, Any], mechanism: Mechanism) -> None:
   """Computes the epsilon of a run and those it continues again."""
   origin, stated = summary.get("restored_from") or {}, "epsilon_composed"
@@ -279,6 +288,11 @@ def _check_values(summary: Mapping[str, Any]) -> None:
     _validate.integer(key, summary[key])
   results.check(summary)
   records.check_unit(summary)
+  if (said := summary.get("example_is")) is not None:
+    is_text = isinstance(said, str) and said.strip() and said.isprintable()
+    if not is_text or len(said) > _MAX_EXAMPLE_IS:
+      rule = f"at most {_MAX_EXAMPLE_IS} printable characters"
+      _validate.fail("example_is", rule, records.short(said))
   _validate.integer("num_examples", summary["num_examples"])
   _validate.real("expected_batch_size", summary["expected_batch_size"], low=0)
   digest = summary["params_sha256"]

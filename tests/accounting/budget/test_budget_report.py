@@ -21,6 +21,9 @@ def test_report_verifies_a_finished_run(tmp_path, capsys):
   assert "for research, not for a release" in found["warnings"][0]
   secret = _json(capsys, "report", _write(tmp_path, records.summary(seed=None)))
   assert secret["warnings"] == []
+  packed = records.summary(seed=None, example_is="a packed sequence")
+  said = _json(capsys, "report", _write(tmp_path, packed))
+  assert said["warnings"] == ["An example is a packed sequence."]
   # A seed of 128 bits is read, and said again, to the last digit.
   big = _json(
       capsys, "report", _write(tmp_path, records.summary(seed=2**128 - 1))
@@ -60,6 +63,9 @@ def test_report_verifies_a_finished_run(tmp_path, capsys):
         ({"seed": 2**128}, "seed must be an integer"),
         ({"versions": ["a"]}, "versions must be an object"),
         ({"num_examples": None}, "num_examples must be"),
+        ({"example_is": "a\nb"}, "example_is must be at most 300 printable"),
+        ({"example_is": "a" * 301}, "example_is must be at most 300 printable"),
+        ({"example_is": 3}, "example_is must be at most 300 printable"),
         ({"sampling": {"a": 1}}, "sampling must be one of"),
         ({"train_seconds": 10**400}, "train_seconds must be"),
     ],
