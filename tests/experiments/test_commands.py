@@ -67,13 +67,14 @@ def test_a_finished_run_is_told_again_and_not_run_again(finished):
 def test_evaluate_agrees_with_the_summary_and_tells_classes(finished):
   path, _ = finished
   summary = json.loads((path / "summary.json").read_text())
-  cases = {"test_accuracy_ema": [], "test_accuracy": ["--params=last"]}
+  accuracies = summary["headline"]["values"]
+  cases = {"ema": [], "last": ["--params=last"]}
   for key, flags in cases.items():
     process = launch.command(
         "experiments.evaluate", f"--workdir={path}", *flags
     )
     assert process.returncode == 0, process.stderr
-    assert f"accuracy {summary[key]:.2%}" in process.stdout
+    assert f"accuracy {accuracies[key]:.2%}" in process.stdout
     assert all(f"\n  {label}: " in process.stdout for label in range(10))
   process = launch.command(
       "experiments.evaluate", f"--workdir={path}", "--split=train"
@@ -214,5 +215,5 @@ def test_an_unreadable_image_is_named_when_it_is_drawn(tmp_path):
   )
   assert process.returncode == 2
   last = process.stderr.strip().splitlines()[-1]
-  assert last.startswith("error: ") and "must be a readable image" in last
+  assert last.startswith("error: ") and "must be a JPEG or PNG image" in last
   assert any(str(image) in last for image in images)

@@ -85,6 +85,7 @@ def questions(run: accounting.Mechanism) -> None:
       run, delta=1e-5, num_trials_mean=10, distribution="poisson"
   )
   print(cost, accounting.user_epsilon(run, examples_per_user=2, delta=1e-5))
+  print(accounting.user_epsilons(run, examples_per_user=[2, 4], delta=1e-5))
   profile: accounting.PrivacyProfile = accounting.privacy_profile(run)
   print(profile.gdp_mu, profile.epsilons.shape, profile.tpr_at_fpr)
   statement: accounting.Statement = accounting.make_statement(
@@ -116,6 +117,32 @@ def compositions(run: accounting.Mechanism) -> accounting.Composition:
   for mechanism, count in stated.releases:
     print(mechanism.neighboring_relation, count)
   return total
+
+
+def composed(run: accounting.Mechanism, folder: str) -> accounting.Ledger:
+  shards = accounting.Disjoint(by="shard", of={"a": run, "b": 2 * run})
+  public = accounting.Public(what="tokens of public text")
+  count = accounting.Gaussian(stddev=4.0, sensitivity=1.0)
+  found = accounting.calibrate_release(
+      count,
+      free="stddev",
+      epsilon=9.0,
+      delta=1e-5,
+      others=shards + public,
+  )
+  book = accounting.Ledger.create(
+      f"{folder}-ledger.toml",
+      unit="patient",
+      num_examples=1000,
+      epsilon=1.0,
+      delta=1e-5,
+      what="a year of visits",
+  )
+  try:
+    book.append(found, what="a count", visible_to="all")
+  except accounting.BudgetError as error:
+    print(error, book.left)
+  return book
 
 
 def warned_of() -> tuple[type[accounting.AccountingWarning], ...]:
@@ -183,6 +210,7 @@ def every_option(run: accounting.Mechanism) -> list[dp_sgd.PrivateTraining]:
       prng_argnum=2,
       spmd_axis_name=None,
       method="ghost",
+      passes=1,
       grid_scale=None,
       keys_by_example=True,
   )
@@ -253,6 +281,7 @@ def main(folder: str) -> None:
   run, *_ = mechanisms()
   questions(run)
   compositions(run)
+  composed(run, folder)
   warned_of()
   rng = np.random.default_rng(0)
   examples = {"x": rng.normal(size=(1000, 5)), "y": rng.normal(size=1000)}
