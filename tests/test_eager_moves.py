@@ -1,5 +1,7 @@
 """What NumPy does for the tests in place of JAX gives JAX's bits and types."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +24,9 @@ _CASES = {
     "transpose": lambda x: jax.lax.transpose(x, (1, 0)),
     "unstack": lambda x: jnp.unstack(x, axis=1),
     "weak": lambda x: jax.lax.full((2,), 0.1),
+    "weak_slice": lambda x: jax.lax.dynamic_slice(
+        jax.lax.full((3,), 0.1), (np.int32(1),), (1,)
+    ),
 }
 
 
@@ -31,6 +36,16 @@ def test_moves_are_those_of_a_program(name):
   got, want = _CASES[name](x), jax.jit(_CASES[name])(x)
   assert jax.tree.map(jax.typeof, got) == jax.tree.map(jax.typeof, want)
   jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+@pytest.mark.skipif(bool(os.environ.get("FULL_XLA")), reason="not done then")
+def test_no_program_is_compiled(caplog):
+  with jax.log_compiles():
+    x = jnp.asarray(np.zeros((3, 29)))
+    x = jnp.concatenate([jnp.reshape(x, (29, 3)), jnp.zeros((5, 3))])[:, 1]
+    assert "Compiling" not in caplog.text
+    jnp.tanh(x)
+  assert "Compiling" in caplog.text
 
 
 def test_what_is_moved_shares_no_memory_and_can_be_donated():
