@@ -38,6 +38,7 @@ def sections(facts: dict[str, Any], make) -> tuple:
       ("Warnings", tuple(facts["warnings"]), ()),
       ("Who is trusted", _TRUST, ()),
       ("What is protected", _unit(facts), _relation_rows(facts)),
+      ("People with several examples", _people(facts), _people_rows(facts)),
       ("What is released", _release(facts), _composition_words.rows(facts)),
       ("What the guarantee covers, and what not", _coverage(facts), ()),
       ("Accounting", _accounting(facts), _accounting_rows(facts)),
@@ -102,6 +103,28 @@ def _relation_rows(facts) -> tuple[tuple[str, str], ...]:
   return tuple(
       (name, "-" if value is None else claims.at_most(value))
       for name, value in facts["epsilon_by_relation"].items()
+  )
+
+
+def _people(facts) -> tuple[str, ...]:
+  if not facts["epsilon_by_examples_per_user"]:
+    return ()
+  return (
+      "The same epsilon, and the same delta, for a person who contributed "
+      f"several examples, each of them one {facts['unit']} above: all of them "
+      "are hidden at once. The second number does not count on how batches are "
+      "drawn.",
+  )
+
+
+def _people_rows(facts) -> tuple[tuple[str, str], ...]:
+  return tuple(
+      (
+          f"{count} example{'' if count == '1' else 's'}",
+          f"epsilon {claims.at_most(each['epsilon'])}; without sampling "
+          f"{claims.at_most(each['without_sampling'])}",
+      )
+      for count, each in facts["epsilon_by_examples_per_user"].items()
   )
 
 

@@ -19,6 +19,7 @@ import importlib.metadata
 import math
 import platform
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from accounting import (
@@ -28,6 +29,7 @@ from accounting import (
     accountants,
     claims,
     samplers,
+    users,
 )
 from accounting.composition import (
     AnyMechanism,
@@ -86,6 +88,7 @@ def make_statement(
     max_rows_per_unit: int | None = None,
     generator: str | None = None,
     grid_scale: int | None = None,
+    examples_per_user: Sequence[int] = (),
     more_warnings: tuple[str, ...] = (),
 ) -> Statement:
   """States what a run may claim.
@@ -104,6 +107,8 @@ def make_statement(
       None if not known.
     grid_scale: Steps in the clip norm, if sums and noise were rounded to a
       grid; None for floating-point numbers.
+    examples_per_user: Numbers of examples of a person; the statement then has
+      the epsilon of each, with sampling counted on and without.
     more_warnings: Texts of other warnings, which the caller alone knows.
 
   Returns:
@@ -140,6 +145,9 @@ def make_statement(
       "epsilon_by_relation": _by_relation(mechanism, delta, accountant),
       "epsilon_deterministic": deterministic_epsilon(mechanism, delta=delta),
       "versions": versions(),
+      "epsilon_by_examples_per_user": _by_count(
+          mechanism, delta, examples_per_user
+      ),
   }
   if profile is not None:
     facts |= profile_facts(profile)
@@ -315,6 +323,23 @@ def _by_relation(mechanism: AnyMechanism, delta: float, accountant: str):
         continue
       found[relation] = value if math.isfinite(value) else None
       break
+  return found
+
+
+def _by_count(mechanism: AnyMechanism, delta: float, counts: Sequence[int]):
+  """Epsilon of people with several examples, with and without sampling."""
+  found = {}
+  for count in counts:
+    count = users.check_count(count, accountant=accountants.TIGHTEST)
+    sampled, plain = (
+        evaluate(
+            users.grouped(each, count),
+            delta=delta,
+            accountant=accountants.TIGHTEST,
+        ).epsilon
+        for each in (mechanism, mechanism.unsampled())
+    )
+    found[str(count)] = {"epsilon": sampled, "without_sampling": plain}
   return found
 
 

@@ -135,7 +135,7 @@ def _add_accounting(group, command: str) -> None:
         type=whole.argument,
         default=1,
         metavar="K",
-        help="the target is for people with so many examples",
+        help="the target is for people with K examples",
     )
     group.add_argument("--csv", action="store_true")
     group.add_argument("--plot", metavar="FILE.png|svg")

@@ -38,6 +38,7 @@ COMMANDS = {
     "compose": "epsilon of several releases of the same data",
     "ledger": "what was released of a data set, and what is left",
     "statement": "what may be claimed, in words",
+    "explain": "what the guarantee means, in a paragraph",
     "report": "the statement of a finished run, every number recomputed",
 }
 
@@ -239,3 +240,10 @@ def _add_own(command, name: str) -> None:
     command.add_argument("--examples-per-user", required=True, metavar="K,...")
   elif name == "statement":
     _add_format(command)
+    command.add_argument("--examples-per-user", metavar="K,...")
+  elif name == "explain":
+    command.add_argument(
+        "--length", default="medium", help="short, medium (default) or long"
+    )
+    command.add_argument("--unit", help="what an example is: image, patient")
+    command.add_argument("--examples-per-user", metavar="K,...")

@@ -216,4 +216,5 @@ _COMMANDS = {
     "tuning": explain.tuning_of,
     "users": explain.users_of,
     "statement": explain.statement_of,
+    "explain": explain.explained,
 }

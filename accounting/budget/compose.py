@@ -124,7 +124,7 @@ def listed(
   """Returns each release with its epsilon alone, as data and as text.
 
   Args:
-    composition: What was released.
+    composition: Releases to list.
     delta: Delta of the guarantee.
     accountant: Name of the accountant.
   """

@@ -7,12 +7,14 @@ the same numbers, and writes no file but the one it was asked to.
 import dataclasses
 import math
 import pathlib
+import textwrap
 
 from accounting import (
     _validate,
     _words,
     accountants,
     claims,
+    explanation,
     profile,
     statement,
     tuning,
@@ -37,6 +39,9 @@ def profile_of(plan: Plan, arguments) -> Answer:
   Args:
     plan: Plan of the run.
     arguments: Parsed command line.
+
+  Raises:
+    ValueError: If an epsilon or delta is given too.
   """
   for name in ("epsilon", "delta"):
     if getattr(arguments, name) is not None:
@@ -197,8 +202,34 @@ def statement_of(plan: Plan, arguments) -> Answer:
       accountant=arguments.accountant,
       batches=arguments.batches,
       unit="example" if arguments.unit is None else arguments.unit,
+      examples_per_user=whole.list_of(arguments.examples_per_user),
   )
   return _stated(made, arguments, {})
+
+
+def explained(plan: Plan, arguments) -> Answer:
+  """Returns what the run's guarantee means, in a paragraph.
+
+  Args:
+    plan: Plan of the run.
+    arguments: Parsed command line.
+  """
+  made = statement.make_statement(
+      plan.mechanism,
+      delta=plan.stated_delta,
+      accountant=arguments.accountant,
+      batches=arguments.batches,
+      unit=arguments.unit,
+      examples_per_user=whole.list_of(arguments.examples_per_user),
+  )
+  texts = explanation.explain(made.facts, length=arguments.length)
+  wrapped = [textwrap.fill(each, 78, break_on_hyphens=False) for each in texts]
+  fields = made.facts | {"explanation": list(texts)}
+  return Answer(
+      fields=fields,
+      text="\n\n".join(wrapped),
+      warnings=tuple(made.facts["warnings"]),
+  )
 
 
 def report(arguments) -> Answer:

@@ -33,7 +33,7 @@ _EXAMPLES = Word("num_examples", whole.parse)
 _BATCH = Word("batch_size", float)
 _STEPS = Word("num_steps", whole.parse)
 _EPOCHS = Word("epochs", float)
-# Opacus: `RDPAccountant.step(noise_multiplier=, sample_rate=)`, so many steps,
+# Opacus: `RDPAccountant.step(noise_multiplier=, sample_rate=)`, its steps,
 # and `make_private_with_epsilon(target_delta=, epochs=)`. TensorFlow Privacy:
 # `compute_dp_sgd_privacy`. jax-privacy: its examples' `num_samples`,
 # `batch_size` and `num_updates`, and `iterations` of its calibration.
