@@ -71,8 +71,8 @@ def _attack(facts: dict[str, Any]) -> tuple[str, ...]:
   return (
       "Someone who sees all that is released, and knows everything else,"
       f" guesses right whether one {facts['unit']} was used in at most"
-      f" {success} of cases, where a coin is right in 50%. If they may accuse 1 in 100 of"
-      " those who were not used, they find at most"
+      f" {success} of cases, where a coin is right in 50%. If they may accuse 1"
+      " in 100 of those who were not used, they find at most"
       f" {found} of those who were.",
   )
 
