@@ -89,7 +89,7 @@ _NA = type("NAType", (), {})()  # As pandas has it.
     [
         (np.array([1.0, np.nan]), "given for every row.*got NaN"),
         (_OBJECT("a", _NA), "given for every row"),
-        (_OBJECT(1, np.datetime64("NaT")), "got a value of datetime64"),
+        (_OBJECT(1, np.datetime64("NaT", "D")), "got a value of datetime64"),
         (np.array([4, -1]), "given for every row.*got -1"),
         (_OBJECT(4, -1.0), "given for every row.*got -1"),
         (["a", ""], "got a word for a missing one"),

@@ -29,7 +29,7 @@ from jax_privacy.data.tables import encode
 from jax_privacy.data.tables import schema as schema_lib
 
 _OTHER_TABLE = "the table must be the one that was read, got other rows."
-_MISSING = {"O": None, "f": np.nan, "M": np.datetime64("NaT")}
+_MISSING = {"O": None, "f": np.nan, "M": np.datetime64("NaT", "D")}
 
 
 class TableSource(source_lib.Described):
