@@ -224,7 +224,10 @@ def _saved_files(path: pathlib.Path) -> list[pathlib.Path]:
     # A name with a folder in it would lead out of the data.
     is_name = isinstance(name, str) and name
     if not is_name or pathlib.PurePath(name).name != name:
-      raise ValueError(f"{state} must name the files in its folder.")
+      shown = bounded.short(repr(name))
+      raise ValueError(
+          f"{state} must name the files in its folder, got {shown}."
+      )
     if not bounded.is_regular(path / name):
       raise ValueError(f"{path} must hold {bounded.short(name)}, got none.")
   return [path / name for name in names]
