@@ -319,7 +319,7 @@ def test_a_broken_input_leaves_no_file(model, tmp_path, workdir):
   PIL.Image.fromarray(images[0]).save(tmp_path / "in" / "a.png")
   (tmp_path / "in" / "b.png").write_bytes(b"no image")
   broken = model_lib.load(workdir, inputs=str(tmp_path / "in"))
-  with pytest.raises(ValueError, match="b.png must be a readable image"):
+  with pytest.raises(ValueError, match="b.png must be a JPEG or PNG image"):
     predictions.write(broken, tmp_path / "p.csv", batch_size=1)
   assert not [p for p in tmp_path.iterdir() if "p.csv" in p.name]
 

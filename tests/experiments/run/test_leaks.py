@@ -270,7 +270,9 @@ def test_a_damaged_example_is_named_and_that_is_marked_private(tmp_path):
       dp__delta=1e-2,
       train__expected_batch_size=15,
   )
-  with pytest.raises(data.ImageError, match="image .* must be a readable") as e:
+  with pytest.raises(
+      data.ImageError, match="image .* must be a JPEG or PNG"
+  ) as e:
     launch.run(config, tmp_path / "run")
   assert str(e.value).endswith("(private, not for release)")
   assert "\n" not in str(e.value)

@@ -55,7 +55,7 @@ def test_images_are_decoded_when_read_and_not_before(root):
   (root / "train" / "bee" / "0.png").write_bytes(b"no image")
   source = data.load("folder", path=root)
   assert source[np.array([0, 1, 3])]["label"].tolist() == [0, 0, 1]
-  with pytest.raises(ValueError, match="bee/0.png must be a readable image"):
+  with pytest.raises(ValueError, match="bee/0.png must be a JPEG or PNG image"):
     source[np.array([2])]
 
 
@@ -144,7 +144,7 @@ def test_a_truncated_image_is_named(root):
 def test_another_format_under_the_name_of_one_is_refused(root):
   path = root / "train" / "ant" / "0.png"
   PIL.Image.new("RGB", (4, 5)).save(path, "GIF")
-  with pytest.raises(ValueError, match="ant/0.png must be a readable image"):
+  with pytest.raises(ValueError, match="ant/0.png must be a JPEG or PNG image"):
     data.load("folder", path=root)
 
 

@@ -242,7 +242,7 @@ def test_an_image_that_is_read_late_and_broken_is_named():
       num_classes=3,
   )
   assert source[np.array([0, 1, 2, 4])]["image"].any()
-  with pytest.raises(ValueError, match="image 3 must be a readable image"):
+  with pytest.raises(ValueError, match="image 3 must be a JPEG or PNG image"):
     source[np.array([0, 3])]
 
 

@@ -102,8 +102,8 @@ def test_missing_records_are_an_error_of_the_example(tmp_path):
         ({"image": _TALL, "label": 2}, r"label in \[0, 2\), got 2"),
         ({"image": _TALL, "label": -1}, r"label in \[0, 2\), got -1"),
         ({"image": _WIDE, "label": 0}, "be of size 5x4 .* got 4x5"),
-        ({"image": _TALL[:30], "label": 0}, "be a readable image"),
-        ({"image": b"", "label": 0}, "be a readable image"),
+        ({"image": _TALL[:30], "label": 0}, "be a JPEG or PNG image"),
+        ({"image": b"", "label": 0}, "be a JPEG or PNG image"),
     ],
 )
 def test_a_broken_example_is_named(record, text):
