@@ -70,7 +70,10 @@ def _exact(closed):
   """The jaxpr with products of unsaid precision at the highest."""
   eqns = []
   for eqn in closed.jaxpr.eqns:
-    if eqn.primitive.name in _PRODUCTS and eqn.params["precision"] is None:
+    if (
+        eqn.primitive.name in _PRODUCTS
+        and jaxprs.param(eqn, "precision") is None
+    ):
       eqn = jaxprs.with_params(eqn, precision=jax.lax.Precision.HIGHEST)
     elif jaxprs.held(eqn):
       eqn = jaxprs.with_held(eqn, _exact)

@@ -76,9 +76,9 @@ def test_no_rule(op, x, w):
 
 
 def test_a_rule_needs_one_weight():
-  # The scan's start and what it multiplies by.
-  scan = lambda x, w: jax.lax.scan(lambda c, r: (c @ w, r), w, x)[0]
-  site = _site(scan, _f32(2, 3), _f32(3, 3))
+  # Both cases of a selection.
+  select = lambda x, w: jax.lax.select(x > 0, w, w[::-1])
+  site = _site(select, _f32(3, 3), _f32(3, 3))
   assert len(site.weight_operands) > 1
   assert rules.find(site) is None
 
