@@ -25,6 +25,12 @@ class Composable:
       return _composed([self, other])
     return NotImplemented
 
+  def _repr_html_(self) -> str:
+    """Returns what a notebook shows."""
+    from accounting import _html
+
+    return _html.release(self)
+
   def __radd__(self, other: Any) -> "Composition":
     # `sum` begins with 0, of which a release is no part.
     if type(other) is int and other == 0:

@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from accounting import _validate, accountants, claims
+from accounting import _html, _validate, accountants, claims
 from accounting.composition import AnyMechanism
 from accounting.epsilons import check_supported
 from accounting.numerics import pld
@@ -64,6 +64,10 @@ class PrivacyProfile:
   tpr_at_fpr: dict[float, float]
   reconstruction_prior: float
   reconstruction_bound: float
+
+  def _repr_html_(self) -> str:
+    """Returns what a notebook shows."""
+    return _html.profile(self)
 
 
 def privacy_profile(

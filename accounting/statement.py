@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from accounting import (
+    _html,
     _sampling_words,
     _validate,
     _words,
@@ -76,6 +77,10 @@ class Statement:
   facts: dict[str, Any]
   sections: tuple[Section, ...]
   profile: PrivacyProfile | None
+
+  def _repr_html_(self) -> str:
+    """Returns what a notebook shows."""
+    return _html.statement(self)
 
 
 def make_statement(

@@ -12,6 +12,7 @@ import argparse
 from typing import Any
 
 from accounting import (
+    _html,
     _validate,
     claims,
     epsilons,
@@ -136,25 +137,10 @@ def listed(
         Composition([release]), delta=delta, accountant=accountant
     ).epsilon
     data.append(fields | {"epsilon": value})
-    text = words(release.mechanism)
+    text = _html.words(release.mechanism)
     rows.append((text, str(release.count), claims.at_most(value)))
     if isinstance(release.mechanism, Disjoint):
       for name, part in release.mechanism.of:
         for each, count in part.releases:
-          rows.append((f"  {name}: {words(each)}", str(count), ""))
+          rows.append((f"  {name}: {_html.words(each)}", str(count), ""))
   return data, rows
-
-
-def words(mechanism: Any) -> str:
-  """Returns a release in a few words.
-
-  Args:
-    mechanism: Release of any kind.
-  """
-  if not isinstance(mechanism, Mechanism):
-    return mechanism.words
-  return (
-      f"{mechanism.num_steps} steps, noise multiplier "
-      f"{claims.exact(mechanism.noise_multiplier)}, "
-      f"{mechanism.sampling} {claims.at_most_short(mechanism.sampling_prob)}"
-  )

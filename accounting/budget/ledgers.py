@@ -10,7 +10,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
-from accounting import _validate, claims
+from accounting import _html, _validate, claims
 from accounting import ledger as ledger_lib
 from accounting.budget import compose
 from accounting.budget import releases as releases_lib
@@ -216,7 +216,7 @@ def _described(entry: Entry) -> str:
   if entry.released is None:
     return "a booked run is over"
   parts = [
-      (f"{count} x " if count > 1 else "") + compose.words(m)
+      (f"{count} x " if count > 1 else "") + _html.words(m)
       for m, count in entry.released.releases
   ]
   return ("booked: " if entry.booking else "") + "; ".join(parts)
