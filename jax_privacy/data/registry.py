@@ -8,8 +8,8 @@ Invariant: sources of labelled images are in this table, and those of tables in
 >>> load("digits", color="red")
 Traceback (most recent call last):
 ...
-ValueError: color is no option of 'digits': must be one of classes, \
-image_shape, multi_label, num_examples, split.
+ValueError: an option of 'digits' must be one of classes, image_shape, \
+multi_label, num_examples, split, got 'color'.
 """
 
 import functools

@@ -9,8 +9,8 @@ and add its line here.
 >>> build("cnn_small", rngs=nnx.Rngs(0), color="red")
 Traceback (most recent call last):
 ...
-ValueError: color is no option of 'cnn_small': must be one of channels, \
-image_shape, num_classes, num_groups.
+ValueError: an option of 'cnn_small' must be one of channels, image_shape, \
+num_classes, num_groups, got 'color'.
 """
 
 import inspect

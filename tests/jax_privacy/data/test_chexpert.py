@@ -306,7 +306,7 @@ def test_a_malformed_row_is_named(root, fields, text):
         ({"split": "validate"}, "split must be 'train', 'valid', 'train.val"),
         (
             {"valid_fraction": 0.0, "split": "valid"},
-            "at least one image of the",
+            "must hold an image of the split",
         ),
     ],
 )

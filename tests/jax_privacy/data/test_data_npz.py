@@ -138,7 +138,7 @@ def test_a_broken_encoded_image_is_named_by_its_place_in_the_file(save):
   broken = arrays["bytes"].copy()
   broken[arrays["offsets"][3] : arrays["offsets"][4]] = 0
   source = data.load("npz", path=save(**_encoded(bytes=broken)))
-  with pytest.raises(ValueError, match="image 3 of .*set.npz must be a read"):
+  with pytest.raises(ValueError, match="image 3 of .*set.npz must be a JPEG"):
     source.as_arrays()
 
 
