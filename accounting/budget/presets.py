@@ -27,6 +27,15 @@ class Word(NamedTuple):
   parse: Callable[[str], Any]
 
 
+_MICROBATCHES = "used_microbatching"
+
+
+def _yes_or_no(text: str) -> bool:
+  if text not in ("True", "False"):
+    raise ValueError(text)
+  return text == "True"
+
+
 _NOISE = {"noise_multiplier": Word("noise_multiplier", float)}
 _DELTA = {"delta": Word("delta", float)}
 _EXAMPLES = Word("num_examples", whole.parse)
@@ -35,8 +44,9 @@ _STEPS = Word("num_steps", whole.parse)
 _EPOCHS = Word("epochs", float)
 # Opacus: `RDPAccountant.step(noise_multiplier=, sample_rate=)`, its steps,
 # and `make_private_with_epsilon(target_delta=, epochs=)`. TensorFlow Privacy:
-# `compute_dp_sgd_privacy`. jax-privacy: its examples' `num_samples`,
-# `batch_size` and `num_updates`, and `iterations` of its calibration.
+# `compute_dp_sgd_privacy_statement`, and the older `compute_dp_sgd_privacy`.
+# jax-privacy: its examples' `num_samples`, `batch_size` and `num_updates`, and
+# `iterations` of its calibration.
 LIBRARIES: dict[str, dict[str, Word]] = {
     "opacus": _NOISE
     | _DELTA
@@ -56,6 +66,7 @@ LIBRARIES: dict[str, dict[str, Word]] = {
         "batch_size": _BATCH,
         "num_epochs": _EPOCHS,
         "epochs": _EPOCHS,
+        _MICROBATCHES: Word(_MICROBATCHES, _yes_or_no),
     },
     "jax-privacy": _NOISE
     | _DELTA
@@ -95,7 +106,14 @@ def values(library: str, text: str) -> dict[str, Any]:
     try:
       found[word.flag] = word.parse(value)
     except ValueError:
-      _validate.fail(f"{name} of {flag}", "a number", value)
+      rule = "True or False" if name == _MICROBATCHES else "a number"
+      _validate.fail(f"{name} of {flag}", rule, value)
+  if found.pop(_MICROBATCHES, False):
+    if "noise_multiplier" not in found:
+      rule = f"with noise_multiplier, where {_MICROBATCHES} is True"
+      _validate.fail(flag, rule, text)
+    # An example moves the sum of its microbatch by two clip norms.
+    found["noise_multiplier"] /= 2
   return found
 
 

@@ -298,6 +298,15 @@ def test_a_guarantee_without_a_run_has_a_profile(capsys):
                 *("--batch-size=100", "--epochs=2"),
             ),
         ),
+        (  # Microbatches double the sensitivity.
+            "tf-privacy",
+            "noise_multiplier=2,number_of_examples=1e3,batch_size=100,"
+            "num_epochs=2,used_microbatching=True",
+            (
+                *("--noise-multiplier=1", "--num-examples=1000"),
+                *("--batch-size=100", "--epochs=2"),
+            ),
+        ),
         (
             "jax-privacy",
             "noise_multiplier=2,num_samples=1000,batch_size=100,num_updates=9",
@@ -322,6 +331,14 @@ def test_other_libraries_words_are_the_same_run(capsys, library, text, flags):
         (("--from-opacus=steps",), "--from-opacus must be pairs such as noise"),
         (("--from-opacus=steps=1,steps=2",), "--from-opacus must be of steps"),
         (("--from-opacus=steps=x",), "steps of --from-opacus must be a number"),
+        (
+            ("--from-tf-privacy=used_microbatching=1",),
+            "used_microbatching of --from-tf-privacy must be True or False",
+        ),
+        (
+            ("--from-tf-privacy=used_microbatching=True",),
+            "--from-tf-privacy must be with noise_multiplier, where used_m",
+        ),
         (
             ("--from-opacus=steps=1", "--num-steps=1"),
             "--num-steps must be given once, not with --from-opacus",
