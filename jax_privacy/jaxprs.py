@@ -30,6 +30,13 @@ JIT = ("jit", "pjit")
 REMAT = ("remat2", "checkpoint")
 CUSTOM = ("custom_jvp_call", "custom_vjp_call")
 
+# Primitives whose cotangents a function of the user's makes: it need not be
+# linear, so that a scaled or summed cotangent may give anything.
+_OWN_TRANSPOSE = (
+    *("custom_vjp_call", "custom_transpose_call", "linear_call"),
+    "custom_linear_solve",
+)
+
 # Primitives that draw random numbers. What makes keys draws none.
 RANDOM = (
     *("random_bits", "random_gamma", "rng_bit_generator", "rng_uniform"),
@@ -175,6 +182,19 @@ def held(eqn: Any) -> list[Any]:
       if isinstance(item, (jex_core.ClosedJaxpr, jex_core.Jaxpr)):
         found.append(getattr(item, "jaxpr", item))
   return found
+
+
+def has_own_transpose(eqn: Any) -> bool:
+  """Returns whether a function of the user's makes cotangents in an equation.
+
+  Such a function (of `jax.custom_vjp`, say) need not be linear.
+
+  Args:
+    eqn: Equation of a jaxpr; what it holds is looked into.
+  """
+  return eqn.primitive.name in _OWN_TRANSPOSE or any(
+      has_own_transpose(inner) for jaxpr in held(eqn) for inner in jaxpr.eqns
+  )
 
 
 def with_held(eqn: Any, fun: Callable[[Any], Any]) -> Any:

@@ -107,6 +107,25 @@ class Body:
         found.append(site)
     return tuple(found)
 
+  @functools.cached_property
+  def sums_before_own_transpose(self) -> bool:
+    """Whether a derivative of one's own would get all iterations' sum.
+
+    It may not be linear, so it must get the cotangent of each by itself. Only
+    a function that is itself a site is batched with its derivative.
+    """
+    return any(map(self._sums_before, self.jaxpr.eqns))
+
+  def _sums_before(self, eqn):
+    if not jaxprs.has_own_transpose(eqn):
+      return False
+    weights, tiers = self.reached.weights, self.tiers
+    if not any(v in weights for v in flow.variables(eqn)):
+      return False
+    if all(v in tiers for v in eqn.outvars):
+      return any(tiers[v] != flow.STACKED for v in eqn.outvars)
+    return eqn.primitive.name != "custom_vjp_call"
+
   @property
   def names(self) -> list[str]:
     """Names of the primitives of all sites, and of what is learned."""

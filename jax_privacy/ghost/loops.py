@@ -66,8 +66,12 @@ def lift(
   closed = pushes.push(closed, is_weight, is_data)
   jaxpr = closed.jaxpr
   reached = flow.reach(jaxpr, is_weight, is_data)
+  joining = [eqn for eqn in jaxpr.eqns if _joins(eqn, reached)]
+  bodies = {id(eqn): _body(eqn, reached) for eqn in joining}
   bodies = {
-      id(eqn): _body(eqn, reached) for eqn in jaxpr.eqns if _joins(eqn, reached)
+      key: body
+      for key, body in bodies.items()
+      if not body.sums_before_own_transpose
   }
   if not bodies:
     return Lifted(closed, len(jaxpr.outvars), ())

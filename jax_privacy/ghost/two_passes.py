@@ -6,7 +6,8 @@ is an ordinary gradient, of the sum of factor times loss. Loops and
 
 The invariant: an example that is not counted adds exactly zero. In the second
 pass it is run on the data of one that is, with a factor of zero: zero times
-what is finite is zero.
+what is finite is zero. Cotangents are scaled before the second pass, so the
+derivative must be linear in them: what `jax.custom_vjp` says need not be.
 
 Example:
   >>> import jax, jax.numpy as jnp
@@ -62,6 +63,11 @@ def find(
           f"a sum is {jnp.dtype(dtype).name}, of a parameter that is"
           f" {var.aval.dtype.name}"
       )
+  if any(map(jaxprs.has_own_transpose, traced.raw.jaxpr.eqns)):
+    return regions.Shared(
+        "a derivative of its own (jax.custom_vjp) need not be linear, and the"
+        " second pass scales cotangents before it"
+    )
   is_row = [not leaf for leaf in is_leaf]
   return regions.find(_exact(traced.raw), is_leaf, is_row)
 
