@@ -189,6 +189,17 @@ def users_of(plan: Plan, arguments) -> Answer:
   return Answer(fields=fields, text=text, mechanism=plan.mechanism)
 
 
+def _statement(plan, arguments) -> statement.Statement:
+  return statement.make_statement(
+      plan.mechanism,
+      delta=plan.stated_delta,
+      accountant=arguments.accountant,
+      batches=arguments.batches,
+      unit=arguments.unit,
+      examples_per_user=whole.list_of(arguments.examples_per_user),
+  )
+
+
 def statement_of(plan: Plan, arguments) -> Answer:
   """Returns what the run may claim, in words.
 
@@ -196,15 +207,7 @@ def statement_of(plan: Plan, arguments) -> Answer:
     plan: Plan of the run.
     arguments: Parsed command line.
   """
-  made = statement.make_statement(
-      plan.mechanism,
-      delta=plan.stated_delta,
-      accountant=arguments.accountant,
-      batches=arguments.batches,
-      unit="example" if arguments.unit is None else arguments.unit,
-      examples_per_user=whole.list_of(arguments.examples_per_user),
-  )
-  return _stated(made, arguments, {})
+  return _stated(_statement(plan, arguments), arguments, {})
 
 
 def explained(plan: Plan, arguments) -> Answer:
@@ -214,14 +217,7 @@ def explained(plan: Plan, arguments) -> Answer:
     plan: Plan of the run.
     arguments: Parsed command line.
   """
-  made = statement.make_statement(
-      plan.mechanism,
-      delta=plan.stated_delta,
-      accountant=arguments.accountant,
-      batches=arguments.batches,
-      unit=arguments.unit,
-      examples_per_user=whole.list_of(arguments.examples_per_user),
-  )
+  made = _statement(plan, arguments)
   texts = explanation.explain(made.facts, length=arguments.length)
   wrapped = [textwrap.fill(each, 78, break_on_hyphens=False) for each in texts]
   fields = made.facts | {"explanation": list(texts)}

@@ -20,13 +20,12 @@ from flax import nnx
 
 from experiments.metrics import estimate as estimate_lib
 from experiments.metrics import ratios
-from experiments.tasks import imported, sections
+from experiments.tasks import imported, modules, sections
 from experiments.tasks import task as task_lib
 from jax_privacy import models
 from jax_privacy.data import text as text_lib
 
 _LOSS = "softmax"
-_TAKEN = ("name", "rngs", "vocabulary_size")
 
 
 class Outcomes(NamedTuple):
@@ -305,22 +304,12 @@ class Language(task_lib.Task):
     )
 
   def _module(self, source, key) -> nnx.Module:
-    options = sections.options(
-        "model.options", self.model_config.options, taken=_TAKEN
-    )
-    name = imported.resolve(
-        "model.name",
-        self.model_config.name,
-        takes=_TAKEN[1:],
+    module = modules.build(
+        self.model_config,
+        key=key,
         what="a model of sequences",
+        vocabulary_size=source.tokeniser.vocabulary_size,
     )
-    with sections.named("model.options"):
-      module = models.build(
-          name,
-          rngs=nnx.Rngs(key),
-          vocabulary_size=source.tokeniser.vocabulary_size,
-          **options,
-      )
     most = getattr(module, "num_positions", None)
     if isinstance(most, int) and most < source.length:
       raise ValueError(

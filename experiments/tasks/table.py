@@ -18,7 +18,7 @@ from flax import nnx
 
 from experiments.metrics import accuracies, probabilities, regression, roc
 from experiments.metrics import estimate as estimate_lib
-from experiments.tasks import classification, imported, sections
+from experiments.tasks import classification, imported, modules, sections
 from experiments.tasks import task as task_lib
 from experiments.tasks.tables import exported
 from experiments.tasks.tables import loss as loss_lib
@@ -33,7 +33,6 @@ _OF_CLASSES = {
     "calibration_error": (f"calibration error, {probabilities.NUM_BINS} bins"),
 }
 _OF_NUMBERS = {"rmse": "RMSE", "mae": "MAE", "r2": "R2"}
-_TAKEN = ("name", "rngs", "num_outputs", "num_numbers", "category_sizes")
 
 
 class Outcomes(NamedTuple):
@@ -347,24 +346,14 @@ class Table(task_lib.Task):
       )
 
   def _module(self, source, key) -> nnx.Module:
-    options = sections.options(
-        "model.options", self.model_config.options, taken=_TAKEN
-    )
-    name = imported.resolve(
-        "model.name",
-        self.model_config.name,
-        takes=_TAKEN[1:],
+    return modules.build(
+        self.model_config,
+        key=key,
         what="a model of tables",
+        num_outputs=self._num_outputs(source),
+        num_numbers=len(source.number_names),
+        category_sizes=source.category_sizes,
     )
-    with sections.named("model.options"):
-      return models.build(
-          name,
-          rngs=nnx.Rngs(key),
-          num_outputs=self._num_outputs(source),
-          num_numbers=len(source.number_names),
-          category_sizes=source.category_sizes,
-          **options,
-      )
 
   def _loss_fn(self, source):
     """Returns `loss_fn(outputs, target)` of one row's outputs, a vector."""

@@ -86,15 +86,7 @@ def load(
       ones), an option is missing or invalid, the data are malformed, or what
       is loaded is no source.
   """
-  make: Any = name
-  if not callable(name):
-    if name not in _SOURCES:
-      rule = f"one of {', '.join(names())}"
-      raise ValueError(f"name must be {rule}, got {name!r}.")
-    make = _SOURCES[name]
-  else:
-    name = f"{name.__module__}:{name.__qualname__}"
-  check_options(name, make, options)
+  name, make = resolve(name, _SOURCES, options)
   source = make(split=split, **options)
   if missing := sorted(set(_ATTRIBUTES) - set(dir(source))):
     raise ValueError(
@@ -104,19 +96,36 @@ def load(
   return source
 
 
-def check_options(
-    name: str, make: Callable[..., Any], options: Mapping[str, Any]
-) -> None:
-  """Checks that a source has these options, and lacks none.
+def resolve(
+    name: str | Callable[..., Any],
+    sources: Mapping[str, Callable[..., Any]],
+    options: Mapping[str, Any],
+) -> tuple[str, Callable[..., Any]]:
+  """Returns the name of a source for error texts, and what makes it.
 
   Args:
-    name: Name of the source, for the error text.
-    make: Function that takes `split` and the options by name.
-    options: Options by name.
+    name: Name in the table, or a function of the caller's own.
+    sources: Table of functions by name.
+    options: Options by name, which are checked.
 
   Raises:
-    ValueError: If one is unknown or missing; the text lists the valid ones.
+    ValueError: If the name or an option is unknown, or an option is missing.
   """
+  if callable(name):
+    name, make = f"{name.__module__}:{name.__qualname__}", name
+  elif name in sources:
+    make = sources[name]
+  else:
+    rule = f"one of {', '.join(sorted(sources))}"
+    raise ValueError(f"name must be {rule}, got {name!r}.")
+  _check_options(name, make, options)
+  return name, make
+
+
+def _check_options(
+    name: str, make: Callable[..., Any], options: Mapping[str, Any]
+) -> None:
+  """Refuses an unknown option, and a missing one."""
   parameters = inspect.signature(make).parameters
   for option in options:
     if option not in parameters:

@@ -9,7 +9,7 @@ import jax
 import ml_collections
 from flax import nnx
 
-from experiments.tasks import imported, sections
+from experiments.tasks import modules, sections
 from experiments.tasks.images import augment as augment_lib
 from experiments.tasks.images import features
 from jax_privacy import data, models
@@ -133,22 +133,14 @@ def _seen(source, data_config, augment_config):
 
 
 def _module(model_config, source, shape, key) -> nnx.Module:
-  taken = ("name", "rngs", "num_classes", "image_shape")
-  options = sections.options("model.options", model_config.options, taken=taken)
-  name = imported.resolve(
-      "model.name",
-      model_config.name,
-      takes=("rngs",),
+  return modules.build(
+      model_config,
+      key=key,
       what="a class of flax.nnx.Module, or a function that returns one",
+      takes=("rngs",),
+      num_classes=source.num_classes,
+      image_shape=shape,
   )
-  with sections.named("model.options"):
-    return models.build(
-        name,
-        rngs=nnx.Rngs(key),
-        num_classes=source.num_classes,
-        image_shape=shape,
-        **options,
-    )
 
 
 def _shapes(params: Any) -> Any:

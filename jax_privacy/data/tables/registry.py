@@ -66,15 +66,7 @@ def load(
       ones), an option is missing or invalid, the data are malformed, or what
       is loaded is neither a `TableSource` nor has its members.
   """
-  make: Any = name
-  if not callable(name):
-    if name not in _SOURCES:
-      rule = f"one of {', '.join(names())}"
-      raise ValueError(f"name must be {rule}, got {name!r}.")
-    make = _SOURCES[name]
-  else:
-    name = f"{name.__module__}:{name.__qualname__}"
-  registry.check_options(name, make, options)
+  name, make = registry.resolve(name, _SOURCES, options)
   source = make(split=split, **options)
   if missing := [m for m in _MEMBERS if not hasattr(type(source), m)]:
     missing = [m for m in missing if m not in getattr(source, "__dict__", {})]

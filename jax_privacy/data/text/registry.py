@@ -57,15 +57,7 @@ def load(
       ones), an option is missing or invalid, the data are malformed, or what
       is loaded is no `TextSource`.
   """
-  make: Any = name
-  if not callable(name):
-    if name not in _SOURCES:
-      rule = f"one of {', '.join(names())}"
-      raise ValueError(f"name must be {rule}, got {name!r}.")
-    make = _SOURCES[name]
-  else:
-    name = f"{name.__module__}:{name.__qualname__}"
-  registry.check_options(name, make, options)
+  name, make = registry.resolve(name, _SOURCES, options)
   source = make(split=split, **options)
   if not isinstance(source, source_lib.TextSource):
     raise ValueError(

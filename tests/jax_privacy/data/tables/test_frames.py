@@ -6,42 +6,20 @@ import pytest
 from pyarrow import parquet
 
 from jax_privacy.data import tables
-
-
-def _rows(num_rows=200, seed=0):
-  generator = np.random.default_rng(seed)
-  rows = np.zeros(num_rows, [("x", float), ("job", "U1"), ("y", "U3")])
-  rows["x"] = generator.normal(size=num_rows)
-  rows["job"] = generator.choice(["a", "b"], num_rows)
-  rows["y"] = generator.choice(["no", "yes"], num_rows)
-  return rows
-
-
-_ROWS_SCHEMA = {
-    "columns": {
-        "x": {"kind": "number", "bounds": [-2, 2], "outside": "clamp"},
-        "job": {"kind": "category", "values": ["a", "b"]},
-        "y": {"kind": "category", "values": ["no", "yes"]},
-    }
-}
-
-
-def _frame_source(rows, **options):
-  options = {"schema": _ROWS_SCHEMA, "target": "y"} | options
-  return tables.from_frame(rows, **options)
+from tests.support import frames
 
 
 def test_csv_and_parquet_and_frames_give_the_same_rows(tmp_path):
-  rows = _rows(50)
+  rows = frames.rows(50)
   path = tmp_path / "t.parquet"
   columns = {name: rows[name] for name in rows.dtype.names}
   parquet.write_table(pa.table(columns), path)
   csv = tmp_path / "t.csv"
   lines = [",".join(map(str, row)) for row in rows.tolist()]
   csv.write_text("\n".join(["x,job,y", *lines]) + "\n")
-  whole = _frame_source(rows, split="train").as_arrays()
+  whole = frames.source(rows, split="train").as_arrays()
   for file in (path, csv):
-    options = {"schema": _ROWS_SCHEMA, "target": "y", "test_path": ""}
+    options = {"schema": frames.SCHEMA, "target": "y", "test_path": ""}
     again = tables.load("table", path=str(file), **options).as_arrays()
     for name, array in whole.items():
       np.testing.assert_array_equal(again[name], array)
@@ -68,7 +46,7 @@ class _Frame(dict):
 
 
 def _frames():
-  rows = _rows(50)
+  rows = frames.rows(50)
   columns = {name: rows[name] for name in rows.dtype.names}
   yield "neither", lambda: _Frame(
       {k: _Series(v.astype(object)) for k, v in columns.items()}
@@ -80,8 +58,8 @@ def _frames():
 @pytest.mark.parametrize("name, make", list(_frames()))
 def test_frames_of_other_libraries(name, make):
   del name
-  source = _frame_source(make(), split=None)
-  wanted = _frame_source(_rows(50), split=None).as_arrays()
+  source = frames.source(make(), split=None)
+  wanted = frames.source(frames.rows(50), split=None).as_arrays()
   for key, array in wanted.items():
     np.testing.assert_array_equal(source.as_arrays()[key], array)
 
@@ -111,9 +89,9 @@ def test_what_is_no_frame_is_refused(frame):
   with pytest.raises(
       ValueError, match="frame must be a pandas or polars frame"
   ):
-    _frame_source(frame)
+    frames.source(frame)
 
 
 def test_an_empty_frame_is_refused():
   with pytest.raises(ValueError, match="must hold a row, got none"):
-    _frame_source(_rows(0))
+    frames.source(frames.rows(0))

@@ -1,4 +1,4 @@
-"""The encoding inside a program is that of training, to float32's rounding."""
+"""The encoding inside a program equals training's, to float32's rounding."""
 
 import datetime
 

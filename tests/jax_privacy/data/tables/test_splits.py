@@ -9,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from jax_privacy.data import tables
-from tests.support import launch
+from tests.support import frames, launch
 
 _PEOPLE = str(launch.ROOT / "tests/support/people.csv")
 _SCHEMA = str(launch.ROOT / "tests/support/people.toml")
@@ -23,29 +23,6 @@ def _load(**options):
       "test_path": _PEOPLE,
   } | options
   return tables.load("table", **options)
-
-
-def _rows(num_rows=200, seed=0):
-  generator = np.random.default_rng(seed)
-  rows = np.zeros(num_rows, [("x", float), ("job", "U1"), ("y", "U3")])
-  rows["x"] = generator.normal(size=num_rows)
-  rows["job"] = generator.choice(["a", "b"], num_rows)
-  rows["y"] = generator.choice(["no", "yes"], num_rows)
-  return rows
-
-
-_ROWS_SCHEMA = {
-    "columns": {
-        "x": {"kind": "number", "bounds": [-2, 2], "outside": "clamp"},
-        "job": {"kind": "category", "values": ["a", "b"]},
-        "y": {"kind": "category", "values": ["no", "yes"]},
-    }
-}
-
-
-def _frame_source(rows, **options):
-  options = {"schema": _ROWS_SCHEMA, "target": "y"} | options
-  return tables.from_frame(rows, **options)
 
 
 def test_rows_of_a_file_are_what_the_schema_makes_of_them():
@@ -158,18 +135,18 @@ def test_a_column_that_is_not_in_the_file_is_named():
 
 @pytest.mark.parametrize("name", ["x", "job", "y"])
 def test_a_constant_column_is_refused(name):
-  rows = _rows()
+  rows = frames.rows()
   rows[name] = rows[name][0]
   with pytest.raises(ValueError, match=f"column '{name}' must have two .*priv"):
-    _frame_source(rows)
+    frames.source(rows)
   # Of what evaluation or prediction may look at, one row is enough.
-  assert len(_frame_source(rows[:1])) == 1
+  assert len(frames.source(rows[:1])) == 1
 
 
 def test_splits_are_disjoint_and_follow_the_stated_fraction():
-  rows = _rows(2000)
+  rows = frames.rows(2000)
   sources = [
-      _frame_source(rows, split=split, test_fraction=0.25)
+      frames.source(rows, split=split, test_fraction=0.25)
       for split in ("train", "test")
   ]
   seen = [source.as_arrays()["numbers"][:, 0] for source in sources]
@@ -181,10 +158,10 @@ def test_splits_are_disjoint_and_follow_the_stated_fraction():
 
 def test_a_rows_split_does_not_depend_on_other_rows():
   """Were it by place, one more row would change half of a training set."""
-  rows = _rows(100)
-  before = _frame_source(rows, split="train").as_arrays()["numbers"]
-  more = np.concatenate([_rows(1, seed=9), rows])
-  after = _frame_source(more, split="train").as_arrays()["numbers"]
+  rows = frames.rows(100)
+  before = frames.source(rows, split="train").as_arrays()["numbers"]
+  more = np.concatenate([frames.rows(1, seed=9), rows])
+  after = frames.source(more, split="train").as_arrays()["numbers"]
   assert len(after) - len(before) in (0, 1)
   np.testing.assert_array_equal(after[len(after) - len(before) :], before)
 
@@ -193,9 +170,9 @@ def test_a_rows_split_does_not_depend_on_other_rows():
     "options", [{"groups": ("job",)}, {"features": ("x",)}]
 )
 def test_no_option_but_the_schema_moves_a_row(options):
-  rows = _rows(100)
-  whole = _frame_source(rows, split="test")
-  again = _frame_source(rows, split="test", **options)
+  rows = frames.rows(100)
+  whole = frames.source(rows, split="test")
+  again = frames.source(rows, split="test", **options)
   np.testing.assert_array_equal(whole.column("x"), again.column("x"))
 
 
@@ -203,7 +180,7 @@ def test_all_values_of_any_column_can_be_read():
   source = _load(num_examples=6)
   persons = source.column("person")
   assert persons.tolist() == ["p1", "p2", "p1", "p3", "p4", "p2"]
-  train = _frame_source(_rows(), split="train")
+  train = frames.source(frames.rows(), split="train")
   np.testing.assert_array_equal(
       train.as_arrays()["numbers"][:, 0],
       np.clip(train.column("x") / 2, -1, 1).astype(np.float32),
@@ -281,7 +258,7 @@ def test_unknown_names_and_options_are_refused(name, options, text):
 
 def _visits(num_persons=40, gaps=()):
   """Several rows of each person; their ids are no part of the schema."""
-  rows = _rows(num_persons * 3)
+  rows = frames.rows(num_persons * 3)
   persons = [
       "" if i in gaps else f"p{i}" for i in np.arange(len(rows)) % num_persons
   ]
@@ -295,7 +272,7 @@ def _visits(num_persons=40, gaps=()):
 def test_rows_of_a_person_are_in_one_split():
   def split(rows, **options):
     return [
-        {*_frame_source(rows, split=s, **options).column("person").tolist()}
+        {*frames.source(rows, split=s, **options).column("person").tolist()}
         for s in ("train", "test")
     ]
 
@@ -320,4 +297,4 @@ def test_rows_of_a_person_are_in_one_split():
 )
 def test_a_split_by_what_no_row_has_is_refused(options, text):
   with pytest.raises(ValueError, match=text):
-    _frame_source(_visits(gaps=(3,)), **{"split": "train"} | options)
+    frames.source(_visits(gaps=(3,)), **{"split": "train"} | options)
