@@ -118,6 +118,10 @@ class _Sampled:
   failure = 0.0
   is_exact = True
 
+  @property
+  def num_steps(self):
+    return self.count
+
   def term(self):
     return self.kind, self.count
 

@@ -61,6 +61,9 @@ class LossDistributions(Accountant):
     # Elsewhere RDP's bound is larger than the grid's share of this one.
     doubtful = excess > pld.CLOSE or value > VACUOUS_EPSILON
     doubtful |= not all(part.is_exact for part, _ in run.parts)
+    # Without a run, epsilon may be the sum of largest losses, which RDP has
+    # exactly; it costs little there.
+    doubtful |= not any(part.num_steps for part, _ in run.parts)
     best = Evaluation(value, self.name, [])
     if doubtful and coarsening == 1 and _FALLBACK.supports(run):
       other = _FALLBACK.evaluate(run, delta=delta)

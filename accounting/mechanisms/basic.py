@@ -52,7 +52,7 @@ class Basic(Composable, abc.ABC):
   num_compositions = 1
   is_exact = True
   # What a run has, and a single release has not.
-  num_steps: ClassVar[int] = 0
+  num_steps = 0
   expected_epochs: ClassVar[float] = 0.0
   num_examples: ClassVar[None] = None
 

@@ -73,6 +73,10 @@ class PartLike(Protocol):
   """A phase of a run, or a release of another kind."""
 
   @property
+  def num_steps(self) -> int:
+    """Number of updates; 0 for a release that is no run."""
+
+  @property
   def is_hopeless(self) -> bool:
     """Whether there is so little noise that nothing is protected."""
 

@@ -128,17 +128,17 @@ def _check(seed):
   )
   assert below <= found * (1 + 1e-6) + 1e-9
   assert found <= above * (1 + 2e-3) + 1e-6
-  assert found <= by_rdp * (1 + 1e-6)
+  assert found <= by_rdp
   assert accounting.delta(composition, epsilon=found) <= delta * (1 + 5e-3)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, 1, 68])  # 68: losses at their largest.
 def test_a_few_are_between_the_oracles(seed):
   _check(seed)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2, 70))
+@pytest.mark.parametrize("seed", sorted(set(range(2, 70)) - {68}))
 def test_random_ones_are_between_the_oracles(seed):
   _check(seed)
 
