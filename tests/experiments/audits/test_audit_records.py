@@ -74,7 +74,7 @@ def test_a_stopped_audit_goes_on_with_the_same_canaries(tmp_path, monkeypatch):
   resumed = audit.run(config, workdir, **arguments)
   assert resumed["bounds"] == whole["bounds"]
   assert not (workdir.path / "summary.json").exists()
-  # A finished one trains no more, and can be told with another confidence.
+  # A finished one trains no more, and can be shown at another confidence.
   monkeypatch.setattr(
       loop, "train", lambda experiment, state, **options: iter(())
   )

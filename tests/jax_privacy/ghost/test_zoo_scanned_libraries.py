@@ -1,6 +1,6 @@
 """Models of three libraries, written with their own scans and checkpoints.
 
-`make_private` trains each as it is: one step of it is that of `method="vmap"`.
+`make_private` trains each as it is: one step gives what `method="vmap"` gives.
 """
 
 import equinox as eqx
