@@ -75,15 +75,6 @@ class Region:
   split: graph.Split
   calls: dict[int, Call]
 
-  def leaves_called(self) -> set[int]:
-    """Returns the numbers of the parameters that enter calls."""
-    pieces = self.split.pieces
-    return {
-        pieces[i].leaf
-        for call in self.calls.values()
-        for i in call.sources.values()
-    }
-
 
 def has_checkpoint(closed: Any, is_leaf: Sequence[bool]) -> bool:
   """Returns whether a parameter enters a checkpointed region.
