@@ -55,6 +55,8 @@ from jax_privacy import (
     samplers,
 )
 from jax_privacy import secure_random as secure_random_lib
+from jax_privacy.aggregation import AggregateState as AggregateState
+from jax_privacy.aggregation import aggregate as aggregate
 from jax_privacy.contracts import ClippedGradOptions as ClippedGradOptions
 from jax_privacy.contracts import GradFn as GradFn
 from jax_privacy.contracts import MechanismLike as MechanismLike

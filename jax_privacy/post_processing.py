@@ -34,6 +34,7 @@ from jax_privacy import _validate, jaxprs
 # Names of states -> the transformation that is private by itself.
 _PRIVATE_STATES = {
     "AddNoiseState": "optax.add_noise",
+    "AggregateState": "dp_sgd.aggregate",
     "DifferentiallyPrivateAggregateState": (
         "optax.contrib.differentially_private_aggregate"
     ),

@@ -248,6 +248,14 @@ def by_hand(params: dict[str, jax.Array], batch: dict[str, jax.Array]) -> None:
   )
   updates, _ = noise.update(clipped, noise.init(params))
   print(norm, updates)
+  per_example = dp_sgd.aggregate(
+      l2_clip_norm=1.0,
+      noise_multiplier=1.0,
+      expected_batch_size=100,
+      key=0,
+      num_steps=10,
+  )
+  print(dp_sgd.AggregateState, optax.chain(per_example, optax.sgd(0.1)))
   secure = secure_noise.secure_gaussian_privatizer(
       stddev=2.0, key=secure_random.SecureKey.fresh()
   )
