@@ -40,6 +40,7 @@ from accounting.mechanisms.stated import ApproximateDp as ApproximateDp
 from accounting.mechanisms.stated import (
     ZeroConcentratedDp as ZeroConcentratedDp,
 )
+from accounting.planned import calibrated as calibrated
 from accounting.profile import PrivacyProfile as PrivacyProfile
 from accounting.profile import privacy_profile as privacy_profile
 from accounting.release_calibration import (
@@ -88,6 +89,7 @@ __all__ = (
     "calibrate_noise",
     "calibrate_num_steps",
     "calibrate_release",
+    "calibrated",
     "claims",
     "delta",
     "epsilon",

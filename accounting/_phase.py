@@ -26,6 +26,20 @@ class SampledPhase:
   failure = 0.0
   is_exact = True
 
+  def epsilon(self: Any, *, delta: float, accountant: str = "pld") -> float:
+    """Returns `accounting.epsilon` of this run.
+
+    Args:
+      delta: Delta of the guarantee, in [0, 1).
+      accountant: Name of the accountant: "pld" or "rdp".
+
+    Raises:
+      ValueError: If an argument breaks its rule.
+    """
+    from accounting import epsilons  # It imports the mechanisms.
+
+    return epsilons.epsilon(self, delta=delta, accountant=accountant)
+
   @property
   def is_hopeless(self: "MechanismLike") -> bool:
     """Whether there is so little noise that nothing is protected."""

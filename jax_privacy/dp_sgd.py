@@ -35,7 +35,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack, cast
 
 import chex
 import jax
@@ -61,6 +61,8 @@ from jax_privacy.contracts import ClippedGradOptions as ClippedGradOptions
 from jax_privacy.contracts import GradFn as GradFn
 from jax_privacy.contracts import MechanismLike as MechanismLike
 from jax_privacy.contracts import Noise as Noise
+from jax_privacy.private_training import Plan as Plan
+from jax_privacy.private_training import PrivateTraining as PrivateTraining
 
 _FIELDS = {
     "noise_multiplier": "standard deviation of the noise over the clip norm",
@@ -72,29 +74,20 @@ _FIELDS = {
 }
 
 
-class PrivateTraining(NamedTuple):
-  """Three parts that belong together; see `make_private`.
-
-  Attributes:
-    sampler: `sampler.batch(step)` and iteration give a `PaddedBatch` each.
-    grad_fn: A `clipped_grad` of the examples that `batch.take` returns,
-      called as `GradFn` says. It refuses a call without
-      `is_padding_example=batch.is_padding_example`.
-    optimizer: Noise, then the given optimiser.
-  """
-
-  sampler: batch_selection.PaddedBatches
-  grad_fn: GradFn
-  optimizer: optax.GradientTransformation
-
-
 def make_private(
     loss_fn: Callable[..., Any],
     optimizer: optax.GradientTransformation,
-    mechanism: MechanismLike,
+    mechanism: MechanismLike | None = None,
     *,
     l2_clip_norm: Any,
     key: root_key.RootKey | chex.PRNGKey | int,
+    accountant: Callable[..., MechanismLike] | None = None,
+    epsilon: float | None = None,
+    delta: float | None = None,
+    num_examples: int | None = None,
+    batch_size: float | None = None,
+    num_epochs: float | None = None,
+    num_steps: int | None = None,
     microbatch_size: int | None = None,
     secure_random: bool = False,
     noise: str | Noise | None = None,
@@ -110,12 +103,23 @@ def make_private(
       `optax.MultiSteps` inside, noise is still added at every call. One that
       adds noise or clips examples by itself, or needs the loss, is refused; see
       `post_processing.check`.
-    mechanism: Description of what the run releases; see `MechanismLike`.
+    mechanism: Description of what the run releases; see `MechanismLike`. None,
+      and the accountant makes one.
     l2_clip_norm: Largest L2 norm that an example may keep; see `clipped_grad`.
     key: Private randomness of the run: batches and noise are derived from it.
       `RootKey.fresh()` for a release; a JAX key has 64 bits of entropy, and an
       int in [0, 2^128) is a fixed seed, for research. Keep it secret, and use
       it for nothing else.
+    accountant: Function that makes the mechanism from the arguments below that
+      are given, such as `accounting.calibrated`.
+    epsilon: Target epsilon, for the accountant.
+    delta: Delta of the guarantee, for the accountant and
+      `PrivateTraining.epsilon`.
+    num_examples: Stated number of examples, for the accountant.
+    batch_size: Expected batch size, for the accountant.
+    num_epochs: Expected number of times that an example is seen, for the
+      accountant.
+    num_steps: Number of updates, in place of `num_epochs`.
     microbatch_size: Number of examples processed at a time; see `clipped_grad`.
       Batches are then padded to one size, whose unused end is skipped; else to
       one of three.
@@ -162,7 +166,16 @@ def make_private(
   """
   arguments.check_function("loss_fn", loss_fn)
   arguments.check_optimizer("optimizer", optimizer)
-  arguments.check_mechanism(mechanism, _FIELDS)
+  mechanism = _mechanism(
+      mechanism,
+      accountant,
+      epsilon=epsilon,
+      delta=delta,
+      num_examples=num_examples,
+      batch_size=batch_size,
+      num_epochs=num_epochs,
+      num_steps=num_steps,
+  )
   for name in ("normalize_by", "nan_safe"):
     if name in clipped_grad_options:
       given = clipped_grad_options[name]
@@ -207,7 +220,10 @@ def make_private(
   if schedule:
     # Behind the noise: before it, a factor would change its scale.
     optimizer = optax.chain(batch_schedule.rescale(schedule), optimizer)
-  return PrivateTraining(sampler, grad_fn, optax.chain(privatizer, optimizer))
+  optimizer = optax.chain(privatizer, optimizer)
+  step = 1.0 if grad_fn.grid_step is None else grad_fn.grid_step
+  plan = Plan(mechanism, l2_clip_norm, stddev * step, delta)
+  return PrivateTraining(sampler, grad_fn, optimizer).with_plan(plan)
 
 
 def make_sampler(
@@ -252,6 +268,27 @@ def make_sampler(
     rng = root.seed("sampler")
   batches = strategy.bind(num_examples, rng)
   return batch_selection.PaddedBatches(batches, sizes, num_devices)
+
+
+def _mechanism(
+    given: MechanismLike | None,
+    accountant: Callable[..., MechanismLike] | None,
+    **budget: Any,
+) -> MechanismLike:
+  """Returns the mechanism that is given, or that the accountant makes."""
+  budget = {name: value for name, value in budget.items() if value is not None}
+  if given is not None and accountant is not None:
+    _validate.fail("accountant", "None where a mechanism is given", accountant)
+  if given is not None:
+    extra = [name for name in budget if name != "delta"]
+    if extra:
+      rule = "left out where a mechanism is given (it has its own)"
+      _validate.fail(extra[0], rule, budget[extra[0]])
+  elif accountant is not None:
+    arguments.check_function("accountant", accountant)
+    given = accountant(**budget)
+  arguments.check_mechanism(given, _FIELDS)
+  return cast(MechanismLike, given)
 
 
 def _with_keys_by_example(

@@ -26,7 +26,7 @@ _WRONG = {
         "missing-argument",
     ),
     "l2_clip_norm=1.0,": ("l2_clip_norm=1.0, metod='vmap',", "unexpected-key"),
-    "num_steps=100,": ("num_stepz=100,", "unexpected-key"),
+    "batch_size=200,": ("bach_size=200,", "unexpected-key"),
 }
 
 

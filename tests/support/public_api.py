@@ -233,7 +233,23 @@ def every_option(run: accounting.Mechanism) -> list[dp_sgd.PrivateTraining]:
       key=0,
       noise="secure_gaussian",
   )
-  return [one, other, third]
+  fourth = dp_sgd.make_private(
+      loss_fn,
+      optax.adam(0.1),
+      accountant=accounting.calibrated,
+      epsilon=3,
+      delta=1e-5,
+      num_examples=1000,
+      batch_size=100,
+      num_epochs=2.5,
+      num_steps=None,
+      l2_clip_norm=1.0,
+      key=0,
+  )
+  spent: float = fourth.epsilon(10) + fourth.epsilon(delta=1e-6)
+  plan: dp_sgd.Plan | None = fourth.plan
+  print(spent, plan, fourth.mechanism, fourth.with_plan(None))
+  return [one, other, third, fourth]
 
 
 def by_hand(params: dict[str, jax.Array], batch: dict[str, jax.Array]) -> None:
