@@ -10,6 +10,7 @@ import importlib as _importlib
 import typing as _typing
 
 from jax_privacy.clipping import clip_pytree as clip_pytree
+from jax_privacy.clipping import clipped_fun as clipped_fun
 from jax_privacy.clipping import clipped_grad as clipped_grad
 from jax_privacy.views import augmult as augmult
 from jax_privacy.views import example_keys as example_keys
@@ -49,6 +50,7 @@ __all__ = (
     "batch_selection",
     "checkpoint",
     "clip_pytree",
+    "clipped_fun",
     "clipped_grad",
     "data",
     "dp_sgd",

@@ -135,7 +135,7 @@ def check_params(args: Sequence[Any], argnums: int | Sequence[int]) -> None:
       names it, and says where to put it.
   """
   numbers = (argnums,) if isinstance(argnums, int) else argnums
-  if max(numbers) >= len(args):
+  if max(numbers, default=-1) >= len(args):
     rule = f"positions among the {len(args)} arguments given"
     _validate.fail("argnums", rule, argnums)
   for i in numbers:
@@ -197,9 +197,9 @@ def explained(fun: Callable[..., Any]) -> Callable[..., Any]:
   """
 
   @functools.wraps(fun)
-  def call(*args):
+  def call(*args, **named):
     try:
-      return fun(*args)
+      return fun(*args, **named)
     except Exception as error:
       text = _explanation(error)
       if text is None:

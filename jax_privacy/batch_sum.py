@@ -13,10 +13,11 @@ Example:
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jax_privacy import (
     _validate,
@@ -63,6 +64,28 @@ class BatchSum:
     is_padding_example = arguments.padding_mask(is_padding_example, batch_size)
     run = self._whole_fn if batch_size else self._local_fn
     return run(args, is_padding_example)
+
+  def named(
+      self, args: Sequence[Any], named: Mapping[str, Any]
+  ) -> tuple["BatchSum", tuple[Any, ...]]:
+    """Returns the sum for arguments by name, and all arguments in order.
+
+    Args:
+      args: Arguments by position.
+      named: Arguments by name, each with a leading batch axis. The function
+        gets rows without it, even where others keep an axis of size 1.
+    """
+    plain = self.clipped_sum
+
+    def fun(*args):
+      *args, rows = args
+      if plain.keep_batch_dim:
+        rows = jax.tree.map(lambda x: jnp.squeeze(x, 0), rows)
+      return plain.fun(*args, **rows)
+
+    batched = (*plain.batched, len(args))
+    renamed = dataclasses.replace(plain, fun=fun, batch_argnums=batched)
+    return dataclasses.replace(self, clipped_sum=renamed), (*args, dict(named))
 
   def explain(
       self, *args: Any, is_padding_example: Any = None

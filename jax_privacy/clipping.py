@@ -27,19 +27,21 @@ from typing import Any, NamedTuple
 
 import chex
 import jax
-import jax.numpy as jnp
+import numpy as np
 from absl import logging
 
 from jax_privacy import (
     _validate,
     arguments,
     batch_sum,
+    clipping_options,
     ghost,
     per_example,
     row_keys,
     scaling,
     sharding,
 )
+from jax_privacy.clipped_outputs import clipped_fun as clipped_fun
 from jax_privacy.sensitivity import BoundedSensitivityCallable
 
 _METHODS = ("auto", "ghost", "vmap")
@@ -199,9 +201,11 @@ def clipped_grad(
       One key for the whole batch is then refused.
 
   Returns:
-    A callable `(*args, is_padding_example=None)` giving the sum, or `(sum,
-    Aux)` if `has_aux`, `return_values` or `return_grad_norms`. Examples marked
-    by `is_padding_example`, bool [batch_size], count zero.
+    A callable `(*args, is_padding_example=None, **named)` giving the sum, or
+    `(sum, Aux)` if `has_aux`, `return_values` or `return_grad_norms`. Examples
+    marked by `is_padding_example`, bool [batch_size], count zero. Arguments by
+    name are of the batch: `fun` gets the row of an example, without its leading
+    axis, as in jax-privacy.
 
   Raises:
     ValueError: If an argument breaks its rule; the text names it. From the
@@ -228,9 +232,9 @@ def clipped_grad(
   """
   arguments.check_function("fun", fun)
   fun = arguments.explained(fun)
-  argnums_tuple = _argnums("argnums", argnums)
-  batch_argnums = _argnums("batch_argnums", batch_argnums)
-  _check_disjoint(argnums_tuple, batch_argnums, prng_argnum)
+  argnums_tuple = clipping_options.positions("argnums", argnums)
+  batch_argnums = clipping_options.positions("batch_argnums", batch_argnums)
+  clipping_options.check_roles(argnums_tuple, batch_argnums, prng_argnum)
   row_keys.check(prng_argnum, keys_by_example)
   scaled = scaling.Scaling.of(
       l2_clip_norm,
@@ -239,10 +243,12 @@ def clipped_grad(
       grid_scale=grid_scale,
   )
   microbatch_size = sharding.local_microbatch_size(microbatch_size, mesh)
-  _check_options(mesh, spmd_axis_name, dtype, grid_scale, nan_safe)
+  is_single = isinstance(argnums, (int, np.integer))
+  clipping_options.check(mesh, spmd_axis_name, dtype)
+  _check_grid(grid_scale, nan_safe)
   options = dict(
-      fun=fun if has_aux else lambda *args: (fun(*args), None),
-      argnums=argnums if isinstance(argnums, int) else argnums_tuple,
+      fun=fun if has_aux else lambda *args, **kw: (fun(*args, **kw), None),
+      argnums=argnums_tuple[0] if is_single else argnums_tuple,
       batch_argnums=batch_argnums,
       prng_argnum=prng_argnum,
       clip_norms=scaled.clip_norms,
@@ -267,8 +273,9 @@ def clipped_grad(
   )
   has_outputs = has_aux or return_values or return_grad_norms
 
-  def clipped_grad_fn(*args, is_padding_example=None):
-    total, values, norms, aux = batch_fn(args, is_padding_example)
+  def clipped_grad_fn(*args, is_padding_example=None, **named):
+    run, args = (batch_fn.named(args, named)) if named else (batch_fn, args)
+    total, values, norms, aux = run(args, is_padding_example)
     if not has_outputs:
       return total
     return total, Aux(
@@ -287,44 +294,11 @@ def clipped_grad(
   )
 
 
-def _argnums(name: str, value: int | Sequence[int]) -> tuple[int, ...]:
-  values = (value,) if isinstance(value, int) else tuple(value)
-  if not values or len(set(values)) < len(values):
-    _validate.fail(name, "one or several distinct positions", value)
-  return tuple(_validate.integer(name, v, at_least=0) for v in values)
-
-
-def _check_disjoint(argnums, batch_argnums, prng_argnum):
-  """Refuses an argument position that is given two roles."""
-  if prng_argnum is not None:
-    _validate.integer("prng_argnum", prng_argnum, at_least=0)
-  roles = [*argnums, *batch_argnums]
-  roles += [] if prng_argnum is None else [prng_argnum]
-  if len(set(roles)) < len(roles):
-    raise ValueError(
-        "argnums, batch_argnums and prng_argnum must be disjoint, got"
-        f" {argnums}, {batch_argnums} and {prng_argnum}."
-    )
-
-
-def _check_options(mesh, spmd_axis_name, dtype, grid_scale, nan_safe):
+def _check_grid(grid_scale, nan_safe):
   """Refuses options that do not go together."""
-  if mesh is not None and spmd_axis_name is not None:
-    rule = "None with a mesh, within which each device runs by itself"
-    _validate.fail("spmd_axis_name", rule, spmd_axis_name)
-  _check_sum_dtype(dtype)
   if grid_scale is not None and not nan_safe:
     rule = "True with a grid_scale (there is no whole number for NaN)"
     _validate.fail("nan_safe", rule, nan_safe)
-
-
-def _check_sum_dtype(dtype):
-  """Refuses a dtype whose rounding alone moves a sum by more than a clip."""
-  if dtype is None:
-    return
-  if jnp.dtype(dtype) not in (jnp.dtype("float32"), jnp.dtype("float64")):
-    rule = "float32, float64 or None (a shorter sum's rounding has no bound)"
-    _validate.fail("dtype", rule, jnp.dtype(dtype).name)
 
 
 def _check_passes(passes, method):

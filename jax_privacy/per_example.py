@@ -94,10 +94,20 @@ class VmapSum(clipped_sum.ClippedSum):
       return "a grid_scale needs every example's gradient"
     return 'method="vmap" makes every example\'s gradient'
 
-  def _one_example(self, args, is_padding_example):
+  def with_batch_dim(self, args: Sequence[Any]) -> list[Any]:
+    """Returns one example's arguments with the leading axis that `fun` gets.
+
+    Args:
+      args: Arguments, of one row.
+    """
+    args = list(args)
     if self.keep_batch_dim:
       for i in self.batched:
         args[i] = jax.tree.map(lambda x: jnp.expand_dims(x, 0), args[i])
+    return args
+
+  def _one_example(self, args, is_padding_example):
+    args = self.with_batch_dim(args)
     value_and_grad_fn = jax.value_and_grad(self.fun, self.argnums, has_aux=True)
     (loss, aux), grads = value_and_grad_fn(*args)
     if self.keep_batch_dim:

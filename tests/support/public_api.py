@@ -258,6 +258,10 @@ def by_hand(params: dict[str, jax.Array], batch: dict[str, jax.Array]) -> None:
   )
   grads, aux = grad_fn(params, batch)
   print(aux.grad_norms, grad_fn.sensitivity(), grad_fn.explain(params, batch))
+  moments = jax_privacy.clipped_fun(
+      lambda rows: rows, batch_argnums=0, l2_clip_norm=1.0, return_norms=True
+  )
+  print(moments(batch["x"]), moments.sensitivity())
   clipped, norm = jax_privacy.clip_pytree(grads, clip_norm=1.0)
   noise = noise_addition.gaussian_privatizer(
       stddev=2.0, prng_key=jax.random.key(0), num_steps=10
