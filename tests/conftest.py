@@ -13,9 +13,10 @@ costly passes are left out here; XLA's own (fusion, the partitioner) are not.
 Nor is a program split into parts that are compiled at the same time: most are
 so small that this takes twice as long. What JAX makes anew for each program is
 made once (`support/one_context.py`), and what only moves numbers about, outside
-of `jax.jit`, is no program (`support/eager_moves.py`). `FULL_XLA=1` does none
-of this: `make test-slow` has it so, and `make test-portable` in its
-configuration "sse42".
+of `jax.jit`, is no program (`support/eager_moves.py`); an error that nobody
+reads is short (`support/short_errors.py`). `FULL_XLA=1` does none of this:
+`make test-slow` has it so, and `make test-portable` in its configuration
+"sse42".
 """
 
 import atexit
@@ -48,10 +49,15 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 import hypothesis  # noqa: E402
 import jax  # noqa: E402  (After its environment is set.)
 
-from tests.support import eager_moves, garbage, one_context  # noqa: E402
+from tests.support import (  # noqa: E402
+    eager_moves,
+    garbage,
+    one_context,
+    short_errors,
+)
 
-one_context.share()
-eager_moves.share()
+for _made_cheap in (one_context, eager_moves, short_errors):
+  _made_cheap.share()
 
 # The same examples in every run: a failure in CI is a failure here. The `slow`
 # tests that look further choose new ones.

@@ -41,24 +41,29 @@ def test_python_examples_run(program):
 
 # The whole recipe is what `test_accuracy` trains.
 _FEW_STEPS = "--config.train.num_epochs=None", "--config.train.num_steps=6"
+# Its network is trained by `test_commands`.
+_LINEAR = "--config.model.name=linear", "--config.model.options={}"
 
 
 @pytest.mark.parametrize(
-    "flags", [_FEW_STEPS, pytest.param((), marks=pytest.mark.slow)]
+    "in_small", [True, pytest.param(False, marks=pytest.mark.slow)]
 )
-def test_commands_run_in_order(tmp_path, flags):
-  # As written, but for where runs are put, which Python runs them, and how many
-  # steps are trained.
+def test_commands_run_in_order(tmp_path, in_small):
+  # As written, but for where runs are put, which Python runs them, and in small
+  # how many steps are trained, and of which network.
   for command in _commands():
     words = shlex.split(command.replace("runs/", f"{tmp_path}/"))
     assert words[0] in ("python", "dp-budget"), command
     if words[0] == "python":
       assert words[1] == "-m", command
-      words = words[2:] + [*flags] * ("experiments.train" in words)
+      words = words[2:]
+      if in_small and "experiments.train" in words:
+        is_image = any("digits_cnn" in word for word in words)
+        words += [*_FEW_STEPS, *_LINEAR * is_image]
     else:
       words[0] = "accounting.budget"
     # A few steps need no Python of their own; see `launch.command`.
-    run = launch.command if flags else launch.process
+    run = launch.command if in_small else launch.process
     result = run(*words)
     assert result.returncode == 0, f"{command}\n{result.stderr}"
     assert result.stdout

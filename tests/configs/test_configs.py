@@ -33,9 +33,25 @@ _SUMMARY_KEYS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", launch.configs(slow=launch.LARGE))
+# Their networks are compiled for other tests, or are `fashion_mnist_cnn`'s.
+_NETWORKS_SEEN = ("digits_cnn", "digits_finetune", "mnist_cnn")
+
+
+@pytest.mark.parametrize(
+    "name", launch.configs(slow=launch.LARGE + _NETWORKS_SEEN)
+)
 def test_runs_in_small(name, tmp_path):
-  summary = launch.run(launch.config(name), tmp_path / "run")
+  _check_run(name, launch.config(name), tmp_path)
+
+
+@pytest.mark.parametrize("name", _NETWORKS_SEEN)
+def test_all_but_the_network_runs_in_small(name, tmp_path):
+  linear = {"model__name": "linear", "model__options": {}}
+  _check_run(name, launch.config(name, **linear), tmp_path)
+
+
+def _check_run(name, config, tmp_path):
+  summary = launch.run(config, tmp_path / "run")
   assert _SUMMARY_KEYS <= set(summary)
   written = json.loads((tmp_path / "run" / "summary.json").read_text())
   assert written == summary

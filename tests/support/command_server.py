@@ -5,9 +5,8 @@
 A line of JSON on its input names a module, flags, a umask, and files for what
 is printed; a line with the exit code answers. The child is what `python -m`
 makes, from its own `sys.argv` to the end of the interpreter, but for imports,
-which were most of a short command's time, and for `one_context.py`,
-`eager_moves.py` and `garbage.py`. No flag is defined and no backend started
-before the fork.
+which were most of a short command's time, and for what `conftest.py` makes
+cheap. No flag is defined and no backend started before the fork.
 """
 
 import importlib
@@ -17,7 +16,7 @@ import runpy
 import sys
 import warnings
 
-from tests.support import eager_moves, garbage, one_context
+from tests.support import eager_moves, garbage, one_context, short_errors
 
 # What the commands import, but no module that defines a flag.
 _IMPORTED = (
@@ -55,8 +54,8 @@ if __name__ == "__main__":
   sys.path[0] = ""  # As `python -m` has it: the checkout.
   for _name in _IMPORTED:
     importlib.import_module(_name)
-  one_context.share()
-  eager_moves.share()
+  for _made_cheap in (one_context, eager_moves, short_errors):
+    _made_cheap.share()
   garbage.look_less()
   _request = _serve()
   if _request is not None:

@@ -28,7 +28,8 @@ TABLES = ("breast_cancer", "table", "wine")
 TEXTS = ("copying", "gpt2_e2e", "listops", "recurrentgemma_lora")
 TEXTS += ("shakespeare", "vaultgemma")
 # To compile a step of these takes long, however small they are. Of what they
-# have, `digits_finetune` has the WRN, and `fashion_mnist_cnn` views.
+# have, `fashion_mnist_cnn` has views, and the tests of models and of ghost
+# clipping the networks.
 LARGE = ("chexpert_nfnet", "imagenet_nf_resnet", "imagenet_nfnet")
 LARGE += ("places365_nfnet", "cifar10_wrn", "cifar_wrn_finetune", "svhn_wrn")
 LARGE += TEXTS[1:]  # In small it is `copying`.

@@ -13,7 +13,7 @@ from tests.support import launch
 
 _FLAGS = "--config.log_every=4", "--config.save_every=1"
 # Of a run that is killed once, and of one that is stopped three times.
-_FEW, _MANY = 16, 24
+_FEW, _MANY = 8, 24
 # How a small run of each task is started.
 _RECIPES = {
     "classification": launch.linear_recipe,

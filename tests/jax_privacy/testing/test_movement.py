@@ -103,17 +103,17 @@ def _tied_case():
 @pytest.mark.parametrize(
     "case, options",
     [
-        (lambda: (toy.loss, toy.params(), (toy.batch(5),)), {}),
+        (lambda: (toy.loss, toy.params(), (toy.batch(3),)), {}),
         (
-            lambda: (toy.loss, toy.params(), (toy.batch(5),)),
+            lambda: (toy.loss, toy.params(), (toy.batch(3),)),
             {"microbatch_size": 2, "normalize_by": 16.0},
         ),
         (
-            lambda: (toy.loss_aux, toy.params(), (toy.batch(4),)),
+            lambda: (toy.loss_aux, toy.params(), (toy.batch(3),)),
             {"has_aux": True, "rescale_to_unit_norm": True},
         ),
         (
-            lambda: (toy.loss, toy.params(), (toy.batch(4),)),
+            lambda: (toy.loss, toy.params(), (toy.batch(3),)),
             {"l2_clip_norm": {"w": 0.3, "inner": 0.1}},
         ),
         (_conv_case, {"batch_argnums": (1, 2), "return_values": True}),
