@@ -195,7 +195,7 @@ def test_users_of_two_phases_equal_the_library():
   assert value == pytest.approx(want, rel=1e-3)
 
 
-@hypothesis.settings(max_examples=5, deadline=None)
+@hypothesis.settings(max_examples=3, deadline=None)
 @hypothesis.given(
     target=st.floats(0.3, 8.0),
     first=st.integers(1, 60),

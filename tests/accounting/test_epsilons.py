@@ -195,7 +195,8 @@ def test_own_sums_agree_with_dp_accounting(relation):
     )
 
 
-@_SETTINGS
+# Each example composes six runs.
+@hypothesis.settings(max_examples=4, deadline=None)
 @hypothesis.given(_runs, st.floats(1e-9, 1e-2), st.floats(1.02, 2.0))
 def test_epsilon_is_monotone_in_everything(run, delta, factor):
   base = accounting.epsilon(run, delta=delta)

@@ -71,24 +71,39 @@ def _within(worst, sensitivity):
   return {r: worst[r] <= sensitivity(r) * _ROUNDING for r in worst}
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+_OPTIONS = [
+    {},
+    {"rescale_to_unit_norm": True, "normalize_by": 3.0},
+    {"microbatch_size": 5},
+    {"dtype": jnp.float32},
+    {"l2_clip_norm": {"w": 0.6, "b": 0.8}},
+    {"l2_clip_norm": 1e-6},
+]
+# These change no dtype, nor what is summed in which.
+_OTHER_OPTIONS = [
+    {"rescale_to_unit_norm": True},
+    {"normalize_by": 12.0},
+    {"keep_batch_dim": True, "microbatch_size": 1},
+    {"l2_clip_norm": {"w": 3.0, "b": 4.0}, "rescale_to_unit_norm": True},
+    {"pre_clipping_transform": lambda g: {"w": 10.0 * g["w"]}},
+    {"return_values": True, "return_grad_norms": True},
+]
+_SHORT = (jnp.bfloat16, jnp.float16)
+
+
 @pytest.mark.parametrize(
-    "options",
+    "options, dtype",
     [
-        {},
-        {"rescale_to_unit_norm": True},
-        {"normalize_by": 12.0},
-        {"rescale_to_unit_norm": True, "normalize_by": 3.0},
-        {"microbatch_size": 5},
-        {"dtype": jnp.float32},
-        {"keep_batch_dim": True, "microbatch_size": 1},
-        {"l2_clip_norm": {"w": 0.6, "b": 0.8}},
-        {"l2_clip_norm": {"w": 3.0, "b": 4.0}, "rescale_to_unit_norm": True},
-        {"l2_clip_norm": 1e-6},
-        {"pre_clipping_transform": lambda g: {"w": 10.0 * g["w"]}},
-        {"return_values": True, "return_grad_norms": True},
+        pytest.param(
+            options,
+            dtype,
+            id=f"{'+'.join(options) or 'default'}-{dtype.__name__}",
+            marks=[pytest.mark.slow]
+            * (options in _OTHER_OPTIONS and dtype in _SHORT),
+        )
+        for options in (*_OPTIONS, *_OTHER_OPTIONS)
+        for dtype in (jnp.float32, *_SHORT)
     ],
-    ids=lambda o: "+".join(o) or "default",
 )
 def test_sensitivity_is_never_exceeded(options, dtype):
   float16.skip_if_missing(dtype)

@@ -82,6 +82,8 @@ def table(**fields):
 
 # What makes a small run of each kind of data, by task.
 TASKS = {"classification": linear, "table": table}
+# For tests of what no task decides: the second repeats the first.
+EACH_TASK = ["classification", pytest.param("table", marks=pytest.mark.slow)]
 
 
 def linear_recipe(folder):

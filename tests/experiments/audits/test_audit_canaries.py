@@ -29,7 +29,7 @@ def _linear_model(monkeypatch):
     [
         ("dirac", {"physical_batch_size": 400}),
         ("clipped", {"dp__secure_random": True}),
-        ("clipped", audited.TABLE),
+        pytest.param("clipped", audited.TABLE, marks=pytest.mark.slow),
     ],
 )
 def test_the_real_loop_stays_below_its_claim(canary, fields):
@@ -89,11 +89,14 @@ def _no_clipping(monkeypatch):
 @pytest.mark.parametrize(
     "plant, canary, fields",
     [
-        (_no_noise, "dirac", {}),
+        # Half the noise is harder to see.
+        pytest.param(_no_noise, "dirac", {}, marks=pytest.mark.slow),
         (_half_the_noise, "dirac", {}),
         # What joins the sum behind the clipping cannot see it.
         (_no_clipping, "clipped", {}),
-        (_no_clipping, "clipped", audited.TABLE),
+        pytest.param(
+            _no_clipping, "clipped", audited.TABLE, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_fault_contradicts_the_claim(

@@ -47,7 +47,7 @@ def _check_record(found, config, *, num_canaries):
 
 
 def test_a_stopped_audit_goes_on_with_the_same_canaries(tmp_path, monkeypatch):
-  config = audited.config(seed=None, train__num_steps=6, save_every=2)
+  config = audited.config(seed=None, train__num_steps=4, save_every=2)
   root = root_key.RootKey.from_seed(99)
   monkeypatch.setattr(experiment_lib, "make_run_key", lambda seed: root)
   arguments = {"canary": "dirac", "num_canaries": 40, "confidence": 0.9}
@@ -121,7 +121,12 @@ def test_rows_are_drawn_like_examples_and_dropped_if_out():
         ({}, "dirac", 651, "at most the number of parameters, 650, got 651"),
         ({}, "input", 361, "number of test images for 'input' canaries, 360"),
         (
-            {"dp__sampling": "truncated_poisson", "dp__max_batch_size": 600},
+            {
+                "dp__sampling": "truncated_poisson",
+                "dp__max_batch_size": 600,
+                "dp__epsilon": None,  # To calibrate its noise takes seconds.
+                "dp__noise_multiplier": 2.0,
+            },
             "dirac",
             100,
             "dp.sampling must be 'poisson' to be audited",

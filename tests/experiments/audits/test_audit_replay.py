@@ -9,9 +9,7 @@ from jax_privacy import testing
 from tests.support import launch
 
 
-@pytest.mark.parametrize(
-    "task", ["classification", pytest.param("table", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("task", launch.EACH_TASK)
 def test_the_command_passes_and_says_what_was_seen(task, tmp_path):
   recipe = "--config=configs/breast_cancer.py:smoke=True"
   if task == "classification":
@@ -29,7 +27,7 @@ def test_the_command_passes_and_says_what_was_seen(task, tmp_path):
   assert "noise: standard deviation" in process.stdout
 
 
-@pytest.mark.parametrize("task", launch.TASKS)
+@pytest.mark.parametrize("task", launch.EACH_TASK)
 def test_a_run_that_clips_too_little_fails(task):
   experiment = experiment_lib.build(launch.TASKS[task]())
   private = experiment.dp_training

@@ -18,7 +18,7 @@ _NAMES = ("last", "ema", "ema_0.9", "polyak")
 _KERNELS = {"classification": "linear", "table": "numbers"}
 
 
-@pytest.fixture(scope="module", params=launch.TASKS)
+@pytest.fixture(scope="module", params=launch.EACH_TASK)
 def finished(request, tmp_path_factory):
   """A run's config, summary and folder, and its parameters at each step."""
   config = launch.TASKS[request.param](

@@ -69,10 +69,7 @@ def _kill_while_it_saves(path, task, num_steps):
   assert halves and "summary.json" not in {p.name for p in path.iterdir()}
 
 
-@pytest.fixture(
-    scope="module",
-    params=["classification", pytest.param("table", marks=pytest.mark.slow)],
-)
+@pytest.fixture(scope="module", params=launch.EACH_TASK)
 def task(request):
   assert set(_RECIPES) == set(launch.TASKS)
   return request.param

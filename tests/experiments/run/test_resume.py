@@ -83,7 +83,7 @@ def copy(broken, tmp_path):
   return shutil.copytree(broken, tmp_path / "run")
 
 
-@pytest.mark.parametrize("task", launch.TASKS)
+@pytest.mark.parametrize("task", launch.EACH_TASK)
 def test_a_resumed_run_ends_with_the_same_bits(task, tmp_path, monkeypatch):
   config = _config(launch.TASKS[task])
   whole = launch.run(config, tmp_path / "whole")
@@ -94,7 +94,11 @@ def test_a_resumed_run_ends_with_the_same_bits(task, tmp_path, monkeypatch):
   assert [m["step"] for m in _metrics(run)] == list(range(1, 9))
 
 
-@pytest.mark.parametrize("secure, grid_scale", [(False, None), (True, 10**5)])
+@pytest.mark.parametrize(
+    "secure, grid_scale",
+    # The first is `test_a_resumed_run_ends_with_the_same_bits`, without a seed.
+    [pytest.param(False, None, marks=pytest.mark.slow), (True, 10**5)],
+)
 def test_without_a_seed_the_checkpoint_has_the_key(
     tmp_path, monkeypatch, secure, grid_scale
 ):
