@@ -26,6 +26,7 @@ from jax_privacy.auditing.error_rates import Explicit as Explicit
 from jax_privacy.auditing.error_rates import Split as Split
 from jax_privacy.auditing.membership import Membership as Membership
 from jax_privacy.auditing.membership import throw_coins as throw_coins
+from jax_privacy.auditing.roc import BootstrapParams as BootstrapParams
 from jax_privacy.auditing.scores import CanaryScoreState as CanaryScoreState
 from jax_privacy.auditing.scores import (
     log_likelihood_ratios as log_likelihood_ratios,
@@ -36,6 +37,7 @@ from jax_privacy.auditing.scores import recorded_scores as recorded_scores
 
 __all__ = (
     "Bonferroni",
+    "BootstrapParams",
     "CanaryScoreAuditor",
     "CanaryScoreState",
     "DiracCanaries",

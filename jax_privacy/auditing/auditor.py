@@ -1,10 +1,12 @@
 """All lower bounds on epsilon, from the scores of canaries.
 
-`CanaryScoreAuditor` is called as jax-privacy 2.x's class of that name. Each
-method gives a number that, if the canaries and scores are what it assumes, is
-above the true epsilon with probability at most `significance`. None of them is
-an estimate of epsilon, and a small one proves nothing: the attack may have been
-weak. A bound above the *claimed* epsilon refutes the claim.
+`CanaryScoreAuditor` has the methods of jax-privacy 2.x's class of this name.
+One-run bounds choose guesses in another way. Each bound is a number that, if
+the canaries and scores are what it assumes, is above the true epsilon with
+probability at most `significance`. None of them is an estimate of epsilon, and
+a small one proves nothing: the attack may have been weak. A bound above the
+*claimed* epsilon refutes the claim. How strong the attack was, without a claim,
+is in `roc.Attack`.
 
 Measured on a Gaussian mechanism of epsilon 8 at delta 1e-5 (mu = 1.666),
 1000 canaries with independent scores, significance 0.05; mean and standard
@@ -46,6 +48,7 @@ from jax_privacy.auditing import (
     gdp,
     mean_difference,
     one_run,
+    roc,
 )
 
 # A fair coin is this far off less often than once in a million audits.
@@ -53,7 +56,7 @@ _UNFAIR = 1e-6
 _BONFERRONI = error_rates.Bonferroni()
 
 
-class CanaryScoreAuditor:
+class CanaryScoreAuditor(roc.Attack):
   """Lower bounds on epsilon from scores of canaries that were in or out.
 
   Higher scores must mean "in": negate losses. Scores may come from one
@@ -77,8 +80,7 @@ class CanaryScoreAuditor:
       *,
       tie_seed: int = 0,
   ):
-    self._in = _scores("in_canary_scores", in_canary_scores)
-    self._out = _scores("out_canary_scores", out_canary_scores)
+    super().__init__(in_canary_scores, out_canary_scores)
     self._tie_seed = _validate.integer("tie_seed", tie_seed, at_least=0)
 
   @property
@@ -178,6 +180,7 @@ class CanaryScoreAuditor:
       self,
       significance: float,
       delta: float = 0,
+      one_sided: bool = False,
       *,
       threshold_strategy: error_rates.ThresholdStrategy = _BONFERRONI,
   ) -> float:
@@ -189,6 +192,9 @@ class CanaryScoreAuditor:
     Args:
       significance: Probability with which the bound may fail, in (0, 1).
       delta: Delta at which epsilon is bounded, in [0, 1).
+      one_sided: Whether to leave out the second inequality of DP, for false
+        negatives over true negatives. It costs nothing, so it counts by
+        default; in jax-privacy it does not.
       threshold_strategy: Choice of thresholds: `Bonferroni`, `Split` or
         `Explicit`.
 
@@ -203,7 +209,9 @@ class CanaryScoreAuditor:
     delta = _search.delta(delta)
 
     def objective(rates):
-      return error_rates.epsilons_from_rates(rates, delta=delta)
+      return error_rates.epsilons_from_rates(
+          rates, delta=delta, one_sided=one_sided
+      )
 
     rates = self._rates(significance, threshold_strategy, objective)
     return float(np.max(objective(rates)))
@@ -291,15 +299,6 @@ class CanaryScoreAuditor:
         for method in methods
     }
 
-  def attack_auroc(self) -> float:
-    """Returns the area under the ROC curve; ties count one half."""
-    from scipy import stats  # An import of a second, when it is needed.
-
-    ranks = stats.rankdata(np.append(self._in, self._out))
-    num_in, num_out = len(self._in), len(self._out)
-    above = np.sum(ranks[:num_in]) - num_in * (num_in + 1) / 2
-    return float(above / (num_in * num_out))
-
   def _rates(self, significance, strategy, objective_fn):
     return error_rates.upper_bounds(
         self._in,
@@ -357,19 +356,3 @@ def default_num_guesses(num_canaries: int) -> tuple[int, ...]:
     num_canaries: Number of canaries, in and out.
   """
   return tuple(sorted({max(1, num_canaries // part) for part in (2, 8)}))
-
-
-def _scores(name, values) -> np.ndarray:
-  scores = np.asarray(values)
-  is_real = np.issubdtype(scores.dtype, np.floating) or np.issubdtype(
-      scores.dtype, np.integer
-  )
-  if scores.ndim != 1 or scores.size == 0 or not is_real:
-    rule = "a one-dimensional array of at least one real number"
-    _validate.fail(name, rule, f"{scores.dtype} {scores.shape}")
-  scores = scores.astype(np.float64)
-  num_bad = int(np.sum(~np.isfinite(scores)))
-  if num_bad:
-    rule = "finite (a NaN or infinite score cannot be ranked)"
-    _validate.fail(name, rule, f"{num_bad} of {len(scores)} that are not")
-  return scores

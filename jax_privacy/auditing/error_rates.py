@@ -155,7 +155,9 @@ def upper_bounds(
   return _at(np.array([threshold]), in_scores, out_scores, significance)
 
 
-def epsilons_from_rates(rates: ErrorRates, *, delta: float) -> np.ndarray:
+def epsilons_from_rates(
+    rates: ErrorRates, *, delta: float, one_sided: bool = False
+) -> np.ndarray:
   """Returns the least epsilon >= 0 that the rates allow, by threshold.
 
   Under (epsilon, delta)-DP, 1 - FNR <= exp(epsilon) FPR + delta, and the same
@@ -164,6 +166,7 @@ def epsilons_from_rates(rates: ErrorRates, *, delta: float) -> np.ndarray:
   Args:
     rates: Upper bounds on the error rates.
     delta: Delta at which epsilon is bounded, in [0, 1).
+    one_sided: Whether the first inequality alone counts.
 
   Source: Kairouz, Oh and Viswanath 2015 (1311.0776), theorem 2.1.
   """
@@ -172,6 +175,8 @@ def epsilons_from_rates(rates: ErrorRates, *, delta: float) -> np.ndarray:
   # Bounds are above 0: a finite number of trials never shows a rate of 0.
   tiny = np.finfo(np.float64).tiny
   first = np.log(np.maximum(1 - delta - b, tiny)) - np.log(a)
+  if one_sided:
+    return np.maximum(0.0, first)
   second = np.log(np.maximum(1 - delta - a, tiny)) - np.log(b)
   return np.maximum(0.0, np.maximum(first, second))
 
