@@ -44,7 +44,7 @@ format: $(VENV)/.installed-test
 
 docs: $(VENV)/.installed-test
 	$(PIP) install --constraint requirements.lock --editable ".[docs]"
-	$(BIN)/mkdocs build --strict --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/site
 
 # Takes the newest versions that pyproject.toml allows and writes them down, for
 # each of these interpreters.
