@@ -1,17 +1,10 @@
-r"""Lets the API pages show docstrings as they are written.
+"""Lets the API pages show docstrings as they are written.
 
 Lines of a doctest become a block of code, and `Guarantee:` and `Source:` are
 set in bold. Loaded by mkdocs.yml; it changes pages alone.
 
->>> print(shown("Adds.\n\n>>> 1 + 1\n2\n\nSource: Peano 1889."))
-Adds.
-<BLANKLINE>
-```pycon
->>> 1 + 1
-2
-```
-<BLANKLINE>
-**Source:** Peano 1889.
+>>> shown("Source: Peano 1889.")
+'**Source:** Peano 1889.'
 """
 
 import re
