@@ -28,6 +28,7 @@ if _typing.TYPE_CHECKING:
   from jax_privacy import data as data
   from jax_privacy import dp_sgd as dp_sgd
   from jax_privacy import losses as losses
+  from jax_privacy import matrix_factorization as matrix_factorization
   from jax_privacy import mixing as mixing
   from jax_privacy import models as models
   from jax_privacy import noise_addition as noise_addition
@@ -56,6 +57,7 @@ __all__ = (
     "dp_sgd",
     "example_keys",
     "losses",
+    "matrix_factorization",
     "mixing",
     "models",
     "noise_addition",

@@ -7,6 +7,9 @@ of a draw depends on the number of devices, on how arrays are laid out over
 them, or on whether the update is compiled as a whole. With `num_steps`, there
 are exactly this many draws: a further sum is refused, or comes out as NaN.
 
+`matrix_factorization_privatizer` adds noise that is correlated from step to
+step; it is in `correlated_noise.py`.
+
 Put the noise before the optimiser. What comes after it is post-processing and
 free.
 
@@ -24,18 +27,16 @@ Example:
 """
 
 import dataclasses
-import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from jax_privacy import _validate, contracts, precision, root_key
-
-# A counter's last value, at which it stays: it is never noised.
-_LAST_COUNT = 2**31 - 1
+from jax_privacy import _validate, contracts, noise_draws, root_key
+from jax_privacy.correlated_noise import (
+    matrix_factorization_privatizer as matrix_factorization_privatizer,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,8 +132,8 @@ def gaussian_privatizer(
   prng_key = _validate.prng_key("prng_key", prng_key)
   if num_steps is not None:
     _validate.integer("num_steps", num_steps, at_least=1)
-  _check_draw_dtype(dtype)
-  _check_generator(prng_key)
+  noise_draws.check_draw_dtype(dtype)
+  noise_draws.check_generator(prng_key)
 
   def init(params):
     del params
@@ -140,104 +141,17 @@ def gaussian_privatizer(
 
   def update(updates, state, params=None):
     del params
-    _check_generator(state.prng_key)
-    is_over = past_the_end(state.step, num_steps)
+    noise_draws.check_generator(state.prng_key)
+    is_over = noise_draws.past_the_end(state.step, num_steps)
     leaves, treedef = jax.tree.flatten(updates)
     # One key per step, then one per leaf: no two draws share a key.
     step_key = jax.random.fold_in(state.prng_key, state.step)
     leaves = [jnp.asarray(leaf) for leaf in leaves]
     noised = [
-        _noised(jax.random.fold_in(step_key, i), leaf, stddev, dtype)
+        noise_draws.noised(jax.random.fold_in(step_key, i), leaf, stddev, dtype)
         for i, leaf in enumerate(leaves)
     ]
-    noised = treedef.unflatten(void(noised, is_over))
+    noised = treedef.unflatten(noise_draws.void(noised, is_over))
     return noised, state._replace(step=optax.safe_increment(state.step))
 
   return optax.GradientTransformation(init, update)
-
-
-def past_the_end(step: jax.Array, num_steps: int | None) -> bool | jax.Array:
-  """Returns whether there is no draw for an update.
-
-  Args:
-    step: Number of updates made before, an int32 scalar.
-    num_steps: Number of updates that are accounted for; None for the most that
-      can be counted.
-
-  Returns:
-    False; or a traced Boolean, where `step` is traced: see `void`.
-
-  Raises:
-    ValueError: If there is none, and `step` is not traced.
-  """
-  end = _LAST_COUNT if num_steps is None else min(num_steps, _LAST_COUNT)
-  if isinstance(step, jax.core.Tracer):
-    return (step < 0) | (step >= end)
-  if not 0 <= int(step) < end:
-    rule = (
-        f"at most num_steps = {end}, which the noise is accounted for (to train"
-        " longer, begin a new run whose mechanism has more steps)"
-    )
-    _validate.fail("the number of updates", rule, int(step) + 1)
-  return False
-
-
-def void(
-    leaves: Sequence[jax.Array], is_over: bool | jax.Array
-) -> list[jax.Array]:
-  """Returns noised sums, or NaN where there was no draw for them.
-
-  Before the optimiser, so that its state takes up no gradient either.
-
-  Args:
-    leaves: Noised sums.
-    is_over: Whether all draws were used before.
-  """
-  if is_over is False:
-    return list(leaves)
-  return [
-      jnp.where(is_over, jnp.asarray(jnp.nan, leaf.dtype), leaf)
-      for leaf in leaves
-  ]
-
-
-def add_noise(leaf: jax.Array, noise: jax.Array) -> jax.Array:
-  """Returns `leaf` plus noise of its shape, in the leaf's dtype.
-
-  The sum is made in the longer dtype of the two, float32 at least; rounding it
-  to a shorter one rounds what is already private, and is free.
-
-  Args:
-    leaf: Sum, real and floating point.
-    noise: Noise of the same shape.
-  """
-  total_dtype = precision.at_least_float32(leaf.dtype, noise.dtype)
-  noised = leaf.astype(total_dtype) + noise.astype(total_dtype)
-  return noised.astype(leaf.dtype)
-
-
-# Compiled, though it may be in no compiled update: XLA then rounds alike in
-# both. It folds stddev into a factor of the draw's and fuses product and sum.
-@functools.partial(jax.jit, static_argnames=("stddev", "dtype"))
-def _noised(key, leaf, stddev, dtype):
-  dtype = dtype or precision.at_least_float32(leaf.dtype)
-  noise = stddev * jax.random.normal(key, leaf.shape, dtype)
-  return add_noise(leaf, noise)
-
-
-def _check_generator(key):
-  """Refuses what JAX does not promise to be the same for every sharding."""
-  # By name: JAX adds its options to the class as it starts.
-  if not getattr(jax.config, "jax_threefry_partitionable"):  # noqa: B009
-    _validate.fail("jax_threefry_partitionable", "True", False)
-  generator = str(jax.random.key_impl(key))
-  if generator != "threefry2x32":
-    _validate.fail("prng_key", "a key of threefry2x32", generator)
-
-
-def _check_draw_dtype(dtype):
-  if dtype is None:
-    return
-  if jnp.dtype(dtype) not in (jnp.dtype("float32"), jnp.dtype("float64")):
-    name = jnp.dtype(dtype).name
-    _validate.fail("dtype", "float32, float64 or None", name)

@@ -41,7 +41,7 @@ from jax_privacy import (
     _validate,
     contracts,
     grid,
-    noise_addition,
+    noise_draws,
     precision,
     root_key,
     secure_random,
@@ -159,7 +159,7 @@ def secure_gaussian_privatizer(
 
   def update(updates, state, params=None):
     del params
-    is_over = noise_addition.past_the_end(state.step, num_steps)
+    is_over = noise_draws.past_the_end(state.step, num_steps)
     leaves, treedef = jax.tree.flatten(updates)
     leaves = [jnp.asarray(leaf) for leaf in leaves]
     shapes = [
@@ -174,12 +174,12 @@ def secure_gaussian_privatizer(
     draw_fn = functools.partial(_draw_on_host, shapes, stddev)
     noise = jax.pure_callback(draw_fn, shapes, state.key, state.step)
     if grid_step is None:
-      noised = map(noise_addition.add_noise, leaves, noise)
+      noised = map(noise_draws.add_noise, leaves, noise)
     else:
       # An exact sum, modulo 2^32; what follows is post-processing.
       steps = map(jnp.add, leaves, noise)
       noised = [x.astype(jnp.float32) * grid_step for x in steps]
-    noised = treedef.unflatten(noise_addition.void(list(noised), is_over))
+    noised = treedef.unflatten(noise_draws.void(list(noised), is_over))
     return noised, state._replace(step=optax.safe_increment(state.step))
 
   return optax.GradientTransformation(init, update)

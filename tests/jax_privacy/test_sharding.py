@@ -25,6 +25,7 @@ _FAST = (
     "sums",
     "padding_and_empty_batches",
     "noise_has_the_same_bits",
+    "correlated_noise_has_the_same_bits",
     "noise_bits_do_not_depend_on_placement",
     "secure_noise_bits_do_not_depend_on_placement",
     "noise_is_added_once",

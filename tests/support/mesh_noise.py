@@ -9,6 +9,7 @@ import optax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jax_privacy import dp_sgd, noise_addition, secure_noise, sharding
+from jax_privacy.matrix_factorization import noising
 from tests.support import meshes
 
 _SHAPES = {"a": (8, 3, 3, 7)}
@@ -60,6 +61,31 @@ def check_noise_has_the_same_bits_everywhere():
   _check_noise_bits(_updates(shapes), meshes.MESHES)
   short = {k: x.astype(jnp.bfloat16) for k, x in _updates(shapes).items()}
   _check_noise_bits(short, meshes.MESHES)
+
+
+def check_correlated_noise_has_the_same_bits():
+  updates = _updates({"a": (8, 6), "b": (5,)})
+  mesh = meshes.mesh_of(2, 4)
+  own = sharding.shardings(mesh, updates)
+  for source in (
+      noising.BandedNoising((1.0, -0.4567, -0.1234)),
+      noising.BandedStrategy((0.8, 0.5, 0.3)),
+      noising.BufferedStrategy((0.9, 0.5), (0.2, 0.3)),
+  ):
+    noise = noise_addition.matrix_factorization_privatizer(
+        source, stddev=0.7317, prng_key=jax.random.key(3)
+    )
+
+    def steps(updates, state, noise=noise):
+      for _ in range(3):
+        out, state = noise.update(updates, state)
+      return out
+
+    want = steps(updates, noise.init(updates))  # Not compiled as a whole.
+    meshes.assert_same_bits(jax.jit(steps)(updates, noise.init(updates)), want)
+    sharded, state = sharding.put(mesh, (updates, noise.init(updates)))
+    got = jax.jit(steps, out_shardings=own)(sharded, state)
+    meshes.assert_same_bits(got, want)
 
 
 def _check_noise_bits_by_placement(noise, ask):

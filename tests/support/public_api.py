@@ -21,6 +21,7 @@ from jax_privacy import (
     data,
     dp_sgd,
     losses,
+    matrix_factorization,
     mixing,
     models,
     noise_addition,
@@ -289,6 +290,20 @@ def by_hand(params: dict[str, jax.Array], batch: dict[str, jax.Array]) -> None:
     print(padded.is_padding_example)
 
 
+def correlated_noise() -> None:
+  toeplitz = matrix_factorization.toeplitz
+  strategy = toeplitz.optimal_max_error_strategy_coefs(8)
+  squared = toeplitz.minsep_sensitivity_squared(strategy, 4, n=16)
+  error = toeplitz.mean_error(strategy_coef=strategy, n=16)
+  matrix: matrix_factorization.StreamingMatrix = (
+      toeplitz.inverse_as_streaming_matrix(strategy)
+  )
+  noise = noise_addition.matrix_factorization_privatizer(
+      matrix, stddev=2.0, prng_key=jax.random.key(0), num_steps=16
+  )
+  print(squared * error, noise.init(jnp.zeros(3)))
+
+
 def views_of_images(key: jax.Array) -> None:
   keys = views.example_keys(key, step=0, indices=jnp.arange(3))
   again = jax_privacy.example_keys(key, step=0, indices=jnp.arange(3))
@@ -320,4 +335,5 @@ def main(folder: str) -> None:
       {"w": jnp.zeros(5)},
       {name: jnp.asarray(x[:4]) for name, x in examples.items()},
   )
+  correlated_noise()
   views_of_images(jax.random.key(0))
