@@ -26,6 +26,7 @@ Example:
 """
 
 import dataclasses
+import functools
 import secrets
 import struct
 from typing import Any
@@ -175,6 +176,7 @@ def half_uniforms(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return low, (words[:, 1] & np.uint64(1)).astype(bool)
 
 
+@functools.cache  # A stream asks for it at each piece.
 def import_ciphers() -> Any:
   """Returns the module of ciphers.
 

@@ -5,6 +5,7 @@ not in the repository, or a test of another name sends them away empty-handed.
 """
 
 import ast
+import functools
 import re
 
 import pytest
@@ -28,12 +29,16 @@ _COMMENT = re.compile(r"(?:^|\s)#\s(.*)$", re.MULTILINE)
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 
 
-def _prose(text):
+@functools.cache
+def _prose(path):
   """The comments and docstrings of a program."""
-  for node in ast.walk(ast.parse(text)):
-    if isinstance(node, _DOCUMENTED):
-      yield ast.get_docstring(node, clean=False) or ""
-  yield from _COMMENT.findall(text)
+  text = path.read_text("utf-8")
+  documented = (
+      ast.get_docstring(node, clean=False) or ""
+      for node in ast.walk(ast.parse(text))
+      if isinstance(node, _DOCUMENTED)
+  )
+  return [*documented, *_COMMENT.findall(text)]
 
 
 def _missing_files(prose, known):
@@ -41,22 +46,31 @@ def _missing_files(prose, known):
   for name in _FILE.findall(prose):
     there = name in known
     if name.endswith(".py"):
-      there = name in _ELSEWHERE or any(
-          f"/{k}".endswith(f"/{name}") for k in known
-      )
+      there = name in _ELSEWHERE or name in _ends(known)
     if not there:
       yield name
+
+
+@functools.cache
+def _ends(known):
+  """The paths, and all that they end in."""
+  parts = [path.split("/") for path in known]
+  return {"/".join(p[i:]) for p in parts for i in range(len(p))}
 
 
 def _missing_tests(prose, known):
   return (name for name in _TEST.findall(prose) if name not in known)
 
 
+@functools.cache
 def _known_files():
   pages = [*_PAGES, *launch.ROOT.glob("*.md")]
-  return {p.relative_to(launch.ROOT).as_posix() for p in (*_FILES, *pages)}
+  return frozenset(
+      p.relative_to(launch.ROOT).as_posix() for p in (*_FILES, *pages)
+  )
 
 
+@functools.cache
 def _known_tests():
   names = {p.stem for p in _FILES}
   for path in _FILES:
@@ -70,7 +84,7 @@ def _known_tests():
 def test_files_that_programs_cite_are_there():
   known, missing = _known_files(), []
   for path in _FILES:
-    for prose in _prose(path.read_text("utf-8")):
+    for prose in _prose(path):
       missing += [(path.name, x) for x in _missing_files(prose, known)]
   assert not missing
 
@@ -79,7 +93,7 @@ def test_tests_that_are_cited_are_there():
   known, missing = _known_tests(), []
   for path in _FILES:
     if path.name.startswith("test_"):
-      for prose in _prose(path.read_text("utf-8")):
+      for prose in _prose(path):
         missing += [(path.name, x) for x in _missing_tests(prose, known)]
   for path in _PAGES:
     quoted = re.findall(r"`([^`\n]+)`", path.read_text("utf-8"))

@@ -69,13 +69,13 @@ def test_commands_run_in_order(tmp_path, in_small):
     assert result.stdout
 
 
-def test_the_example_program_runs():
-  result = subprocess.run(
-      [sys.executable, "examples/optax_loop.py"],
-      capture_output=True,
-      text=True,
-      cwd=launch.ROOT,
-  )
+@pytest.mark.parametrize(
+    "run",
+    [launch.command, pytest.param(launch.process, marks=pytest.mark.slow)],
+    ids=["forked", "alone"],
+)
+def test_the_example_program_runs(run):
+  result = run("examples.optax_loop")
   assert result.returncode == 0, result.stderr
   accuracy = float(re.search(r"accuracy ([\d.]+)%", result.stdout)[1])
   # Chance is 10; this linear model reached 93.3 when it was written.

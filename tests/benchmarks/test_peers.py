@@ -165,13 +165,13 @@ def test_a_slow_step_gets_two_rounds_and_no_more(no_pause):
   assert [r["step_seconds"] for r in records] == [[1.0, 1.0]] * 5
 
 
-@pytest.fixture
-def worker(tmp_path):
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory):
   made = Worker(
       sys.executable,
       script="worker_jax.py",
       argument="jax-privacy-toolkit",
-      log=tmp_path / "log",
+      log=tmp_path_factory.mktemp("worker") / "log",
       ours=True,
   )
   with contextlib.closing(made):
@@ -225,6 +225,7 @@ def test_our_worker_answers(worker, jax_losses):
 
 
 def test_a_dead_worker_says_how_it_ended(worker):
+  # The last that asks it.
   worker._process.kill()
   with pytest.raises(PeerError, match="ended with status -9"):
     worker.ask(do="release")

@@ -24,10 +24,22 @@ def _jitted(**options):
   return jax.jit(jax_privacy.clipped_grad(_loss, **options))
 
 
-@pytest.mark.parametrize("keep_batch_dim", [True, False])
+_MICROBATCHES = (
+    (None, True), (None, False), (1, True), (3, True), (5, True), (64, True)
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    "microbatch_size, jitted",
-    [(None, True), (None, False), (1, True), (3, True), (5, True), (64, True)],
+    "keep_batch_dim, microbatch_size, jitted",
+    [
+        *((True, *case) for case in _MICROBATCHES),
+        # How a batch is cut is decided before an example is looked at.
+        *((False, *case) for case in _MICROBATCHES[:2]),
+        *(
+            pytest.param(False, *case, marks=pytest.mark.slow)
+            for case in _MICROBATCHES[2:]
+        ),
+    ],
 )
 def test_equals_oracle(keep_batch_dim, microbatch_size, jitted):
   params, batch = _params(), _batch()

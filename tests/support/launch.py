@@ -111,7 +111,8 @@ def command(module, *flags):
   saves seconds; `process` starts Python itself.
   """
   server = _server()
-  if not module.startswith("experiments.") or server.environ != _environ():
+  ours = module.startswith(("experiments.", "examples."))
+  if not ours or server.environ != _environ():
     return process(module, *flags)
   os.umask(umask := os.umask(0))
   with tempfile.TemporaryDirectory() as folder:

@@ -283,19 +283,31 @@ def _meets_the_data_first(params, x):
   return zoo.readout(_conv(x, layers.standardise_weight(params["w"], gain)))
 
 
-@pytest.mark.parametrize(
-    "pixels, channels, run", [(8, 2, zoo.F32), (2, 12, zoo.F64)]
+_VARIATIONS = (
+    _without_gain,
+    _gain_is_shared,
+    _kernel_is_shared,
+    _weight_is_shared,
+    _weight_is_changed,
+    _kernel_is_transformed_before,
+    _meets_the_data_first,
 )
+_FEW_PIXELS, _MANY_PIXELS = (2, 12, zoo.F64), (8, 2, zoo.F32)
+
+
 @pytest.mark.parametrize(
-    "loss",
+    "loss, pixels, channels, run",
     [
-        _without_gain,
-        _gain_is_shared,
-        _kernel_is_shared,
-        _weight_is_shared,
-        _weight_is_changed,
-        _kernel_is_transformed_before,
-        _meets_the_data_first,
+        *((loss, *_FEW_PIXELS) for loss in _VARIATIONS),
+        # Of many pixels gradients are made, whatever the loss.
+        *(
+            pytest.param(
+                loss,
+                *_MANY_PIXELS,
+                marks=[pytest.mark.slow] * (loss is not _gain_is_shared),
+            )
+            for loss in _VARIATIONS
+        ),
     ],
 )
 def test_variations(loss, pixels, channels, run):

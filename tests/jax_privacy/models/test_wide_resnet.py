@@ -1,5 +1,7 @@
 """WRN-d-k: published sizes, and the order of operations inside it."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -152,6 +154,7 @@ def test_groups_that_do_not_divide_the_channels_are_refused():
     models.build("wide_resnet", rngs=nnx.Rngs(0), depth=10, num_groups=5)
 
 
+@functools.cache
 def _count(**options):
   model = nnx.eval_shape(
       lambda: models.build("wide_resnet", rngs=nnx.Rngs(0), width=1, **options)
