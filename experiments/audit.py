@@ -2,7 +2,7 @@ r"""Checks the privacy claims of what a config describes, by audit or by replay.
 
   python -m experiments.audit --config=configs/digits_cnn.py:epsilon=8 \
     --workdir=runs/digits_audit [--num_canaries=1000] [--confidence=0.95] \
-    [--canary=dirac|random_direction|clipped|input]
+    [--canary=dirac|random_direction|clipped|input|text] [--num_copies=1]
 
 trains with canaries through the one training loop, and prints the claimed
 epsilon with lower bounds measured by an attacker who guesses which canaries
@@ -49,6 +49,13 @@ _CANARY = flags.DEFINE_enum(
 _NUM_CANARIES = flags.DEFINE_integer(
     "num_canaries", 1000, "How many.", lower_bound=canaries.MIN_CANARIES
 )
+_NUM_COPIES = flags.DEFINE_integer(
+    "num_copies",
+    1,
+    "How often each is inserted, for 'input' and 'text'. What is audited is the"
+    " epsilon of that number of examples.",
+    lower_bound=1,
+)
 _CONFIDENCE = flags.DEFINE_float(
     "confidence", 0.95, "Of each bound, and of the verdict: in (0, 1)."
 )
@@ -91,6 +98,7 @@ def main() -> None:
           workdir_lib.Workdir(pathlib.Path(flags.FLAGS.workdir)),
           canary=_CANARY.value,
           num_canaries=_NUM_CANARIES.value,
+          num_copies=_NUM_COPIES.value,
           confidence=_CONFIDENCE.value,
           stop=stop,
       )
@@ -105,6 +113,7 @@ def run(
     canary: str,
     num_canaries: int,
     confidence: float,
+    num_copies: int = 1,
     stop: signals.StopSignals | None = None,
 ) -> dict[str, Any] | None:
   """Trains with canaries, from the last checkpoint or the start.
@@ -115,6 +124,7 @@ def run(
     canary: A kind; see `audits/canary_kinds.py`.
     num_canaries: Number of canaries.
     confidence: Confidence of the bounds, in (0, 1).
+    num_copies: Number of examples that each canary is.
     stop: Signals to stop at; see `train.run`.
 
   Returns:
@@ -127,7 +137,10 @@ def run(
   """
   confidence = audit_lib.check_confidence(confidence)
   config = canaries.add_to_config(
-      config, canary=canary, num_canaries=num_canaries
+      config,
+      canary=canary,
+      num_canaries=num_canaries,
+      num_copies=num_copies,
   )
   workdir.check(config)
   experiment = canaries.build(config)

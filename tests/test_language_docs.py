@@ -60,7 +60,8 @@ def test_it_names_all_models_sources_and_packings():
 
 
 def test_its_commands_name_commands_and_recipes_that_there_are():
-  (commands,) = re.findall(r"```bash\n(.*?)```", _PAGE, flags=re.DOTALL)
+  blocks = re.findall(r"```bash\n(.*?)```", _PAGE, flags=re.DOTALL)
+  commands = "".join(blocks)
   for command in commands.splitlines():
     module = command.split()[2].replace(".", "/")
     assert (launch.ROOT / f"{module}.py").is_file()

@@ -12,10 +12,11 @@ without the scores, which are private.
 import dataclasses
 import math
 import pathlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from accounting import _validate, claims, statement
+from accounting import _validate, claims, statement, users
 from accounting.budget import records
 from accounting.mechanism import Mechanism
 
@@ -27,7 +28,7 @@ METHODS = {
     "from_gdp": "independent scores, such a curve",
     "mean_difference": "independent normal scores, such a curve",
 }
-CANARIES = ("dirac", "random_direction", "clipped", "input")
+CANARIES = ("dirac", "random_direction", "clipped", "input", "text")
 # What an audit's config may differ in from the run's.
 _FREE = ("audit", "seed", "log_every", "save_every")
 # What must be as in the run's summary, besides the mechanism.
@@ -43,12 +44,15 @@ _SHARED = (
 _SINCE = {"batch_size_schedule": [], "sampling_options": {}}
 _UNIT = {"unit": records.EXAMPLE, "max_rows_per_unit": None}
 _SINCE |= {"private": True, **_UNIT}
+_SINCE |= {"num_copies": 1, "epsilon_of_copies": None, "exposure": None}
+_MEANS = ("included_mean", "excluded_mean", "included_most")
 _MECHANISM_KEYS = tuple(f.name for f in dataclasses.fields(Mechanism))
 _KEYS = (
     *(*_MECHANISM_KEYS, "epsilon", "epsilon_target", "delta", "accountant"),
     *("expected_batch_size", "l2_clip_norm", "generator", "grid_scale"),
     *("status", "name", "private", *_UNIT),
     *("canary", "num_canaries", "confidence", "bounds", "bounds_jointly"),
+    *("num_copies", "epsilon_of_copies", "exposure"),
     *("contradicts_claim", "train_seconds", "audit_seconds"),
     *("seed", "versions"),
 )
@@ -59,9 +63,11 @@ class Audit:
   """An audit that does not contradict its claim.
 
   Attributes:
-    epsilon: The claim that was audited.
+    epsilon: The claim that was audited: of as many examples as a canary is.
     canary: Kind of canary.
     num_canaries: Number of canaries.
+    num_copies: Number of examples that each canary is.
+    exposure: Exposure of strings in bits, by what it is of; None without them.
     confidence: Confidence of each bound by itself.
     bounds: Lower bounds on epsilon by method, of those whose assumptions the
       canaries meet.
@@ -70,6 +76,8 @@ class Audit:
   epsilon: float
   canary: str
   num_canaries: int
+  num_copies: int
+  exposure: Mapping[str, float] | None
   confidence: float
   bounds: Mapping[str, float]
 
@@ -101,7 +109,8 @@ class Audit:
         "Read from the audit's record: its settings are the run's, and its "
         "claim was recomputed. The bounds are as stated.",
     )
-    rows = [("claimed: epsilon at most", claims.at_most(self.epsilon))]
+    of = f" of {self.num_copies} examples" if self.num_copies > 1 else ""
+    rows = [(f"claimed: epsilon{of} at most", claims.at_most(self.epsilon))]
     rows += [
         (
             f"measured: at least, by {name} ({METHODS[name]})",
@@ -109,6 +118,10 @@ class Audit:
         )
         for name, bound in self.bounds.items()
     ]
+    if self.exposure is not None:
+      for key, name in (("included_mean", "in"), ("excluded_mean", "out")):
+        bits = f"{self.exposure[key]:.2f}"
+        rows.append((f"measured: mean exposure in bits, strings {name}", bits))
     return statement.Section(title="Audit", paragraphs=texts, rows=tuple(rows))
 
 
@@ -136,6 +149,8 @@ def verify(
   """
   record = records.read("audit", folder, "audit.json")
   record: dict[str, Any] = {**_SINCE, **record}
+  if record["epsilon_of_copies"] is None and record["num_copies"] == 1:
+    record["epsilon_of_copies"] = record.get("epsilon")
   for key in _KEYS:
     if key not in record:
       raise ValueError(f"audit.json must have the key {key!r}, got none.")
@@ -150,9 +165,11 @@ def verify(
   jointly = _bounds("bounds_jointly", record["bounds_jointly"])
   _check_bounds(record, bounds, jointly)
   return Audit(
-      epsilon=float(record["epsilon"]),
+      epsilon=float(record["epsilon_of_copies"]),
       canary=record["canary"],
       num_canaries=record["num_canaries"],
+      num_copies=record["num_copies"],
+      exposure=record["exposure"],
       confidence=record["confidence"],
       bounds={name: bounds[name] for name in jointly},
   )
@@ -166,7 +183,9 @@ def _check_values(record: Mapping[str, Any]) -> None:
     _validate.fail("private", "true", records.short(record["private"]))
   records.check_unit(record)
   _validate.choice("canary", record["canary"], options=CANARIES)
-  _validate.integer("num_canaries", record["num_canaries"])
+  for key in ("num_canaries", "num_copies"):
+    _validate.integer(key, record[key])
+  _check_exposure(record["exposure"])
   _validate.real("confidence", record["confidence"], low=0, high=1)
   for key in ("l2_clip_norm", "expected_batch_size"):
     _validate.real(key, record[key], low=0)
@@ -176,6 +195,19 @@ def _check_values(record: Mapping[str, Any]) -> None:
     got = records.short(record["contradicts_claim"])
     _validate.fail("contradicts_claim", "true or false", got)
   records.check_origin(record)
+
+
+def _check_exposure(exposure: Any) -> None:
+  if exposure is None:
+    return
+  keys = ("num_references", *_MEANS)
+  if not isinstance(exposure, dict) or set(exposure) != set(keys):
+    rule = f"null, or an object of {', '.join(keys)}"
+    _validate.fail("exposure", rule, records.short(exposure))
+  number = _validate.integer("num_references", exposure["num_references"])
+  most = math.log2(min(number, 2**53) + 1)
+  for key in _MEANS:
+    _validate.real(key, exposure[key], low=0, low_ok=True, high=most + 1e-9)
 
 
 def _check_same_run(record, mechanism, summary) -> None:
@@ -189,7 +221,8 @@ def _check_same_run(record, mechanism, summary) -> None:
       1e-9,
   )
   ours = audited.to_dict() | {k: record[k] for k in (*_SHARED, *_UNIT)}
-  ours["num_examples"] -= record["num_canaries"]
+  _check_copies(record, audited)
+  ours["num_examples"] -= record["num_canaries"] * record["num_copies"]
   theirs = mechanism.to_dict() | {k: summary.get(k) for k in _SHARED}
   theirs |= {k: summary.get(k, default) for k, default in _UNIT.items()}
   for key, value in theirs.items():
@@ -198,6 +231,20 @@ def _check_same_run(record, mechanism, summary) -> None:
           f"audit must be of the same run, got {key} "
           f"{records.short(ours[key])} for the run's {records.short(value)}."
       )
+
+
+def _check_copies(record, audited) -> None:
+  """Checks the claim that bounds are compared with: of a canary's copies."""
+  count, value = record["num_copies"], record["epsilon"]
+  if count > 1:
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")  # Of an epsilon that says little.
+      value = users.user_epsilon(
+          audited, examples_per_user=count, delta=record["delta"]
+      )
+  stated = record["epsilon_of_copies"]
+  stated = _validate.real("epsilon_of_copies", stated, low=0, low_ok=True)
+  records.check_agree("epsilon_of_copies", stated, value, records.TOLERANCE)
 
 
 def _check_same_config(folder: pathlib.Path, workdir: pathlib.Path) -> None:
@@ -223,7 +270,7 @@ def _check_bounds(record, bounds, jointly) -> None:
     if bound > bounds[name]:
       rule = f"at most the {name} bound by itself, {bounds[name]!r}"
       _validate.fail("bounds_jointly", rule, bound)
-  epsilon = record["epsilon"]
+  epsilon = record["epsilon_of_copies"]
   name = max(jointly, key=jointly.get)
   contradicts = jointly[name] > epsilon
   if record["contradicts_claim"] is not contradicts:

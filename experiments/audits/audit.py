@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from accounting import claims
+from experiments.audits import canaries as canaries_lib
 from experiments.plan import experiment as experiment_lib
 from experiments.plan import units
 from experiments.run import loop
@@ -63,10 +64,12 @@ def summarise(
 
   Returns:
     The claim, for the run as it was with canaries (num_examples counts them);
-    "bounds" by method, each at the given confidence; "bounds_jointly", of those
-    methods whose assumptions these canaries meet, all at once; and whether one
-    of these exceeds the claim. None means infinity, which JSON lacks. Not
-    there: scores, and who was in.
+    "epsilon_of_copies", of as many examples as a canary is, which bounds are
+    compared with; "exposure" of strings, None without them; "bounds" by method,
+    each at the given confidence; "bounds_jointly", of those methods whose
+    assumptions these canaries meet, all at once; and whether one of these
+    exceeds the claim. None means infinity, which JSON lacks. Not there: scores,
+    and who was in.
   """
   start = time.monotonic()
   canaries, config = experiment.canaries, experiment.config
@@ -80,6 +83,10 @@ def summarise(
   jointly = auditor.all_bounds((1 - confidence) / len(methods), delta)
   jointly = {name: jointly[name] for name in methods}
   privacy = summary_lib.privacy(config, experiment.mechanism)
+  claimed = canaries_lib.epsilon_of_copies(
+      experiment.mechanism, canaries.num_copies, delta=delta
+  )
+  claimed = privacy["epsilon"] if claimed is None else claimed
   return {
       "status": "finished",
       "name": config.name,
@@ -87,14 +94,31 @@ def summarise(
       "num_steps": int(state.step),
       "canary": config.audit.canary,
       "num_canaries": canaries.membership.num_canaries,
+      "num_copies": canaries.num_copies,
+      "epsilon_of_copies": claimed,
+      "exposure": _exposure(canaries, state),
       "confidence": confidence,
       "bounds": _finite(bounds),
       "bounds_jointly": _finite(jointly),
-      "contradicts_claim": max(jointly.values()) > privacy["epsilon"],
+      "contradicts_claim": max(jointly.values()) > claimed,
       "train_seconds": train_seconds,
       "audit_seconds": time.monotonic() - start,
       "seed": config.seed,
       "versions": summary_lib.versions(),
+  }
+
+
+def _exposure(canaries, state) -> dict[str, Any] | None:
+  """Returns what is known of strings' ranks; None where there are none."""
+  if canaries.exposure_fn is None:
+    return None
+  bits = canaries.exposure_fn(state)
+  included, excluded = canaries.membership.split_scores(bits)
+  return {
+      "num_references": canaries.num_references,
+      "included_mean": float(np.mean(included)),
+      "excluded_mean": float(np.mean(excluded)),
+      "included_most": float(np.max(included)),
   }
 
 
@@ -119,9 +143,10 @@ def show(audit: Mapping[str, Any]) -> None:
       f" {audit['num_canaries']} canaries"
       f" ({audit['canary']}), hence an expected batch of"
       f" {audit['expected_batch_size']:.1f} instead of {batch_size:.1f}:"
-      " epsilon depends on neither, and is the config's own\n"
-      f"epsilon is at least, with confidence {confidence} each:"
+      " epsilon depends on neither, and is the config's own"
   )
+  _show_copies(audit)
+  print(f"epsilon is at least, with confidence {confidence} each:")
   for name, assumed in _ASSUMPTIONS.items():
     if name not in audit["bounds_jointly"]:
       assumed += ", NOT MET by these canaries: no bound"
@@ -131,6 +156,24 @@ def show(audit: Mapping[str, Any]) -> None:
       f"{audit['train_seconds']:.1f} s of training,"
       f" {audit['audit_seconds']:.1f} s of scores and bounds"
   )
+
+
+def _show_copies(audit) -> None:
+  """Prints what is claimed of copies, and how exposed strings are."""
+  if audit["num_copies"] > 1:
+    print(
+        f"each canary is {audit['num_copies']} examples, of which together"
+        f" epsilon {claims.at_most(audit['epsilon_of_copies'])} is claimed, by"
+        " PLD"
+    )
+  if audit["exposure"] is not None:
+    bits = audit["exposure"]
+    print(
+        "exposure in bits, by rank among"
+        f" {bits['num_references']} strings like it: mean"
+        f" {bits['included_mean']:.2f} of those in, {bits['excluded_mean']:.2f}"
+        f" of those out (chance: 1.44), most {bits['included_most']:.2f}"
+    )
 
 
 def _each(audit) -> str:
@@ -148,7 +191,7 @@ def verdict(audit: Mapping[str, Any]) -> str:
       audit["bounds_jointly"].items(), key=lambda item: _float(item[1])
   )
   if audit["contradicts_claim"]:
-    epsilon = claims.at_most(audit["epsilon"])
+    epsilon = claims.at_most(audit["epsilon_of_copies"])
     least = claims.at_least(bound, decimals=2)
     confidence = claims.exact(audit["confidence"])
     return (
@@ -159,7 +202,7 @@ def verdict(audit: Mapping[str, Any]) -> str:
   above = [
       name
       for name in audit["bounds_jointly"]
-      if _float(audit["bounds"][name]) > audit["epsilon"]
+      if _float(audit["bounds"][name]) > audit["epsilon_of_copies"]
   ]
   if above:
     return (

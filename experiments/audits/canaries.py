@@ -2,7 +2,9 @@
 
 A run with m canaries has m examples more, at indices num_examples and up. Each
 is in or out by a fair coin; the run's own sampler draws them, and one that is
-out is then dropped. Noise multiplier, sampling probability and steps stay, so
+out is then dropped. With k copies of each there are m k examples more, and a
+coin is thrown for all copies of a canary at once: what is audited is then the
+epsilon of k examples. Noise multiplier, sampling probability and steps stay, so
 epsilon is the config's own; the expected batch size grows with the examples.
 
 Invariant: an audit shares no random number with a run of the same seed, for its
@@ -10,6 +12,7 @@ scores tell of the noise.
 """
 
 import dataclasses
+import math
 
 import ml_collections
 
@@ -25,7 +28,11 @@ MIN_CANARIES = 20
 
 
 def add_to_config(
-    config: ml_collections.ConfigDict, *, canary: str, num_canaries: int
+    config: ml_collections.ConfigDict,
+    *,
+    canary: str,
+    num_canaries: int,
+    num_copies: int = 1,
 ) -> ml_collections.ConfigDict:
   """Returns the config of an audit: a copy with a section "audit".
 
@@ -36,10 +43,21 @@ def add_to_config(
     config: Config of the run to audit.
     canary: Name of the kind of canary; see `canary_kinds`.
     num_canaries: Number of canaries.
+    num_copies: Number of examples that each is.
+
+  Raises:
+    ValueError: If there are several copies of canaries that are no examples.
   """
+  if num_copies != 1 and canary not in canary_kinds.COPIED:
+    raise ValueError(
+        "num_copies must be 1 for canaries other than"
+        f" {', '.join(canary_kinds.COPIED)}, got {num_copies}."
+    )
   config = config.copy_and_resolve_references()
   with config.unlocked():
     config.audit = {"canary": canary, "num_canaries": num_canaries}
+    if num_copies != 1:
+      config.audit.num_copies = num_copies
   return config.lock()
 
 
@@ -77,11 +95,40 @@ def build(
       num_examples=base.mechanism.num_examples,
       seed=run_key.seed("coins"),
   )
+  num_copies = audit.get("num_copies", 1)
+  epsilon_of_copies(base.mechanism, num_copies, delta=config.dp.delta)
   mechanism = dataclasses.replace(
-      base.mechanism, num_examples=membership.total_examples
+      base.mechanism,
+      num_examples=membership.of_copies(num_copies).total_examples,
   )
   base = dataclasses.replace(base, mechanism=mechanism)
   return canary_kinds.PLANT_FNS[audit.canary](base, membership)
+
+
+def epsilon_of_copies(
+    mechanism: accounting.Mechanism, num_copies: int, *, delta: float
+) -> float | None:
+  """Returns what is claimed of several examples together; None of one.
+
+  Args:
+    mechanism: Mechanism of the run.
+    num_copies: Number of the examples.
+    delta: Delta of the claim.
+
+  Raises:
+    ValueError: If nothing is claimed of that number of examples together.
+  """
+  if num_copies == 1:
+    return None
+  value = accounting.user_epsilon(
+      mechanism, examples_per_user=num_copies, delta=delta
+  )
+  if not math.isfinite(value):
+    raise ValueError(
+        "num_copies must be few enough that epsilon is finite for all of them,"
+        f" got {num_copies}."
+    )
+  return value
 
 
 def _check(mechanism: accounting.Mechanism, audit) -> None:

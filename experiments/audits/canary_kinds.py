@@ -6,6 +6,9 @@
                     parameter of its own: loss and clipping are audited too
   input             odd examples like any others, which the task makes: for
                     images, test images with wrong labels
+  text              short random strings, whose exposure is measured too
+
+The rows of the last two may be there several times each: in or out together.
 
 Invariant: a plant function changes a run by its canaries alone; what trains it
 is `_build`'s own gradient function, noise and optimiser. The attacker behind
@@ -34,6 +37,8 @@ from jax_privacy.auditing import input_canaries
 _GRADIENT_NORM = 10.0
 # The parameter that is their own.
 _OWN = "canaries"
+# Exposure is at most 10 bits among these and the canary.
+_NUM_REFERENCES = 1023
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +52,10 @@ class Planted:
     gradients: Canaries that join the sum after the clipping; None where
       canaries are rows of the data set.
     batches: Indices by step, canaries that are out included.
+    num_copies: Number of examples that each canary is.
+    num_references: Number of strings to rank canaries among; 0 for none.
+    exposure_fn: `exposure_fn(state)` of the last state, in bits, one per
+      canary; None where there are no references.
   """
 
   membership: auditing.Membership
@@ -54,6 +63,9 @@ class Planted:
   independent: bool
   gradients: auditing.GradientCanaries | None
   batches: batch_selection.Batches
+  num_copies: int = 1
+  num_references: int = 0
+  exposure_fn: Callable[[loop.TrainState], np.ndarray] | None = None
 
   def selected(self, step: int) -> np.ndarray | None:
     """See `experiment.Canaries`."""
@@ -151,40 +163,83 @@ def _plant_clipped(base, membership):
 
 def _plant_input(base, membership):
   """Odd examples of the task's own, scored by how well they are learned."""
-  seen, losses_fn = base.task.input_canaries(
+  made = base.task.input_canaries(
       base.row_source,
       base.test_source,
       base.predictor,
       num_canaries=membership.num_canaries,
       seed=base.run_key.seed("canaries"),
   )
-  losses_fn = jax.jit(losses_fn)
+  return _plant_learned(base, membership, made)
+
+
+def _plant_text(base, membership):
+  """Random strings, scored so too, and ranked among others."""
+  made = base.task.text_canaries(
+      base.row_source,
+      base.test_source,
+      base.predictor,
+      num_canaries=membership.num_canaries,
+      num_references=_NUM_REFERENCES,
+      seed=base.run_key.seed("canaries"),
+  )
+  losses_fn = jax.jit(made.losses_fn)
+
+  def exposure_fn(state):
+    ours, others = (
+        -auditing.loss_scores(losses_fn, state.params, rows)
+        for rows in (made.rows, made.references)
+    )
+    return auditing.exposure(ours, others)
+
+  return _plant_learned(
+      base,
+      membership,
+      made,
+      num_references=_NUM_REFERENCES,
+      exposure_fn=exposure_fn,
+  )
+
+
+def _plant_learned(base, membership, made, **planted):
+  """Rows of a task's own, scored by how well they are learned."""
+  losses_fn = jax.jit(made.losses_fn)
   # A copy: training gives the buffers of the first parameters away.
   reference = jax.device_get(base.model.params)
 
   def score_fn(state):
     return auditing.loss_scores(
-        losses_fn, state.params, seen, reference_params=reference
+        losses_fn, state.params, made.rows, reference_params=reference
     )
 
   dp_training = _dp_training(base, base.model.loss_fn)
   # With a unit, each is a person with this row alone.
-  rows = units.alone(base.train_source, seen)
+  rows = units.alone(base.train_source, made.rows)
   return _plant_rows(
-      base, membership, rows, dp_training, score_fn=score_fn, independent=False
+      base,
+      membership,
+      rows,
+      dp_training,
+      score_fn=score_fn,
+      independent=False,
+      **planted,
   )
 
 
 def _plant_rows(base, membership, rows, dp_training, **planted):
   """Canaries that are examples like any other, once they are drawn."""
+  num_copies = base.config.audit.get("num_copies", 1)
+  rows = jax.tree.map(lambda x: np.repeat(x, num_copies, axis=0), rows)
+  drop_excluded = membership.of_copies(num_copies).drop_excluded
   return dataclasses.replace(
       base,
       train_source=_WithRows(base.train_source, rows),
-      dp_training=_map_batches(dp_training, membership.drop_excluded),
+      dp_training=_map_batches(dp_training, drop_excluded),
       canaries=Planted(
           membership=membership,
           gradients=None,
           batches=dp_training.sampler.batches,
+          num_copies=num_copies,
           **planted,
       ),
   )
@@ -334,4 +389,7 @@ PLANT_FNS = {
     ),
     "clipped": _plant_clipped,
     "input": _plant_input,
+    "text": _plant_text,
 }
+# Of these, there may be several copies.
+COPIED = ("input", "text")

@@ -20,7 +20,7 @@ from flax import nnx
 
 from experiments.metrics import estimate as estimate_lib
 from experiments.metrics import ratios
-from experiments.tasks import imported, modules, sections
+from experiments.tasks import canary_text, imported, modules, sections
 from experiments.tasks import task as task_lib
 from jax_privacy import models
 from jax_privacy.data import text as text_lib
@@ -222,23 +222,51 @@ class Language(task_lib.Task):
     Raises:
       ValueError: If test sequences have another length than training's.
     """
-    if test_source.length != train_source.length:
-      raise ValueError(
-          "data.test_options must leave the training split's length for 'input'"
-          f" canaries, {train_source.length}, got {test_source.length}."
-      )
-    rows = train_source[np.full(num_canaries, -1)]
-    size = train_source.length
-    drawn = np.random.default_rng(seed).integers(
-        0, train_source.tokeniser.boundary, (num_canaries, size)
+    canary_text.check_lengths(train_source, test_source)
+    rows = canary_text.draw(
+        train_source,
+        num_rows=num_canaries,
+        num_tokens=train_source.length,
+        seed=seed,
     )
-    rows["tokens"][:, 1:] = drawn
-    rows["num_tokens"][:] = size
+    return task_lib.InputCanaries(rows, canary_text.losses_fn(predictor))
 
-    def losses_fn(params, batch):
-      return predictor.predict_fn(params, batch)["nll"]
+  def text_canaries(
+      self,
+      train_source,
+      test_source,
+      predictor,
+      *,
+      num_canaries,
+      num_references,
+      seed,
+  ) -> task_lib.InputCanaries:
+    """Returns short random strings, each alone in its sequence.
 
-    return task_lib.InputCanaries(rows, losses_fn)
+    Args:
+      train_source: The training split.
+      test_source: The test split, loaded for evaluation.
+      predictor: Predictor for examples of the test split.
+      num_canaries: Number of canaries.
+      num_references: Number of strings to rank them among.
+      seed: Seed of the strings.
+
+    Raises:
+      ValueError: If test sequences have another length than training's.
+    """
+    canary_text.check_lengths(train_source, test_source)
+    rows = canary_text.draw(
+        train_source,
+        num_rows=num_canaries + num_references,
+        num_tokens=min(canary_text.NUM_TOKENS, train_source.length),
+        seed=seed,
+    )
+    ours, others = (
+        {name: values[part] for name, values in rows.items()}
+        for part in (slice(num_canaries), slice(num_canaries, None))
+    )
+    losses_fn = canary_text.losses_fn(predictor)
+    return task_lib.InputCanaries(ours, losses_fn, others)
 
   def input_description(self, source):
     """Returns the tokeniser, and the length of sequences; see `task.Task`.

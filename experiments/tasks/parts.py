@@ -117,10 +117,13 @@ class InputCanaries(NamedTuple):
     rows: A batch of them, with the shapes and dtypes of the training examples.
     losses_fn: `losses_fn(params, batch)`, each example's loss as an attacker
       computes it, [n]: without views or dropout.
+    references: A batch of rows that were drawn as the canaries were, and that
+      are in no data set; None for none.
   """
 
   rows: Batch
   losses_fn: Callable[[Any, Batch], jax.Array]
+  references: Batch | None = None
 
 
 class Generator(NamedTuple):

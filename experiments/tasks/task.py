@@ -357,3 +357,34 @@ class Task(released.Released, abc.ABC):
         "canary must be 'dirac', 'random_direction' or 'clipped' for task"
         f" {self.name!r}, which has no 'input' canaries, got 'input'."
     )
+
+  def text_canaries(
+      self,
+      train_source: Source,
+      test_source: Source,
+      predictor: Predictor,
+      *,
+      num_canaries: int,
+      num_references: int,
+      seed: int,
+  ) -> InputCanaries:
+    """Makes random strings for an audit by exposure; by default there are none.
+
+    Args:
+      train_source: Source whose shapes and dtypes the rows must have.
+      test_source: Loaded for evaluation: examples that were not trained on.
+      predictor: Predictor for examples of it.
+      num_canaries: Number of canaries.
+      num_references: Number of strings that are drawn alike, for their ranks.
+      seed: Seed of what is drawn: the same seed, the same rows.
+
+    Returns:
+      The strings, how each is scored, and the references.
+
+    Raises:
+      ValueError: If there are none.
+    """
+    raise ValueError(
+        "canary must be 'dirac', 'random_direction', 'clipped' or 'input' for"
+        f" task {self.name!r}, which has no 'text' canaries, got 'text'."
+    )

@@ -26,6 +26,7 @@ from jax_privacy.auditing.error_rates import Explicit as Explicit
 from jax_privacy.auditing.error_rates import Split as Split
 from jax_privacy.auditing.membership import Membership as Membership
 from jax_privacy.auditing.membership import throw_coins as throw_coins
+from jax_privacy.auditing.ranks import exposure as exposure
 from jax_privacy.auditing.roc import BootstrapParams as BootstrapParams
 from jax_privacy.auditing.scores import CanaryScoreState as CanaryScoreState
 from jax_privacy.auditing.scores import (
@@ -47,6 +48,7 @@ __all__ = (
     "RandomDirectionCanaries",
     "Split",
     "dirac_canaries",
+    "exposure",
     "gdp",
     "input_canaries",
     "log_likelihood_ratios",

@@ -103,6 +103,22 @@ class Membership:
     out = is_canary & ~self.included[which]
     return np.where(out, -1, indices).astype(indices.dtype)
 
+  def of_copies(self, num_copies: int) -> "Membership":
+    """Returns who is in where each canary is there several times.
+
+    Copy c of canary j is example num_examples + j num_copies + c; all copies of
+    a canary are in, or all are out.
+
+    Args:
+      num_copies: Number of copies of each canary, at least 1.
+
+    Raises:
+      ValueError: If it is another number.
+    """
+    num_copies = _validate.integer("num_copies", num_copies, at_least=1)
+    included = np.repeat(self.included, num_copies)
+    return Membership(included, self.num_examples)
+
   def split_scores(self, scores: Any) -> tuple[np.ndarray, np.ndarray]:
     """Returns the scores of canaries in, and of canaries out.
 

@@ -5,9 +5,17 @@ import json
 import pytest
 
 import accounting
-from accounting import budget
+from accounting import budget, claims
 from accounting.budget import audit as audit_lib
 from tests.support import records
+
+# Of 3 bits at most.
+_EXPOSURE = {
+    "num_references": 7,
+    "included_mean": 3.0,
+    "excluded_mean": 1.0,
+    "included_most": 3.0,
+}
 
 
 def _refused(capsys, arguments):
@@ -45,6 +53,39 @@ def test_an_audit_of_persons_is_of_a_run_of_persons(tmp_path, capsys):
   assert "unit 'person' for the run's 'example'" in _refused(capsys, arguments)
   path = tmp_path / "run" / "summary.json"
   path.write_text(json.dumps(json.loads(path.read_text()) | unit))
+  assert budget.main(["report", *arguments]) == 0
+
+
+def test_strings_that_are_there_twice_have_a_claim_of_two(tmp_path, capsys):
+  claim = accounting.user_epsilon(
+      accounting.Mechanism.for_batch_size(
+          expected_batch_size=100,
+          num_examples=1000,
+          noise_multiplier=2.0,
+          num_steps=50,
+      ),
+      examples_per_user=2,
+      delta=1e-4,
+  )
+  found = records.audit(
+      canary="text",
+      num_canaries=100,
+      num_copies=2,
+      epsilon_of_copies=claim,
+      exposure=_EXPOSURE,
+  )
+  arguments = records.write_run_and_audit(tmp_path, found)
+  assert budget.main(["report", *arguments]) == 0
+  printed = " ".join(capsys.readouterr().out.split())
+  shown = f"claimed: epsilon of 2 examples at most {claims.at_most(claim)}"
+  assert shown in printed
+  assert "mean exposure in bits, strings in 3.00" in printed
+  # A bound between the epsilons of one example and of two refutes neither.
+  between = (found["epsilon"] + claim) / 2
+  bounds = found["bounds"] | {"one_run": between}
+  jointly = found["bounds_jointly"] | {"one_run": between}
+  found |= {"bounds": bounds, "bounds_jointly": jointly}
+  arguments = records.write_run_and_audit(tmp_path, found)
   assert budget.main(["report", *arguments]) == 0
 
 
@@ -127,6 +168,23 @@ def test_a_bound_above_the_claim_by_itself_is_warned_of(tmp_path, capsys):
         ({"bounds_jointly": {"one_run": 0.6}}, "at most the one_run bound by"),
         ({"bounds_jointly": {"one_run": "0"}}, "one_run must be"),
         ({"bounds_jointly": {"one_run": -0.1}}, "one_run must be"),
+        ({"num_copies": 0}, "num_copies must be an integer of at least 1"),
+        ({"num_copies": 2}, "epsilon_of_copies must be"),
+        ({"epsilon_of_copies": 99.0}, "epsilon_of_copies must agree"),
+        (
+            {"num_copies": 2, "epsilon_of_copies": 1.0},
+            "epsilon_of_copies must agree",
+        ),
+        ({"exposure": 3.0}, "exposure must be null, or an object of num_ref"),
+        ({"exposure": _EXPOSURE | {"most": 1}}, "exposure must be null, or"),
+        (
+            {"exposure": _EXPOSURE | {"included_mean": 3.5}},
+            "included_mean must be",
+        ),
+        (
+            {"exposure": _EXPOSURE | {"num_references": 0}},
+            "num_references must be",
+        ),
         ({"scores": [1.0]}, "no keys that an audit does not write"),
         ({"delta": "1e-4"}, "delta must be"),
         ({"accountant": ["pld"]}, "accountant must be one of"),

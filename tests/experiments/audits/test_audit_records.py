@@ -37,6 +37,7 @@ def _check_record(found, config, *, num_canaries):
       "l2_clip_norm", "num_steps", "canary", "num_canaries", "confidence",
       "bounds", "bounds_jointly", "contradicts_claim", "train_seconds",
       "audit_seconds", "seed", "versions",
+      "num_copies", "epsilon_of_copies", "exposure",
   }  # fmt: skip
   # And the report reads all of it; a plain sampler's has no options.
   assert set(found) | {"sampling_options"} == set(_report_audit._KEYS)
@@ -186,6 +187,7 @@ def test_the_report_knows_what_an_audit_writes():
 def test_verdicts():
   found = {
       "epsilon": 1.0,
+      "epsilon_of_copies": 1.0,
       "confidence": 0.95,
       "bounds": {"one_run": 0.5, "from_gdp": 1.5},
       "bounds_jointly": {"one_run": 0.4, "from_gdp": 0.9},

@@ -145,3 +145,16 @@ def test_arguments_are_checked(change, error):
   kwargs = dict(num_canaries=3, num_examples=5, seed=0) | change
   with pytest.raises(ValueError, match=error):
     auditing.throw_coins(kwargs.pop("num_canaries"), **kwargs)
+
+
+def test_all_copies_of_a_canary_are_in_or_out():
+  membership = auditing.Membership(np.array([True, False, True]), 10)
+  copies = membership.of_copies(2)
+  assert copies.total_examples == 16
+  kept = copies.drop_excluded(np.arange(9, 16))
+  assert kept.tolist() == [9, 10, 11, -1, -1, 14, 15]
+  np.testing.assert_array_equal(
+      membership.of_copies(1).included, membership.included
+  )
+  with pytest.raises(ValueError, match="num_copies must be an integer"):
+    membership.of_copies(0)
