@@ -24,8 +24,8 @@ test: $(VENV)/.installed-test
 
 test-slow: $(VENV)/.installed-test
 	FULL_XLA=1 $(BIN)/python -m pytest -m slow -n 2 --dist worksteal
-	FULL_XLA=1 ZOO_RUNS=all $(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal \
-	  tests/jax_privacy/ghost
+	ZOO_RUNS=all $(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal \
+	  tests/jax_privacy/ghost/test_zoo_*.py
 
 # As other processors, Pythons and versions run it: some hours in all.
 # ONLY="sse42 newest313" runs these alone; .ci/portable.py lists them.

@@ -141,7 +141,10 @@ def test_epsilon_spent_is_that_of_the_steps():
   assert resume.epsilon_spent(experiment, mechanism.num_steps) == whole
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+)
 def test_a_signal_saves_and_says_so(
     whole, tmp_path, monkeypatch, capsys, number
 ):
@@ -164,13 +167,14 @@ def test_a_signal_saves_and_says_so(
   assert resumed["params_sha256"] == whole["params_sha256"]
 
 
-def test_a_second_signal_is_not_caught():
-  before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_is_not_caught(number):
+  before = signal.getsignal(number)
   with signals.StopSignals() as stop:
     assert not stop.requested
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), number)
     assert stop.requested
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
 
 
 # Orbax drops what it was reading of an array when another one is damaged.

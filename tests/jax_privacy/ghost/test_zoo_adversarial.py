@@ -52,7 +52,14 @@ def _lone(loss, *batch):
 
 
 @_LOSSES
-@pytest.mark.parametrize("size", [1e-20, 1e-12, 1e-6, 1e6, 1e12, 1e18])
+@pytest.mark.parametrize(
+    "size",
+    [
+        *(1e-20, 1e-12, 1e12, 1e18),
+        # Between them.
+        *(pytest.param(s, marks=pytest.mark.slow) for s in (1e-6, 1e6)),
+    ],
+)
 def test_gradients_of_any_size(loss, size):
   """Sizes whose squares leave float32; clip norms of the same size and not."""
   x, y = (a[:1] for a in _BATCH)
@@ -70,7 +77,10 @@ def test_norms_of_any_size(size):
 
 
 @_LOSSES
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "seed",
+    [0, 1, *(pytest.param(s, marks=pytest.mark.slow) for s in (2, 3))],
+)
 def test_positions_that_nearly_cancel(loss, seed):
   """+v at one position and -(1 - 1e-6)v at the next: squares lose the rest."""
   arrays = zoo.Arrays(seed)
