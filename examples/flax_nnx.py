@@ -64,6 +64,7 @@ def main(workdir, num_steps, is_private):
   optimizer = optax.adamw(
       optax.cosine_decay_schedule(1e-2, num_steps), weight_decay=1e-4
   )
+  private = None
   if is_private:
     # 1. One call in the place of the loader, the gradient and the optimiser.
     private = dp_sgd.make_private(
@@ -84,7 +85,7 @@ def main(workdir, num_steps, is_private):
     optimizer = private.optimizer
 
   def gradient(params, batch, keys, is_padding_example):
-    if is_private:  # 2. The mask of padding goes with the batch.
+    if private:  # 2. The mask of padding goes with the batch.
       return private.grad_fn(
           params, batch, keys, is_padding_example=is_padding_example
       )
@@ -102,7 +103,7 @@ def main(workdir, num_steps, is_private):
     return jnp.mean(jnp.argmax(logits, axis=-1) == test["label"])
 
   def batch_of(step):
-    if is_private:  # 3. The sampler's batches: their sizes are private.
+    if private:  # 3. The sampler's batches: their sizes are private.
       batch = private.sampler.batch(step)
       return batch.indices, batch.take(train), batch.is_padding_example
     rng = np.random.default_rng(step)
@@ -123,7 +124,7 @@ def main(workdir, num_steps, is_private):
     params, state = update(params, state, batch, keys, is_padding_example)
     if (step + 1) % SAVE_EVERY == 0 or step + 1 == num_steps:
       line = f"step {step + 1}: test accuracy {accuracy(params):.1%}"
-      if is_private:  # 5. What was spent so far.
+      if private:  # 5. What was spent so far.
         spent = claims.at_most(private.epsilon(step + 1))
         line += f" at ({spent}, {DELTA:g})-DP"
       print(line, flush=True)

@@ -26,7 +26,7 @@ Example:
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -179,25 +179,28 @@ def matrix_factorization_privatizer(
         prng_key, jnp.zeros((), jnp.int32), tuple(buffers)
     )
 
-  def update(updates, state, params=None):
+  # Its arguments' names are those of jax-privacy.
+  def update(
+      sum_of_clipped_grads: Any, noise_state: Any, params: Any = None
+  ) -> tuple[Any, Any]:
     del params
-    noise_draws.check_generator(state.prng_key)
-    _check_rows(state.step, num_rows)
+    noise_draws.check_generator(noise_state.prng_key)
+    _check_rows(noise_state.step, num_rows)
     end = num_rows if num_steps is None else num_steps
-    is_over = noise_draws.past_the_end(state.step, end)
-    leaves, treedef = jax.tree.flatten(updates)
+    is_over = noise_draws.past_the_end(noise_state.step, end)
+    leaves, treedef = jax.tree.flatten(sum_of_clipped_grads)
     pairs = [
-        _noised(source, jnp.asarray(leaf), i, state, stddev, dtype)
+        _noised(source, jnp.asarray(leaf), i, noise_state, stddev, dtype)
         for i, leaf in enumerate(leaves)
     ]
     noised = noise_draws.void([leaf for leaf, _ in pairs], is_over)
-    state = state._replace(
-        step=optax.safe_increment(state.step),
+    noise_state = noise_state._replace(
+        step=optax.safe_increment(noise_state.step),
         buffers=tuple(buffers for _, buffers in pairs),
     )
-    return treedef.unflatten(noised), state
+    return treedef.unflatten(noised), noise_state
 
-  return optax.GradientTransformation(init, update)
+  return optax.GradientTransformation(init, cast(Any, update))
 
 
 def _source(matrix: Any) -> tuple[noising.Noising, int | None]:

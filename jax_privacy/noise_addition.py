@@ -27,7 +27,7 @@ Example:
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -139,19 +139,24 @@ def gaussian_privatizer(
     del params
     return GaussianNoiseState(prng_key, jnp.zeros((), jnp.int32))
 
-  def update(updates, state, params=None):
+  # Its arguments' names are those of jax-privacy.
+  def update(
+      sum_of_clipped_grads: Any, noise_state: Any, params: Any = None
+  ) -> tuple[Any, Any]:
     del params
-    noise_draws.check_generator(state.prng_key)
-    is_over = noise_draws.past_the_end(state.step, num_steps)
-    leaves, treedef = jax.tree.flatten(updates)
+    noise_draws.check_generator(noise_state.prng_key)
+    is_over = noise_draws.past_the_end(noise_state.step, num_steps)
+    leaves, treedef = jax.tree.flatten(sum_of_clipped_grads)
     # One key per step, then one per leaf: no two draws share a key.
-    step_key = jax.random.fold_in(state.prng_key, state.step)
+    step_key = jax.random.fold_in(noise_state.prng_key, noise_state.step)
     leaves = [jnp.asarray(leaf) for leaf in leaves]
     noised = [
         noise_draws.noised(jax.random.fold_in(step_key, i), leaf, stddev, dtype)
         for i, leaf in enumerate(leaves)
     ]
     noised = treedef.unflatten(noise_draws.void(noised, is_over))
-    return noised, state._replace(step=optax.safe_increment(state.step))
+    return noised, noise_state._replace(
+        step=optax.safe_increment(noise_state.step)
+    )
 
-  return optax.GradientTransformation(init, update)
+  return optax.GradientTransformation(init, cast(Any, update))

@@ -35,6 +35,7 @@ from jax_privacy import _validate, jaxprs
 _PRIVATE_STATES = {
     "AddNoiseState": "optax.add_noise",
     "AggregateState": "dp_sgd.aggregate",
+    "CorrelatedNoiseState": "noise_addition.matrix_factorization_privatizer",
     "DifferentiallyPrivateAggregateState": (
         "optax.contrib.differentially_private_aggregate"
     ),

@@ -133,7 +133,7 @@ def mean_over_views(
 
 
 def example_keys(
-    key: chex.PRNGKey, *, step: chex.Numeric, indices: jax.Array
+    key: chex.PRNGKey, *, step: chex.Numeric, indices: jax.typing.ArrayLike
 ) -> jax.Array:
   """Returns a key per example, from (run key, step, example index) alone.
 
@@ -154,4 +154,6 @@ def example_keys(
     the same key.
   """
   step_key = jax.random.fold_in(key, step)
-  return jax.vmap(lambda i: jax.random.fold_in(step_key, i))(indices)
+  return jax.vmap(lambda i: jax.random.fold_in(step_key, i))(
+      jnp.asarray(indices)
+  )

@@ -139,3 +139,21 @@ def test_key_is_required_and_comes_in_three_forms():
     draws.append(noise.update(jnp.zeros(4), noise.init(None))[0])
   np.testing.assert_array_equal(draws[0], draws[1])
   np.testing.assert_array_equal(draws[0], draws[2])
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        noise_addition.gaussian_privatizer(stddev=1.0, prng_key=0),
+        noise_addition.matrix_factorization_privatizer(
+            np.eye(3), stddev=1.0, prng_key=0
+        ),
+    ],
+    ids=["independent", "correlated"],
+)
+def test_update_is_called_by_jax_privacys_names(noise):
+  grads = {"w": jnp.ones(3)}
+  state = noise.init(grads)
+  want, _ = noise.update(grads, state)
+  got, _ = noise.update(sum_of_clipped_grads=grads, noise_state=state)
+  np.testing.assert_array_equal(got["w"], want["w"])

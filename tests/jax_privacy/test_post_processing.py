@@ -76,6 +76,12 @@ _BEFORE_PARAMS = {
         _OWN_CLIP,
     ),
     "add_noise": (lambda: optax.add_noise(0.1, 0.5, 0), _OWN_NOISE),
+    "correlated noise": (
+        lambda: noise_addition.matrix_factorization_privatizer(
+            [[1.0]], stddev=1.0, prng_key=0
+        ),
+        "got noise_addition.matrix_factorization_privatizer",
+    ),
     "noisy_sgd": (_noisy, _OWN_NOISE),
     "in a chain": (
         lambda: optax.chain(optax.clip(1.0), optax.add_noise(0.1, 0.5, 0)),
