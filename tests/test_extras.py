@@ -26,6 +26,8 @@ _NEEDS = {
     "from accounting.budget import plots; plots.curve([1], [1.0], label='a')": (
         "plots"
     ),
+    "import argparse; from accounting.budget import page; page.run("
+    "argparse.Namespace(port=0, ledger=None))": "page",
     "from jax_privacy.data.tables import files; list(files.read_file("
     "'tests/support/people.csv', columns=('age',)))": "tables",
     "from jax_privacy.data.text import tokenisers; tokenisers.File("
@@ -52,8 +54,9 @@ _PROGRAM = """
       def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in (
             "PIL", "array_record", "cryptography", "flax", "grain",
-            "matplotlib", "ml_collections", "orbax", "pyarrow", "rich",
-            "sklearn", "tensorflow", "tensorflow_datasets", "tokenizers"):
+            "matplotlib", "ml_collections", "orbax", "plotly", "pyarrow",
+            "rich", "sklearn", "starlette", "tensorflow",
+            "tensorflow_datasets", "tokenizers", "uvicorn"):
           raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
     sys.meta_path.insert(0, Blocker())

@@ -57,6 +57,9 @@ def test_every_module_is_in_it(names):
   for package in ("accounting", "jax_privacy"):
     for path in (launch.ROOT / package).rglob("*.py"):
       assert str(path.relative_to(launch.ROOT)) in names
+  pages = list((launch.ROOT / "accounting/budget/page/static").iterdir())
+  assert len(pages) > 5
+  assert {str(page.relative_to(launch.ROOT)) for page in pages} <= set(names)
 
 
 def test_the_small_wheel_is_accounting_without_jax(tree, names, tmp_path):

@@ -32,6 +32,7 @@ class Answer:
     notes: Texts of what was derived from the arguments.
     pure: Whether the text is a document of a format of its own, to which
       nothing can be added.
+    rows: Texts of the answer's main table, row by row; () where there is none.
   """
 
   fields: dict[str, Any]
@@ -40,6 +41,7 @@ class Answer:
   warnings: tuple[str, ...] = ()
   notes: tuple[str, ...] = ()
   pure: bool = False
+  rows: tuple[tuple[str, ...], ...] = ()
 
 
 def fields(plan: Plan, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -12,16 +12,20 @@ epsilon 0.947 at delta 1e-05 (pld, add_or_remove_one)
 0
 """
 
+import argparse
 import json
 import math
 import os
 import sys
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from accounting.budget import arguments as arguments_lib
 from accounting.budget import whole
+
+if TYPE_CHECKING:
+  from accounting.budget.answer import Answer
 
 # Each command, in the order of the help text, and what it answers.
 COMMANDS = {
@@ -40,6 +44,7 @@ COMMANDS = {
     "statement": "what may be claimed, in words",
     "explain": "what the guarantee means, in a paragraph",
     "report": "the statement of a finished run, every number recomputed",
+    "serve": "a page on this machine, where all of it is moved by hand",
 }
 
 
@@ -53,22 +58,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     The exit code, 0 or 2.
   """
   try:
-    arguments = _parser().parse_args(argv)
+    arguments = parse(argv)
   except SystemExit as stopped:  # After --help, or a complaint.
     return int(stopped.code or 0)
   from accounting.budget import commands as commands_lib
 
   try:
-    with warnings.catch_warnings(record=True) as caught:
-      warnings.simplefilter("always")
-      answer = commands_lib.run(arguments)
-    said = [*answer.warnings, *arguments_lib.said(caught)]
-    output = _output(answer, list(dict.fromkeys(said)), arguments.json)
+    answer, said = ask(commands_lib.run, arguments)
+    output = _output(answer, said, arguments.json)
   except (ValueError, OSError, ImportError) as error:
     print(f"dp-budget: {' '.join(str(error).split())}", file=sys.stderr)
     return 2
   if not arguments.json:
-    for warning in dict.fromkeys(said):
+    for warning in said:
       print(f"warning: {warning}", file=sys.stderr)
   try:
     print(output, flush=True)
@@ -77,21 +79,58 @@ def main(argv: Sequence[str] | None = None) -> int:
   return 0
 
 
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+  """Returns the parsed command line.
+
+  Args:
+    argv: Arguments without the program's name; those of the process if None.
+
+  Raises:
+    SystemExit: If there is a complaint, which is on standard error by then, or
+      help was asked for.
+  """
+  return _parser().parse_args(argv)
+
+
+def ask(
+    command: Callable[[argparse.Namespace], "Answer"],
+    arguments: argparse.Namespace,
+) -> "tuple[Answer, list[str]]":
+  """Runs a command, and catches what it warns of.
+
+  Args:
+    command: Function that runs it.
+    arguments: Parsed command line.
+
+  Returns:
+    The answer, and texts of warnings, once each.
+  """
+  with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    answer = command(arguments)
+  said = [*answer.warnings, *arguments_lib.said(caught)]
+  return answer, list(dict.fromkeys(said))
+
+
 def _output(answer, said: list[str], as_json: bool) -> str:
   if as_json:
     fields = answer.fields | {"warnings": said, "notes": list(answer.notes)}
-    return json.dumps(_finite(fields), allow_nan=False)
+    return json.dumps(finite(fields), allow_nan=False)
   if answer.pure:
     return answer.text
   return "\n".join([*answer.notes, answer.text])
 
 
-def _finite(value: Any) -> Any:
-  """Replaces infinities, which JSON cannot hold, by null."""
+def finite(value: Any) -> Any:
+  """Returns data with null for infinities, which JSON cannot hold.
+
+  Args:
+    value: Data of an answer.
+  """
   if isinstance(value, dict):
-    return {k: _finite(v) for k, v in value.items()}
+    return {k: finite(v) for k, v in value.items()}
   if isinstance(value, list | tuple):
-    return [_finite(v) for v in value]
+    return [finite(v) for v in value]
   if isinstance(value, float) and not math.isfinite(value):
     return None
   return value
@@ -110,12 +149,8 @@ def _parser() -> arguments_lib.Parser:
     command = commands.add_parser(
         name, help=answers, description=answers, allow_abbrev=False
     )
-    if name == "report":
-      _add_report(command)
-    elif name == "compose":
-      _add_compose(command)
-    elif name == "ledger":
-      _add_ledger(command)
+    if name in _OWN_ARGUMENTS:
+      _OWN_ARGUMENTS[name](command)
     else:
       arguments_lib.add(command, command=name)
       _add_own(command, name)
@@ -188,6 +223,26 @@ def _add_ledger_add(action) -> None:
   )
 
 
+def _add_serve(command) -> None:
+  command.add_argument(
+      "--port",
+      type=whole.argument,
+      default=0,
+      metavar="N",
+      help="of 127.0.0.1; any free one, if not given",
+  )
+  command.add_argument(
+      "--ledger", metavar="LEDGER.toml", help="to plan against; only read"
+  )
+  command.set_defaults(json=False)
+
+
+_OWN_ARGUMENTS = {
+    "report": _add_report,
+    "compose": _add_compose,
+    "ledger": _add_ledger,
+    "serve": _add_serve,
+}
 _LEDGER_ACTIONS = {
     "init": "write a new ledger, without releases",
     "show": "what was released, what is spent, and what is left",

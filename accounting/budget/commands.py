@@ -17,7 +17,7 @@ from accounting import (
     statement,
 )
 from accounting.budget import arguments as arguments_lib
-from accounting.budget import compose, explain, ledgers, plots, searches
+from accounting.budget import compose, explain, ledgers, page, plots, searches
 from accounting.budget.answer import Answer, sentence, table
 from accounting.budget.answer import fields as fields_of
 from accounting.budget.arguments import Plan
@@ -121,11 +121,11 @@ def _curve(plan: Plan, arguments) -> Answer:
     fine = _points(plan, arguments, max(count, _PLOT_POINTS))
     notes = (plots.save(plots.curve(*fine, label=label), path),)
   pairs = list(zip(steps, values, strict=True))
+  rows = [(str(t), claims.at_most(e)) for t, e in pairs]
   if arguments.csv:
     lines = ["steps,epsilon", *(f"{t},{e!r}" for t, e in pairs)]
     text = "\n".join(lines)
   else:
-    rows = [(str(t), claims.at_most(e)) for t, e in pairs]
     text = table(("steps", "epsilon"), rows)
   return Answer(
       fields=fields,
@@ -133,6 +133,7 @@ def _curve(plan: Plan, arguments) -> Answer:
       mechanism=plan.mechanism,
       notes=notes,
       pure=arguments.csv,
+      rows=tuple(rows),
   )
 
 
@@ -205,7 +206,11 @@ def _variants(run_: Mechanism, cap: int | None) -> list[Mechanism]:
   return found
 
 
-_OTHERS = {"compose": compose.run, "ledger": ledgers.run}
+_OTHERS = {
+    "compose": compose.run,
+    "ledger": ledgers.run,
+    "serve": page.run,
+}
 _COMMANDS = {
     "epsilon": _epsilon,
     "delta": _delta,

@@ -42,7 +42,24 @@ def run(arguments: argparse.Namespace) -> Answer:
     ValueError: If a file or a folder is bad, or releases do not compose.
     OSError: If a file cannot be read.
   """
-  found = releases_lib.read(arguments.releases)
+  return answer_of(releases_lib.read(arguments.releases), arguments)
+
+
+def answer_of(
+    found: releases_lib.Found, arguments: argparse.Namespace
+) -> Answer:
+  """Returns the epsilon of releases together, and of each alone.
+
+  Args:
+    found: Releases.
+    arguments: Parsed command line.
+
+  Returns:
+    The answer.
+
+  Raises:
+    ValueError: If releases do not compose, or no number meets the target.
+  """
   ask = {"delta": arguments.delta, "accountant": arguments.accountant}
   notes: tuple[str, ...] = ()
   if found.free is None:
@@ -63,7 +80,9 @@ def run(arguments: argparse.Namespace) -> Answer:
       "releases": data,
   }
   text = table(HEADER, rows) + f"\ntogether: {sentence(fields)}"
-  for count in whole.list_of(arguments.examples_per_user):
+  for count in whole.list_of(
+      arguments.examples_per_user, name="--examples-per-user"
+  ):
     value = users.user_epsilon(
         made, examples_per_user=count, delta=arguments.delta
     )
@@ -71,7 +90,7 @@ def run(arguments: argparse.Namespace) -> Answer:
     text += (
         f"\nfor whoever has {count} examples: epsilon {claims.at_most(value)}"
     )
-  return Answer(fields=fields, text=text, notes=notes)
+  return Answer(fields=fields, text=text, notes=notes, rows=tuple(rows))
 
 
 def solve(

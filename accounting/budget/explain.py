@@ -31,6 +31,7 @@ from accounting.mechanisms.stated import ApproximateDp
 # Rounding errors of sums and Fourier transforms show in smaller ones, and they
 # differ between processors.
 _SHOWN_DELTA = 1e-10
+_COUNTS = "--examples-per-user"
 
 
 def profile_of(plan: Plan, arguments) -> Answer:
@@ -113,7 +114,13 @@ def _profile(mechanism, arguments) -> Answer:
           table(("epsilon", "delta"), curve),
       ]
   )
-  return Answer(fields=fields, text=text, mechanism=mechanism, notes=notes)
+  return Answer(
+      fields=fields,
+      text=text,
+      mechanism=mechanism,
+      notes=notes,
+      rows=tuple(rows),
+  )
 
 
 def _point(*, epsilon: float, delta: float) -> tuple[str, str]:
@@ -173,7 +180,7 @@ def users_of(plan: Plan, arguments) -> Answer:
   if not accountants.get(arguments.accountant).accounts_for_users:
     rule = f"{accountants.TIGHTEST} for users"
     _validate.fail("accountant", rule, arguments.accountant)
-  counts = whole.list_of(arguments.examples_per_user)
+  counts = whole.list_of(arguments.examples_per_user, name=_COUNTS)
   values = users.user_epsilons(
       plan.mechanism, examples_per_user=counts, delta=plan.stated_delta
   )
@@ -196,7 +203,9 @@ def _statement(plan, arguments) -> statement.Statement:
       accountant=arguments.accountant,
       batches=arguments.batches,
       unit=arguments.unit,
-      examples_per_user=whole.list_of(arguments.examples_per_user),
+      examples_per_user=whole.list_of(
+          arguments.examples_per_user, name=_COUNTS
+      ),
   )
 
 

@@ -18,7 +18,7 @@ from accounting.budget.answer import Answer, table
 from accounting.composition import Composition
 from accounting.ledger import Entry, Ledger
 
-_HEADER = ("entry", "date", "what", "who may see it", "releases")
+HEADER = ("entry", "date", "what", "who may see it", "releases")
 
 
 def run(arguments: argparse.Namespace) -> Answer:
@@ -53,15 +53,25 @@ def _init(arguments) -> Answer:
 
 
 def _show(arguments) -> Answer:
-  ledger = Ledger.read(arguments.ledger)
+  return show(Ledger.read(arguments.ledger))
+
+
+def show(ledger: Ledger) -> Answer:
+  """Returns what was released, what is spent, and what is left.
+
+  Args:
+    ledger: Ledger to show.
+  """
   fields = _facts(ledger)
   fields["entries"] = [_entry_fields(each) for each in ledger.entries]
   head = (
       f"{ledger.what}: {ledger.num_examples} stated, one {ledger.unit} each,"
       f" {ledger.neighboring_relation}"
   )
-  text = "\n".join([head, *_table(ledger), _state(ledger)])
-  return Answer(fields=fields, text=text)
+  rows = _rows(ledger)
+  shown = [table(HEADER, rows)] if rows else []
+  text = "\n".join([head, *shown, _state(ledger)])
+  return Answer(fields=fields, text=text, rows=rows)
 
 
 def _check(arguments) -> Answer:
@@ -98,7 +108,23 @@ def _add(arguments) -> Answer:
 
 def _plan(arguments) -> Answer:
   ledger = Ledger.read(arguments.ledger)
-  found = releases_lib.read([arguments.release])
+  return plan(ledger, releases_lib.read([arguments.release]))
+
+
+def plan(ledger: Ledger, found: releases_lib.Found) -> Answer:
+  """Returns what a release would leave; writes nothing.
+
+  Args:
+    ledger: Ledger to plan against.
+    found: Releases that are planned.
+
+  Returns:
+    The answer.
+
+  Raises:
+    BudgetError: If they do not fit.
+    ValueError: If unit, relation or size is not the ledger's.
+  """
   notes: tuple[str, ...] = ()
   if found.free is None:
     made, notes = _own_release(ledger, found)
@@ -196,10 +222,8 @@ def _entry_fields(entry: Entry) -> dict[str, Any]:
   return entry.fields() | {"date": entry.date.isoformat()}
 
 
-def _table(ledger: Ledger) -> list[str]:
-  if not ledger.entries:
-    return []
-  rows = [
+def _rows(ledger: Ledger) -> tuple[tuple[str, ...], ...]:
+  return tuple(
       (
           str(each.number),
           each.date.isoformat(),
@@ -208,8 +232,7 @@ def _table(ledger: Ledger) -> list[str]:
           _described(each),
       )
       for each in ledger.entries
-  ]
-  return [table(_HEADER, rows)]
+  )
 
 
 def _described(entry: Entry) -> str:

@@ -67,13 +67,17 @@ def argument(text: str) -> int:
     raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def list_of(text: str | None) -> list[int]:
+def list_of(text: str | None, *, name: str) -> list[int]:
   """Returns the whole numbers of a text such as "1,2,4"; none for None.
 
   Args:
     text: Numbers with commas between them.
+    name: Name of the flag, for the error text.
 
   Raises:
     ValueError: If one is none.
   """
-  return [parse(part) for part in text.split(",")] if text else []
+  try:
+    return [parse(part) for part in text.split(",")] if text else []
+  except ValueError as error:
+    raise ValueError(f"{name} {error}") from None

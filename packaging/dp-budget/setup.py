@@ -19,10 +19,13 @@ setuptools.setup(
         for text in _project["dependencies"]
         if re.match(r"[\w-]+", text)[0] in _NEEDED
     ],
-    extras_require={"plots": _project["optional-dependencies"]["plots"]},
+    extras_require={
+        name: _project["optional-dependencies"][name]
+        for name in ("page", "plots")
+    },
     package_dir={"accounting": "../../accounting"},
     packages=setuptools.find_packages(
         str(_ROOT), include=["accounting", "accounting.*"]
     ),
-    package_data={"accounting": ["py.typed"]},
+    package_data={"accounting": ["py.typed", "budget/page/static/*"]},
 )
