@@ -76,12 +76,15 @@ class ClippedSum(loss_call.LossCall, abc.ABC):
     return found
 
 
-def split_at_prefix(treedef: Any, tree: chex.ArrayTree) -> list[chex.ArrayTree]:
+def split_at_prefix(
+    treedef: Any, tree: chex.ArrayTree, *, name: str = "l2_clip_norm"
+) -> list[chex.ArrayTree]:
   """Returns the subtrees of `tree` at the leaves of a prefix `treedef`.
 
   Args:
     treedef: The structure of `l2_clip_norm`.
     tree: A gradient.
+    name: Name of the prefix, for an error.
 
   Raises:
     ValueError: If `treedef` is no prefix of `tree`.
@@ -90,7 +93,7 @@ def split_at_prefix(treedef: Any, tree: chex.ArrayTree) -> list[chex.ArrayTree]:
     return treedef.flatten_up_to(tree)
   except ValueError as error:
     raise ValueError(
-        "l2_clip_norm must be a pytree prefix of the gradient, got"
+        f"{name} must be a pytree prefix of the gradient, got"
         f" {treedef} for {jax.tree.structure(tree)}."
     ) from error
 

@@ -22,11 +22,13 @@ Example:
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import logging
 
@@ -41,6 +43,7 @@ from jax_privacy import (
     scaling,
     sharding,
 )
+from jax_privacy import clipped_sum as clipped_sum_lib
 from jax_privacy.clipped_outputs import clipped_fun as clipped_fun
 from jax_privacy.sensitivity import BoundedSensitivityCallable
 
@@ -68,45 +71,68 @@ class Aux(NamedTuple):
 
 def clip_pytree(
     pytree: chex.ArrayTree,
-    clip_norm: chex.Numeric,
+    clip_norm: Any,
     rescale_to_unit_norm: bool = False,
     nan_safe: bool = True,
     return_zero: bool | jax.Array = False,
-) -> tuple[chex.ArrayTree, jax.Array]:
-  """Scales a pytree down so that its global L2 norm is at most `clip_norm`.
+) -> tuple[Any, Any]:
+  """Scales a pytree down so that its L2 norm is at most `clip_norm`.
 
   Args:
     pytree: Real floating-point arrays of any shapes.
-    clip_norm: The largest norm allowed: a number between 1e-30 and 1e30, or a
-      traced scalar, for which a value that breaks this rule gives zeros.
-    rescale_to_unit_norm: Divide the result by `clip_norm`: its norm is then at
-      most 1.
-    nan_safe: Return zeros where the norm is not finite. If False, NaN spreads.
-    return_zero: Return zeros whatever the input; may be traced.
+    clip_norm: Largest norm allowed: a number between 1e-30 and 1e30, or a
+      traced scalar, for which a value that breaks this rule gives zeros. Or a
+      pytree prefix of such, with one per part, each clipped by itself.
+    rescale_to_unit_norm: Whether to divide the result by `clip_norm` (by the
+      root of the sum of squares of several): its norm is then at most 1.
+    nan_safe: Whether to return zeros, in all parts, where a norm is not finite.
+      If False, NaN spreads.
+    return_zero: Whether to return zeros whatever the input; may be traced.
 
   Returns:
-    The clipped pytree and the norm before clipping, a float32 scalar (float64
-    for float64 input). Leaves have their own dtype, float32 at least: rounding
-    to a shorter one could lift the norm above the bound.
+    The clipped pytree, and the norm before clipping: a float32 scalar (float64
+    for float64 input), or a pytree of them like `clip_norm`. Leaves have their
+    own dtype, float32 at least: rounding to a shorter one could lift the norm
+    above the bound.
 
   Raises:
-    ValueError: If `clip_norm` is a number and not between 1e-30 and 1e30.
+    ValueError: If `clip_norm` is a number and not between 1e-30 and 1e30, or is
+      no pytree prefix.
     TypeError: If a leaf is not real and floating point.
 
   Guarantee: The result's norm is at most `clip_norm` (1 if rescaled). A norm
     of 0 and an empty pytree are returned as they are; NaN, infinity and a norm
     too large for its dtype give zeros if `nan_safe`.
   """
-  if not isinstance(clip_norm, jax.core.Tracer):
-    clip_norm = _validate.clip_norm("clip_norm", clip_norm)
-  (clipped,), (norm,) = per_example.clip_parts(
-      [pytree],
-      [clip_norm],
-      divide_by=clip_norm if rescale_to_unit_norm else 1.0,
+  clip_norms, treedef = jax.tree.flatten(clip_norm)
+  clip_norms = [
+      c
+      if isinstance(c, jax.core.Tracer)
+      else _validate.clip_norm("clip_norm", c)
+      for c in clip_norms
+  ]
+  if not clip_norms:
+    _validate.fail("clip_norm", "a number or a pytree of them", clip_norm)
+  divide_by: Any = 1.0
+  if rescale_to_unit_norm:
+    is_single = len(clip_norms) == 1
+    divide_by = clip_norms[0] if is_single else _root(clip_norms)
+  clipped, norms = per_example.clip_parts(
+      clipped_sum_lib.split_at_prefix(treedef, pytree, name="clip_norm"),
+      clip_norms,
+      divide_by=divide_by,
       nan_safe=nan_safe,
       return_zero=return_zero,
   )
-  return clipped, norm
+  return treedef.unflatten(clipped), treedef.unflatten(norms)
+
+
+def _root(numbers: Sequence[Any]) -> Any:
+  """Root of the sum of squares; traced if one of the numbers is."""
+  if any(isinstance(x, jax.core.Tracer) for x in numbers):
+    largest = functools.reduce(jnp.maximum, numbers)
+    return largest * jnp.sqrt(sum(jnp.square(x / largest) for x in numbers))
+  return math.hypot(*numbers)
 
 
 def clipped_grad(

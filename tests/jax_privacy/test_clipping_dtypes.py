@@ -120,3 +120,41 @@ def test_clip_pytree_options():
       jax_privacy.clip_pytree(tree, jnp.float32(bad))  # Known beforehand.
   with pytest.raises(TypeError, match="real and floating point, got int32"):
     jax_privacy.clip_pytree(jnp.arange(3), 1.0)
+
+
+def _parts():
+  return {"a": jnp.array([3.0, 4.0]), "b": {"c": jnp.array([0.3]), "d": 0.4}}
+
+
+@pytest.mark.parametrize("is_traced", [False, True])
+def test_clip_pytree_takes_a_norm_for_each_part(is_traced):
+  norms = {"a": 2.5, "b": 1.0}
+  clip = jax_privacy.clip_pytree
+  tree = jax.tree.map(jnp.asarray, _parts())
+  if is_traced:
+    clip = jax.jit(clip, static_argnums=2)
+    norms = jax.tree.map(jnp.float32, norms)
+  clipped, found = clip(tree, norms)
+  np.testing.assert_allclose(clipped["a"], [1.5, 2.0], rtol=1e-5)
+  np.testing.assert_allclose(clipped["b"]["c"], [0.3], rtol=1e-6)
+  np.testing.assert_allclose([found["a"], found["b"]], [5.0, 0.5], rtol=1e-6)
+  rescaled, _ = clip(tree, norms, True)
+  want = np.array([1.5, 2.0]) / np.hypot(2.5, 1.0)
+  np.testing.assert_allclose(rescaled["a"], want, rtol=1e-5)
+  # One part that is not finite takes the others with it.
+  tree["b"]["d"] = jnp.float32(jnp.nan)
+  clipped, _ = clip(tree, norms)
+  assert not any(np.any(leaf) for leaf in jax.tree.leaves(clipped))
+
+
+@pytest.mark.parametrize(
+    "norms, text",
+    [
+        ({"a": 1.0}, "clip_norm must be a pytree prefix"),
+        ({"a": 1.0, "b": 0.0}, "clip_norm must be a positive"),
+        ({}, "clip_norm must be a number or a pytree"),
+    ],
+)
+def test_clip_pytree_refuses_other_norms(norms, text):
+  with pytest.raises(ValueError, match=text):
+    jax_privacy.clip_pytree(_parts(), norms)
