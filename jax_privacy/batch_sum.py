@@ -124,10 +124,14 @@ class BatchSum:
 
   @functools.cached_property
   def _whole_fn(self):
-    if self.mesh is None or self.mesh.size == 1:
+    mesh = self.mesh
+    if mesh is None or mesh.size == 1:
       return self._local_fn
     return sharding.sum_over_devices(
-        self._local_fn, mesh=self.mesh, batch_argnums=self._batched
+        self._local_fn,
+        mesh=mesh,
+        batch_argnums=self._batched,
+        split_fn=functools.partial(self._split, mesh),
     )
 
   def _local_fn(self, args, is_padding_example):
@@ -138,6 +142,24 @@ class BatchSum:
         is_padding_example,
         self.microbatch_size,
     )
+
+  def _split(self, mesh, args) -> sharding.SplitSum | None:
+    """The sum over a device's rows, of parameters that stay split."""
+    clipped_sum = self.clipped_sum.split_over(mesh, args)
+    if clipped_sum is None:
+      return None
+
+    def local_fn(args, is_padding_example):
+      return microbatching.sum_over_microbatches(
+          clipped_sum,
+          args,
+          self._batched,
+          is_padding_example,
+          self.microbatch_size,
+          mesh.axis_names,
+      )
+
+    return sharding.SplitSum(local_fn, self.clipped_sum.argnums)
 
   def _prepared(self, args):
     """Returns checked arguments, with a key per example, and the batch size."""

@@ -62,6 +62,24 @@ class ClippedSum(loss_call.LossCall, abc.ABC):
       num_examples: Number of examples that are clipped at a time.
     """
 
+  def split_over(
+      self, mesh: jax.sharding.Mesh, args: Sequence[Any]
+  ) -> "ClippedSum | None":
+    """Returns the same sum, of parameters that stay split over a mesh.
+
+    Within `jax.shard_map`, it is given this device's parts, as `sharding.spec`
+    says, and gives parts of the sum over the mesh's axis `fsdp`.
+
+    Args:
+      mesh: Mesh with an axis `fsdp`.
+      args: Arguments of a call, whole; their values are not read.
+
+    Returns:
+      The sum, or None if it needs whole parameters.
+    """
+    del mesh, args
+    return None
+
   def parameters(self, args: Sequence[Any]) -> list[tuple[str, jax.Array]]:
     """Returns what to differentiate: dotted paths and arrays.
 

@@ -218,9 +218,10 @@ def clipped_grad(
       `secure_gaussian_privatizer(grid_step=...)`; see `grid.py`.
     mesh: Devices over which the batch is split, along all axes of the mesh:
       each clips its own examples, and sums are added up. `microbatch_size`
-      counts the examples of all devices together. See `sharding.py`. Without a
-      mesh, sharded batches are split by XLA, which may gather them on each
-      device; where it would give wrong numbers, ValueError is raised
+      counts the examples of all devices together. In two passes, parameters
+      that the mesh splits are gathered layer by layer. See `sharding.py`.
+      Without a mesh, sharded batches are split by XLA, which may gather them on
+      each device; where it would give wrong numbers, ValueError is raised
       (`partitioner.py`).
     keys_by_example: Whether the argument at `prng_argnum` holds one key per
       row, such as `jax_privacy.example_keys` makes: they follow their examples.

@@ -33,6 +33,7 @@ def sum_over_microbatches(
     batch_argnums: Sequence[int | None],
     is_padding_example: jax.Array,
     microbatch_size: int | None,
+    axis_names: Sequence[str] = (),
 ) -> tuple[Any, ...]:
   """Calls `sum_fn` on microbatches, sums its first output, joins the others.
 
@@ -45,6 +46,8 @@ def sum_over_microbatches(
     is_padding_example: Mask of padding rows, bool [batch_size].
     microbatch_size: Number of rows at a time; None for all at once. Need not
       divide the batch: the last microbatch is filled up with padding.
+    axis_names: Names of a mesh's axes over which `sum_fn` communicates: all its
+      devices then run as many microbatches, or they would wait for each other.
 
   Returns:
     What `sum_fn` returns for the whole batch, with rows of padding set to 0 in
@@ -85,6 +88,8 @@ def sum_over_microbatches(
 
   shapes = jax.eval_shape(run, 0)
   num_real = _num_real_microbatches(is_padding_example, microbatch_size)
+  if axis_names:
+    num_real = jax.lax.pmax(num_real, tuple(axis_names))
   init = _zeros(shapes, batch_size + missing)
   total, *rest = jax.lax.fori_loop(0, num_real, body, init)
   rest = _zero_padding(rest, is_padding_example)

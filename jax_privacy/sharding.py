@@ -11,8 +11,9 @@ two.
 on each device, over that device's examples alone, and add up the sums. No
 example's gradient leaves its device, and no device holds the gradients of other
 devices' examples. Nothing is left to XLA's partitioner (see `partitioner.py`).
-A device does hold all parameters, and its own sum, for the time of one step:
-`fsdp` saves the memory of what is stored between steps.
+Clipping in two passes gathers the parameters of a loop or of a `jax.checkpoint`
+when it comes to them. Otherwise a device holds all parameters, and its own sum,
+for the time of one step: `fsdp` then saves what is stored between steps.
 
 The invariant: a mesh changes only how float sums round, because it adds in
 another order. Noise is drawn once per update for the whole array, as a function
@@ -34,7 +35,7 @@ Example:
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +46,19 @@ from jax_privacy import _validate
 
 DATA = "data"
 FSDP = "fsdp"
+
+
+class SplitSum(NamedTuple):
+  """A sum over one device's examples, of parameters that stay split.
+
+  Attributes:
+    local_fn: Function as for `sum_over_devices`, but given parts of the
+      parameters. It gives parts of their sum, over the axis `fsdp`.
+    argnums: Position of the parameters, or several.
+  """
+
+  local_fn: Callable[..., tuple[Any, ...]]
+  argnums: int | Sequence[int]
 
 
 def make_mesh(
@@ -93,10 +107,25 @@ def spec(mesh: Mesh, shape: Sequence[int]) -> PartitionSpec:
     mesh: Mesh; one without an axis `fsdp` splits nothing.
     shape: Shape of a parameter.
   """
-  axis = _split_axis(mesh, shape)
+  axis = split_axis(mesh, shape)
   if axis is None:
     return PartitionSpec()
   return PartitionSpec(*[None] * axis, FSDP)
+
+
+def split_axis(mesh: Mesh, shape: Sequence[int]) -> int | None:
+  """Returns which axis is split: the largest that `fsdp` divides.
+
+  Args:
+    mesh: A mesh.
+    shape: Shape of a parameter.
+
+  Returns:
+    The axis, the first of several; None if none is split.
+  """
+  num = mesh.shape.get(FSDP, 1)
+  axes = [i for i, n in enumerate(shape) if num > 1 and n and n % num == 0]
+  return max(axes, key=lambda i: shape[i], default=None)
 
 
 def shardings(mesh: Mesh, tree: Any) -> Any:
@@ -248,6 +277,7 @@ def sum_over_devices(
     *,
     mesh: Mesh,
     batch_argnums: Sequence[int | None],
+    split_fn: Callable[[Sequence[Any]], SplitSum | None] = lambda args: None,
 ) -> Callable[[Sequence[Any], jax.Array], tuple[Any, ...]]:
   """Runs a sum over a batch on each device's part of it, and adds these up.
 
@@ -257,6 +287,8 @@ def sum_over_devices(
     mesh: Mesh over all axes of which the batch is split.
     batch_argnums: Positions of the batch arguments; devices get the others
       whole.
+    split_fn: Function from the arguments, traced, to the same sum of
+      parameters that stay split, or None. Asked where `fsdp` splits anything.
 
   Returns:
     A compiled function of the same arguments and results. Each array of total
@@ -266,17 +298,26 @@ def sum_over_devices(
 
   @jax.jit
   def sum_fn(args, is_padding_example):
-    in_specs = tuple(
+    args = tuple(args)
+    in_specs = [
         rows if i in batch_argnums else PartitionSpec()
         for i in range(len(args))
-    )
-    total_specs = _total_specs(
-        local_fn, mesh, in_specs, tuple(args), is_padding_example
-    )
+    ]
+    split = split_fn(args) if mesh.shape.get(FSDP, 1) > 1 else None
+    if split is None:
+      total_specs = _total_specs(
+          local_fn, mesh, in_specs, args, is_padding_example
+      )
+    else:
+      total_specs = _split_params(mesh, in_specs, split.argnums, args)
 
     def on_one_device(args, is_padding_example):
-      total, *rest = local_fn(args, is_padding_example)
-      return jax.tree.map(functools.partial(_add_up, mesh), total), rest
+      if split is None:
+        total, *rest = local_fn(args, is_padding_example)
+        return jax.tree.map(functools.partial(_add_up, mesh), total), rest
+      total, *rest = split.local_fn(args, is_padding_example)
+      add_up = functools.partial(_add_up_parts, mesh)
+      return jax.tree.map(add_up, total, total_specs), rest
 
     # Without check_vma: with it, the gradient of an example with respect to
     # parameters that all devices share would be summed over devices, and so
@@ -284,13 +325,22 @@ def sum_over_devices(
     total, rest = jax.shard_map(
         on_one_device,
         mesh=mesh,
-        in_specs=(in_specs, rows),
+        in_specs=(tuple(in_specs), rows),
         out_specs=(total_specs, rows),
         check_vma=False,
-    )(tuple(args), is_padding_example)
+    )(args, is_padding_example)
     return total, *rest
 
   return sum_fn
+
+
+def _split_params(mesh, in_specs, argnums, args):
+  """Sets how parameters are split, and returns the same for their sum."""
+  many = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+  for i in many:
+    in_specs[i] = jax.tree.map(lambda x: spec(mesh, x.shape), args[i])
+  found = tuple(in_specs[i] for i in many)
+  return found[0] if isinstance(argnums, int) else found
 
 
 def _put_array(x, sharding):
@@ -329,18 +379,21 @@ def _total_specs(local_fn, mesh, in_specs, args, is_padding_example):
 
 def _add_up(mesh, x):
   """Sums over all devices; each keeps its part if `spec` splits the array."""
-  axis = _split_axis(mesh, x.shape)
+  axis = split_axis(mesh, x.shape)
   if axis is None:
     return jax.lax.psum(x, mesh.axis_names)
   x = jax.lax.psum_scatter(x, FSDP, scatter_dimension=axis, tiled=True)
-  return jax.lax.psum(x, tuple(n for n in mesh.axis_names if n != FSDP))
+  return jax.lax.psum(x, _copies(mesh))
 
 
-def _split_axis(mesh, shape) -> int | None:
-  """Returns the largest axis that `fsdp` divides; the first of several."""
-  num = mesh.shape.get(FSDP, 1)
-  axes = [i for i, n in enumerate(shape) if num > 1 and n and n % num == 0]
-  return max(axes, key=lambda i: shape[i], default=None)
+def _add_up_parts(mesh, x, spec):
+  """As `_add_up`, of what is summed over `fsdp` where it is split."""
+  return jax.lax.psum(x, _copies(mesh) if FSDP in spec else mesh.axis_names)
+
+
+def _copies(mesh):
+  """The axes along which parameters are copied."""
+  return tuple(name for name in mesh.axis_names if name != FSDP)
 
 
 def _batch_sharding(mesh) -> NamedSharding:

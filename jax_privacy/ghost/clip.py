@@ -35,6 +35,7 @@ from jax_privacy import (
     partitioner,
     per_example,
     precision,
+    sharding,
 )
 from jax_privacy.ghost import (
     costs,
@@ -45,8 +46,10 @@ from jax_privacy.ghost import (
     plans,
     regions,
     routes,
+    shards,
     standardised,
     sums,
+    tracing,
     two_passes,
 )
 from jax_privacy.ghost import parts as parts_lib
@@ -61,22 +64,29 @@ class GhostSum(clipped_sum.ClippedSum):
     choose: Function that picks a component's plan; see `costs.choose`.
     loops: Whether gradients are made one by one; see `recorded.Recorded`.
     passes: Number of passes; see `clipped_grad`.
+    layout: Layout of parameters over devices; None if they are whole.
   """
 
   choose: Callable[..., str] = costs.choose
   loops: bool | None = None
   passes: int | None = None
+  layout: shards.Layout | None = None
 
   def __call__(self, args, is_padding_example):
     """Returns the sum and, per example, losses, norms and aux."""
     loss = example_loss.ExampleLoss.of(self, args)
-    split = graph.split(loss, loss.leaves, loss.row_shapes())
+    leaves = (
+        self.layout.whole_shapes(loss.leaves) if self.layout else loss.leaves
+    )
+    split = graph.split(loss, leaves, loss.row_shapes())
     parts = self._parts(loss)
     batch_size = len(is_padding_example)
-    region = self._region(loss, split)
+    region = self._region(loss, split.traced)
     if isinstance(region, regions.Region):
       own = routes.find(region.split, self.choose, batch_size=batch_size)
-      two = two_passes.TwoPasses(self, loss, region, split.traced, parts, own)
+      two = two_passes.TwoPasses(
+          self, loss, region, split.traced, parts, own, self.layout
+      )
       return two.run(is_padding_example)
     found = routes.find(split, self.choose, batch_size=batch_size)
     losses, aux, recorded = self._record(split, loss, parts, found)
@@ -111,7 +121,7 @@ class GhostSum(clipped_sum.ClippedSum):
     loss = example_loss.ExampleLoss.of(self, args)
     split = graph.split(loss, loss.leaves, loss.row_shapes())
     names = [name for name, _ in self.parameters(args)]
-    region, note = self._region(loss, split), ""
+    region, note = self._region(loss, split.traced), ""
     if isinstance(region, regions.Shared):
       note = f"jax.checkpoint saves no memory: {region.reason}"
     if isinstance(region, regions.Region):
@@ -122,17 +132,27 @@ class GhostSum(clipped_sum.ClippedSum):
       rows = explain.with_calls(rows, region)
     return explanation.Explanation("ghost", num_examples, rows, note)
 
-  def _region(self, loss, split) -> regions.Region | regions.Shared | None:
+  def split_over(self, mesh, args):
+    """See `ClippedSum`: in two passes, parameters are gathered where used."""
+    loss = example_loss.ExampleLoss.of(self, args)
+    traced = tracing.trace(loss, loss.leaves, loss.row_shapes())
+    if not isinstance(self._region(loss, traced), regions.Region):
+      return None
+    axes = tuple(sharding.split_axis(mesh, leaf.shape) for leaf in loss.leaves)
+    layout = shards.Layout(sharding.FSDP, mesh.shape[sharding.FSDP], axes)
+    return dataclasses.replace(self, layout=layout)
+
+  def _region(self, loss, traced) -> regions.Region | regions.Shared | None:
     """The loss as it is clipped in two passes, or why not; None for one."""
     num_leaves = len(loss.leaves)
-    raw = split.traced.raw
+    raw = traced.raw
     is_leaf = [i < num_leaves for i in range(len(raw.jaxpr.invars))]
     if self.passes == 1 or (
         self.passes is None and not regions.has_checkpoint(raw, is_leaf)
     ):
       return None
     dtypes = [self.sum_dtype([leaf]) for leaf in loss.leaves]
-    region = two_passes.find(split.traced, num_leaves, dtypes)
+    region = two_passes.find(traced, num_leaves, dtypes)
     if self.passes == 2 and isinstance(region, regions.Shared):
       rule = f"1 or None for this loss ({region.reason})"
       _validate.fail("passes", rule, self.passes)

@@ -6,7 +6,8 @@ derivative, the squared norm of the example's gradient at that site. JAX adds
 cotangents over sites and iterations as it walks back, through loops and
 checkpoints, and nothing is kept for it.
 
-The invariant: a probe changes no value and no other cotangent.
+The invariant: a probe changes no value and no other cotangent. Without scalars
+there are no probes: a region is then run as it is written.
 
 Example:
   >>> import jax, jax.numpy as jnp
@@ -43,6 +44,7 @@ from jax_privacy.ghost import (
     plans,
     regions,
     rules,
+    shards,
     tracing,
 )
 from jax_privacy.ghost.recorded import Recorded
@@ -56,11 +58,24 @@ class Probes:
     scalars: Zeros.
     units: Units of norms, per part.
     dtypes: Dtypes of norms, per part.
+    layout: Layout of parameters over devices; None if they are whole.
+    is_used: Boolean, whether this device adds to gradients of what is split;
+      None if none are taken.
   """
 
   scalars: Sequence[Any]
   units: Sequence[float]
   dtypes: Sequence[Any]
+  layout: shards.Layout | None = None
+  is_used: Any = None
+
+  def gather(self, value: Any) -> Any:
+    """Returns what may be a `shards.Shard` as a whole array.
+
+    Args:
+      value: A value.
+    """
+    return self.layout.gather(value, self.is_used) if self.layout else value
 
   def run(
       self,
@@ -84,46 +99,56 @@ class Probes:
         on_site(eqn, env)
       else:
         values = [tracing.read(env, atom) for atom in eqn.invars]
-        pieces = region.split.pieces
-        parts = [
-            part_of[pieces[call.sources[i]].leaf] for i in sorted(call.sources)
-        ]
-        outs = self._call(call, values, parts)
+        outs = self._call(call, values, _parts(region, call, part_of))
         env.update(zip(eqn.outvars, outs, strict=True))
 
   def _call(self, call, values, parts) -> list[Any]:
     """Runs a loop or a checkpoint as it is written, with probes."""
+    is_split = any(isinstance(value, shards.Shard) for value in values)
+    if not self.scalars and not is_split:
+      return jaxprs.bind(call.eqn, values)
     if call.eqn.primitive.name == "scan":
-      loop = jaxprs.scan(call.eqn)
-      first, last = loop.num_consts, loop.num_consts + loop.num_carry
+      return self._scan(call, values, parts)
+    arrays, restore = shards.unwrap(values)
 
-      def step(carry, rows):
-        outs = self._inside(call, [*values[:first], *carry, *rows], parts)
-        return outs[: loop.num_carry], outs[loop.num_carry :]
-
-      carry, ys = jax.lax.scan(
-          step, values[first:last], values[last:], **loop.options
-      )
-      return [*carry, *ys]
-
-    def run(scalars, *values):
+    def run(scalars, *arrays):
       inner = dataclasses.replace(self, scalars=scalars)
-      return inner._inside(call, values, parts)
+      return inner._inside(call, restore(arrays), parts)
 
     options = jaxprs.params(call.eqn, "policy", "prevent_cse")
-    return jax.checkpoint(run, **options)(self.scalars, *values)
+    if is_split:
+      options["policy"] = shards.policy(options["policy"])
+    return jax.checkpoint(run, **options)(self.scalars, *arrays)
+
+  def _scan(self, call, values, parts) -> list[Any]:
+    """Runs a loop; what is split is gathered for one iteration at a time."""
+    loop = jaxprs.scan(call.eqn)
+    first, last = loop.num_consts, loop.num_consts + loop.num_carry
+    rows = [
+        self.layout.for_loop(value, self.is_used) if self.layout else value
+        for value in values[last:]
+    ]
+    arrays, restore = shards.unwrap(rows, dropped=1)
+
+    def step(carry, arrays):
+      rows = restore(arrays)
+      outs = self._inside(call, [*values[:first], *carry, *rows], parts)
+      return outs[: loop.num_carry], outs[loop.num_carry :]
+
+    if shards.gathers(call.region, [None] * last + rows):
+      keep_rest = shards.policy(jax.checkpoint_policies.everything_saveable)
+      step = jax.checkpoint(step, policy=keep_rest, prevent_cse=False)
+    carry, ys = jax.lax.scan(step, values[first:last], arrays, **loop.options)
+    return [*carry, *ys]
 
   def _inside(self, call, values, parts) -> list[Any]:
     """Runs what a call calls, once."""
     split = call.region.split
-    env = dict(
-        zip(split.closed.jaxpr.constvars, split.closed.consts, strict=True)
-    )
-    env.update(zip(split.closed.jaxpr.invars, values, strict=True))
-    tracing.evaluate(split.shared_eqns, env)
+    env = shards.entered(call.region, values, self.gather)
     probed = {
         id(split.sites[component.site_indices[0]].eqn): component
         for component in split.components
+        if self.scalars
     }
 
     def on_site(eqn, env):
@@ -178,6 +203,12 @@ class Probes:
         if its_part == part:
           found[part] += jnp.square(size.astype(self.dtypes[part]))
     return found
+
+
+def _parts(region, call, part_of):
+  """Numbers of the parts that a call's parameters are in."""
+  pieces = region.split.pieces
+  return [part_of[pieces[call.sources[i]].leaf] for i in sorted(call.sources)]
 
 
 def _shared_values(split, component, site, env):

@@ -37,6 +37,7 @@ from jax_privacy.ghost import (
     probes,
     regions,
     routes,
+    shards,
     tracing,
 )
 from jax_privacy.ghost import parts as parts_lib
@@ -98,6 +99,7 @@ class TwoPasses:
     traced: Jaxprs of the loss.
     parts: Parts of the gradient that are clipped each by itself.
     routes: Routes of the components of the region's own sites.
+    layout: Layout of parameters over devices; None if they are whole.
   """
 
   spec: clipped_sum.ClippedSum
@@ -106,6 +108,7 @@ class TwoPasses:
   traced: tracing.Traced
   parts: parts_lib.Parts
   routes: Sequence[routes.Route]
+  layout: shards.Layout | None = None
 
   def run(self, is_padding_example: jax.Array):
     """Returns the sum and, per example, losses, norms and aux.
@@ -138,14 +141,15 @@ class TwoPasses:
   def _norms(self):
     """The first pass: losses, aux, norms by leaf, and squares by part."""
     split, units = self.region.split, self._units()
-    shared = split.run_shared(self.loss.leaves)
+    layout = self.layout
+    shared = self._entered(probes.Probes([], [], [], layout))
 
     def one_example(rows):
       rows = [*rows, jnp.zeros((), jnp.float32)]
 
       def run(zeros, scalars):
         env = {**shared, **dict(zip(split.row_vars, rows, strict=True))}
-        probe = probes.Probes(scalars, units, self.parts.dtypes)
+        probe = probes.Probes(scalars, units, self.parts.dtypes, layout)
         probe.run(self.region, env, self._part_of, _adding(split, zeros))
         data = [[env[var] for var in site.data] for site in split.sites]
         loss, *aux = (tracing.read(env, v) for v in split.outputs)
@@ -198,15 +202,17 @@ class TwoPasses:
       first = jnp.argmax(is_counted)
       source = jnp.where(is_counted, jnp.arange(len(is_counted)), first)
       rows = [row[source] for row in rows]
-    raw = self.region.split.closed
+    split, is_used = self.region.split, jnp.any(is_counted)
 
     def losses_fn(leaves):
+      run = probes.Probes([], [], [], self.layout, is_used)
+      shared = self._entered(run, leaves)
+
       def one_example(rows):
-        env = dict(zip(raw.jaxpr.constvars, raw.consts, strict=True))
-        values = [*leaves, *rows, jnp.zeros((), jnp.float32)]
-        env.update(zip(raw.jaxpr.invars, values, strict=True))
-        tracing.evaluate(raw.jaxpr.eqns, env)
-        return tracing.read(env, raw.jaxpr.outvars[0])
+        rows = [*rows, jnp.zeros((), jnp.float32)]
+        env = {**shared, **dict(zip(split.row_vars, rows, strict=True))}
+        run.run(self.region, env, self._part_of, lambda eqn, env: None)
+        return tracing.read(env, split.outputs[0])
 
       return jax.vmap(one_example, spmd_axis_name=self.spec.spmd_axis_name)(
           rows
@@ -219,10 +225,21 @@ class TwoPasses:
       factor = jnp.where(is_counted, factor, 0).astype(losses.dtype)
       (grads,) = vjp_fn(factor)
       for leaf in members:
-        # Without an example that counts, there is no data to run on.
-        total = jnp.where(jnp.any(is_counted), grads[leaf], 0)
-        totals[leaf] = total
+        # Without an example that counts, there is no data to run on. What is
+        # split has the other devices' sums in it, and has left this one out.
+        is_split = (
+            self.layout is not None and self.layout.axes[leaf] is not None
+        )
+        total = grads[leaf]
+        totals[leaf] = total if is_split else jnp.where(is_used, total, 0)
     return totals
+
+  def _entered(self, run, leaves=None):
+    """Values of shared variables; what only calls take stays split."""
+    leaves = self.loss.leaves if leaves is None else leaves
+    if self.layout is not None:
+      leaves = self.layout.wrap(leaves)
+    return shards.entered(self.region, leaves, run.gather)
 
 
 def _adding(split, zeros):

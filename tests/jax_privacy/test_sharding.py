@@ -31,6 +31,8 @@ _FAST = (
     "noise_is_added_once",
     "refused_generators",
     "no_device_holds_all_gradients",
+    "layers_stay_split",
+    "memory_falls_with_devices",
     "fsdp_stores_a_part",
     "wrong_split_is_refused",
     "errors",
@@ -47,6 +49,8 @@ _SLOW = (
     "secure_noise_has_the_same_bits",
     "refused_exactly_where_wrong",
     "refused_within_loops_and_branches",
+    "layers_stay_split_everywhere",
+    "memory_falls_with_devices_everywhere",
     "wide_resnet",
     "transformer",
 )

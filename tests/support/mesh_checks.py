@@ -14,11 +14,17 @@ import traceback
 
 import jax
 
-from tests.support import mesh_compiled, mesh_noise, mesh_sums, one_context
+from tests.support import (
+    mesh_compiled,
+    mesh_layers,
+    mesh_noise,
+    mesh_sums,
+    one_context,
+)
 
 
 def _find(name):
-  for module in (mesh_sums, mesh_noise, mesh_compiled):
+  for module in (mesh_sums, mesh_noise, mesh_compiled, mesh_layers):
     if hasattr(module, f"check_{name}"):
       return getattr(module, f"check_{name}")
   raise ValueError(f"No check is called {name}.")
