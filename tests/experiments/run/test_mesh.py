@@ -20,6 +20,8 @@ from jax_privacy import batch_selection, checkpoint
 from tests.support import launch
 
 _STEPS = 4
+# Devices for data and for parameters, and a physical batch size.
+_SPLITS = ((4, 1, None), (2, 2, 8), (1, 8, None))
 # Sums in another order, over four steps of training: relative to the largest
 # parameter. Measured: 1.1e-7.
 _BOUND = 1e-5
@@ -130,9 +132,13 @@ def test_the_mesh_alone_may_change_on_a_resume(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", launch.TASKS)
 @pytest.mark.parametrize(
-    "data, fsdp, physical", [(4, 1, None), (2, 2, 8), (1, 8, None)]
+    "data, fsdp, physical, task",
+    [
+        *((*split, "classification") for split in _SPLITS),
+        # The loop is one: a table is split as images are.
+        (*_SPLITS[1], "table"),
+    ],
 )
 def test_the_command_on_a_mesh(data, fsdp, physical, task, tmp_path, on_one):
   path, recipe = tmp_path / "run", _RECIPES[task]
