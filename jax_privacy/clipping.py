@@ -42,6 +42,7 @@ from jax_privacy import (
     row_keys,
     scaling,
     sharding,
+    traced_norm,
 )
 from jax_privacy import clipped_sum as clipped_sum_lib
 from jax_privacy.clipped_outputs import clipped_fun as clipped_fun
@@ -135,6 +136,7 @@ def _root(numbers: Sequence[Any]) -> Any:
   return math.hypot(*numbers)
 
 
+@traced_norm.allowed
 def clipped_grad(
     fun: Callable[..., Any],
     argnums: int | Sequence[int] = 0,
@@ -172,6 +174,8 @@ def clipped_grad(
     l2_clip_norm: Largest L2 norm that an example may keep: a number between
       1e-30 and 1e30, or a pytree prefix of the gradient with one per part, each
       part being clipped by itself. A norm 1e19 times as large may count zero.
+      A scalar may be traced, such as a norm that adapts; the sensitivity is
+      then traced too, and a norm out of this range gives zeros.
     rescale_to_unit_norm: Whether to divide the sum by the clip norm (by the
       root of the sum of squares of several), so that the sensitivity is 1
       whatever the clip norm, and the learning rate need not follow it. Source:
