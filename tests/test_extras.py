@@ -1,6 +1,7 @@
 """The core works alone; what is missing is named with its extra."""
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -100,6 +101,21 @@ def test_every_extra_that_is_named_exists():
   text = (launch.ROOT / "pyproject.toml").read_text("utf-8")
   extras = tomllib.loads(text)["project"]["optional-dependencies"]
   assert set(_NEEDS.values()) <= set(extras)
+
+
+def test_all_has_every_extra_of_users():
+  text = (launch.ROOT / "pyproject.toml").read_text("utf-8")
+  extras = tomllib.loads(text)["project"]["optional-dependencies"]
+
+  def of(name):
+    """The extra, and all that it asks for."""
+    text = " ".join(extras[name])
+    nested = ",".join(re.findall(r"jax-privacy-toolkit\[(.*?)\]", text))
+    return {name}.union(*map(of, filter(None, nested.split(","))))
+
+  # For one kind of hardware, for making data once, and for this project.
+  others = {"cuda", "tfds-prepare", "docs", "test"}
+  assert of("all") == set(extras) - others
 
 
 def test_a_plot_without_matplotlib_ends_in_one_line(monkeypatch, capsys):
