@@ -56,15 +56,20 @@ export function restore({typed, length: chosen}, schema) {
   [...NAMES, ...own].forEach((name) => {
     if (typeof typed[name] === "string") put(name, typed[name]);
   });
-  const radio = document.querySelector(`input[value="${CSS.escape(chosen)}"]`);
-  if (radio) radio.checked = true;
+  if (["num_steps", "epochs"].includes(chosen)) choose(chosen);
   showOwn(schema);
-  showLength();
 }
 
 export function put(name, value) {
   byId(name).value = value;
   follow();
+}
+
+// Shows the field of a name, if it is one of the two lengths.
+export function choose(name) {
+  const radio = document.querySelector(`input[name=length][value=${name}]`);
+  if (radio) radio.checked = true;
+  showLength();
 }
 
 // Shows an error at its field; returns whether there is one of that name.

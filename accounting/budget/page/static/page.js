@@ -35,6 +35,7 @@ function changed() {
   round += 1;
   keep();
   results.busy(named(true));
+  results.showAlone(releases.entries().length > 0 || schema.ledger);
   clearTimeout(timer);
   timer = setTimeout(update, WAIT_MS);
 }
@@ -76,6 +77,7 @@ async function find() {
   byId("find-error").textContent = reply.error ?? "";
   byId("found").textContent = reply.error ? "" : reply.text;
   if (reply.error) return;
+  fields.choose(reply.name);
   fields.put(reply.name, reply.value);
   changed();
 }
@@ -94,7 +96,11 @@ async function copy(button) {
 // A reload keeps what was typed, in this tab alone.
 function keep() {
   const state = {fields: fields.state(), releases: releases.state()};
-  sessionStorage.setItem(KEPT, JSON.stringify(state));
+  try {
+    sessionStorage.setItem(KEPT, JSON.stringify(state));
+  } catch {
+    // A browser that keeps nothing: then a reload begins anew.
+  }
 }
 
 function restore() {

@@ -17,6 +17,7 @@ const MEANS = {
 };
 const PLOTS = {curve: "curve-plot", profile: "profile-plot"};
 const commands = new Map();
+const warnings = new Map();
 
 const places = (part) => document.querySelectorAll(`[data-part="${part}"]`);
 
@@ -33,8 +34,7 @@ export function showEpsilon(reply) {
   byId("epsilon").textContent = reply.error ? "–" : reply.epsilon;
   byId("sentence").textContent = reply.error ? "" : reply.text.split("\n").at(-1);
   list("notes", reply.notes ?? []);
-  list("warnings", reply.warnings ?? []);
-  commands.delete("epsilon");
+  forget("epsilon");
   remember("epsilon", reply);
 }
 
@@ -48,13 +48,19 @@ export function showPart(part, reply) {
   remember(part, reply);
 }
 
+// Says of what the run alone is meant, where there is more.
+export function showAlone(isMore) {
+  document.querySelectorAll(".alone").forEach((each) => {
+    each.hidden = !isMore;
+  });
+}
+
 // Takes a part's numbers away, which are of another run by now.
 export function clear(part) {
   if (part in PLOTS) plots.erase(PLOTS[part]);
   (HOLDS[part] ?? []).forEach((id) => byId(id).replaceChildren());
   if (part === "compose") byId("toml-details").hidden = true;
-  commands.delete(part);
-  showCommands();
+  forget(part);
 }
 
 export function clearAll(parts) {
@@ -79,7 +85,7 @@ const HOLDS = {
 
 const SHOW = {
   users({epsilon, count}) {
-    const text = `For people with ${count} examples: epsilon `;
+    const text = `people with ${count} examples: `;
     byId("users").replaceChildren(text, strong(epsilon));
   },
   explain({paragraphs}) {
@@ -114,7 +120,7 @@ const SHOW = {
     plots.draw(PLOTS.curve, {x, y, texts, names: ["steps", "epsilon"]});
   },
   compose({rows, header, lines, toml, epsilon}) {
-    const text = "With the releases listed below: epsilon ";
+    const text = "with the other releases: ";
     byId("together").replaceChildren(text, strong(epsilon));
     const made = element("table");
     made.append(head(header, rows), bodyOf(rows));
@@ -131,7 +137,7 @@ const SHOW = {
     place.textContent = refused
       ?? `With the run, and the list: ${planned.join(" ")}`;
     byId("left").textContent = refused
-      ? "The ledger's budget is exceeded." : `By the ledger, ${planned.at(-1)}.`;
+      ? "it exceeds the ledger's budget" : `by the ledger, ${planned.at(-1)}`;
     table("ledger-table", header, rows);
     meter(shares.share, refused ? null : shares.share_after, state);
   },
@@ -149,12 +155,21 @@ function meter(share, after, state) {
   byId("meter").setAttribute("aria-label", state);
 }
 
+// Keeps what is said with a part's numbers: its command, and its warnings.
 function remember(part, reply) {
   if (reply.command) commands.set(part, reply.command);
+  warnings.set(part, reply.warnings ?? []);
+  showCommands();
+}
+
+function forget(part) {
+  commands.delete(part);
+  warnings.delete(part);
   showCommands();
 }
 
 function showCommands() {
+  list("warnings", [...new Set([...warnings.values()].flat())]);
   const shown = ["epsilon", "users", "compose", "ledger", "statement"];
   byId("command").textContent = shown
     .filter((part) => commands.has(part))

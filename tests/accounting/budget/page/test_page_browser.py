@@ -155,9 +155,23 @@ def test_loads_moves_and_follows(open_tab):
   tab.page.get_by_label("epochs", exact=True).check()
   tab.type("epochs", "40")
   assert "40 epochs are taken as 489 steps" in tab.text("#notes")
+  # A target: the number that is found is put into its field.
+  tab.page.select_option("#sought", "steps")
+  tab.page.fill("#target", "2")
+  tab.page.press("#target", "Enter")
+  tab.until("/^steps/.test(document.querySelector('#found').textContent)")
+  tab.settle()
+  assert tab.page.is_visible("#num_steps")
+  assert tab.page.input_value("#num_steps") in tab.text("#found")
+  assert 1.9 < float(tab.text("#epsilon")) <= 2
+  # A warning of any part is said with the numbers.
+  tab.page.click("summary:has-text('Sampling')")
+  tab.page.select_option("#batches", "shuffled")
+  tab.settle()
+  assert "that is not proven" in tab.text("#warnings")
   # People with several examples.
   tab.type("examples_per_user", "2")
-  assert "people with 2 examples" in tab.text("#users")
+  assert "people with 2 examples: " in tab.text("#users")
   # The statement, once it is asked for.
   tab.page.click("#statement-details summary")
   tab.settle()
@@ -197,6 +211,9 @@ def test_releases_and_the_ledger_follow_and_names_are_no_markup(open_tab):
   assert "<img src=x onerror=alert(1)><b>ages</b>" in tab.text("#entries")
   assert tab.page.query_selector("#entries img, #entries b") is None
   assert "together: epsilon 3.959 at delta 1e-05" in tab.text("#composed")
+  # The other numbers are of the run without them, and say so.
+  alone = tab.page.query_selector_all(".alone")
+  assert len(alone) > 4 and alone[0].is_visible()
   assert "spent epsilon 3.097 of 4" in tab.text("#ledger-state")
   assert "must be within the ledger's budget" in tab.text("#ledger-planned")
   # A reload keeps all of it; another tab has its own.
