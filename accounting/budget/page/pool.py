@@ -69,8 +69,9 @@ class Pool:
     self._jobs: dict[str, _Job] = {}
     self._num_waiting = 0
     self._is_closed = False
+    self._all: list[_Worker] = []
+    # None is a process that could not be begun, and is when it is needed.
     self._free = [self._begin() for _ in range(_NUM_WORKERS)]
-    self._all = list(self._free)
 
   def __enter__(self) -> "Pool":
     return self
@@ -95,16 +96,21 @@ class Pool:
         self._changed.notify_all()
       self._jobs[key] = job
       self._num_waiting += 1
+      held = None
       try:
         self._changed.wait_for(
             lambda: self._free or job.is_stale or self._is_closed
         )
         if job.is_stale or self._is_closed:
           return STALE
-        held = self._free.pop()
+        held = self._free.pop() or self._begin()
+        if held is None:
+          self._free.append(None)
+          return _ended()
       finally:
         self._num_waiting -= 1
-        self._forget(key, job, only_if_stale=True)
+        if held is None:
+          self._forget(key, job)
     reply, is_fit = None, False
     try:
       reply, is_fit = self._reply(held, question, job)
@@ -122,8 +128,8 @@ class Pool:
       for held in self._all:
         _end(held)
 
-  def _forget(self, key: str, job: _Job, *, only_if_stale=False) -> None:
-    if self._jobs.get(key) is job and (job.is_stale or not only_if_stale):
+  def _forget(self, key: str, job: _Job) -> None:
+    if self._jobs.get(key) is job:  # Not a newer one.
       del self._jobs[key]
 
   def _reply(self, held: _Worker, question: dict[str, Any], job: _Job):
@@ -150,20 +156,23 @@ class Pool:
         self._all.remove(held)
         if self._is_closed:
           return
-        held = self._begin()
-        self._all.append(held)
-      self._free.append(held)
+      self._free.append(held if is_fit else self._begin())
       self._changed.notify_all()
 
-  def _begin(self) -> _Worker:
-    ours, theirs = self._context.Pipe()
-    process = self._context.Process(
-        target=self._work, args=(theirs, self._ledger), daemon=True
-    )
-    with _deaf():
-      process.start()
+  def _begin(self) -> _Worker | None:
+    """Begins a process; returns None where there is no memory for one."""
+    try:
+      ours, theirs = self._context.Pipe()
+      process = self._context.Process(
+          target=self._work, args=(theirs, self._ledger), daemon=True
+      )
+      with _deaf():
+        process.start()
+    except OSError:
+      return None
     theirs.close()
-    return _Worker(process, ours)
+    self._all.append(_Worker(process, ours))
+    return self._all[-1]
 
 
 @contextlib.contextmanager

@@ -33,6 +33,20 @@ def test_a_process_that_dies_is_replaced(pool):
   assert pool.ask("a", {"echo": 1}) == {"echo": 1}
 
 
+def test_a_process_that_cannot_be_begun_is_tried_again(monkeypatch):
+  with pool_lib.Pool(work=page_worker.work) as pool:
+
+    def no_memory():
+      raise OSError("Cannot allocate memory")
+
+    with monkeypatch.context() as patched:
+      patched.setattr(pool._context, "Pipe", no_memory)
+      for _ in range(4):  # Both processes die, and there are no new ones.
+        assert "ended first" in pool.ask("a", {"die": True})["error"]
+    assert not pool._jobs
+    assert pool.ask("a", {"echo": 1}) == {"echo": 1}
+
+
 def test_a_newer_question_takes_the_place_of_an_older_one(pool, monkeypatch):
   monkeypatch.setattr(pool_lib, "_STALE_SECONDS", 0.0)
   with concurrent.futures.ThreadPoolExecutor() as threads:
