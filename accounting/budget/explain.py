@@ -107,7 +107,7 @@ def _profile(mechanism, arguments) -> Answer:
       ),
       *_words.attack_rows(facts),
   ]
-  curve = [_point(**point) for point in points[:: len(points) // 9]]
+  curve = [point_texts(**point) for point in points[:: len(points) // 9]]
   text = "\n\n".join(
       [
           table(("the best attack", "at most"), rows),
@@ -123,8 +123,16 @@ def _profile(mechanism, arguments) -> Answer:
   )
 
 
-def _point(*, epsilon: float, delta: float) -> tuple[str, str]:
-  """Writes a point of the profile, to digits that no rounding error reaches."""
+def point_texts(*, epsilon: float, delta: float) -> tuple[str, str]:
+  """Writes a point of the profile, to digits that no rounding error reaches.
+
+  Args:
+    epsilon: Epsilon of the point.
+    delta: Delta there.
+
+  Returns:
+    Both, the second rounded up.
+  """
   if delta <= _SHOWN_DELTA:
     return claims.exact(epsilon), f"below {claims.exact(_SHOWN_DELTA)}"
   return claims.exact(epsilon), claims.at_most_scientific(delta, digits=3)

@@ -29,7 +29,13 @@ from accounting import (
     statement,
 )
 from accounting.budget import arguments as arguments_lib
-from accounting.budget import command_line, commands, compose, ledgers
+from accounting.budget import (
+    command_line,
+    commands,
+    compose,
+    explain,
+    ledgers,
+)
 from accounting.budget.answer import Answer
 from accounting.budget.page import entries as entries_lib
 from accounting.budget.page import forms
@@ -142,6 +148,7 @@ def _profile(form: forms.Form, question, ledger) -> Reply:
   return reply | {
       "x": [point["epsilon"] for point in points],
       "y": [point["delta"] for point in points],
+      "points": [explain.point_texts(**point) for point in points],
   }
 
 

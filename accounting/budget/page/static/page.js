@@ -50,7 +50,10 @@ async function update() {
   byId("epsilon-error").textContent =
     reply.error && !hasPlace ? reply.error : "";
   if (reply.error) {
-    if (hasPlace) byId("sentence").textContent = "One field is not right.";
+    if (hasPlace) {
+      const name = reply.field.replaceAll("_", " ");
+      byId("sentence").textContent = `One field is not right: ${name}.`;
+    }
     results.clearAll(parts().map(([part]) => part));
     return;
   }

@@ -15,9 +15,10 @@ function load() {
   return loading;
 }
 
-// Draws a line; `names` has the titles of both axes.
-export async function draw(id, {x, y, texts, names, isLog}) {
-  drawn.set(id, {x, y, texts, names, isLog});
+// Draws a line; `names` has the titles of both axes, and `points` the texts of
+// both numbers, as the command writes them.
+export async function draw(id, plot) {
+  drawn.set(id, plot);
   const Plotly = await load();
   // A newer line may be here by now.
   if (drawn.has(id)) paint(Plotly, id, drawn.get(id));
@@ -28,7 +29,7 @@ export function erase(id) {
   window.Plotly?.purge(document.getElementById(id));
 }
 
-function paint(Plotly, id, {x, y, texts, names, isLog}) {
+function paint(Plotly, id, {x, y, points, names, isLog}) {
   const style = getComputedStyle(document.documentElement);
   const color = (name) => style.getPropertyValue(name).trim();
   const axis = {
@@ -42,10 +43,10 @@ function paint(Plotly, id, {x, y, texts, names, isLog}) {
   const line = {
     x,
     y,
-    text: texts,
+    text: points.map(([a, b]) => `${names[0]} ${a}<br>${names[1]} ${b}`),
     mode: "lines",
     line: {color: color("--main"), width: 2.5},
-    hovertemplate: `${names[0]} %{x}<br>${names[1]} %{text}<extra></extra>`,
+    hovertemplate: "%{text}<extra></extra>",
   };
   const layout = {
     margin: {l: 8, r: 12, t: 8, b: 8},

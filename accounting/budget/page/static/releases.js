@@ -76,6 +76,7 @@ async function add() {
   }
   held.push({...entry, words: reply.words.join("; ")});
   byId("name").value = "";
+  byId("added").textContent = `Added ${entry.name}.`;
   show();
   changed();
 }

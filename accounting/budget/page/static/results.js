@@ -32,7 +32,7 @@ export function busy(parts) {
 export function showEpsilon(reply) {
   byId("claim").setAttribute("aria-busy", "false");
   byId("epsilon").textContent = reply.error ? "–" : reply.epsilon;
-  byId("sentence").textContent = reply.error ? "" : reply.text.split("\n").at(-1);
+  byId("sentence").textContent = reply.error ? "There is no number." : reply.text.split("\n").at(-1);
   list("notes", reply.notes ?? []);
   forget("epsilon");
   remember("epsilon", reply);
@@ -92,7 +92,7 @@ const SHOW = {
     byId("explained").replaceChildren(
       ...paragraphs.map((text) => element("p", text)));
   },
-  profile({rows, x, y, text}) {
+  profile({rows, x, y, points, text}) {
     const body = rows.map(([name, value]) => {
       const head = element("th", name);
       head.scope = "row";
@@ -109,15 +109,15 @@ const SHOW = {
     plots.draw(PLOTS.profile, {
       x: x.slice(0, kept),
       y: y.slice(0, kept),
-      texts: y.slice(0, kept).map((delta) => delta.toExponential(2)),
+      points: points.slice(0, kept),
       names: ["epsilon", "delta"],
       isLog: true,
     });
   },
   curve({rows, x, y}) {
     table("curve-table", ["steps", "epsilon"], rows);
-    const texts = rows.map(([, epsilon]) => epsilon);
-    plots.draw(PLOTS.curve, {x, y, texts, names: ["steps", "epsilon"]});
+    const names = ["steps", "epsilon"];
+    plots.draw(PLOTS.curve, {x, y, points: rows, names});
   },
   compose({rows, header, lines, toml, epsilon}) {
     const text = "with the other releases: ";

@@ -90,6 +90,10 @@ def test_points_are_the_data_of_the_command(capsys):
   profile = _ask("profile")
   found = commands.answer(capsys, *shlex.split(profile["command"])[1:])
   points = [list(each.values()) for each in found["profile"]]
+  # The texts of the hovering numbers are upper bounds too.
+  for (_, delta), text in zip(points, profile["points"], strict=True):
+    bound = float(text[1].removeprefix("below "))
+    assert delta <= bound <= max(1.01 * delta, 1e-10)
   assert [[*p] for p in zip(profile["x"], profile["y"], strict=True)] == points
 
 
