@@ -39,9 +39,11 @@ import numpy as np
 from accounting.numerics import discretise, fourier, log_sums
 
 # Tilts that are considered, in units of one over a loss; and of many kinds of
-# steps, every fourth: each tilt of each kind costs a pass over its losses.
+# steps, every fourth of those that may matter: each tilt of each kind costs a
+# pass over its losses.
 _TILTS = np.geomspace(1e-3, 1e7, 231)
 _FEW_TILTS, _MANY_PARTS = _TILTS[::4], 48
+_LEAST_TILT, _MOST_TILT = 0.03, 300.0
 # Bytes of transforms that a sum keeps for `repeated`.
 _KEPT_BYTES = 2**28
 # How much of a delta may lie beyond the window.
@@ -137,7 +139,7 @@ class Sum:
     return self.kept[key]
 
   def _transformed(
-      self, part: int, tilt: float, size: int
+      self, part: int, tilt: float, size: int, count: int
   ) -> fourier.Transform:
     """Returns the transform of the tilted probabilities of one kind of step."""
     step, _ = self.parts[part]
@@ -146,10 +148,28 @@ class Sum:
       return self.kept[key]
     exponents = step.exponents(self.interval, tilt)
     probs = np.exp(exponents - self._log_moment(part, tilt))
+    if count <= size // 2:
+      return fourier.transform(probs, size, count=count)
     found = fourier.transform(probs, size)
     if 8 * size * len(self.parts) <= _KEPT_BYTES:
       self.kept[key] = found
     return found
+
+  @functools.cached_property
+  def _by_strength(self) -> list[int]:
+    """Places of `parts`, those first whose transforms fall off soonest."""
+    if len(self.parts) == 1:
+      return [0]
+    variances = [times * self._variance(step) for step, times in self.parts]
+    return np.argsort(variances, kind="stable")[::-1].tolist()
+
+  def _variance(self, step: discretise.Step) -> float:
+    key = "variance", id(step)
+    if key not in self.kept:
+      places = np.arange(len(step.probs)) - float(np.argmax(step.probs))
+      mean = step.probs @ places
+      self.kept[key] = float(step.probs @ np.square(places) - mean * mean)
+    return self.kept[key]
 
   def blur(self, tilt: float) -> float:
     """Returns the growth of `log_moment` on a grid twice as wide.
@@ -167,18 +187,31 @@ class Sum:
         special.log_expit(-width) - tilt * width,
         special.log_expit(width) + tilt * width,
     )
-    for step, times in self.parts:
+    for i, (step, times) in enumerate(self.parts):
       exponents = step.exponents(width, tilt)
       odd = exponents[1 - step.first % 2 :: 2]
       if odd.size:
-        log_share = log_sums.log_sum_exp(odd) - log_sums.log_sum_exp(exponents)
+        log_share = log_sums.log_sum_exp(odd) - self._log_moment(i, tilt)
         log_grown = log_share + moved + math.log(-math.expm1(-moved))
         total += times * float(np.logaddexp(0.0, log_grown))
     return total
 
-  @property
+  @functools.cached_property
   def _tilts(self) -> np.ndarray:
-    return _TILTS if len(self.parts) <= _MANY_PARTS else _FEW_TILTS
+    """Tilts; any choice of them gives upper bounds."""
+    if len(self.parts) <= _MANY_PARTS:
+      return _TILTS
+    variance = sum(times * self._variance(step) for step, times in self.parts)
+    deviation = self.interval * math.sqrt(max(variance, 1.0))
+    # A tail of rare losses asks for a tilt of about one over the largest.
+    largest = self.interval * max(
+        max(abs(s.first), abs(s.first + len(s.probs))) for s, _ in self.parts
+    )
+    low, high = np.searchsorted(
+        _FEW_TILTS,
+        [_LEAST_TILT / max(deviation, largest), _MOST_TILT / deviation],
+    )
+    return _FEW_TILTS[max(low - 1, 0) : high + 1]
 
   @functools.cached_property
   def _moments(self) -> dict[int, np.ndarray]:
@@ -348,15 +381,15 @@ def _tilted(run: Sum, tilt: float, where: Layout):
   from scipy import fft
 
   size, place, spread = where.size, where.first, 1.0
-  log_size, angle = np.zeros(size // 2 + 1), np.zeros(size // 2 + 1)
-  for i, (step, times) in enumerate(run.parts):
+  product = fourier.Product(size)
+  for i in run._by_strength:
+    step, times = run.parts[i]
     if times:
-      one = run._transformed(i, tilt, size)
-      log_size += times * one.log_size
-      angle += times * one.angle
+      one = run._transformed(i, tilt, size, product.count)
+      product.multiply(one, times)
       place -= times * (step.first + one.centre)
       spread += times * one.rest
-  composed = np.exp(log_size) * np.exp(1j * angle)
+  composed = np.exp(product.log_size) * np.exp(1j * product.angle)
   probs = np.roll(fft.irfft(composed, size), -(place % size))
   # Errors of the coefficients are as good as independent. Those of the
   # probabilities then are so too, if no nearer than size / heard. A delta is a
@@ -367,4 +400,4 @@ def _tilted(run: Sum, tilt: float, where: Layout):
   heard = min((2 * float(np.sum(sizes))) ** 2 / power, size)
   error = _ROUNDING * spread * math.sqrt(power) / size
   share = min(1.0, max(tilt * run.interval, 1 / size) * size / heard)
-  return probs, _MARGIN * error * math.sqrt(share)
+  return probs, _MARGIN * error * math.sqrt(share) + product.lost

@@ -108,11 +108,11 @@ class Step(NamedTuple):
       Losses and their probabilities: as on the grid near 0, then 2% apart.
     """
     size = len(self.probs)
-    near = np.arange(_NEAR)
-    steps = np.concatenate([near, _NEAR * 1.02 ** np.arange(1, 1400)])
-    steps = steps[steps < 2 * size + abs(self.first)].astype(int)
-    points = np.unique(np.concatenate([-steps, steps])) - self.first
-    edges = np.unique(np.clip(points, 0, size - 1))
+    points = _points(2 * size + abs(self.first)) - self.first
+    low, high = np.searchsorted(points, [0, size])
+    # The first and the last loss are among them.
+    edges = np.concatenate([[0], points[low:high], [size - 1]])
+    edges = edges[np.append(edges[1:] != edges[:-1], True)]
     losses = (self.first + edges) * interval
     if len(edges) == 1:
       return losses, np.array([np.sum(self.probs)])
@@ -269,6 +269,22 @@ def on_grid(pair: Pair, *, interval: float, tail: float) -> Step:
   return Step(
       first, probs, float(pair.weights @ outside), float(pair.back @ outside)
   )
+
+
+@functools.lru_cache(maxsize=8)
+def _all_points() -> np.ndarray:
+  """Returns the points that a thinner grid keeps on one side, ascending."""
+  steps = np.concatenate(
+      [np.arange(_NEAR), _NEAR * 1.02 ** np.arange(1, 1400)]
+  )
+  return np.unique(steps.astype(int))
+
+
+def _points(end: int) -> np.ndarray:
+  """Returns those of both sides that are within `end` of 0, ascending."""
+  found = _all_points()
+  found = found[: np.searchsorted(found, end)]
+  return np.concatenate([-found[:0:-1], found])
 
 
 def _log(weights: np.ndarray) -> np.ndarray:

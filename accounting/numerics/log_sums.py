@@ -21,6 +21,13 @@ def log_sum_exp(logs: np.ndarray, axis: int = 0) -> np.ndarray:
   Returns:
     The logarithm of the sum, without that axis.
   """
+  if logs.ndim == 1:
+    first = int(np.argmax(logs))
+    if np.isneginf(logs[first]):
+      return logs[first]
+    others = np.exp(logs - logs[first])
+    others[first] = 0.0
+    return logs[first] + np.log1p(np.sum(others))
   place = np.argmax(logs, axis=axis, keepdims=True)
   top = np.take_along_axis(logs, place, axis)
   with np.errstate(invalid="ignore"):  # -inf - -inf, where all terms are 0.

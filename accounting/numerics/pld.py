@@ -42,7 +42,7 @@ _FIRST_BINS, _MAX_BINS = 2**20, 2**22
 # Bins of all kinds of steps together, each in both directions; and points of
 # all transforms of one round. Hundreds of kinds share them: memory stays below
 # a gigabyte, and a grid that is wider says so.
-_MANY_TERMS, _FIRST_STORED = 32, 2**21
+_MANY_TERMS, _FIRST_STORED = 32, 2**17
 _MAX_STORED, _MAX_WORK = 2**24, 2**25
 # How much of an answer may come of the grid: above the first it is refined, and
 # then to the second.
@@ -198,8 +198,8 @@ def compose(
   interval = _on_ladder(max(least, first, interval))
   best = guesses = None
   for round_ in range(_MAX_ROUNDS):
-    bins = min(_FIRST_BINS, _MAX_WORK // len(terms))
-    if round_:
+    bins = _FIRST_BINS
+    if round_ or len(terms) > _MANY_TERMS:
       bins = min(_MAX_BINS, 8 * _MAX_WORK // len(terms))
     sums = _fitting_sums(terms, interval, tail, min(deltas), bins)
     if sums is None:

@@ -33,6 +33,10 @@ from accounting.numerics.mechanism_like import (
 RESOLUTION = 1e-13
 # From this order on the grid's orders are whole.
 _WHOLE = 11
+# Of more parts only whole orders are tried at first: they cost less. Epsilon
+# falls with the order and then rises (its product with order - 1 is convex), so
+# that the best order is near the best whole one.
+_MANY_PARTS, _MANY_ORDERS, _EVERY = 32, 64, 5
 # Of a run that has no step: a composition of public ones.
 _USUAL_ENDS = (2**14, 70)
 _NEARLY_ONE = math.nextafter(1.0, 0.0)
@@ -65,28 +69,29 @@ def epsilons(
   counts = None if steps is None else np.asarray(steps)
   if steps is None and (delta := _left_of(delta, run)) <= 0:
     return np.full(1, np.inf), np.full(1, 2.0)
-  values, best = _on_grid(run, counts, delta, between=None)
-  grid = _grid(run)
-  for index in np.unique(np.searchsorted(grid, best)):
-    if grid[index] <= _WHOLE:  # A tenth apart, which leaves no holes.
+  first = _first_orders(run)
+  values, best = _on_grid(run, counts, delta, orders=first)
+  for order in np.unique(best):
+    if (between := _between(first, order)) is None:
       continue
-    here = best == grid[index]
+    here = best == order
     some = None if counts is None else counts[here]
-    finer, orders = _on_grid(run, some, delta, between=int(index))
+    finer, orders = _on_grid(run, some, delta, orders=between)
     better = finer < values[here]
     values[here] = np.where(better, finer, values[here])
     best[here] = np.where(better, orders, best[here])
   return values, best
 
 
-def _on_grid(run, steps, delta, *, between):
-  """Returns epsilons and orders, of the grid or of one place between."""
+def _on_grid(run, steps, delta, *, orders: tuple[float, ...]):
+  """Returns epsilons, and the best of some orders for each."""
+  tried = np.array(orders)
   if steps is None:
-    return to_epsilon(*_total(run, between=between), delta=delta)
+    return to_epsilon(tried, _total(run, orders), delta=delta)
   blocks = []
   for i in range(0, len(steps), _BLOCK):
-    orders, total = _totals(run, steps[i : i + _BLOCK], between=between)
-    blocks.append(to_epsilon(orders, total, delta=delta))
+    total = _totals(run, steps[i : i + _BLOCK], orders)
+    blocks.append(to_epsilon(tried, total, delta=delta))
   values, best = zip(*blocks, strict=True)
   return np.concatenate(values), np.concatenate(best)
 
@@ -116,8 +121,8 @@ def divergences(run: RunLike) -> tuple[np.ndarray, np.ndarray]:
   Args:
     run: Mechanism of the run, or a composition.
   """
-  orders, totals = _total(run, between=None)
-  return orders, totals[0]
+  orders = _grid(run)
+  return orders, _total(run, tuple(orders.tolist()))[0]
 
 
 def delta(run: RunLike, *, epsilon: float) -> float:
@@ -146,18 +151,18 @@ def _left_of(delta_: float, run: RunLike) -> float:
 
 
 def _delta_without_failure(run: RunLike, epsilon: float) -> float:
-  value, order = _delta(run, epsilon, between=None)
-  if order is None or order <= _WHOLE:
+  first = _first_orders(run)
+  value, order = _delta(run, epsilon, first)
+  if order is None or (between := _between(first, order)) is None:
     return value
-  index = int(np.searchsorted(_grid(run), order))
-  finer, _ = _delta(run, epsilon, between=index)
+  finer, _ = _delta(run, epsilon, between)
   return min(value, finer)
 
 
-def _delta(run, epsilon: float, *, between: int | None):
+def _delta(run, epsilon: float, tried: tuple[float, ...]):
   from dp_accounting.rdp import rdp_privacy_accountant
 
-  orders, totals = _total(run, between=between)
+  orders, totals = np.array(tried), _total(run, tried)
   # An infinite divergence says nothing, and the library's formula chokes on it.
   finite = np.isfinite(totals[0])
   if not finite.any():
@@ -201,34 +206,46 @@ def _grid_from(grid_ends: tuple[int, int]) -> np.ndarray:
   )
 
 
-def _orders(grid: np.ndarray, between: int | None):
-  """The grid, or up to 41 orders between the neighbours of one point of it."""
-  if between is None:
-    return grid
-  low, high = grid[between - 1], grid[min(between + 1, len(grid) - 1)]
+def _first_orders(run: RunLike) -> tuple[float, ...]:
+  """Returns the orders that are tried first, ascending."""
+  grid = _grid(run)
+  if len(run.parts) > _MANY_PARTS:
+    whole = grid[grid == np.rint(grid)]
+    many = whole[whole >= _MANY_ORDERS]
+    few = np.unique(np.append(many[::_EVERY], many[-1]))
+    grid = np.concatenate([whole[whole < _MANY_ORDERS], few])
+  return tuple(grid.tolist())
+
+
+def _between(orders: tuple[float, ...], best: float) -> tuple[float, ...] | None:
+  """Returns orders between the neighbours of one, or None without a gap."""
+  index = orders.index(best)
+  # The least order is a tenth above 1.
+  low = orders[index - 1] if index else 1.1
+  high = orders[min(index + 1, len(orders) - 1)]
+  if high <= _WHOLE:
+    if high - low < 1:  # A tenth apart, which leaves no holes.
+      return None
+    tenths = np.arange(round(10 * low), round(10 * high) + 1)
+    return tuple((tenths / 10).tolist())
   count = round(min(high - low, 40)) + 1
-  return np.unique(np.rint(np.linspace(low, high, count)))
+  return tuple(np.unique(np.rint(np.linspace(low, high, count))).tolist())
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=4096)  # A few kilobytes each.
 def step_divergences(
-    step: PartLike,
-    between: int | None = None,
-    grid_ends: tuple[int, int] | None = None,
+    step: PartLike, tried: tuple[float, ...] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns orders and the divergence of one step at each.
 
   Args:
     step: A mechanism of one step.
-    between: Index into the grid of orders, for those between its neighbours;
-      None for the grid.
-    grid_ends: Largest order of the grid, and the number from 64 on; None for
-      those of the step's own sampler.
+    tried: Orders, ascending; None for the grid of the step's own sampler.
 
   Returns:
     Orders, ascending, and Renyi divergences, non-decreasing; both read-only.
   """
-  orders = _orders(_grid_from(grid_ends or step.order_grid), between)
+  orders = _grid_from(step.order_grid) if tried is None else np.array(tried)
   if step.is_hopeless:
     return orders, np.full(len(orders), np.inf)
   rdp = step.divergences(orders)
@@ -261,27 +278,39 @@ def by_dp_accounting(step: MechanismLike, orders: np.ndarray) -> np.ndarray:
   return accountant.rdp
 
 
-def poisson_sampled(step: MechanismLike, order: float) -> float:
-  """Returns a Poisson step's divergence at a whole order, to its last digits.
+def poisson_sampled(step: MechanismLike, orders: np.ndarray) -> np.ndarray:
+  """Returns a Poisson step's divergence at whole orders, to its last digits.
 
   With A the moment, A - 1 is a sum of positive terms: the sum of the binomial
   weights is 1, and is taken off before anything is rounded.
 
   Args:
     step: Phase of one step.
-    order: Renyi order, a whole number.
+    orders: Renyi orders, whole numbers, shape [n].
 
   Source: Mironov, Talwar and Zhang 2019 (1908.10530), equation 9.
   """
+  q, noise = step.sampling_prob, step.noise_multiplier
+  k = np.arange(2, int(np.max(orders, initial=2)) + 1)
+  x = (k * k - k) / (2 * noise**2)
+  own = k * math.log(q) + x + np.log(-np.expm1(-x))
+  found = np.empty(len(orders))
+  for i, order in enumerate(orders.astype(int).tolist()):
+    here = slice(order - 1)
+    logs = _log_binomials(order) + (order - k[here]) * math.log1p(-q)
+    total = log_sums.log_sum_exp(logs + own[here])
+    found[i] = float(np.logaddexp(0.0, total)) / (order - 1)
+  return found
+
+
+@functools.lru_cache(maxsize=512)
+def _log_binomials(order: int) -> np.ndarray:
+  """Returns the logarithms of order over k, for k from 2 on."""
   from scipy import special
 
-  q, noise = step.sampling_prob, step.noise_multiplier
   k = np.arange(2, order + 1)
-  x = (k * k - k) / (2 * noise**2)
-  logs = special.gammaln(order + 1) - special.gammaln(k + 1)
-  logs += k * math.log(q) - special.gammaln(order - k + 1)
-  logs += (order - k) * math.log1p(-q) + x + np.log(-np.expm1(-x))
-  return float(np.logaddexp(0.0, log_sums.log_sum_exp(logs))) / (order - 1)
+  found = special.gammaln(order + 1) - special.gammaln(k + 1)
+  return found - special.gammaln(order - k + 1)
 
 
 def _repair(orders: np.ndarray, rdp: np.ndarray, *, floor: float) -> np.ndarray:
@@ -301,30 +330,23 @@ def _repair(orders: np.ndarray, rdp: np.ndarray, *, floor: float) -> np.ndarray:
   return np.minimum.accumulate(raised[::-1])[::-1]
 
 
-def _total(
-    run: RunLike, *, between: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-  """Adds up the divergences of the whole run: orders, and [1, orders]."""
-  grid_ends = _grid_ends(run)
-  orders = _orders(_grid_from(grid_ends), between)
+def _total(run: RunLike, orders: tuple[float, ...]) -> np.ndarray:
+  """Adds up the divergences of the whole run, shape [1, num_orders]."""
   total = np.zeros(len(orders))
   for part, repeats in run.parts:
-    _, rdp = step_divergences(part.one_step(), between, grid_ends)
+    _, rdp = step_divergences(part.one_step(), orders)
     total = total + repeats * part.num_compositions * rdp
-  return orders, total[None]
+  return total[None]
 
 
 def _totals(
-    mechanism: MechanismLike,
-    steps: Sequence[int],
-    *,
-    between: int | None,
-) -> tuple[np.ndarray, np.ndarray]:
-  """Adds up divergences: orders, and [len(steps), orders] after each number."""
-  total, begun = np.zeros(()), 0
+    mechanism: MechanismLike, steps: Sequence[int], orders: tuple[float, ...]
+) -> np.ndarray:
+  """Adds up divergences after each number of steps, [len(steps), orders]."""
+  total, begun = np.zeros((len(steps), len(orders))), 0
   phases = mechanism.phases
   for phase in phases:
-    orders, rdp = step_divergences(phase.one_step(), between)
+    _, rdp = step_divergences(phase.one_step(), orders)
     counts = np.array([[_compositions(phase, t - begun)] for t in steps], float)
     if phase is not phases[-1]:  # The last one goes on.
       counts = np.minimum(counts, phase.num_steps)
@@ -333,9 +355,7 @@ def _totals(
         counts, rdp, out=np.zeros((len(steps), len(rdp))), where=counts > 0
     )
     begun += phase.num_steps
-  # There is at least one phase.
-  # pyrefly: ignore[unbound-name]
-  return orders, total
+  return total
 
 
 def _compositions(mechanism: MechanismLike, num_steps: int) -> int:

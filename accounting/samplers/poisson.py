@@ -69,7 +69,7 @@ class Poisson(Sampler):
     """See `Sampler`; exact at whole orders."""
     found = np.empty(len(orders))
     summed = (orders == np.rint(orders)) & (step.sampling_prob < 1)
-    found[summed] = [rdp.poisson_sampled(step, k) for k in orders[summed]]
+    found[summed] = rdp.poisson_sampled(step, orders[summed])
     found[~summed] = rdp.by_dp_accounting(step, orders[~summed])
     return found
 
