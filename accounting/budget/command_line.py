@@ -286,10 +286,18 @@ def _add_own(command, name: str) -> None:
     command.add_argument("--prior", type=float, default=1e-4, metavar="P")
   elif name == "tuning":
     command.add_argument(
-        "--num-trials-mean", type=float, required=True, metavar="M"
+        "runs", nargs="*", metavar="RUN", help="folders of a sweep's runs"
+    )
+    command.add_argument("--num-trials-mean", type=float, metavar="M")
+    command.add_argument(
+        "--num-trials-max",
+        type=whole.argument,
+        metavar="N",
+        help="most runs of a binomial number",
     )
     command.add_argument(
-        "--distribution", required=True, help="logarithmic, geometric, poisson"
+        "--distribution",
+        help="logarithmic, geometric, poisson, binomial or fixed",
     )
   elif name == "users":
     command.add_argument("--examples-per-user", required=True, metavar="K,...")

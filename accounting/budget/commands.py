@@ -17,7 +17,15 @@ from accounting import (
     statement,
 )
 from accounting.budget import arguments as arguments_lib
-from accounting.budget import compose, explain, ledgers, page, plots, searches
+from accounting.budget import (
+    compose,
+    explain,
+    ledgers,
+    page,
+    plots,
+    searches,
+    tuning,
+)
 from accounting.budget.answer import Answer, sentence, table
 from accounting.budget.answer import fields as fields_of
 from accounting.budget.arguments import Plan
@@ -51,6 +59,8 @@ def run(arguments: argparse.Namespace) -> Answer:
     return _OTHERS[arguments.command](arguments)
   if explain.is_bare(arguments):
     return explain.profile_of_pair(arguments)
+  if getattr(arguments, "runs", None):
+    return tuning.of_folders(arguments)
   plan = arguments_lib.read(arguments)
   answer = _COMMANDS[arguments.command](plan, arguments)
   return dataclasses.replace(
@@ -218,7 +228,7 @@ _COMMANDS = {
     "curve": _curve,
     "compare": _compare,
     "profile": explain.profile_of,
-    "tuning": explain.tuning_of,
+    "tuning": tuning.of_plan,
     "users": explain.users_of,
     "statement": explain.statement_of,
     "explain": explain.explained,

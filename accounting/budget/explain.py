@@ -5,7 +5,6 @@ the same numbers, and writes no file but the one it was asked to.
 """
 
 import dataclasses
-import math
 import pathlib
 import textwrap
 
@@ -17,7 +16,6 @@ from accounting import (
     explanation,
     profile,
     statement,
-    tuning,
     users,
 )
 from accounting.budget import audit as audit_lib
@@ -136,43 +134,6 @@ def point_texts(*, epsilon: float, delta: float) -> tuple[str, str]:
   if delta <= _SHOWN_DELTA:
     return claims.exact(epsilon), f"below {claims.exact(_SHOWN_DELTA)}"
   return claims.exact(epsilon), claims.at_most_scientific(delta, digits=3)
-
-
-def tuning_of(plan: Plan, arguments) -> Answer:
-  """Returns what picking the best of several runs costs.
-
-  Args:
-    plan: Plan of the run.
-    arguments: Parsed command line.
-  """
-  cost = tuning.tuning_cost(
-      plan.mechanism,
-      num_trials_mean=arguments.num_trials_mean,
-      distribution=arguments.distribution,
-      delta=plan.stated_delta,
-      accountant=arguments.accountant,
-  )
-  mean, count = arguments.num_trials_mean, math.ceil(arguments.num_trials_mean)
-  fields = fields_of(plan, arguments) | dataclasses.asdict(cost)
-  fields |= {
-      "accountant_tuned": accountants.TUNING,
-      "num_trials_mean": mean,
-      "num_trials_naive": count,
-      "distribution": arguments.distribution,
-  }
-  own = arguments.accountant
-  rows = [
-      ("one run", own, claims.at_most(cost.epsilon_single)),
-      (
-          f"the best of a random number of runs, {arguments.distribution}, "
-          f"mean {claims.exact(mean)}",
-          accountants.TUNING,
-          claims.at_most(cost.epsilon_tuned),
-      ),
-      (f"all of {count} runs", own, claims.at_most(cost.epsilon_naive)),
-  ]
-  text = table(("released", "accountant", "epsilon"), rows)
-  return Answer(fields=fields, text=text, mechanism=plan.mechanism)
 
 
 def users_of(plan: Plan, arguments) -> Answer:

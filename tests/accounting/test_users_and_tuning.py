@@ -172,7 +172,11 @@ def test_tuned_is_papernot_and_steinkes_second_theorem(distribution, shape):
   mean, delta = 5.0, 1e-6
   run = Mechanism(noise_multiplier=2.0, sampling_prob=1.0, num_steps=1)
   found = accounting.tuning_cost(
-      run, num_trials_mean=mean, distribution=distribution, delta=delta
+      run,
+      num_trials_mean=mean,
+      distribution=distribution,
+      delta=delta,
+      accountant="rdp",
   ).epsilon_tuned
   if shape:
     gamma = 1 / mean
@@ -196,7 +200,7 @@ def test_tuned_is_papernot_and_steinkes_second_theorem(distribution, shape):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"distribution": "fixed"}, "distribution must be one of logarithmic"),
+        ({"distribution": "uniform"}, "distribution must be one of logarit"),
         ({"num_trials_mean": 0.5}, r"num_trials_mean must be a number in \[1"),
         ({"num_trials_mean": math.nan}, "num_trials_mean must be a number"),
         ({"num_trials_mean": 1}, "num_trials_mean must be above 1 for logar"),
@@ -209,9 +213,13 @@ def test_bad_tuning_is_refused(arguments, match):
     accounting.tuning_cost(_RUN, **(good | arguments))
 
 
-def test_tuning_needs_an_rdp_analysis():
+def test_tuning_needs_an_analysis():
   run = dataclasses.replace(_RUN, neighboring_relation="replace")
   with pytest.raises(ValueError, match="accountant must be one with an anal"):
     accounting.tuning_cost(
-        run, num_trials_mean=5, distribution="poisson", delta=1e-5
+        run,
+        num_trials_mean=5,
+        distribution="poisson",
+        delta=1e-5,
+        accountant="rdp",
     )
