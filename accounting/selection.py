@@ -14,9 +14,9 @@ unit's data and without, then the best of K runs has at every epsilon >= c
 
 The proof in short. The best run is y with density p(y) phi'(F(y)), and phi'
 rises to phi'(1) = E[K]. So the hockey-stick divergence at epsilon is at most
-that of p and p' at epsilon - c, times E[K]. What is left is c. By the
-guarantee of one run, 1 - F' <= e^e (1 - F) + delta(e) for every e, and F is
-bounded likewise. Hence, with e* the least e such that
+the one of p and p' at epsilon - c, times E[K]. What is left is c. By the
+guarantee of one run, 1 - F' <= e^e (1 - F) + delta(e) for every e, and the same
+holds of F and F'. Hence, with e* the least e such that
 
   exp(e*) - 1 >= odds x delta(e*):
 
@@ -120,6 +120,8 @@ def logarithmic_of(mean: float) -> NumTrials:
       2 * math.log(mean) + 5,
       xtol=1e-13,
   )
+  # A number, since no full output is asked for.
+  # pyrefly: ignore[bad-argument-type]
   return NumTrials(mean, 1.0, math.exp(log_odds) * _UP, 0.0)
 
 

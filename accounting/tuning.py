@@ -19,6 +19,7 @@ as each satisfies the mechanism given here.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,7 @@ def tuning_cost(
 
 
 def all_of(
-    runs: list[AnyMechanism], *, delta: float, accountant: str
+    runs: Sequence[AnyMechanism], *, delta: float, accountant: str
 ) -> tuple[list[float], float]:
   """Returns the epsilon of each of some runs, and of all, hence of the best.
 
@@ -184,8 +185,9 @@ def _of_best(
     value = max(_by_profile(a, trials, delta) for a in mechanism.alternatives)
     found.append((value, accountants.TIGHTEST))
   by_rdp = [_by_rdp(a, trials, delta) for a in mechanism.alternatives]
-  if None not in by_rdp:
-    found.append((max(by_rdp), accountants.TUNING))
+  known = [value for value in by_rdp if value is not None]
+  if len(known) == len(by_rdp):
+    found.append((max(known), accountants.TUNING))
   if not found:
     rule = f"{accountants.TIGHTEST}: no bound by RDP is known here"
     _validate.fail("accountant", rule, accountant)

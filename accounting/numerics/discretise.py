@@ -274,9 +274,7 @@ def on_grid(pair: Pair, *, interval: float, tail: float) -> Step:
 @functools.lru_cache(maxsize=8)
 def _all_points() -> np.ndarray:
   """Returns the points that a thinner grid keeps on one side, ascending."""
-  steps = np.concatenate(
-      [np.arange(_NEAR), _NEAR * 1.02 ** np.arange(1, 1400)]
-  )
+  steps = np.concatenate([np.arange(_NEAR), _NEAR * 1.02 ** np.arange(1, 1400)])
   return np.unique(steps.astype(int))
 
 

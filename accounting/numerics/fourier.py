@@ -121,7 +121,7 @@ class Product:
 
 
 def _costs(length: int, count: int) -> float:
-  """About the time of `_low`, where that of a point of a circle is 1."""
+  """About the time of `_low`; a point of a circle takes 1."""
   return count * (length / 16 + 4 * math.sqrt(length))
 
 
@@ -130,8 +130,8 @@ def _low(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Sums probs x (exp(-i angle) - 1) at low frequencies, by blocks of losses.
 
-  An angle is that of a block's middle and of a place in it, so that few of them
-  are needed: exp(-i (a + b)) - 1 is exp(-i a) (exp(-i b) - 1) + exp(-i a) - 1.
+  An angle is a block's and a place's in it, so that few of them are needed:
+  exp(-i (a + b)) - 1 is exp(-i a) (exp(-i b) - 1) + exp(-i a) - 1.
 
   Returns:
     Real and imaginary parts, shape [count] each.
@@ -143,9 +143,9 @@ def _low(
   padded = np.zeros(blocks * width)
   padded[pad : pad + len(others)] = others
   held = padded.reshape(blocks, width)
-  inner = held @ _turns(size, 1, 0, width, 1 << (count - 1).bit_length())[
-      :, :count
-  ]
+  inner = (
+      held @ _turns(size, 1, 0, width, 1 << (count - 1).bit_length())[:, :count]
+  )
   outer = _turned(size, width, -before, blocks, count)
   sums = np.sum(held, axis=1)
   found = np.sum(inner, axis=0) + np.sum(outer * inner, axis=0) + sums @ outer

@@ -217,7 +217,9 @@ def _first_orders(run: RunLike) -> tuple[float, ...]:
   return tuple(grid.tolist())
 
 
-def _between(orders: tuple[float, ...], best: float) -> tuple[float, ...] | None:
+def _between(
+    orders: tuple[float, ...], best: float
+) -> tuple[float, ...] | None:
   """Returns orders between the neighbours of one, or None without a gap."""
   index = orders.index(best)
   # The least order is a tenth above 1.
