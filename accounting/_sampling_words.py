@@ -62,11 +62,14 @@ def assumption(facts: dict[str, Any]) -> str:
   probs = by_phase(facts, facts["sampling_prob"])
   # As `Mechanism.max_participations` counts: 1 / (1 / k) may fall short of k.
   apart = math.floor(min(1 / facts["sampling_prob"], 2.0**53) * (1 + 1e-12))
+  options = {"num_selected": 1} | facts.get("sampling_options", {})
+  steps = options["num_selected"] / facts["sampling_prob"]
   return samplers.get(facts["sampling"]).sentence.format(
       **facts,
-      **facts.get("sampling_options", {}),
+      **options,
       probs=probs,
       steps_apart=apart,
+      steps_per_round=round(min(steps, 2.0**53)),
   )
 
 

@@ -180,6 +180,9 @@ def calibrate_batch_size(
   )
   if mechanism.num_examples is None:
     _validate.fail("num_examples", "given to choose a batch size", None)
+  if not mechanism.sampler.any_batch_size:
+    rule = "one that takes any batch size, to search for one"
+    _validate.fail("sampling", rule, mechanism.sampling)
   total: int = mechanism.num_examples
 
   def at(size: int) -> Mechanism:

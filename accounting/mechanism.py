@@ -49,6 +49,11 @@ class Mechanism(SampledPhase, Composable):
         drawn, where more were.
       "fixed_without_replacement": a fresh uniform subset of exactly
         `expected_batch_size` examples at every step.
+      "random_allocation": in every num_selected / sampling_prob steps, each
+        example in num_selected of them, drawn uniformly and by itself.
+      "balls_in_bins": each example in one of 1 / sampling_prob bins, for the
+        run; the steps go through the bins in order.
+      "shuffle": epochs in a fresh random order; no chance is counted on.
       "deterministic": no chance is counted on. Fixed batches or shuffled
         epochs: an example is in at most one of floor(1 / sampling_prob)
         steps in a row, and who is in it does not depend on anyone's presence.
@@ -64,7 +69,8 @@ class Mechanism(SampledPhase, Composable):
       The first pair begins at step 0. Every step has the same
       noise multiplier. () for one size throughout; for "poisson" alone.
     sampling_options: Fields of the sampler's own, a mapping or pairs of names
-      and values; () for those above, which have none. Kept as sorted pairs.
+      and values: num_selected of "random_allocation". () for the others above,
+      which have none. Kept as sorted pairs.
 
   Raises:
     ValueError: At construction, naming the field, the rule and the value.

@@ -39,11 +39,11 @@ from accounting.composition import (
 )
 from accounting.disjoint import Disjoint
 from accounting.epsilons import check_delta, check_supported, evaluate, vacuous
-from accounting.mechanism import NEIGHBORING_RELATIONS
+from accounting.mechanism import NEIGHBORING_RELATIONS, Mechanism
 from accounting.mechanisms import Basic
 from accounting.profile import PrivacyProfile, privacy_profile
 
-BATCHES = ("poisson", "shuffled", "fixed")
+BATCHES = ("poisson", "shuffled", "fixed", "random_allocation", "balls_in_bins")
 # Releases of a composition whose epsilon alone is computed, in their order.
 _MAX_ALONE = 50
 GENERATORS = tuple(name for name in _words.GENERATORS if name)
@@ -102,8 +102,8 @@ def make_statement(
     mechanism: Description of what the run releases, or a `Composition`.
     delta: Delta of the guarantee, in (0, 1).
     accountant: Name of the accountant: "pld" or "rdp".
-    batches: Name of how the program really draws batches: "poisson",
-      "shuffled", "fixed"; None if not known.
+    batches: Name of how the program really draws batches, one of `BATCHES`:
+      "poisson", "shuffled", "fixed"...; None if not known.
     unit: Name of what one example is: "image", "patient record"; None for
       "example", or for what the composition states.
     max_rows_per_unit: Most rows of a unit that are used, if all rows of a unit
@@ -149,6 +149,7 @@ def make_statement(
       "grid_scale": grid_scale,
       "epsilon_by_relation": _by_relation(mechanism, delta, accountant),
       "epsilon_deterministic": deterministic_epsilon(mechanism, delta=delta),
+      **attacked(mechanism, delta=delta),
       "versions": versions(),
       "epsilon_by_examples_per_user": _by_count(
           mechanism, delta, examples_per_user
@@ -238,16 +239,17 @@ def batch_warnings(facts: dict[str, Any]) -> list[str]:
 
   Args:
     facts: Values of "sampling", "batches", "neighboring_relation" and
-      "epsilon_deterministic" (None if there is no delta to compute it at).
+      "epsilon_deterministic" (None if there is no delta to compute it at);
+      and those of `attacked`.
 
   Returns:
     Warnings, none of them if all is well.
   """
-  amplified = samplers.get(facts["sampling"]).amplifies
-  found = []
-  if amplified and facts["batches"] in ("shuffled", "fixed"):
+  sampler = samplers.get(facts["sampling"])
+  amplified, drawn, found = sampler.amplifies, facts["batches"], []
+  if amplified and drawn not in (None, sampler.batches):
     text = (
-        f"batches are {facts['batches']}, but accounted for as "
+        f"batches are {drawn.replace('_', ' ')}, but accounted for as "
         f"{facts['sampling'].replace('_', ' ')}: that is not proven."
     )
     if facts["epsilon_deterministic"] is not None:
@@ -260,6 +262,12 @@ def batch_warnings(facts: dict[str, Any]) -> list[str]:
         "examples stay in their batches when one leaves, as with a fixed slot "
         "for each. If batches close up, use replace_one."
     )
+  if (least := facts.get("epsilon_at_least")) is not None:
+    found.append(
+        f"the epsilon of Poisson batches is not proven for "
+        f"{facts['sampling']}; an attack proves that epsilon is at least "
+        f"{claims.at_least(least)}."
+    )
   return found
 
 
@@ -269,6 +277,19 @@ def _all_batch_warnings(facts: dict[str, Any]) -> list[str]:
     return batch_warnings(facts)
   found = [batch_warnings(run) for run in _sampling_words.runs(facts)]
   return [text for texts in found for text in texts]
+
+
+def attacked(mechanism: AnyMechanism, *, delta: float) -> dict[str, float]:
+  """Returns the epsilon that an attack proves; nothing where there is none.
+
+  Args:
+    mechanism: Any run, or a composition.
+    delta: A checked delta.
+  """
+  if not isinstance(mechanism, Mechanism):
+    return {}
+  least = mechanism.sampler.lower_bound(mechanism, delta=delta)
+  return {} if least is None else {"epsilon_at_least": least}
 
 
 def deterministic_epsilon(mechanism: AnyMechanism, *, delta: float) -> float:

@@ -4,7 +4,8 @@ The invariant: batch t is a pure function of (seed, t). A run resumed at step t
 needs no replay, and `batch(t)` equals the t-th item of iterating. Sampling
 amplifies privacy, so the sampler must be the one that the accountant assumed:
 `CyclicPoissonSampling` is for Poisson accounting, `FixedBatchSampling` for
-sampling without replacement. Batches of indices, and their sizes, are private.
+sampling without replacement; those in rounds are in `rounds.py`. Batches of
+indices, and their sizes, are private.
 
 Example:
   >>> from jax_privacy import batch_selection
@@ -17,11 +18,10 @@ Example:
   array([-1, -1], dtype=int8)
 """
 
-import abc
 import dataclasses
 import enum
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -29,11 +29,18 @@ from jax_privacy import (
     _validate,
     batch_schedule,
     padded_batch,
-    secure_random,
     streams,
 )
-
-RngType = streams.RngType
+from jax_privacy.batches import Batches as Batches
+from jax_privacy.batches import (
+    BatchSelectionStrategy as BatchSelectionStrategy,
+)
+from jax_privacy.batches import RngType as RngType
+from jax_privacy.rounds import BallsInBinsSampling as BallsInBinsSampling
+from jax_privacy.rounds import (
+    RandomAllocationSampling as RandomAllocationSampling,
+)
+from jax_privacy.rounds import ShuffleSampling as ShuffleSampling
 
 
 class PartitionType(enum.Enum):
@@ -47,71 +54,6 @@ class PartitionType(enum.Enum):
 
   INDEPENDENT = enum.auto()
   EQUAL_SPLIT = enum.auto()
-
-
-@dataclasses.dataclass(frozen=True)
-class Batches:
-  """A strategy bound to a data set's size and a seed: random access by step.
-
-  Attributes:
-    num_batches: Number of steps.
-    draw_fn: `draw_fn(generator, step)` returning that step's indices.
-    seed: Entropy that all batches are derived from; secret, so not shown.
-    num_examples: Number of examples; None where it is not known.
-  """
-
-  num_batches: int
-  draw_fn: Callable[[streams.Generator, int], np.ndarray]
-  seed: int | secure_random.SecureKey = dataclasses.field(repr=False)
-  num_examples: int | None = None
-
-  def batch(self, step: int) -> np.ndarray:
-    """Returns step's indices, int [realised batch size], in O(batch) work.
-
-    Args:
-      step: Number of the step, from 0.
-
-    Raises:
-      IndexError: If `step` is outside [0, num_batches): there is no such batch,
-        and repeating another one would break the accounting.
-    """
-    if not 0 <= step < self.num_batches:
-      raise IndexError(f"step must be in [0, {self.num_batches}), got {step}.")
-    return self.draw_fn(streams.generator_of(self.seed, step + 1), step)
-
-  def __len__(self) -> int:
-    return self.num_batches
-
-  def __iter__(self) -> Iterator[np.ndarray]:
-    return (self.batch(step) for step in range(self.num_batches))
-
-
-class BatchSelectionStrategy(abc.ABC):
-  """Describes how batches are drawn, apart from the data set and the seed."""
-
-  @abc.abstractmethod
-  def bind(self, num_examples: int, rng: RngType = None) -> Batches:
-    """Fixes the data set's size and the seed.
-
-    Args:
-      num_examples: Size of the data set; indices lie in [0, num_examples).
-      rng: A seed, a generator to draw one from, or None for 128 bits from the
-        operating system; or a `SecureKey`, for batches drawn by a cipher.
-
-    Returns:
-      The batches, by step.
-    """
-
-  def batch_iterator(
-      self, num_examples: int, rng: RngType = None
-  ) -> Iterator[np.ndarray]:
-    """Yields the batches of `bind(num_examples, rng)` in order.
-
-    Args:
-      num_examples: Number of examples.
-      rng: Source of the seed; see `bind`.
-    """
-    return iter(self.bind(num_examples, rng))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,9 @@ class MechanismLike(Protocol):
   factor); from that step on, counted from 0, `sampling_prob` x factor is the
   probability. A mechanism without the attribute samples alike at every step.
 
+  It may have `sampling_options`: pairs of names and values, or a mapping.
+  "random_allocation" reads num_selected from it, 1 if it is not there.
+
   It may have a `batch_strategy`, a `BatchStrategy` that draws its batches.
   Where that is missing or None, `sampling` names one of the table in
   `samplers.py`.

@@ -36,6 +36,9 @@ from jax_privacy import (
     streams,
 )
 
+# How far from a whole number of steps a sampling probability may be.
+_SLACK = 1e-3
+
 
 class Sampler(abc.ABC):
   """How the batches of one kind of mechanism are drawn.
@@ -71,7 +74,7 @@ class Sampler(abc.ABC):
 class _Poisson(Sampler):
   takes_schedule = True
 
-  def strategy(self, mechanism):
+  def strategy(self, mechanism) -> batch_selection.BatchSelectionStrategy:
     return batch_selection.CyclicPoissonSampling(
         _sampling_prob(mechanism),
         _num_steps(mechanism),
@@ -97,7 +100,9 @@ class _Poisson(Sampler):
 
   def limit(self, mechanism) -> int | None:
     if mechanism.max_batch_size is not None:
-      rule = 'None for "poisson" sampling (use "truncated_poisson")'
+      rule = (
+          f'None for "{mechanism.sampling}" sampling (use "truncated_poisson")'
+      )
       _validate.fail("max_batch_size", rule, mechanism.max_batch_size)
     return None
 
@@ -113,7 +118,7 @@ class _TruncatedPoisson(_Poisson):
 
 class _FixedWithoutReplacement(Sampler):
 
-  def strategy(self, mechanism):
+  def strategy(self, mechanism) -> batch_selection.BatchSelectionStrategy:
     [size] = self.usual_sizes(mechanism)
     return batch_selection.FixedBatchSampling(size, _num_steps(mechanism))
 
@@ -121,9 +126,34 @@ class _FixedWithoutReplacement(Sampler):
     expected = _num_examples(mechanism) * _sampling_prob(mechanism)
     size = round(expected)
     if abs(size - expected) > 1e-6:
-      rule = 'a whole number for "fixed_without_replacement" sampling'
+      rule = f'a whole number for "{mechanism.sampling}" sampling'
       _validate.fail("expected_batch_size", rule, expected)
     return (size,)
+
+
+class _RandomAllocation(_Poisson):
+  takes_schedule = False
+
+  def strategy(self, mechanism):
+    length, num_selected = steps_per_round(mechanism)
+    return batch_selection.RandomAllocationSampling(
+        _num_steps(mechanism), length, num_selected
+    )
+
+
+class _BallsInBins(_Poisson):
+  takes_schedule = False
+
+  def strategy(self, mechanism):
+    length, _ = steps_per_round(mechanism)
+    return batch_selection.BallsInBinsSampling(_num_steps(mechanism), length)
+
+
+class _Shuffle(_FixedWithoutReplacement):
+
+  def strategy(self, mechanism):
+    [size] = self.usual_sizes(mechanism)
+    return batch_selection.ShuffleSampling(size, _num_steps(mechanism))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,11 +216,35 @@ def _sampling_prob(mechanism: contracts.MechanismLike) -> float:
   return _validate.probability("sampling_prob", mechanism.sampling_prob)
 
 
+def steps_per_round(mechanism: contracts.MechanismLike) -> tuple[int, int]:
+  """Returns the steps of a round, and in how many of them an example is.
+
+  Args:
+    mechanism: Mechanism of "random_allocation" or "balls_in_bins".
+
+  Raises:
+    ValueError: If num_selected / sampling_prob is no whole number of steps.
+  """
+  options = dict(getattr(mechanism, "sampling_options", ()))
+  num_selected = _validate.integer(
+      "num_selected", options.get("num_selected", 1), at_least=1
+  )
+  steps = num_selected / _sampling_prob(mechanism)
+  whole = round(min(steps, 2.0**53))
+  if abs(steps - whole) > _SLACK or whole < num_selected:
+    rule = f"{num_selected} / a whole number of steps"
+    _validate.fail("sampling_prob", rule, mechanism.sampling_prob)
+  return whole, num_selected
+
+
 _SAMPLERS: types.MappingProxyType[str, Sampler] = types.MappingProxyType(
     {
         "poisson": _Poisson(),
         "truncated_poisson": _TruncatedPoisson(),
         "fixed_without_replacement": _FixedWithoutReplacement(),
+        "random_allocation": _RandomAllocation(),
+        "balls_in_bins": _BallsInBins(),
+        "shuffle": _Shuffle(),
     }
 )
 

@@ -170,7 +170,7 @@ def test_a_toy_sampler_has_fields_of_its_own(with_sampler):
     _round_robin(max_batch_size=5)
   with pytest.raises(ValueError, match="Accountant 'pld' has one"):
     accounting.epsilon(run, delta=1e-3, accountant="rdp")
-  with pytest.raises(ValueError, match="sampling must be one of poisson, det"):
+  with pytest.raises(ValueError, match="sampling must be one of poisson, shu"):
     accounting.user_epsilon(run, examples_per_user=2, delta=1e-3)
 
 

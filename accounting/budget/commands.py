@@ -78,9 +78,11 @@ def _batch_warnings(answer: Answer, arguments) -> list[str]:
   used = answer.fields.get("delta")
   if arguments.batches in ("shuffled", "fixed") and used:
     bound = statement.deterministic_epsilon(mechanism, delta=used)
+  attacked = statement.attacked(mechanism, delta=used) if used else {}
   return statement.batch_warnings(
       mechanism.to_dict()
       | {"batches": arguments.batches, "epsilon_deterministic": bound}
+      | attacked
   )
 
 

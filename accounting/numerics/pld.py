@@ -132,7 +132,11 @@ def _block(mechanism, steps: list[int], delta: float) -> list[float]:
   ]
   found = []
   for count in steps[:-1]:
-    own = dict(terms_lib.terms_of(mechanism.with_num_steps(count)))
+    fewer = mechanism.with_num_steps(count)
+    own = dict(terms_lib.terms_of(fewer))
+    if not own.keys() <= terms.keys():  # Fewer steps are other steps.
+      found.append(composed(fewer, deltas=(delta,)).epsilon(delta))
+      continue
     times = [own.get(term, 0) for term in terms]
     found.append(
         max(

@@ -16,7 +16,15 @@ import math
 
 import numpy as np
 
-from accounting.numerics import atoms, binomial, curves, discretise, limits
+from accounting.numerics import (
+    allocation,
+    atoms,
+    binomial,
+    curves,
+    discretise,
+    limits,
+    substitution,
+)
 from accounting.numerics.mechanism_like import MechanismLike, RunLike
 
 # Widths of a bin: see `SampledGaussian.interval`.
@@ -229,8 +237,10 @@ Term = (
     SampledGaussian
     | SampledUser
     | TruncatedGaussian
+    | allocation.OneOfSteps
     | atoms.Atoms
     | curves.ZeroConcentrated
+    | substitution.SubstitutedGaussian
 )
 
 
@@ -325,6 +335,21 @@ def without_sampling(
   replace = mechanism.neighboring_relation == "replace_one"
   step = SampledGaussian(mechanism.noise_multiplier, 1.0, replace)
   return step, mechanism.max_participations
+
+
+def one_of_steps(*, noise: float, num_steps: int) -> Term:
+  """Returns a round in which an example is in one step, drawn uniformly.
+
+  Without the draw a round is one release, which is also what is accounted for
+  where there is hardly any noise: the draw is then as good as revealed.
+
+  Args:
+    noise: Noise multiplier.
+    num_steps: Number of steps of the round.
+  """
+  if num_steps == 1 or noise < allocation.MIN_NOISE:
+    return SampledGaussian(noise, 1.0, False)
+  return allocation.OneOfSteps(noise, num_steps)
 
 
 def _width(deviation: float, largest: float) -> float:

@@ -1,8 +1,10 @@
 """The samplers, by name: how batches are drawn, and what is known of it.
 
 >>> from accounting import samplers
->>> samplers.names()
-('poisson', 'truncated_poisson', 'fixed_without_replacement', 'deterministic')
+>>> samplers.names()[:3]
+('poisson', 'truncated_poisson', 'fixed_without_replacement')
+>>> samplers.names()[3:]
+('random_allocation', 'balls_in_bins', 'shuffle', 'deterministic')
 """
 
 from accounting.samplers.registry import get as get

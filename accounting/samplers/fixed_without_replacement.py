@@ -1,18 +1,31 @@
 """The sampler "fixed_without_replacement": a fresh random subset each step.
 
-Every batch has exactly `expected_batch_size` examples.
+Every batch has exactly `expected_batch_size` examples, B of n.
 
-Source: Wang et al. 2019 (1808.00087), as dp-accounting computes it.
+PLD. Where an example is replaced or blanked, see `numerics/substitution.py`.
+Where one is added or removed, let n be the larger data set's size and x the
+example. Without x the batch is S, B of the n - 1 others. With x it has the law
+of S with probability 1 - B / n, and else of S with a uniformly random y of it
+exchanged for x: S without y is a uniform set of B - 1 others. Given S and y the
+means differ by g_x - g_y, at most 2 clip norms. So, divergences being jointly
+convex, a step is at least as private as a Poisson step with probability B / n
+and half the noise. With n the stated size this covers one example less and,
+since B / (n + 1) is smaller, one more.
 
->>> from accounting import samplers
->>> samplers.get("fixed_without_replacement").remedy
-"accountant 'rdp' with neighboring_relation 'replace_one'"
+Source: Balle, Barthe and Gaboardi 2018 (1807.01647) for the couplings; Wang et
+al. 2019 (1808.00087) for RDP, as dp-accounting computes it.
+
+>>> from accounting.mechanism import Mechanism
+>>> run = Mechanism(noise_multiplier=2.0, sampling_prob=0.1, num_steps=5,
+...                 num_examples=100, sampling="fixed_without_replacement")
+>>> run.sampler.term(run)
+(SampledGaussian(noise=1.0, sampling_prob=0.1, replace=False), 5)
 """
 
 from typing import TYPE_CHECKING
 
 from accounting import _validate
-from accounting.numerics import rdp
+from accounting.numerics import rdp, substitution, terms
 from accounting.samplers.sampler import Sampler
 
 if TYPE_CHECKING:
@@ -30,7 +43,6 @@ class FixedWithoutReplacement(Sampler):
       "fraction {probs} of the data"
   )
   needs_num_examples = True
-  remedy = "accountant 'rdp' with neighboring_relation 'replace_one'"
   order_grid = (1024, 16)
 
   def check(self, run: "Mechanism") -> None:
@@ -43,7 +55,8 @@ class FixedWithoutReplacement(Sampler):
 
   def analyses(self, run: "Mechanism") -> tuple[str, ...]:
     """See `Sampler`."""
-    return ("rdp",) if run.neighboring_relation == "replace_one" else ()
+    replaced = run.neighboring_relation == "replace_one"
+    return ("pld", "rdp") if replaced else ("pld",)
 
   def event(
       self, run: "Mechanism", *, misses_replacement: bool
@@ -59,6 +72,15 @@ class FixedWithoutReplacement(Sampler):
         event=dp.GaussianDpEvent(run.noise_multiplier / 2),
     )
     return dp.SelfComposedDpEvent(step, run.num_steps)
+
+  def term(self, run: "Mechanism") -> tuple[terms.Term, int]:
+    """See `Sampler`."""
+    noise, q = run.noise_multiplier, run.sampling_prob
+    if run.neighboring_relation == "add_or_remove_one":
+      return terms.SampledGaussian(noise / 2, q, False), run.num_steps
+    if q == 1:
+      return terms.without_sampling(run)
+    return substitution.SubstitutedGaussian(noise, q), run.num_steps
 
   def divergence_floor(self, step: "Mechanism") -> float:
     """See `Sampler`.

@@ -9,16 +9,20 @@ by its name, from the table of `jax_privacy/samplers.py`.
 >>> get("shuffled")
 Traceback (most recent call last):
 ValueError: sampling must be one of poisson, truncated_poisson, \
-fixed_without_replacement, deterministic, got 'shuffled'.
+fixed_without_replacement, random_allocation, balls_in_bins, shuffle, \
+deterministic, got 'shuffled'.
 """
 
 from typing import Any
 
 from accounting import _validate
 from accounting.samplers import (
+    balls_in_bins,
     deterministic,
     fixed_without_replacement,
     poisson,
+    random_allocation,
+    shuffle,
     truncated_poisson,
 )
 from accounting.samplers.sampler import Sampler
@@ -27,6 +31,9 @@ _SAMPLERS: tuple[Sampler, ...] = (
     poisson.Poisson(),
     truncated_poisson.TruncatedPoisson(),
     fixed_without_replacement.FixedWithoutReplacement(),
+    random_allocation.RandomAllocation(),
+    balls_in_bins.BallsInBins(),
+    shuffle.Shuffle(),
     deterministic.Deterministic(),
 )
 

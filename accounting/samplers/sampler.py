@@ -38,11 +38,13 @@ class Option(NamedTuple):
       `_validate`.
     parse: Function of the text of `dp-budget`'s flag of this name.
     help: Text for `dp-budget --help`.
+    required: Whether it must be given; it is not filled in where it need not.
   """
 
   check: Callable[[str, Any], Any]
   parse: Callable[[str], Any]
   help: str
+  required: bool = True
 
 
 class Sampler(abc.ABC):
@@ -57,11 +59,12 @@ class Sampler(abc.ABC):
       ...". In braces: any of a statement's facts or of `options`; `probs`, the
       sampling probabilities; `steps_apart`, floor(1 / sampling_prob).
     fields: Those of "batch_size_schedule" and "max_batch_size" that it uses.
-    options: Fields of its own, by name; all must be given.
+    options: Fields of its own, by name.
     needs_num_examples: Whether it draws from a set of a known size.
     amplifies: Whether the analyses count on chance. Where not, an example is in
       at most one of floor(1 / sampling_prob) steps in a row.
     independent: Whether an example's part in a batch depends on no other's.
+    any_batch_size: Whether a search may try any expected batch size.
     batches: The option of `--batches` that keeps what is assumed, or None.
     remedy: Text that names what has an analysis, for errors.
     least_sampling_prob: Least sampling probability; smaller ones are accounted
@@ -77,6 +80,7 @@ class Sampler(abc.ABC):
   needs_num_examples: ClassVar[bool] = False
   amplifies: ClassVar[bool] = True
   independent: ClassVar[bool] = False
+  any_batch_size: ClassVar[bool] = True
   batches: ClassVar[str | None] = None
   remedy: ClassVar[str] = "accountant 'pld'"
   least_sampling_prob: float = 0.0
@@ -123,7 +127,9 @@ class Sampler(abc.ABC):
         _validate.fail("sampling_options", f"{rule} for {self.name!r}", name)
     for name, option in self.options.items():
       if name not in values:
-        _validate.fail(name, f"given for {self.name}", None)
+        if option.required:
+          _validate.fail(name, f"given for {self.name}", None)
+        continue
       values[name] = option.check(name, values[name])
     return tuple(sorted(values.items()))
 
@@ -157,6 +163,18 @@ class Sampler(abc.ABC):
       run: Mechanism of the run.
     """
     del run
+    return None
+
+  def lower_bound(self, run: "Mechanism", *, delta: float) -> float | None:
+    """Returns an epsilon below which the run is proven not to be private.
+
+    None where no attack is computed, as for samplers with a tight bound.
+
+    Args:
+      run: Mechanism of the run.
+      delta: Delta of the guarantee.
+    """
+    del run, delta
     return None
 
   # What PLD reads.

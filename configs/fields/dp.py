@@ -49,7 +49,7 @@ DP = {
         "poisson",
         "How batches are drawn.",
         "One of poisson, truncated_poisson, fixed_without_replacement,"
-        " deterministic.",
+        " random_allocation, balls_in_bins, shuffle, deterministic.",
     ),
     "max_batch_size": Field(
         None,
@@ -60,7 +60,8 @@ DP = {
     "sampling_options": Field(
         {},
         "Fields of the sampler's own, by name.",
-        "Empty for those that `dp.sampling` lists: they have none.",
+        "`num_selected` of random_allocation, 1 if not given; empty for the"
+        " others that `dp.sampling` lists.",
     ),
     "l2_clip_norm": Field(
         1.0,

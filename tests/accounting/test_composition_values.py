@@ -159,14 +159,17 @@ def test_a_release_without_an_analysis_is_named():
   )
   sampled = dataclasses.replace(_B, neighboring_relation="replace_one")
   plain = dataclasses.replace(sampled, sampling_prob=1.0)
+  allocated = dataclasses.replace(
+      sampled, sampling="random_allocation", sampling_prob=0.1
+  )
   with pytest.raises(
       ValueError,
-      match="analysis of sampling 'fixed_without_replacement' under "
-      "'replace_one', got 'pld'. Accountant 'rdp' has one",
+      match="analysis of sampling 'poisson' under 'replace_one', got 'rdp'. "
+      "Accountant 'pld' has one",
   ):
-    accounting.epsilon(plain + fixed, delta=1e-5)
+    accounting.epsilon(sampled + fixed, delta=1e-5, accountant="rdp")
   with pytest.raises(ValueError, match="No accountant for all releases toget"):
-    accounting.epsilon(sampled + fixed, delta=1e-5)
+    accounting.epsilon(plain + allocated, delta=1e-5)
 
 
 def test_a_statement_lists_each_release():

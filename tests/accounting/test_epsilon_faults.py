@@ -166,17 +166,17 @@ def test_best_order_at_the_edge_warns():
         ),
         (
             {
-                "sampling": "fixed_without_replacement",
+                "sampling": "random_allocation",
                 "num_examples": 100,
                 "neighboring_relation": "replace",
             },
             "pld",
-            "'rdp'",
+            "'add_or_remove_one' or 'replace_special'",
         ),
         (
             {"sampling": "fixed_without_replacement", "num_examples": 100},
             "rdp",
-            "'rdp' with neighboring_relation 'replace_one'",
+            "'pld'",
         ),
     ],
 )

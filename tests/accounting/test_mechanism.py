@@ -47,7 +47,7 @@ def test_bad_num_examples_is_named_with_rule_and_value(value):
   _refused(r"^num_examples must be an integer .+\.$", num_examples=value)
 
 
-@pytest.mark.parametrize("value", ["shuffle", "POISSON", 1, None])
+@pytest.mark.parametrize("value", ["shuffles", "POISSON", 1, None])
 def test_bad_sampling_lists_the_options(value):
   _refused(r"^sampling must be one of poisson, .+, got .+\.$", sampling=value)
 

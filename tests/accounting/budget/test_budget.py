@@ -81,8 +81,8 @@ def test_compare_has_every_pair_that_has_an_analysis(capsys):
       (r["sampling"], r["neighboring_relation"], r["accountant"]): r["epsilon"]
       for r in found["rows"]
   }
-  # Poisson 5, truncated 3, fixed size 1, deterministic 6.
-  assert len(rows) == len(found["rows"]) == 15
+  # Poisson 5, truncated 3, fixed size 4, shuffle 4, deterministic 6.
+  assert len(rows) == len(found["rows"]) == 22
   expected = {
       ("poisson", "add_or_remove_one", "pld"): 3.88268,
       ("poisson", "add_or_remove_one", "rdp"): 4.21203,

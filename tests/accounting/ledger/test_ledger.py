@@ -6,7 +6,14 @@ import re
 import pytest
 
 import accounting
-from accounting import ApproximateDp, Composition, Disjoint, Laplace, Ledger
+from accounting import (
+    ApproximateDp,
+    Composition,
+    Disjoint,
+    Laplace,
+    Ledger,
+    samplers,
+)
 from accounting import ledger as ledger_lib
 from tests.support import mechanisms
 
@@ -281,7 +288,11 @@ def test_no_file_is_written_over(tmp_path):
   assert Ledger.read(ledger.path) == ledger
 
 
-def test_a_release_without_a_loss_distribution_is_counted(tmp_path):
+def test_a_release_without_a_loss_distribution_is_counted(
+    tmp_path, monkeypatch
+):
+  fixed_size = samplers.get("fixed_without_replacement")
+  monkeypatch.setattr(type(fixed_size), "analyses", lambda self, run: ("rdp",))
   fixed = mechanisms.run(
       60.0,
       0.01,
