@@ -31,6 +31,17 @@ class Composable:
 
     return _html.release(self)
 
+  def plot(self) -> Any:
+    """Returns a figure of Matplotlib: delta and the best attack, by PLD.
+
+    Raises:
+      ValueError: If PLD has no analysis of a sampler.
+      ImportError: If Matplotlib is missing: the extra is "plots".
+    """
+    from accounting import profile
+
+    return profile.privacy_profile(self).plot()  # pyrefly: ignore
+
   def __radd__(self, other: Any) -> "Composition":
     # `sum` begins with 0, of which a release is no part.
     if type(other) is int and other == 0:

@@ -85,10 +85,11 @@ def _rests_on(facts: dict[str, Any]) -> tuple[str, ...]:
       " or run the computation.",
   ]
   by_count = facts.get("epsilon_by_examples_per_user") or {}
-  if by_count:
+  if set(by_count) - {"1"}:
     listed = "; ".join(
         f"with {count}, epsilon {claims.at_most(each['epsilon'])}"
         for count, each in by_count.items()
+        if count != "1"
     )
     texts.append(f"A person with several examples is protected less: {listed}.")
   if facts["num_steps"]:

@@ -16,10 +16,11 @@ attacker with any method, and with all the other examples in hand, can achieve.
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
-from accounting import _html, _validate, accountants, claims
+from accounting import _html, _validate, accountants, claims, plots
 from accounting.composition import AnyMechanism
 from accounting.epsilons import check_supported
 from accounting.numerics import pld
@@ -68,6 +69,14 @@ class PrivacyProfile:
   def _repr_html_(self) -> str:
     """Returns what a notebook shows."""
     return _html.profile(self)
+
+  def plot(self) -> Any:
+    """Returns a figure of Matplotlib: delta at each epsilon, the best attack.
+
+    Raises:
+      ImportError: If Matplotlib is missing: the extra is "plots".
+    """
+    return plots.guarantee(self)
 
 
 def privacy_profile(

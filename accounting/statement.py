@@ -82,6 +82,17 @@ class Statement:
     """Returns what a notebook shows."""
     return _html.statement(self)
 
+  def plot(self) -> Any:
+    """Returns a figure of Matplotlib: delta at each epsilon, the best attack.
+
+    Raises:
+      ValueError: If PLD has no analysis of the run, and so no profile.
+      ImportError: If Matplotlib is missing: the extra is "plots".
+    """
+    if self.profile is None:
+      _validate.fail("profile", "known, to be plotted", None)
+    return self.profile.plot()
+
 
 def make_statement(
     mechanism: AnyMechanism,
@@ -355,8 +366,11 @@ def _by_relation(mechanism: AnyMechanism, delta: float, accountant: str):
 def _by_count(mechanism: AnyMechanism, delta: float, counts: Sequence[int]):
   """Epsilon of people with several examples, with and without sampling."""
   found = {}
-  for count in counts:
-    count = users.check_count(count, accountant=accountants.TIGHTEST)
+  checked = [
+      users.check_count(count, accountant=accountants.TIGHTEST)
+      for count in counts
+  ]
+  for count in dict.fromkeys((1, *checked) if checked else ()):
     sampled, plain = (
         evaluate(
             users.grouped(each, count),

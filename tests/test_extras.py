@@ -24,7 +24,7 @@ _NEEDS = {
     "[], num_workers=1, num_ahead=1)": "workers",
     "from jax_privacy import secure_random; secure_random.SecureKey("
     "bytes(32))": "secure",
-    "from accounting.budget import plots; plots.curve([1], [1.0], label='a')": (
+    "from accounting import plots; plots.curve([1], [1.0], label='a')": (
         "plots"
     ),
     "import argparse; from accounting.budget import page; page.run("

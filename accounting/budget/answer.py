@@ -16,7 +16,7 @@ from typing import Any
 
 from accounting import claims
 from accounting.budget.arguments import Plan
-from accounting.mechanism import Mechanism
+from accounting.composition import AnyMechanism
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Answer:
 
   fields: dict[str, Any]
   text: str
-  mechanism: Mechanism | None = None
+  mechanism: AnyMechanism | None = None
   warnings: tuple[str, ...] = ()
   notes: tuple[str, ...] = ()
   pure: bool = False
@@ -54,6 +54,7 @@ def fields(plan: Plan, arguments: argparse.Namespace) -> dict[str, Any]:
   return {
       "delta": plan.delta,
       "accountant": arguments.accountant,
+      "neighboring_relation": plan.mechanism.neighboring_relation,
       **plan.mechanism.to_dict(),
   }
 

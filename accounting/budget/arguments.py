@@ -14,9 +14,10 @@ is said in a note, and what cannot be derived is asked for.
 import argparse
 import dataclasses
 import math
+from typing import Any
 
-from accounting import _validate, _warnings, accountants, samplers
-from accounting.budget import presets, whole
+from accounting import _validate, _warnings, accountants, claims, samplers
+from accounting.budget import presets, releases, whole
 from accounting.mechanism import Mechanism, steps_for_epochs
 from accounting.statement import BATCHES
 
@@ -29,6 +30,15 @@ _SOUGHT = {
     "batch-size": "sampling_prob",
 }
 _NO_DELTA = ("delta", "profile")
+# Those that take files of releases in place of a run.
+_OF = ("delta", "curve", "profile", "statement", "explain")
+# What describes a run; a file or a folder has its own.
+RUN_ARGUMENTS = (
+    *("noise_multiplier", "num_steps", "sampling_prob", "batch_size"),
+    *("num_examples", "epochs", "batch_size_schedule", "max_batch_size"),
+    *("from_opacus", "from_tf_privacy", "from_jax_privacy"),
+)
+_DEFAULTS = {"neighboring": "add_or_remove", "sampling": "poisson"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,12 +58,13 @@ class Plan:
   """A run as described on the command line.
 
   Attributes:
-    mechanism: The run. A number that the command looks for is a placeholder.
+    mechanism: The run, or a `Composition`. A number that the command looks for
+      is a placeholder.
     delta: Delta of the guarantee; None for a command that needs none.
     notes: Texts of what was derived.
   """
 
-  mechanism: Mechanism
+  mechanism: Any
   delta: float | None
   notes: tuple[str, ...]
 
@@ -114,6 +125,13 @@ def add(parser: argparse.ArgumentParser, *, command: str) -> None:
       metavar="STEP:FACTOR,...",
       help="from which steps on batches are how many times as large",
   )
+  if command in _OF:
+    run.add_argument(
+        "--of",
+        nargs="+",
+        metavar="FILE.toml|RUN|LEDGER.toml",
+        help="releases in place of a run",
+    )
   presets.add(run)
   _add_accounting(parser.add_argument_group("the accounting"), command)
 
@@ -184,6 +202,8 @@ def read(arguments: argparse.Namespace) -> Plan:
   Raises:
     ValueError: If something is missing, contradictory or out of range.
   """
+  if getattr(arguments, "of", None):
+    return _plan_of_releases(arguments)
   presets.apply(arguments)
   sought = _SOUGHT.get(arguments.command)
   if sought != "noise_multiplier" and arguments.noise_multiplier is None:
@@ -214,6 +234,41 @@ def read(arguments: argparse.Namespace) -> Plan:
       },
   )
   return Plan(mechanism=mechanism, delta=_delta(arguments), notes=tuple(notes))
+
+
+def _plan_of_releases(arguments: argparse.Namespace) -> Plan:
+  """Makes the plan of releases that files and folders hold."""
+  refuse(arguments, RUN_ARGUMENTS, "left out with --of")
+  for name, usual in _DEFAULTS.items():
+    if getattr(arguments, name) != usual:
+      rule = "left out with --of: each release states its own"
+      _validate.fail(f"--{name}", rule, getattr(arguments, name))
+  found = releases.read(arguments.of)
+  if arguments.command in _NO_DELTA:
+    return Plan(mechanism=found.all, delta=None, notes=())
+  delta, notes = arguments.delta, ()
+  if delta is None:
+    if (delta := found.delta) is None:
+      raise ValueError("--delta must be given, got none.")
+    notes = (f"delta {claims.exact(delta)}, as the ledger states",)
+  return Plan(mechanism=found.all, delta=delta, notes=notes)
+
+
+def refuse(arguments: argparse.Namespace, names, rule: str) -> None:
+  """Refuses arguments that would be overlooked.
+
+  Args:
+    arguments: Parsed command line.
+    names: Names of the arguments.
+    rule: Rule that they break.
+
+  Raises:
+    ValueError: If one is given.
+  """
+  for name in names:
+    value = getattr(arguments, name, None)
+    if value is not None:
+      _validate.fail(f"--{name.replace('_', '-')}", rule, value)
 
 
 def _options() -> dict[str, samplers.Option]:

@@ -164,6 +164,11 @@ def _add_report(command) -> None:
   )
   command.add_argument("--json", action="store_true", help="print one object")
   _add_format(command)
+  command.add_argument(
+      "--examples-per-user",
+      metavar="K,...",
+      help="epsilon for people with several examples too",
+  )
 
 
 def _add_compose(command) -> None:

@@ -13,6 +13,7 @@ from accounting import (
     _validate,
     accountants,
     claims,
+    plots,
     samplers,
     statement,
 )
@@ -22,7 +23,6 @@ from accounting.budget import (
     explain,
     ledgers,
     page,
-    plots,
     searches,
     tuning,
 )
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> Answer:
 def _batch_warnings(answer: Answer, arguments) -> list[str]:
   """Compares how batches are drawn with what the accounting counts on."""
   mechanism, bound = answer.mechanism, None
-  if mechanism is None:
+  if not isinstance(mechanism, Mechanism):  # A statement says it of each.
     return []
   used = answer.fields.get("delta")
   if arguments.batches in ("shuffled", "fixed") and used:
@@ -152,6 +152,8 @@ def _curve(plan: Plan, arguments) -> Answer:
 def _points(plan: Plan, arguments, count: int) -> tuple[list[int], list[float]]:
   """Epsilon at evenly spaced numbers of steps, the last one included."""
   total = plan.mechanism.num_steps
+  if not total:
+    _validate.fail("--of", "releases with a run that has steps", arguments.of)
   spaced = np.linspace(1, total, min(count, total))
   steps = np.unique(np.rint(spaced).astype(int)).tolist()
   values = epsilon_curve(

@@ -14,12 +14,13 @@ from accounting import (
     accountants,
     claims,
     explanation,
+    plots,
     profile,
     statement,
     users,
 )
 from accounting.budget import audit as audit_lib
-from accounting.budget import plots, render, whole
+from accounting.budget import render, whole
 from accounting.budget import report as report_lib
 from accounting.budget.answer import Answer, sentence, table
 from accounting.budget.answer import fields as fields_of
@@ -56,7 +57,9 @@ def is_bare(arguments) -> bool:
     arguments: Parsed command line.
   """
   return arguments.command == "profile" and (
-      arguments.noise_multiplier is None and arguments.epsilon is not None
+      arguments.noise_multiplier is None
+      and arguments.epsilon is not None
+      and not arguments.of
   )
 
 
@@ -221,7 +224,14 @@ def report(arguments) -> Answer:
         mechanism=checked.mechanism,
         summary=checked.summary,
     )
-  made = report_lib.state(checked, unit=arguments.unit, audit=audit)
+  made = report_lib.state(
+      checked,
+      unit=arguments.unit,
+      audit=audit,
+      examples_per_user=whole.list_of(
+          arguments.examples_per_user, name=_COUNTS
+      ),
+  )
   return _stated(made, arguments, {"verified": True})
 
 

@@ -1,4 +1,4 @@
-"""Reads releases from TOML files and from the folders of finished runs.
+"""Reads releases from TOML files, ledgers and the folders of finished runs.
 
 Invariant: a run's summary is verified as by `dp-budget report`, and what it
 continued is counted with it; a file's every key is checked, and an unknown one
@@ -24,11 +24,14 @@ from accounting import _validate, release_fields
 from accounting import composition as composition_lib
 from accounting.budget import report
 from accounting.composition import Composition
+from accounting.ledger import Ledger
 from accounting.mechanism import Mechanism
 
 _MAX_BYTES = 1_000_000
 _KEYS = ("unit", "neighboring_relation", "release")
 _FREE = "free"
+# In every ledger, and in no file of releases.
+_SEAL = b"\n[seal]\n"
 # Of numbers that are looked for; each is a valid one.
 _PLACEHOLDERS = {"num_steps": 1, "sampling_prob": 1.0, "delta": 1e-9}
 
@@ -56,6 +59,7 @@ class Found:
     unit: Name of the unit; None where nobody has said.
     params_sha256: Digest of a run's parameters, if it is one folder alone.
     before: Releases that this run continued.
+    delta: Delta of the budget, if it is one ledger alone.
   """
 
   fixed: tuple[Composition, ...]
@@ -63,6 +67,7 @@ class Found:
   unit: str | None = None
   params_sha256: str | None = None
   before: tuple[Mechanism, ...] = ()
+  delta: float | None = None
 
   @property
   def all(self) -> Composition:
@@ -122,10 +127,20 @@ def _read(path: pathlib.Path) -> Found:
     _validate.fail("release", "a TOML file or a run's folder", str(path))
   with path.open("rb") as file:
     data = file.read(_MAX_BYTES + 1)
-  if len(data) > _MAX_BYTES:
+  if len(data) > _MAX_BYTES and _SEAL not in data:
     rule = f"must hold at most {_MAX_BYTES} bytes"
     raise ValueError(f"{path.name} {rule}, got more.")
+  if _SEAL in data:
+    return _of_ledger(path)
   return parse(data, what=path.name, folder=path.parent)
+
+
+def _of_ledger(path: pathlib.Path) -> Found:
+  """Returns all that a ledger holds, booked runs too."""
+  ledger = Ledger.read(path)
+  if ledger.released is None:
+    _validate.fail(path.name, "a ledger with a release", "none")
+  return Found((ledger.released,), unit=ledger.unit, delta=ledger.delta)
 
 
 def parse(data: bytes, *, what: str, folder: pathlib.Path) -> Found:

@@ -12,7 +12,7 @@ ValueError: workdir must be a folder with summary.json in it, got 'nowhere'.
 import dataclasses
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from accounting import (
@@ -118,7 +118,11 @@ def verify(workdir: pathlib.Path) -> Checked:
 
 
 def state(
-    checked: Checked, *, unit: str | None, audit: audit_lib.Audit | None = None
+    checked: Checked,
+    *,
+    unit: str | None,
+    audit: audit_lib.Audit | None = None,
+    examples_per_user: Sequence[int] = (),
 ) -> statement.Statement:
   """Returns the statement of a verified run.
 
@@ -126,6 +130,7 @@ def state(
     checked: Summary of the run, checked.
     unit: Name of what an example is; None for the summary's.
     audit: Audit of the run; None if there was none.
+    examples_per_user: Numbers of examples of a person; see `make_statement`.
 
   Returns:
     The statement, with the summary's other facts under "summary".
@@ -142,6 +147,7 @@ def state(
       max_rows_per_unit=checked.summary.get("max_rows_per_unit"),
       generator=checked.summary.get("generator"),
       grid_scale=checked.summary.get("grid_scale"),
+      examples_per_user=examples_per_user,
       more_warnings=(
           *(_SEED if checked.summary["seed"] is not None else ()),
           *_restored(checked.summary),

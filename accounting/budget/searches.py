@@ -8,9 +8,8 @@ import argparse
 import dataclasses
 from typing import Any
 
-from accounting import calibrate, claims
+from accounting import calibrate, claims, plots
 from accounting.budget import arguments as arguments_lib
-from accounting.budget import plots
 from accounting.budget import releases as releases_lib
 from accounting.budget.answer import Answer, sentence, table
 from accounting.budget.answer import fields as fields_of

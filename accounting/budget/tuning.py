@@ -9,19 +9,14 @@ import dataclasses
 import math
 
 from accounting import _html, _validate, claims, tuning
+from accounting.budget import arguments as arguments_lib
 from accounting.budget import releases as releases_lib
 from accounting.budget.answer import Answer, table
 from accounting.budget.answer import fields as fields_of
 from accounting.budget.arguments import Plan
 
 _HEADER = ("released", "accountant", "epsilon")
-# What describes a run, or a number of runs; a folder has its own.
-_NOT_WITH_FOLDERS = (
-    *("num_trials_mean", "num_trials_max", "noise_multiplier", "num_steps"),
-    *("sampling_prob", "batch_size", "num_examples", "epochs"),
-    *("batch_size_schedule", "max_batch_size", "batches"),
-    *("from_opacus", "from_tf_privacy", "from_jax_privacy"),
-)
+_NUMBERS = ("num_trials_mean", "num_trials_max", "batches")
 
 
 def of_plan(plan: Plan, arguments: argparse.Namespace) -> Answer:
@@ -78,11 +73,8 @@ def of_folders(arguments: argparse.Namespace) -> Answer:
   Raises:
     ValueError: If a folder is bad, or another number of runs is described too.
   """
-  for name in _NOT_WITH_FOLDERS:
-    if getattr(arguments, name) is not None:
-      flag = f"--{name.replace('_', '-')}"
-      value = getattr(arguments, name)
-      _validate.fail(flag, "left out with the folders of runs", value)
+  names = (*_NUMBERS, *arguments_lib.RUN_ARGUMENTS)
+  arguments_lib.refuse(arguments, names, "left out with the folders of runs")
   if arguments.distribution not in (None, tuning.FIXED):
     rule = "fixed with the folders of runs: a random number is not read there"
     _validate.fail("--distribution", rule, arguments.distribution)

@@ -2,16 +2,22 @@
 
 matplotlib is imported when a plot is made, and draws without a display.
 Invariant: a plot shows numbers computed elsewhere, and computes none.
+
+>>> check_path("curve.svg").suffix
+'.svg'
 """
 
 import io
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from accounting import _validate, claims
-from accounting.profile import PrivacyProfile
+
+if TYPE_CHECKING:
+  from accounting.profile import PrivacyProfile
 
 SUFFIXES = (".png", ".svg")
 _SIZE = (6.4, 3.6)
@@ -47,7 +53,7 @@ def curve(steps: Sequence[int], epsilons: Sequence[float], *, label: str):
   return figure
 
 
-def guarantee(profile: PrivacyProfile):
+def guarantee(profile: "PrivacyProfile"):
   """Returns a figure of delta against epsilon, and of the best attack.
 
   Args:
