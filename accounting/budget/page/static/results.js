@@ -169,7 +169,11 @@ function forget(part) {
 }
 
 function showCommands() {
-  list("warnings", [...new Set([...warnings.values()].flat())]);
+  const said = [...new Set([...warnings.values()].flat())];
+  // One that another begins with, and says more, is said by that.
+  const isLess = (text) => said.some(
+    (other) => other !== text && other.startsWith(text));
+  list("warnings", said.filter((text) => !isLess(text)));
   const shown = ["epsilon", "users", "compose", "ledger", "statement"];
   byId("command").textContent = shown
     .filter((part) => commands.has(part))
