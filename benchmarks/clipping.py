@@ -2,15 +2,18 @@
 
   python -m benchmarks.clipping --model=wrn_16_4 [--batch-size=32]
       [--methods=none,vmap,ghost] [--dtype=float32] [--step=grad]
-      [--seconds=20 | --rounds=N] [--json=FILE]
+      [--seconds=20 | --rounds=N] [--clock=wall] [--json=FILE]
 
 All methods are timed in one process and take turns, so that what else the
 machine does falls on all alike: in every round each has one step, or as many as
 fit a fifth of a second, and every other round runs backwards. The ratio of a
 method is the median, over rounds, of its time over that of "none" in the same
 round. "none" is the ordinary batched `jax.value_and_grad` of the mean loss,
-without an axis for examples. Memory, and the seconds to trace and to compile,
-are those of a process of its own for each method (see `footprint.py`).
+without an axis for examples. Further methods are "one_pass" and "two_passes":
+ghost, with its `passes` said. With `--clock=cpu`, times are those of all
+processors together, which other work on the machine disturbs less. Memory, and
+the seconds to trace and to compile, are those of a process of its own for each
+method (see `footprint.py`).
 
 Invariant: nothing is asserted. Times belong to the machine and to the moment;
 the load average before and after is kept beside them.
@@ -43,6 +46,7 @@ _LEAST_ROUNDS = 3
 # A step of milliseconds is timed several times in a row, against the jitter.
 _TURN_SECONDS = 0.5
 _MOST_REPEATS = 100
+_CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 _BASE = "none"
 _TABLE_WIDTH = 130
 _COLUMNS = (
@@ -73,13 +77,12 @@ def main(argv: Sequence[str] | None = None) -> None:
       for method in (footprint.INPUTS, *args.methods)
   }
   workload = settings.workload()
-  times = _time_rounds(
-      settings, workload, args.methods, args.rounds, args.seconds
-  )
+  times = _time_rounds(settings, workload, args)
   load.append(os.getloadavg()[0])
   report = _describe(settings, workload)
   report |= {
       "rounds": len(times),
+      "clock": args.clock,
       "load_average": load,
       "inputs": costs.pop(footprint.INPUTS),
       "rows": [
@@ -104,6 +107,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
   )
   parser.add_argument("--rounds", type=int, help="instead of --seconds")
   parser.add_argument("--seconds", type=float, default=20.0)
+  parser.add_argument("--clock", choices=tuple(_CLOCKS), default="wall")
   parser.add_argument("--json", type=pathlib.Path)
   args = parser.parse_args(argv)
   for name in ("batch_size", "rounds"):
@@ -114,10 +118,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _methods(text: str) -> tuple[str, ...]:
-  methods = tuple(text.split(","))
-  if len(set(methods)) < len(methods) or set(methods) - set(steps.METHODS):
+  methods, known = tuple(text.split(",")), (*steps.METHODS, *steps.PASSES)
+  if len(set(methods)) < len(methods) or set(methods) - set(known):
     raise argparse.ArgumentTypeError(
-        f"must be distinct ones of {','.join(steps.METHODS)}, got {text}."
+        f"must be distinct ones of {','.join(known)}, got {text}."
     )
   return methods
 
@@ -156,20 +160,18 @@ def _device_name(device: jax.Device) -> str:
 def _time_rounds(
     settings: footprint.Settings,
     workload: benchmark_models.Workload,
-    methods: Sequence[str],
-    rounds: int | None,
-    seconds: float,
+    options: argparse.Namespace,
 ) -> np.ndarray:
   """Returns seconds a step, [rounds, methods], the methods taking turns."""
-  args = (workload.params, *workload.batch)
-  turns = []
-  for method in methods:
+  args, clock = (workload.params, *workload.batch), _CLOCKS[options.clock]
+  rounds, turns = options.rounds, []
+  for method in options.methods:
     step_fn = settings.compile(method, workload).step
     jax.block_until_ready(step_fn(*args))  # A program's first call is slower.
-    repeats = int(_TURN_SECONDS / _time_steps(step_fn, args, 1))
-    turns.append((step_fn, args, min(max(repeats, 1), _MOST_REPEATS)))
+    repeats = int(_TURN_SECONDS / _time_steps(step_fn, args, 1, clock))
+    turns.append((step_fn, args, min(max(repeats, 1), _MOST_REPEATS), clock))
   times = []
-  end = time.perf_counter() + seconds
+  end = time.perf_counter() + options.seconds
 
   def more():
     if rounds is not None:
@@ -186,7 +188,7 @@ def _time_rounds(
   return np.stack(times)
 
 
-def _time_steps(step_fn, args, repeats: int) -> float:
+def _time_steps(step_fn, args, repeats: int, clock) -> float:
   """Returns the median seconds of a step, each waited for.
 
   The first steps of many find the other methods' data in the caches, and the
@@ -194,9 +196,9 @@ def _time_steps(step_fn, args, repeats: int) -> float:
   """
   seconds = []
   for _ in range(repeats):
-    start = time.perf_counter()
+    start = clock()
     jax.block_until_ready(step_fn(*args))
-    seconds.append(time.perf_counter() - start)
+    seconds.append(clock() - start)
   return float(np.median(seconds))
 
 
@@ -225,8 +227,8 @@ def _print(report: dict[str, Any]) -> None:
   console.width = max(console.width, _TABLE_WIDTH)
   console.print(
       f"{report['model']}, batch {report['batch_size']}, {report['dtype']},"
-      f" {report['rounds']} rounds, on {report['device']}"
-      f" ({report['cores']} cores)",
+      f" {report['rounds']} rounds, {report['clock']} clock, on"
+      f" {report['device']} ({report['cores']} cores)",
       highlight=False,
   )
   table = rich.table.Table()

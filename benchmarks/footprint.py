@@ -97,7 +97,9 @@ def main() -> None:
   parser = argparse.ArgumentParser()
   add_arguments(parser)
   parser.add_argument(
-      "--method", choices=(INPUTS, *steps.METHODS), required=True
+      "--method",
+      choices=(INPUTS, *steps.METHODS, *steps.PASSES),
+      required=True,
   )
   args = vars(parser.parse_args())
   method = args.pop("method")

@@ -11,11 +11,13 @@ Example:
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jax_privacy import jaxprs
 from jax_privacy.ghost import flow, tracing
+
+_SUMS = ("add", "add_any")
 
 
 class LiftedSite(NamedTuple):
@@ -181,20 +183,55 @@ class Body:
       return var in self.jaxpr.invars[: self.loop.num_consts]
     return self.tiers[var] == flow.CONSTANT
 
-  def run(self, env: tracing.Env, zeros: Sequence[Sequence[Any]]) -> None:
+  @functools.cached_property
+  def _ends(self) -> dict[Any, Any]:
+    """Per variable of a site's zeros, the variable that its zero is added to.
+
+    Terms that are only added up have the cotangent of their sum: they share one
+    zero, and one stack of cotangents.
+    """
+    readers = {}
+    for eqn in self.eqns:
+      for var in flow.variables(eqn):
+        readers.setdefault(var, []).append(eqn)
+
+    def end(var):
+      aval = var.aval.shape, var.aval.dtype
+      while var not in self.outs and len(readers.get(var, ())) == 1:
+        (eqn,) = readers[var]
+        out, *_ = eqn.outvars
+        is_sum = eqn.primitive.name in _SUMS
+        if not is_sum or (out.aval.shape, out.aval.dtype) != aval:
+          break
+        var = out
+      return var
+
+    found = {var: end(var) for site in self.sites for var in site.zeros}
+    shared = list(found.values())
+    return {v: to if shared.count(to) > 1 else v for v, to in found.items()}
+
+  def added(self, zeros: Sequence[Sequence[Any]]) -> dict[Any, Any]:
+    """Returns the arrays that an iteration adds, by what it adds them to.
+
+    Args:
+      zeros: Arrays to add to what sites give, per site.
+    """
+    found = {}
+    for site, own in zip(self.sites, zeros, strict=True):
+      for var, zero in zip(site.zeros, own, strict=True):
+        to = self._ends[var]
+        found[to] = found[to] + zero if to in found else zero
+    return found
+
+  def run(self, env: tracing.Env, added: Mapping[Any, Any]) -> None:
     """Runs one iteration, writing what it gives into `env`.
 
     Args:
       env: Values of what the body has and is given, which grow.
-      zeros: Arrays to add to what sites give, per site.
+      added: Arrays to add to variables; see `added`.
     """
-    zero_of = {
-        var: zero
-        for site, own in zip(self.sites, zeros, strict=True)
-        for var, zero in zip(site.zeros, own, strict=True)
-    }
     for eqn in self.eqns:
       tracing.evaluate([eqn], env)
       for var in eqn.outvars:
-        if var in zero_of:
-          env[var] = env[var] + zero_of[var]
+        if var in added:
+          env[var] = env[var] + added[var]

@@ -172,7 +172,8 @@ def _run(body: Body, values) -> tuple[list[Any], list[Any]]:
   ]
   zeros = [each.zeros() for each in over]
   starts, marks_of_starts = _starts(body, values)
-  carry, rows, stacks = _scan(body, values, made, starts, [z for _, z in zeros])
+  added = body.added([stacks for _, stacks in zeros])
+  carry, rows, stacks = _scan(body, values, made, starts, added)
   outs = [
       _out(body, i, values, made, carry, rows) for i in range(body.num_outs)
   ]
@@ -206,7 +207,7 @@ def _starts(body, values):
   return starts, marks
 
 
-def _scan(body, values, made, starts, zeros):
+def _scan(body, values, made, starts, added):
   """Runs what depends on the example: last carries, rows, and records."""
   first = body.loop.num_consts + body.loop.num_carry
   weights, tiers = body.reached.weights, body.tiers
@@ -225,10 +226,11 @@ def _scan(body, values, made, starts, zeros):
 
   def step(carry, row):
     given, zeros = row
+    own = dict(zip(added, zeros, strict=True))
     env = dict(base)
     env.update(zip(stacks, given, strict=True))
     env.update(zip(handed_on, carry, strict=True))
-    body.run(env, zeros)
+    body.run(env, own)
     return [tracing.read(env, ends[v]) for v in handed_on], (
         [tracing.read(env, v) for v in ys],
         [env[v] for v in body.recorded],
@@ -236,7 +238,7 @@ def _scan(body, values, made, starts, zeros):
 
   inits, given = [*handed_on.values()], [*stacks.values()]
   carry, (rows, recorded) = jax.lax.scan(
-      step, inits, (given, zeros), **body.loop.options
+      step, inits, (given, list(added.values())), **body.loop.options
   )
   carry = dict(zip(handed_on, carry, strict=True))
   return carry, iter(rows), dict(zip(body.recorded, recorded, strict=True))

@@ -48,8 +48,9 @@ def test_the_page_would_show_a_wrong_rule(monkeypatch, capsys):
   assert capsys.readouterr().out.count("False") == 6
 
 
-def test_the_figure_is_what_its_program_draws():
-  drawn = runpy.run_path(str(_DOCS / "figures" / "ghost_clipping.py"))["draw"]()
-  figure = (_DOCS / "ghost_clipping.svg").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["ghost_clipping", "ghost_loops"])
+def test_a_figure_is_what_its_program_draws(name):
+  drawn = runpy.run_path(str(_DOCS / "figures" / f"{name}.py"))["draw"]()
+  figure = (_DOCS / f"{name}.svg").read_text(encoding="utf-8")
   assert drawn == figure
-  assert "](ghost_clipping.svg)" in _TEXT
+  assert f"]({name}.svg)" in _TEXT
