@@ -243,7 +243,9 @@ def _plan_of_releases(arguments: argparse.Namespace) -> Plan:
     if getattr(arguments, name) != usual:
       rule = "left out with --of: each release states its own"
       _validate.fail(f"--{name}", rule, getattr(arguments, name))
-  found = releases.read(arguments.of)
+  found = arguments.of
+  if not isinstance(found, releases.Found):  # The page has read its own.
+    found = releases.read(found)
   if arguments.command in _NO_DELTA:
     return Plan(mechanism=found.all, delta=None, notes=())
   delta, notes = arguments.delta, ()

@@ -115,6 +115,27 @@ def _asked(
   }
 
 
+def _asked_of_all(
+    command: str, form: forms.Form, question: dict[str, Any], *more: str
+) -> tuple[Answer, Reply]:
+  """Runs a command of the run, or of it and the list, where there is one."""
+  words = command != "profile"
+  if not question.get("entries"):
+    return _asked(forms.argv(command, form, *more, words=words))
+  written = _written(form, question)
+
+  def run(arguments) -> Answer:
+    arguments.of = entries_lib.parse(written)
+    return commands.run(arguments)
+
+  # The file has the unit.
+  names = ["delta"] if words else []
+  names += ["accountant", "batches"]
+  names += ["examples_per_user"] if words else []
+  argv = [command, "--of", entries_lib.FILE, *forms.flags(form, *names), *more]
+  return _asked(argv, run)
+
+
 def _epsilon(form: forms.Form, question, ledger) -> Reply:
   del question, ledger
   found, reply = _asked(forms.argv("epsilon", form))
@@ -142,8 +163,8 @@ def _curve(form: forms.Form, question, ledger) -> Reply:
 
 
 def _profile(form: forms.Form, question, ledger) -> Reply:
-  del question, ledger
-  found, reply = _asked(forms.argv("profile", form))
+  del ledger
+  found, reply = _asked_of_all("profile", form, question)
   points = found.fields["profile"]
   return reply | {
       "x": [point["epsilon"] for point in points],
@@ -153,15 +174,15 @@ def _profile(form: forms.Form, question, ledger) -> Reply:
 
 
 def _explain(form: forms.Form, question, ledger) -> Reply:
-  del question, ledger
-  argv = forms.argv("explain", form, "--length", "long", words=True)
-  found, reply = _asked(argv)
+  del ledger
+  long = ("--length", "long")
+  found, reply = _asked_of_all("explain", form, question, *long)
   return reply | {"paragraphs": found.fields["explanation"]}
 
 
 def _statement(form: forms.Form, question, ledger) -> Reply:
-  del question, ledger
-  return _asked(forms.argv("statement", form, words=True))[1]
+  del ledger
+  return _asked_of_all("statement", form, question)[1]
 
 
 def _run_of(form: forms.Form) -> Mechanism:

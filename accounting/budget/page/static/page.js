@@ -35,7 +35,7 @@ function changed() {
   round += 1;
   keep();
   results.busy(named(true));
-  results.showAlone(releases.entries().length > 0 || schema.ledger);
+  results.showWhose(releases.entries().length > 0, schema.ledger);
   clearTimeout(timer);
   timer = setTimeout(update, WAIT_MS);
 }

@@ -48,10 +48,12 @@ export function showPart(part, reply) {
   remember(part, reply);
 }
 
-// Says of what the run alone is meant, where there is more.
-export function showAlone(isMore) {
-  document.querySelectorAll(".alone").forEach((each) => {
-    each.hidden = !isMore;
+// Says what each number is of, where there is more than the run.
+export function showWhose(hasEntries, hasLedger) {
+  const run = hasEntries || hasLedger ? "of the run alone" : "";
+  const all = hasEntries ? "of the run and the other releases" : run;
+  document.querySelectorAll(".whose").forEach((each) => {
+    each.textContent = each.dataset.whose === "run" ? run : all;
   });
 }
 

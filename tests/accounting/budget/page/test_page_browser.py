@@ -213,9 +213,11 @@ def test_releases_and_the_ledger_follow_and_names_are_no_markup(open_tab):
   assert "<img src=x onerror=alert(1)><b>ages</b>" in tab.text("#entries")
   assert tab.page.query_selector("#entries img, #entries b") is None
   assert "together: epsilon 3.959 at delta 1e-05" in tab.text("#composed")
-  # The other numbers are of the run without them, and say so.
-  alone = tab.page.query_selector_all(".alone")
-  assert len(alone) > 4 and alone[0].is_visible()
+  # Each number says what it is of.
+  assert "of the run alone" in tab.text("#claim")
+  meaning = tab.text("[data-part=explain]")
+  assert "of the run and the other releases" in meaning
+  assert "epsilon 3.959" in meaning
   assert "spent epsilon 3.097 of 4" in tab.text("#ledger-state")
   assert "must be within the ledger's budget" in tab.text("#ledger-planned")
   # A reload keeps all of it; another tab has its own.

@@ -121,6 +121,18 @@ def test_releases_together_are_those_of_the_command(
   assert float(reply["epsilon"]) > float(alone) == float(reply["rows"][0][2])
 
 
+@pytest.mark.parametrize("part", ["profile", "statement", "explain"])
+def test_what_follows_is_of_all_releases(part, capsys, tmp_path, monkeypatch):
+  form = _RUN | {"examples_per_user": "2", "batches": "poisson"}
+  reply = _ask(part, form, entries=[_LAPLACE])
+  assert reply["text"] != _ask(part, form)["text"]
+  monkeypatch.chdir(tmp_path)
+  written = _ask("compose", form, entries=[_LAPLACE])["toml"]
+  pathlib.Path("releases.toml").write_text(written, encoding="utf-8")
+  printed = _printed(capsys, reply["command"])
+  assert printed.out.rstrip("\n") == reply["text"].rstrip("\n")
+
+
 def test_a_ledger_is_read_and_planned_against(capsys, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   written = (_ROOT / "docs" / "ledger.toml").read_bytes()
