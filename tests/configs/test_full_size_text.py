@@ -17,8 +17,16 @@ _SIZES = {
     "copying": ("", 9, 17_856, 17_856),
     # 12 layers of queries and values: 2 x 8 x (768 + 768).
     "gpt2_e2e: lora": ("rank=8", 50_257, 124_734_720, 12 * 2 * 8 * 1536),
-    "shakespeare": ("", 257, 591_104, 591_104),
-    "shakespeare: hawk": ("model=hawk", 257, 862_464, 862_464),
+    "shakespeare": ("", 257, 312_064, 312_064),
+    "shakespeare: hawk": ("model=hawk", 257, 348_928, 348_928),
+    # 2 layers of queries and values, or of recurrent inputs.
+    "shakespeare_lora": (
+        *("", 257, 312_064 + 2 * 8 * (256 + 160), 2 * 8 * (256 + 160)),
+    ),
+    "shakespeare_lora: hawk": (
+        *("model=hawk", 257, 348_928 + 2 * 8 * 256, 2 * 8 * 256),
+    ),
+    "shakespeare_lora: pretrain": ("stage=pretrain", 257, 312_064, 312_064),
 }
 _SLOW = {
     "gpt2_e2e": ("rank=0", 50_257, 124_439_808, 124_439_808),

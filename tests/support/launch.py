@@ -26,7 +26,7 @@ CONFIGS = sorted(
 # Of tables and of text; all others are of images.
 TABLES = ("breast_cancer", "table", "wine")
 TEXTS = ("copying", "gpt2_e2e", "listops", "recurrentgemma_lora")
-TEXTS += ("shakespeare", "vaultgemma")
+TEXTS += ("shakespeare", "shakespeare_lora", "vaultgemma")
 # To compile a step of these takes long, however small they are. Of what they
 # have, `fashion_mnist_cnn` has views, and the tests of models and of ghost
 # clipping the networks.
