@@ -40,6 +40,9 @@ from accounting.mechanisms.stated import ApproximateDp as ApproximateDp
 from accounting.mechanisms.stated import (
     ZeroConcentratedDp as ZeroConcentratedDp,
 )
+from accounting.monte_carlo import MonteCarloDelta as MonteCarloDelta
+from accounting.monte_carlo import monte_carlo_delta as monte_carlo_delta
+from accounting.monte_carlo import monte_carlo_epsilon as monte_carlo_epsilon
 from accounting.planned import calibrated as calibrated
 from accounting.profile import PrivacyProfile as PrivacyProfile
 from accounting.profile import privacy_profile as privacy_profile
@@ -74,6 +77,7 @@ __all__ = (
     "LargeDeltaWarning",
     "Ledger",
     "Mechanism",
+    "MonteCarloDelta",
     "OrderGridWarning",
     "PrivacyProfile",
     "Public",
@@ -95,6 +99,8 @@ __all__ = (
     "epsilon",
     "epsilon_curve",
     "make_statement",
+    "monte_carlo_delta",
+    "monte_carlo_epsilon",
     "privacy_profile",
     "steps_for_epochs",
     "tuning_cost",

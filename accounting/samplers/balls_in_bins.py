@@ -24,10 +24,11 @@ Lemma 3.2, of which this is the case of independent noise.
 (OneOfSteps(noise=1.0, num_steps=10), 1)
 """
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING
 
-from accounting.numerics import terms
+from accounting.numerics import simulation, terms
 from accounting.samplers import rounds
 from accounting.samplers.random_allocation import RandomAllocation
 
@@ -53,3 +54,9 @@ class BallsInBins(RandomAllocation):
     epochs = math.ceil(run.num_steps / num_steps)
     noise = run.noise_multiplier / math.sqrt(epochs)
     return terms.one_of_steps(noise=noise, num_steps=num_steps), 1
+
+  def exact_pair(self, run: "Mechanism") -> simulation.Allocation:
+    """See `Sampler`; all epochs are one round, as for `term`."""
+    found = super().exact_pair(run)
+    noise = found.noise / math.sqrt(found.num_rounds)
+    return dataclasses.replace(found, noise=noise, num_rounds=1)

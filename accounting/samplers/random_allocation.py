@@ -24,7 +24,7 @@ import math
 from typing import TYPE_CHECKING
 
 from accounting import _validate
-from accounting.numerics import terms
+from accounting.numerics import simulation, terms
 from accounting.samplers import rounds
 from accounting.samplers.sampler import Option, Sampler
 
@@ -83,3 +83,13 @@ class RandomAllocation(Sampler):
         noise=run.noise_multiplier, num_steps=num_steps // num_selected
     )
     return block, num_selected * num_rounds
+
+  def exact_pair(self, run: "Mechanism") -> simulation.Allocation:
+    """See `Sampler`."""
+    num_steps, num_selected = rounds.steps_per_round(run)
+    return simulation.Allocation(
+        noise=run.noise_multiplier,
+        num_steps=num_steps,
+        num_selected=num_selected,
+        num_rounds=math.ceil(run.num_steps / num_steps),
+    )

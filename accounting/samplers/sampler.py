@@ -24,6 +24,7 @@ if TYPE_CHECKING:
   import dp_accounting
 
   from accounting.mechanism import Mechanism
+  from accounting.numerics import simulation
 
 # What a mechanism has of a field that its sampler does not use.
 _UNUSED = {"batch_size_schedule": (), "max_batch_size": None}
@@ -175,6 +176,15 @@ class Sampler(abc.ABC):
       delta: Delta of the guarantee.
     """
     del run, delta
+    return None
+
+  def exact_pair(self, run: "Mechanism") -> "simulation.Allocation | None":
+    """Returns what `accounting.monte_carlo_delta` draws; None without one.
+
+    Args:
+      run: Mechanism of the run.
+    """
+    del run
     return None
 
   # What PLD reads.

@@ -97,6 +97,23 @@ def questions(run: accounting.Mechanism) -> None:
   assert budget.main([*arguments, "--num-steps=5", "--delta=1e-5"]) == 0
 
 
+def by_chance(run: accounting.Mechanism) -> float:
+  allocated = accounting.Mechanism(
+      noise_multiplier=run.noise_multiplier,
+      num_steps=20,
+      sampling_prob=0.1,
+      sampling="random_allocation",
+      sampling_options={"num_selected": 2},
+  )
+  found: accounting.MonteCarloDelta = accounting.monte_carlo_delta(
+      allocated, epsilon=1.0, num_samples=100
+  )
+  assert found.estimate <= found.upper
+  return accounting.monte_carlo_epsilon(
+      allocated, delta=1e-4, num_samples=100, confidence=1 - 1e-6, seed=0
+  )
+
+
 def compositions(run: accounting.Mechanism) -> accounting.Composition:
   releases = [
       accounting.Laplace(scale=2.0, sensitivity=1.0),
@@ -323,6 +340,7 @@ def views_of_images(key: jax.Array) -> None:
 def main(folder: str) -> None:
   run, *_ = mechanisms()
   questions(run)
+  by_chance(run)
   compositions(run)
   composed(run, folder)
   warned_of()

@@ -120,5 +120,5 @@ def test_python_example_runs(capsys):
 
 
 def test_the_plot_is_there():
-  [name] = re.findall(r"!\[.*\]\((.*)\)", _TEXT)
+  [name] = re.findall(r"!\[.*\]\((.*\.svg)\)", _TEXT)
   assert (_PAGE.parent / name).read_text(encoding="utf-8").count("<svg") == 1
