@@ -25,6 +25,8 @@ from jax_privacy import auditing, root_key
 KINDS = tuple(canary_kinds.PLANT_FNS)
 # Fewer would all be in, or all out, more often than once in 500,000 audits.
 MIN_CANARIES = 20
+# Of more, accounting takes long, and claims nothing.
+MAX_COPIES = 1000
 
 
 def add_to_config(
@@ -46,8 +48,13 @@ def add_to_config(
     num_copies: Number of examples that each is.
 
   Raises:
-    ValueError: If there are several copies of canaries that are no examples.
+    ValueError: If there are several copies of canaries that are no examples, or
+      more than `MAX_COPIES`.
   """
+  if not 1 <= num_copies <= MAX_COPIES:
+    raise ValueError(
+        f"num_copies must be in [1, {MAX_COPIES}], got {num_copies}."
+    )
   if num_copies != 1 and canary not in canary_kinds.COPIED:
     raise ValueError(
         "num_copies must be 1 for canaries other than"

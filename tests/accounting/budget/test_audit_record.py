@@ -169,10 +169,15 @@ def test_a_bound_above_the_claim_by_itself_is_warned_of(tmp_path, capsys):
         ({"bounds_jointly": {"one_run": "0"}}, "one_run must be"),
         ({"bounds_jointly": {"one_run": -0.1}}, "one_run must be"),
         ({"num_copies": 0}, "num_copies must be an integer of at least 1"),
-        ({"num_copies": 2}, "epsilon_of_copies must be"),
+        ({"num_copies": 1001}, "num_copies must be at most 1000, got 1001"),
+        (
+            {"num_copies": 2, "num_canaries": 100},
+            "epsilon_of_copies must be",
+        ),
+        ({"num_copies": 2}, "num_examples 800 for the run's 1000"),
         ({"epsilon_of_copies": 99.0}, "epsilon_of_copies must agree"),
         (
-            {"num_copies": 2, "epsilon_of_copies": 1.0},
+            {"num_copies": 2, "num_canaries": 100, "epsilon_of_copies": 1.0},
             "epsilon_of_copies must agree",
         ),
         ({"exposure": 3.0}, "exposure must be null, or an object of num_ref"),

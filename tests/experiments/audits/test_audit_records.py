@@ -181,6 +181,7 @@ def test_a_run_of_the_same_seed_shares_no_randomness():
 
 def test_the_report_knows_what_an_audit_writes():
   assert canaries.KINDS == _report_audit.CANARIES
+  assert canaries.MAX_COPIES == _report_audit.MAX_COPIES
   assert tuple(audit_lib._ASSUMPTIONS) == tuple(_report_audit.METHODS)
 
 

@@ -131,14 +131,18 @@ def test_a_boundary_may_be_any_token():
     "canary, num_copies, match",
     [
         ("dirac", 2, "num_copies must be 1 for canaries other than input, tex"),
-        ("text", 10**6, "num_copies must be few enough that epsilon is finite"),
+        ("text", 0, r"num_copies must be in \[1, 1000\], got 0"),
+        ("text", 1001, r"num_copies must be in \[1, 1000\], got 1001"),
+        # At a noise multiplier below 1.
+        ("text", 1000, "num_copies must be few enough that epsilon is finite"),
     ],
 )
 def test_copies_that_say_nothing_are_refused(canary, num_copies, match):
+  config = _config(**{"dp.epsilon": 50.0})
   with pytest.raises(ValueError, match=match):
     canaries.build(
         canaries.add_to_config(
-            _config(), canary=canary, num_canaries=20, num_copies=num_copies
+            config, canary=canary, num_canaries=20, num_copies=num_copies
         )
     )
 
