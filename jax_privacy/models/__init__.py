@@ -27,6 +27,7 @@ from jax_privacy.models.pure import method as method
 from jax_privacy.models.pure import num_parameters as num_parameters
 from jax_privacy.models.pure import refuse_batch_norm as refuse_batch_norm
 from jax_privacy.models.registry import build as build
+from jax_privacy.models.registry import denoiser_names as denoiser_names
 from jax_privacy.models.registry import names as names
 from jax_privacy.models.registry import sequence_names as sequence_names
 from jax_privacy.models.registry import table_names as table_names
@@ -36,6 +37,7 @@ __all__ = (
     "GroupNorm",
     "WSConv",
     "build",
+    "denoiser_names",
     "from_haiku",
     "from_safetensors",
     "functional",

@@ -22,6 +22,7 @@ from flax import nnx
 
 from jax_privacy.models import (
     cnn,
+    denoiser,
     griffin,
     linear,
     lora,
@@ -31,6 +32,7 @@ from jax_privacy.models import (
     sequences,
     tabular,
     transformer,
+    unet,
     wide_resnet,
 )
 
@@ -51,6 +53,15 @@ _TABLE_MODELS: types.MappingProxyType[str, type[nnx.Module]] = (
             "table_linear": tabular.TableLinear,
             "table_mlp": tabular.TableMLP,
             "table_resnet": tabular.TableResNet,
+        }
+    )
+)
+# From noisy images to what is in them; see `denoiser.py`.
+_DENOISERS: types.MappingProxyType[str, type[nnx.Module]] = (
+    types.MappingProxyType(
+        {
+            "denoiser_mlp": denoiser.MLPDenoiser,
+            "denoiser_unet": unet.UNet,
         }
     )
 )
@@ -76,6 +87,11 @@ def table_names() -> tuple[str, ...]:
   return tuple(sorted(_TABLE_MODELS))
 
 
+def denoiser_names() -> tuple[str, ...]:
+  """Returns the names of denoisers of images that `build` takes, sorted."""
+  return tuple(sorted(_DENOISERS))
+
+
 def sequence_names() -> tuple[str, ...]:
   """Returns the names of models of sequences that `build` takes, sorted."""
   return tuple(sorted(_SEQUENCE_MODELS))
@@ -87,21 +103,23 @@ def build(
   """Builds the model of that name.
 
   Args:
-    name: One of `names()`, `table_names()` or `sequence_names()`; or a class,
-      or a function that returns a model, of the caller's own, which takes
-      `rngs` and the options by name.
+    name: One of `names()`, `table_names()`, `denoiser_names()` or
+      `sequence_names()`; or a class, or a function that returns a model, of the
+      caller's own, which takes `rngs` and the options by name.
     rngs: Source of the parameters' random keys.
-    **options: The model's own; every model of images takes `num_classes` and
-      `image_shape`, (height, width, channels); every model of tables takes
-      `num_outputs`, `num_numbers` and `category_sizes`; every model of
-      sequences takes `vocabulary_size`, and the other fields of its config.
+    **options: The model's own; every model of images, and every denoiser, takes
+      `num_classes` and `image_shape`, (height, width, channels); every model of
+      tables takes `num_outputs`, `num_numbers` and `category_sizes`; every
+      model of sequences takes `vocabulary_size`, and the other fields of its
+      config.
       Every model takes `lora`, a dict of `targets`, `rank` and `alpha`; see
       `lora.add`.
 
   Returns:
     The model: called with float images [n, height, width, channels] it gives
     logits [n, num_classes]; called with rows of a table, as a `TableSource`
-    has them, outputs [n, num_outputs]; called with tokens, int [n, t], logits
+    has them, outputs [n, num_outputs]; a denoiser called as `denoiser.py` says,
+    floats [n, height, width, channels]; called with tokens, int [n, t], logits
     [n, t, vocabulary_size] of the token that follows each.
 
   Raises:
@@ -112,9 +130,9 @@ def build(
     return _adapted(build(name, rngs=rngs, **options), adapters, rngs)
   model: Any = name
   if not callable(name):
-    found = _MODELS | _TABLE_MODELS | _SEQUENCE_MODELS
+    found = _MODELS | _TABLE_MODELS | _DENOISERS | _SEQUENCE_MODELS
     if name not in found:
-      valid = (*names(), *table_names(), *sequence_names())
+      valid = (*names(), *table_names(), *denoiser_names(), *sequence_names())
       rule = f"one of {', '.join(valid)}"
       raise ValueError(f"name must be {rule}, got {name!r}.")
     model = found[name]  # Each takes `rngs`; nnx.Module itself does not.

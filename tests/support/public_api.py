@@ -332,7 +332,7 @@ def views_of_images(key: jax.Array) -> None:
   )
   source = data.load("digits", split="train")
   print(keys, again, view_loss_fn, source[np.arange(2)]["image"].shape)
-  print(data.names(), models.names())
+  print(data.names(), models.names(), models.denoiser_names())
   examples = {"x": jnp.ones((8, 5)), "y": jnp.arange(8.0)}
   testing.check_loss(loss_fn, {"w": jnp.zeros(5)}, examples)
 
