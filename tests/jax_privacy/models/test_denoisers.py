@@ -23,6 +23,11 @@ _SMALL = {
     },
 }
 _each_model = pytest.mark.parametrize("name", sorted(_SMALL))
+# The gradient of the U-Net takes long to compile.
+_each_gradient = pytest.mark.parametrize(
+    "name",
+    ["denoiser_mlp", pytest.param("denoiser_unet", marks=pytest.mark.slow)],
+)
 
 
 def _shapes(name, **options):
@@ -101,7 +106,7 @@ def test_the_mlp_has_the_number_of_parameters_that_it_states():
   assert models.num_parameters(params) == want + b * block + 2 * w + (w + 1) * p
 
 
-@_each_model
+@_each_gradient
 def test_clipped_sums_and_norms_are_those_of_one_example_at_a_time(name):
   """Ghost clipping covers every layer, with two draws of each example."""
   apply_fn, params = _make(name)
@@ -153,7 +158,7 @@ def test_images_do_not_reach_one_another_and_all_they_say_matters(name):
     assert np.max(np.abs(again[1] - outputs[1])) > 1e-5, field
 
 
-@_each_model
+@_each_gradient
 def test_every_parameter_matters(name):
   apply_fn, params = _make(name)
   grad_fn = jax.jit(jax.grad(lambda p: jnp.sum(apply_fn(p, _inputs()) ** 2)))
