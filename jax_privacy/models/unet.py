@@ -23,6 +23,7 @@ from flax import nnx
 from jax_privacy.models import checks, denoiser, layers, sequence_layers
 
 _ZEROS = jax.nn.initializers.zeros
+_LECUN_NORMAL = jax.nn.initializers.lecun_normal()
 _HALF = math.sqrt(0.5)
 _EPSILON = 1e-6
 # A group has four channels at least, and there are 32 groups at most.
@@ -36,8 +37,13 @@ def _norm(num_features: int) -> layers.GroupNorm:
 
 
 def _conv(in_features, out_features, *, size=3, is_zero=False, rngs):
-  init = {"kernel_init": _ZEROS} if is_zero else {}
-  return nnx.Conv(in_features, out_features, (size, size), rngs=rngs, **init)
+  return nnx.Conv(
+      in_features,
+      out_features,
+      (size, size),
+      kernel_init=_ZEROS if is_zero else _LECUN_NORMAL,
+      rngs=rngs,
+  )
 
 
 def _halved(x: jax.Array) -> jax.Array:
