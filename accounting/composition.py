@@ -25,7 +25,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
-from accounting import _validate, mechanisms
+from accounting import _dominance, _validate, mechanisms
 from accounting._composable import Composable
 from accounting._composable import unit_of as unit_of
 from accounting.disjoint import Disjoint
@@ -38,7 +38,7 @@ VERSION = 1
 MAX_RELEASES = 1000
 _MAX_STEPS = 2**53
 # Combinations of parts of the splits of disjoint data, each accounted for.
-MAX_ALTERNATIVES = 64
+MAX_ALTERNATIVES = 500
 # The kind of a `Mechanism`; every other is in the registry of mechanisms.
 TRAINING = "dp_sgd"
 
@@ -160,7 +160,7 @@ class Composition(Composable):
     of these.
 
     Raises:
-      ValueError: If there are more than 64.
+      ValueError: If there are more than 500.
     """
     splits = [m for m, _ in self.releases if isinstance(m, Disjoint)]
     if not splits:
@@ -178,7 +178,7 @@ class Composition(Composable):
         Composition([*others, *choice], unit=self.unit)
         for choice in itertools.product(*choices)
     ]
-    return tuple(dict.fromkeys(found))
+    return _dominance.worst(found)
 
   @property
   def described(self) -> str:

@@ -19,7 +19,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from accounting import _validate
+from accounting import _dominance, _validate
 from accounting._composable import Composable
 
 if TYPE_CHECKING:
@@ -101,9 +101,13 @@ class Disjoint(Composable):
 
   @property
   def alternatives(self) -> tuple["Composition", ...]:
-    """What a unit may pay for: one part's releases."""
-    found = [a for _, part in self.of for a in part.alternatives]
-    return tuple(dict.fromkeys(found))
+    """What a unit may pay for: one part's releases.
+
+    Parts that reveal no more than another one are left out.
+    """
+    return _dominance.worst(
+        [a for _, part in self.of for a in part.alternatives]
+    )
 
   @property
   def described(self) -> str:

@@ -58,7 +58,10 @@ def test_each_part_is_composed_with_what_all_are_in():
   again = split + _split(north=_SOUTH, west=_NORTH)
   [(merged, _)] = again.releases
   assert dict(merged.of)["north"] == _NORTH + _SOUTH
-  other = Disjoint(by="year", of={"2024": _NORTH, "2025": _SOUTH})
+  other = Disjoint(
+      by="year",
+      of={"2024": _NORTH, "2025": Laplace(scale=3.0, sensitivity=2.0)},
+  )
   assert len((split + other).alternatives) == 4
   worst = accounting.epsilon(2 * _NORTH, delta=1e-5)
   assert accounting.epsilon(split + other, delta=1e-5) >= worst
@@ -116,8 +119,10 @@ def test_disjointness_is_stated_and_printed():
                         Disjoint(
                             by=by,
                             of={
-                                str(i): Laplace(scale=1.0 + i)
-                                for i in range(10)
+                                str(i): Laplace(
+                                    scale=1.0 + i, sensitivity=2.0 + i
+                                )
+                                for i in range(25)
                             },
                         )
                         for by in ("hospital", "year")
@@ -125,7 +130,7 @@ def test_disjointness_is_stated_and_printed():
                 ),
                 delta=1e-5,
             ),
-            "must make at most 64 combinations, got 100 of 'hospital', 'year'",
+            "must make at most 500 combinations, got 625 of 'hospital', 'year'",
         ),
     ],
 )
