@@ -196,7 +196,10 @@ def _date(text: str | None) -> datetime.date | None:
   if text is None:
     return None
   try:
-    return datetime.date.fromisoformat(text)
+    found = datetime.date.fromisoformat(text)
+    if found.isoformat() != text:  # Other forms, such as a number of a week.
+      raise ValueError
+    return found
   except ValueError:
     _validate.fail("--date", "a date, such as 2026-11-28", text)
 

@@ -50,7 +50,9 @@ def locked(
   """
   import fcntl  # Not on Windows, where the rest of this package works.
 
-  lock = path.with_name(f"{path.name}.lock")
+  # A link has the lock of its file.
+  real = pathlib.Path(os.path.realpath(path))
+  lock = real.with_name(f"{real.name}.lock")
   descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
   try:
     end = time.monotonic() + wait_seconds

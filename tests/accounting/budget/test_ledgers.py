@@ -129,6 +129,8 @@ def test_a_run_is_added_once_and_what_it_continued_is_not_twice(
         (("add", "L", "none"), "release must be a TOML file or a run's folder"),
         (("plan", "none", "R"), "ledger must be a file made by"),
         (("add", "L", "R", "--date=soon"), "--date must be a date"),
+        (("add", "L", "R", "--date=20261128"), "--date must be a date"),
+        (("add", "L", "R", "--date=2026-W48-6"), "--date must be a date"),
         (("add", "L", "F"), "noise_multiplier must be a number; only"),
         (("add", "L", "U"), "unit must be 'example', as all of the ledger is"),
         (("plan", "L", "U"), "unit must be 'example', as all of the ledger is"),

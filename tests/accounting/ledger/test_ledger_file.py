@@ -176,6 +176,18 @@ def test_who_holds_the_lock_is_waited_for(tmp_path):
     pass
 
 
+def test_a_link_has_the_lock_of_its_file(tmp_path):
+  # Two writers, one by a link: with a lock each, one would lose the other's.
+  path, link = tmp_path / "a.toml", tmp_path / "b.toml"
+  link.symlink_to(path)
+  for held, asked in ((path, link), (link, path)):
+    with file.locked(held):
+      with pytest.raises(file.LockedError):
+        with file.locked(asked, wait_seconds=0.05):
+          pass
+  assert not (tmp_path / "b.toml.lock").exists()
+
+
 def test_modes_and_links_stay(tmp_path):
   path, link = tmp_path / "a.toml", tmp_path / "b.toml"
   path.write_text("old")
