@@ -66,9 +66,7 @@ async function show(part, mine, form) {
   const reply = await ask(part, {form, entries});
   if (reply === null || mine !== round) return;
   results.showPart(part, reply);
-  if (part === "users" && reply.error) {
-    fields.complain(reply.field, reply.error);
-  }
+  if (reply.error) fields.complain(reply.field, reply.error);
 }
 
 async function find() {

@@ -176,8 +176,8 @@ function showCommands() {
   const isLess = (text) => said.some(
     (other) => other !== text && other.startsWith(text));
   list("warnings", said.filter((text) => !isLess(text)));
-  const shown = ["epsilon", "users", "compose", "ledger", "statement"];
-  byId("command").textContent = shown
+  const order = ["epsilon", ...Object.keys(SHOW)];
+  byId("command").textContent = order
     .filter((part) => commands.has(part))
     .map((part) => commands.get(part))
     .join("\n");

@@ -171,6 +171,12 @@ def test_loads_moves_and_follows(open_tab):
   tab.settle()
   assert "that is not proven. Without counting" in tab.text("#warnings")
   assert tab.text("#warnings").count("that is not proven") == 1
+  # What one part alone reads is complained of at its field too.
+  tab.type("unit", "x" * 61)
+  assert "unit must be a word or two" in tab.text("#unit-error")
+  assert tab.text("#explained") == "" and tab.text("#epsilon") != "–"
+  tab.type("unit", "patient")
+  assert "one patient" in tab.text("#explained")
   # People with several examples.
   tab.type("examples_per_user", "2")
   assert "people with 2 examples: " in tab.text("#users")
