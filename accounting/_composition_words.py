@@ -83,6 +83,8 @@ def _described(run: dict[str, Any]) -> str:
       f"{claims.exact(run['noise_multiplier'])}",
       f"{run['sampling'].replace('_', ' ')} batches of a fraction {prob}",
   ]
+  if run.get("noise", "independent") != "independent":
+    parts.append(f"{run['noise']} noise, correlated from step to step")
   if run["num_examples"] is not None:
     parts.append(f"{run['num_examples']} stated examples")
   return "; ".join(parts)

@@ -10,10 +10,12 @@ is less private; see `numerics/limits.py`.
 """
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from accounting import noises
 from accounting.numerics import limits, terms
 
 if TYPE_CHECKING:
@@ -65,6 +67,34 @@ class SampledPhase:
     """How often one step's divergence adds up."""
     return self.sampler.compositions(self, self.num_steps)
 
+  @property
+  def described(self: Any) -> str:
+    """The sampler and the relation, for a message."""
+    return f"sampling {self.sampling!r} under {self.neighboring_relation!r}"
+
+  @property
+  def draws_span_steps(self: Any) -> bool:
+    """Whether a draw is for several steps: one that differs later breaks it."""
+    return self.sampler.spans_steps or self.noise != "independent"
+
+  @property
+  def max_participations(self: Any) -> int:
+    """Most steps that one example can be in when no chance is counted on.
+
+    ceil(num_steps / floor(1 / sampling_prob)), summed over the phases: with a
+    batch size that does not divide the data set this covers an epoch that drops
+    its last, short batch, one that keeps it, and one that runs on into the
+    next.
+    """
+    return sum(-(-p.num_steps // p.steps_per_epoch) for p in self.phases)
+
+  @property
+  def steps_per_epoch(self: Any) -> int:
+    """Number of whole batches in the data, floor(1 / sampling_prob)."""
+    # 1 / (1 / k) may fall an ulp short of k; 1 / 5e-324 is infinite.
+    inverse = min(1 / self.sampling_prob, 2.0**53)
+    return math.floor(inverse * (1 + 1e-12))
+
   def with_neighboring_relation(self: Any, relation: str) -> Any:
     """Returns the same run under another relation.
 
@@ -75,6 +105,26 @@ class SampledPhase:
       ValueError: If it is none.
     """
     return dataclasses.replace(self, neighboring_relation=relation)
+
+  def unsampled(self: Any) -> Any:
+    """Returns the run as releases of all examples: no chance is counted on.
+
+    There are as many as an example may take part in: `max_participations`.
+    Where noise is correlated, its steps may be near each other.
+    """
+    overlap = noises.get(self.noise).overlap(self)
+    return dataclasses.replace(
+        self,
+        noise_multiplier=self.noise_multiplier / math.sqrt(overlap),
+        num_steps=self.max_participations,
+        sampling_prob=1.0,
+        sampling="poisson",
+        max_batch_size=None,
+        batch_size_schedule=(),
+        sampling_options=(),
+        noise="independent",
+        noise_options=(),
+    )
 
   @property
   def alternatives(self) -> tuple[Any, ...]:

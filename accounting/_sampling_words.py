@@ -12,7 +12,7 @@ statement covers several; `facts` are those of a `Statement`.
 import math
 from typing import Any
 
-from accounting import claims, samplers
+from accounting import claims, noises, samplers
 
 
 def runs(facts: dict[str, Any]) -> list[dict[str, Any]]:
@@ -71,6 +71,17 @@ def assumption(facts: dict[str, Any]) -> str:
       steps_apart=apart,
       steps_per_round=round(min(steps, 2.0**53)),
   )
+
+
+def correlations(facts: dict[str, Any]) -> list[str]:
+  """Says how the noise of a run's steps is correlated, where it is."""
+  texts = {
+      number: noises.get(run.get("noise", "independent")).sentence
+      for number, run in numbered(facts).items()
+  }
+  if set(texts.values()) == {noises.get("independent").sentence}:
+    return []
+  return [f"It assumes that {_by_release(texts)}."]
 
 
 def _by_release(texts: dict[str, str]) -> str:

@@ -174,6 +174,7 @@ def _accounting(facts) -> tuple[str, ...]:
       "batch size, never by the realised one; and that noise is added once per "
       "step, whose number counts updates and not microbatches, empty batches "
       "included.",
+      *_sampling_words.correlations(facts),
       _sampling_words.satisfied(facts),
   )
 
@@ -195,6 +196,10 @@ def _accounting_rows(facts) -> tuple[tuple[str, str], ...]:
       ("steps (updates)", f"{facts['num_steps']}"),
       ("sampling probability", claims.at_most_short(facts["sampling_prob"])),
       ("expected epochs (steps x probability)", f"{epochs:.6g}"),
+  ]
+  rows += [
+      (name.replace("_", " "), ", ".join(map(claims.exact, value)))
+      for name, value in facts.get("noise_options", {}).items()
   ]
   if facts["num_examples"] is not None:
     size = facts["num_examples"] * facts["sampling_prob"]

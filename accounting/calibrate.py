@@ -203,6 +203,7 @@ def _largest_batch_size(mechanism: Mechanism, total: int) -> int:
   """The largest expected batch size that a schedule leaves room for."""
   factors = [factor for _, factor in mechanism.batch_size_schedule]
   largest = max(factors, default=1.0)
+  largest /= mechanism.sampler.largest_sampling_prob(mechanism)
   size = min(total, math.floor(total / largest * (1 + 1e-12)))
   if size and size / total * largest > 1:  # By an ulp.
     size -= 1

@@ -19,7 +19,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from accounting import _relations, _validate, accountants, samplers
+from accounting import _relations, _validate, accountants, noises, samplers
 from accounting._composable import Composable
 from accounting._phase import SampledPhase
 from accounting._relations import NEIGHBORING_RELATIONS as NEIGHBORING_RELATIONS
@@ -57,6 +57,9 @@ class Mechanism(SampledPhase, Composable):
       "deterministic": no chance is counted on. Fixed batches or shuffled
         epochs: an example is in at most one of floor(1 / sampling_prob)
         steps in a row, and who is in it does not depend on anyone's presence.
+      "cyclic_poisson": examples are dealt to `cycle_length` groups, one of the
+        `sampling_options`, once and at random; step t draws from group t mod
+        `cycle_length`, with `cycle_length` times the probability.
     max_batch_size: The cap of "truncated_poisson"; None for every other.
     neighboring_relation: Name of which data sets count as neighbours.
       "add_or_remove_one": one has one example more.
@@ -69,8 +72,15 @@ class Mechanism(SampledPhase, Composable):
       The first pair begins at step 0. Every step has the same
       noise multiplier. () for one size throughout; for "poisson" alone.
     sampling_options: Fields of the sampler's own, a mapping or pairs of names
-      and values: num_selected of "random_allocation". () for the others above,
-      which have none. Kept as sorted pairs.
+      and values: num_selected of "random_allocation", cycle_length of
+      "cyclic_poisson". () for the others above, which have none. Kept as sorted
+      pairs.
+    noise: Name of how the noise of the steps is correlated.
+      "independent": each step has noise of its own.
+      "banded": the steps have C^-1 Z, with Z of the noise multiplier and C a
+        Toeplitz matrix of norm 1 and few bands; see `accounting.noises`.
+    noise_options: Fields of the noise's own, kept as sorted pairs; for
+      "banded", the "strategy_coef".
 
   Raises:
     ValueError: At construction, naming the field, the rule and the value.
@@ -85,6 +95,8 @@ class Mechanism(SampledPhase, Composable):
   neighboring_relation: str = "add_or_remove_one"
   batch_size_schedule: tuple[tuple[int, float], ...] = ()
   sampling_options: tuple[tuple[str, Any], ...] = ()
+  noise: str = "independent"
+  noise_options: tuple[tuple[str, Any], ...] = ()
 
   if TYPE_CHECKING:  # What is given may be wider than what is kept.
 
@@ -100,6 +112,8 @@ class Mechanism(SampledPhase, Composable):
         neighboring_relation: "str | dp_accounting.NeighboringRelation" = ...,
         batch_size_schedule: Sequence[Sequence[float]] = (),
         sampling_options: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
+        noise: str = "independent",
+        noise_options: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
     ):
       ...
 
@@ -130,6 +144,10 @@ class Mechanism(SampledPhase, Composable):
     options = self.sampler.checked_options(self.sampling_options)
     object.__setattr__(self, "sampling_options", options)  # Then frozen.
     self.sampler.check(self)
+    noise = noises.get(self.noise)
+    found = noise.checked_options(self.noise_options)
+    object.__setattr__(self, "noise_options", found)
+    noise.check(self)
 
   @property
   def sampler(self) -> samplers.Sampler:
@@ -140,11 +158,6 @@ class Mechanism(SampledPhase, Composable):
   def batch_strategy(self) -> Any:
     """What draws the batches, or None where `jax_privacy` does by the name."""
     return self.sampler.batch_strategy(self)
-
-  @property
-  def described(self) -> str:
-    """The sampler and the relation, for a message."""
-    return f"sampling {self.sampling!r} under {self.neighboring_relation!r}"
 
   @classmethod
   def for_batch_size(
@@ -161,6 +174,8 @@ class Mechanism(SampledPhase, Composable):
       ),
       batch_size_schedule: Sequence[Sequence[float]] = (),
       sampling_options: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
+      noise: str = "independent",
+      noise_options: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
   ) -> "Mechanism":
     """Returns the mechanism whose batches have this size on average.
 
@@ -175,6 +190,8 @@ class Mechanism(SampledPhase, Composable):
       neighboring_relation: Name of which data sets count as neighbours.
       batch_size_schedule: Pairs (first step, factor).
       sampling_options: Fields of the sampler's own.
+      noise: Name of how the noise of the steps is correlated.
+      noise_options: Fields of the noise's own.
 
     Returns:
       A mechanism with `sampling_prob = expected_batch_size / num_examples`.
@@ -197,6 +214,8 @@ class Mechanism(SampledPhase, Composable):
         neighboring_relation=neighboring_relation,
         batch_size_schedule=batch_size_schedule,
         sampling_options=sampling_options,
+        noise=noise,
+        noise_options=noise_options,
     )
 
   @property
@@ -271,42 +290,10 @@ class Mechanism(SampledPhase, Composable):
         self, num_steps=num_steps, batch_size_schedule=schedule
     )
 
-  def unsampled(self) -> "Mechanism":
-    """Returns the run as releases of all examples: no chance is counted on.
-
-    There are as many as an example may take part in: `max_participations`.
-    """
-    return dataclasses.replace(
-        self,
-        num_steps=self.max_participations,
-        sampling_prob=1.0,
-        sampling="poisson",
-        max_batch_size=None,
-        batch_size_schedule=(),
-        sampling_options=(),
-    )
-
   @property
   def expected_epochs(self) -> float:
     """Expected number of steps that an example takes part in."""
     return sum(p.num_steps * p.sampling_prob for p in self.phases)
-
-  @property
-  def max_participations(self) -> int:
-    """Most steps that one example can be in when no chance is counted on.
-
-    ceil(num_steps / floor(1 / sampling_prob)), summed over the phases: with a
-    batch size that does not divide the data set this covers an epoch that drops
-    its last, short batch, one that keeps it, and one that runs on into the
-    next.
-    """
-    total = 0
-    for phase in self.phases:
-      # 1 / (1 / k) may fall an ulp short of k; 1 / 5e-324 is infinite.
-      inverse = min(1 / phase.sampling_prob, 2.0**53)
-      steps_per_epoch = math.floor(inverse * (1 + 1e-12))
-      total += -(-phase.num_steps // steps_per_epoch)
-    return total
 
   def event(self, *, accountant: str = "pld") -> "dp_accounting.DpEvent":
     """Describes the run to dp-accounting.
@@ -339,9 +326,16 @@ class Mechanism(SampledPhase, Composable):
   def to_dict(self) -> dict[str, Any]:
     """Returns the fields as plain values, as JSON gives them back."""
     found = dataclasses.asdict(self)
-    options = dict(found.pop("sampling_options"))
     found["batch_size_schedule"] = [list(p) for p in self.batch_size_schedule]
-    return found | ({"sampling_options": options} if options else {})
+    options = dict(found.pop("sampling_options"))
+    noise = {"noise": found.pop("noise")}
+    noise["noise_options"] = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in found.pop("noise_options")
+    }
+    found |= {"sampling_options": options} if options else {}
+    # As before there was another noise, where there is none.
+    return found | (noise if self.noise != "independent" else {})
 
   @classmethod
   def from_dict(cls, fields: Mapping[str, Any]) -> "Mechanism":

@@ -37,6 +37,8 @@ def calibrated(
         "add_or_remove_one"
     ),
     sampling_options: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
+    noise: str = "independent",
+    noise_options: Mapping[str, Any] | Sequence[tuple[str, Any]] = (),
 ) -> Mechanism:
   """Returns the run of this length with the smallest noise for an epsilon.
 
@@ -54,6 +56,8 @@ def calibrated(
     max_batch_size: The cap of "truncated_poisson".
     neighboring_relation: Name of which data sets count as neighbours.
     sampling_options: Fields of the sampler's own.
+    noise: Name of how the noise of the steps is correlated.
+    noise_options: Fields of the noise's own.
 
   Raises:
     ValueError: If an argument breaks its rule, both or neither of `num_epochs`
@@ -76,6 +80,8 @@ def calibrated(
       max_batch_size=max_batch_size,
       neighboring_relation=neighboring_relation,
       sampling_options=sampling_options,
+      noise=noise,
+      noise_options=noise_options,
   )
   if num_epochs is not None:
     num_steps = steps_for_epochs(

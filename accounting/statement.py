@@ -44,6 +44,7 @@ from accounting.mechanisms import Basic
 from accounting.profile import PrivacyProfile, privacy_profile
 
 BATCHES = ("poisson", "shuffled", "fixed", "random_allocation", "balls_in_bins")
+BATCHES += ("cyclic_poisson",)
 # Releases of a composition whose epsilon alone is computed, in their order.
 _MAX_ALONE = 50
 GENERATORS = tuple(name for name in _words.GENERATORS if name)

@@ -26,7 +26,12 @@ class MechanismLike(Protocol):
   probability. A mechanism without the attribute samples alike at every step.
 
   It may have `sampling_options`: pairs of names and values, or a mapping.
-  "random_allocation" reads num_selected from it, 1 if it is not there.
+  "random_allocation" reads num_selected from it, 1 if it is not there;
+  "cyclic_poisson" reads cycle_length, its number of groups.
+
+  It may have a `noise`, "independent" where it has none. For "banded", step t
+  gets row t of C^-1 Z, and `noise_options` has the "strategy_coef" of C, whose
+  norm is 1; `noise_multiplier` says how large Z is.
 
   It may have a `batch_strategy`, a `BatchStrategy` that draws its batches.
   Where that is missing or None, `sampling` names one of the table in

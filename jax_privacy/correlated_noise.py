@@ -26,6 +26,7 @@ Example:
 """
 
 import dataclasses
+import math
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -74,8 +75,14 @@ class Banded:
     if grid_step is not None:
       rule = "None with correlated noise (no cipher draws it)"
       _validate.fail("grid_scale", rule, grid_step)
+    coef = strategy_coef(mechanism)
+    given = getattr(mechanism, "batch_strategy", None) is not None
+    if len(coef) > 1 and mechanism.sampling != "cyclic_poisson" and not given:
+      # An example can be in two steps that are near.
+      rule = f"one number for sampling {mechanism.sampling!r}"
+      _validate.fail("strategy_coef", rule, coef)
     return matrix_factorization_privatizer(
-        noising.BandedStrategy(strategy_coef(mechanism)),
+        noising.BandedStrategy(coef),
         stddev=stddev,
         prng_key=root.prng_key("noise"),
         num_steps=mechanism.num_steps,
@@ -100,7 +107,11 @@ def strategy_coef(mechanism: Any) -> tuple[float, ...]:
   coef = options.get("strategy_coef")
   if coef is None:
     _validate.fail("strategy_coef", 'given for noise "banded"', None)
-  return noising.checked_coef("strategy_coef", coef)
+  coef = noising.checked_coef("strategy_coef", coef)
+  if not math.fsum(c * c for c in coef) <= 1 + 1e-6:
+    # An example's part in one step would move C G by more than is claimed.
+    _validate.fail("strategy_coef", "of norm 1", coef)
+  return coef
 
 
 class CorrelatedNoiseState(NamedTuple):

@@ -128,8 +128,9 @@ def make_private(
       which are not made to withstand an adversary. Slower; see
       docs/performance.md. Needs the extra `secure`.
     noise: Noise that is added to sums: a name of `noises.py`, an object as
-      `Noise` says, or None for Gaussian noise, of a cipher with
-      `secure_random`. The guarantee takes an object of your own at its word.
+      `Noise` says, or None for the mechanism's: Gaussian noise, of a cipher
+      with `secure_random`, correlated where its `noise` says so. The guarantee
+      takes an object of your own at its word.
     mesh: Devices over which batches are split; see `clipped_grad` and
       `sharding.py`. Padded sizes are then multiples of their number, and
       padding is spread evenly over them.
@@ -186,7 +187,7 @@ def make_private(
   schedule = samplers.schedule_of(mechanism)
   optimizer = post_processing.checked(optimizer)
   root = root_key.RootKey.of(key)
-  noise = noises.chosen(noise, secure_random=secure_random)
+  noise = noises.chosen(noise, secure_random=secure_random, mechanism=mechanism)
   sampler = make_sampler(
       mechanism,
       key=root,

@@ -6,21 +6,32 @@ file, with a class as `contracts.Noise` says, and add its line here.
 Example:
   >>> from jax_privacy import noises
   >>> noises.names()
-  ('gaussian', 'secure_gaussian')
+  ('gaussian', 'secure_gaussian', 'banded')
   >>> noises.chosen(None, secure_random=True).is_secure
   True
 """
 
 import types
+from typing import Any
 
-from jax_privacy import _validate, contracts, noise_addition, secure_noise
+from jax_privacy import (
+    _validate,
+    contracts,
+    correlated_noise,
+    noise_addition,
+    secure_noise,
+)
 
 _NOISES: types.MappingProxyType[str, contracts.Noise] = types.MappingProxyType(
     {
         "gaussian": noise_addition.Gaussian(),
         "secure_gaussian": secure_noise.SecureGaussian(),
+        "banded": correlated_noise.Banded(),
     }
 )
+
+# What a mechanism's `noise` may be but independent.
+_CORRELATED = ("banded",)
 
 
 def names() -> tuple[str, ...]:
@@ -29,17 +40,35 @@ def names() -> tuple[str, ...]:
 
 
 def chosen(
-    noise: str | contracts.Noise | None, *, secure_random: bool
+    noise: str | contracts.Noise | None,
+    *,
+    secure_random: bool,
+    mechanism: Any = None,
 ) -> contracts.Noise:
   """Returns the noise that `make_private`'s arguments name.
 
   Args:
-    noise: A name, an object of one's own, or None for Gaussian noise.
+    noise: A name, an object of one's own, or None for the mechanism's, which is
+      Gaussian noise unless it says another.
     secure_random: Whether a cipher must draw it.
+    mechanism: Mechanism of the run; its `noise` is "independent" where it has
+      none.
 
   Raises:
-    ValueError: If there is no noise of that name, or no cipher draws it.
+    ValueError: If there is no noise of that name, no cipher draws it, or the
+      mechanism's is correlated in another way.
   """
+  stated = getattr(mechanism, "noise", "independent")
+  if stated not in ("independent", *_CORRELATED):
+    rule = f"independent or {', '.join(_CORRELATED)} in a mechanism"
+    _validate.fail("noise", rule, stated)
+  if stated != "independent" and noise is None:
+    noise = stated
+  is_named = isinstance(noise, str) and noise in _CORRELATED
+  if (noise if is_named else "independent") != stated:
+    # Others, objects too, add noise that is independent from step to step.
+    rule = f"None, or as the mechanism says ({stated})"
+    _validate.fail("noise", rule, noise)
   if noise is None:
     noise = "secure_gaussian" if secure_random else "gaussian"
   if isinstance(noise, str) and noise in _NOISES:

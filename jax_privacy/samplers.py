@@ -204,6 +204,33 @@ def _checked(indices: Any, num_examples: int) -> np.ndarray:
   return indices.astype(streams.index_dtype(num_examples), copy=False)
 
 
+class _CyclicPoisson(_Poisson):
+  takes_schedule = False
+
+  def strategy(self, mechanism):
+    cycle_length = self.cycle_length(mechanism)
+    # Groups are a whole cycle's batch at most; by an ulp, more.
+    in_group = min(_sampling_prob(mechanism) * cycle_length, 1.0)
+    return batch_selection.CyclicPoissonSampling(
+        in_group,
+        _num_steps(mechanism),
+        cycle_length=cycle_length,
+        # An example that joins does not move others between groups.
+        partition_type=batch_selection.PartitionType.INDEPENDENT,
+    )
+
+  def cycle_length(self, mechanism) -> int:
+    options = dict(getattr(mechanism, "sampling_options", ()))
+    length = _validate.integer(
+        "cycle_length", options.get("cycle_length"), at_least=1
+    )
+    if _sampling_prob(mechanism) * length > 1 + 1e-12:
+      rule = f"at most 1 / cycle_length = 1 / {length}"
+      _validate.fail("sampling_prob", rule, mechanism.sampling_prob)
+    self.limit(mechanism)
+    return length
+
+
 def _num_examples(mechanism: contracts.MechanismLike) -> int:
   return _validate.integer("num_examples", mechanism.num_examples, at_least=1)
 
@@ -245,6 +272,7 @@ _SAMPLERS: types.MappingProxyType[str, Sampler] = types.MappingProxyType(
         "random_allocation": _RandomAllocation(),
         "balls_in_bins": _BallsInBins(),
         "shuffle": _Shuffle(),
+        "cyclic_poisson": _CyclicPoisson(),
     }
 )
 

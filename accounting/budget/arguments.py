@@ -17,7 +17,7 @@ import math
 from typing import Any
 
 from accounting import _validate, _warnings, accountants, claims, samplers
-from accounting.budget import presets, releases, whole
+from accounting.budget import noise_arguments, presets, releases, whole
 from accounting.mechanism import Mechanism, steps_for_epochs
 from accounting.statement import BATCHES
 
@@ -36,9 +36,10 @@ _OF = ("delta", "curve", "profile", "statement", "explain")
 RUN_ARGUMENTS = (
     *("noise_multiplier", "num_steps", "sampling_prob", "batch_size"),
     *("num_examples", "epochs", "batch_size_schedule", "max_batch_size"),
-    *("from_opacus", "from_tf_privacy", "from_jax_privacy"),
+    *("from_opacus", "from_tf_privacy", "from_jax_privacy", "strategy_coef"),
 )
 _DEFAULTS = {"neighboring": "add_or_remove", "sampling": "poisson"}
+_DEFAULTS |= {"noise": "independent"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -182,6 +183,7 @@ def _add_accounting(group, command: str) -> None:
   for name, option in _options().items():
     flag = f"--{name.replace('_', '-')}"
     group.add_argument(flag, type=option.parse, help=option.help)
+  noise_arguments.add(group)
   group.add_argument(
       "--batches",
       choices=BATCHES,
@@ -232,6 +234,7 @@ def read(arguments: argparse.Namespace) -> Plan:
           for name in _options()
           if (value := getattr(arguments, name)) is not None
       },
+      **noise_arguments.fields(arguments),
   )
   return Plan(mechanism=mechanism, delta=_delta(arguments), notes=tuple(notes))
 

@@ -44,6 +44,7 @@ _SHARED = (
 )
 # What older audits do not say, and what it was for them.
 _SINCE = {"batch_size_schedule": [], "sampling_options": {}}
+_SINCE |= {"noise": "independent", "noise_options": {}}
 _UNIT = {"unit": records.EXAMPLE, "max_rows_per_unit": None}
 _SINCE |= {"private": True, **_UNIT}
 _SINCE |= {"num_copies": 1, "epsilon_of_copies": None, "exposure": None}

@@ -34,6 +34,8 @@ _FIELDS = {
     "sampling": "dp.sampling",
     "max_batch_size": "dp.max_batch_size",
     "sampling_options": "dp.sampling_options",
+    "noise": "dp.noise",
+    "noise_options": "dp.noise_options",
     "grid_scale": "dp.grid_scale",
     "generator": "dp.secure_random",
     "num_examples": "data.num_examples",
@@ -43,10 +45,12 @@ _FIELDS = {
     "num_views": "augment.num_views",
     "eval_params": "eval.params",
 }
-# Of some runs: those of samplers with fields of their own, and those whose
-# examples are persons or other units. Others may have no such fact.
-_OWN = ("sampling_options", "unit", "max_rows_per_unit")
-_NONE = (_NOT_THERE, {}, "", None)
+# Of some runs: those of samplers with fields of their own, of correlated noise,
+# and those whose examples are persons or other units. Others may have no such
+# fact.
+_OWN = ("sampling_options", "noise", "noise_options")
+_OWN += ("unit", "max_rows_per_unit")
+_NONE = (_NOT_THERE, {}, "", None, "independent")
 # What None, or 0, in the config leaves to something else, and to what.
 _LEFT_OPEN = {
     "noise_multiplier": "found from dp.epsilon",

@@ -31,6 +31,7 @@ _MECHANISM_KEYS = tuple(f.name for f in dataclasses.fields(Mechanism))
 _OPTIONAL = ("sampling", "max_batch_size", "epsilon_target", "status")
 # Not in older ones; and of samplers with fields of their own.
 _OPTIONAL += ("batch_size_schedule", "sampling_options")
+_OPTIONAL += ("noise", "noise_options")  # If it is correlated.
 _POSITIVE = ("l2_clip_norm", "train_seconds", "examples_per_second")
 _COUNTS = ("num_views", "num_parameters")
 _MAX_EXAMPLE_IS = 300

@@ -3,8 +3,10 @@
 >>> from accounting import samplers
 >>> samplers.names()[:3]
 ('poisson', 'truncated_poisson', 'fixed_without_replacement')
->>> samplers.names()[3:]
-('random_allocation', 'balls_in_bins', 'shuffle', 'deterministic')
+>>> samplers.names()[3:6]
+('random_allocation', 'balls_in_bins', 'shuffle')
+>>> samplers.names()[6:]
+('deterministic', 'cyclic_poisson')
 """
 
 from accounting.samplers.registry import get as get

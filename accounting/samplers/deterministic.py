@@ -53,6 +53,11 @@ class Deterministic(Sampler):
     """See `Sampler`."""
     return dataclasses.replace(run, num_steps=num_steps).max_participations
 
+  def steps_apart(self, run: "Mechanism") -> int:
+    """See `Sampler`; shuffled epochs may end and begin with one example."""
+    # Not by `max_participations`, which makes a run anew, and so checks it.
+    return run.num_steps if run.num_steps <= run.steps_per_epoch else 1
+
   def clt_weight(self, run: "Mechanism") -> float:
     """See `Sampler`."""
     return run.max_participations

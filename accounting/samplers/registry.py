@@ -10,7 +10,7 @@ by its name, from the table of `jax_privacy/samplers.py`.
 Traceback (most recent call last):
 ValueError: sampling must be one of poisson, truncated_poisson, \
 fixed_without_replacement, random_allocation, balls_in_bins, shuffle, \
-deterministic, got 'shuffled'.
+deterministic, cyclic_poisson, got 'shuffled'.
 """
 
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from accounting import _validate
 from accounting.samplers import (
     balls_in_bins,
+    cyclic_poisson,
     deterministic,
     fixed_without_replacement,
     poisson,
@@ -35,6 +36,7 @@ _SAMPLERS: tuple[Sampler, ...] = (
     balls_in_bins.BallsInBins(),
     shuffle.Shuffle(),
     deterministic.Deterministic(),
+    cyclic_poisson.CyclicPoisson(),
 )
 
 

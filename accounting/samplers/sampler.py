@@ -66,6 +66,7 @@ class Sampler(abc.ABC):
       at most one of floor(1 / sampling_prob) steps in a row.
     independent: Whether an example's part in a batch depends on no other's.
     any_batch_size: Whether a search may try any expected batch size.
+    spans_steps: Whether something is drawn once, for many steps.
     batches: The option of `--batches` that keeps what is assumed, or None.
     remedy: Text that names what has an analysis, for errors.
     least_sampling_prob: Least sampling probability; smaller ones are accounted
@@ -82,6 +83,7 @@ class Sampler(abc.ABC):
   amplifies: ClassVar[bool] = True
   independent: ClassVar[bool] = False
   any_batch_size: ClassVar[bool] = True
+  spans_steps: ClassVar[bool] = False
   batches: ClassVar[str | None] = None
   remedy: ClassVar[str] = "accountant 'pld'"
   least_sampling_prob: float = 0.0
@@ -133,6 +135,26 @@ class Sampler(abc.ABC):
         continue
       values[name] = option.check(name, values[name])
     return tuple(sorted(values.items()))
+
+  def largest_sampling_prob(self, run: "Mechanism") -> float:
+    """Returns the largest sampling probability that `check` lets pass.
+
+    Args:
+      run: Mechanism of the run.
+    """
+    del run
+    return 1.0
+
+  def steps_apart(self, run: "Mechanism") -> int:
+    """Returns how far apart two steps of one example are at least.
+
+    Whatever is drawn: chance is not counted on here.
+
+    Args:
+      run: Mechanism of the run.
+    """
+    del run
+    return 1
 
   @abc.abstractmethod
   def analyses(self, run: "Mechanism") -> tuple[str, ...]:

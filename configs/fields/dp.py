@@ -49,7 +49,8 @@ DP = {
         "poisson",
         "How batches are drawn.",
         "One of poisson, truncated_poisson, fixed_without_replacement,"
-        " random_allocation, balls_in_bins, shuffle, deterministic.",
+        " random_allocation, balls_in_bins, shuffle, deterministic,"
+        " cyclic_poisson.",
     ),
     "max_batch_size": Field(
         None,
@@ -60,8 +61,22 @@ DP = {
     "sampling_options": Field(
         {},
         "Fields of the sampler's own, by name.",
-        "`num_selected` of random_allocation, 1 if not given; empty for the"
-        " others that `dp.sampling` lists.",
+        "`num_selected` of random_allocation, 1 if not given; `cycle_length`,"
+        " the number of groups, of cyclic_poisson; empty for the others that"
+        " `dp.sampling` lists.",
+    ),
+    "noise": Field(
+        "independent",
+        "How the noise of the steps is correlated. With banded, later noise"
+        " takes some of earlier noise back (BandMF).",
+        "One of independent, banded. banded needs cyclic_poisson sampling, and"
+        " no `dp.secure_random`.",
+    ),
+    "noise_options": Field(
+        {},
+        "Fields of the noise's own, by name.",
+        "`strategy_coef`, at most `cycle_length` numbers of norm 1, for banded;"
+        " else empty.",
     ),
     "l2_clip_norm": Field(
         1.0,

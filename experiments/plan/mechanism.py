@@ -155,6 +155,8 @@ def _as_given(
       sampling=dp.sampling,
       max_batch_size=dp.max_batch_size,
       sampling_options=dp.sampling_options.to_dict(),
+      noise=dp.noise,
+      noise_options=dp.noise_options.to_dict(),
       neighboring_relation=dp.neighboring_relation,
   )
   if tuned == "num_steps":

@@ -24,6 +24,7 @@ _NO_IDENTITY = ("mesh", *plan_fields.RECORDED, not_private.LABEL)
 _NEWER = (
     *(("data.unit", ""), ("data.max_rows_per_unit", None)),
     *(("dp.enabled", True), ("dp.sampling_options", {})),
+    *(("dp.noise", "independent"), ("dp.noise_options", {})),
     *(("eval.metrics", []), ("model.restore.same_data", False)),
 )
 _INPUT_FIELDS = ("on_device", "num_workers", "prefetch")

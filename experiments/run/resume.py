@@ -105,7 +105,12 @@ def start(
     print(f"warning: a damaged checkpoint was set aside: {line}", flush=True)
   _check_same_run(restored.facts, mine, workdir)
   saved_with = restored.facts.get("versions", {})
-  _check_draws(saved_with, workdir, step=restored.step)
+  _check_draws(
+      saved_with,
+      workdir,
+      step=restored.step,
+      spans_steps=experiment.mechanism.draws_span_steps,
+  )
   state = loop.TrainState(**restored.state)
   if experiment.config.seed is None:
     # What it began with, known to the checkpoint alone.
@@ -227,13 +232,14 @@ def _check_same_start(saved, mine, workdir) -> None:
     )
 
 
-def _check_draws(saved_with, workdir, *, step) -> None:
+def _check_draws(saved_with, workdir, *, step, spans_steps=False) -> None:
   """Refuses to redraw a lost step's noise by what may draw otherwise.
 
   Args:
     saved_with: Versions that saved the checkpoint.
     workdir: Knows the steps that were begun, and by which versions.
     step: The checkpoint's.
+    spans_steps: Whether a draw is for several steps.
   """
   changed = _changed(saved_with)
   begun = workdir.read_steps_begun()
@@ -253,6 +259,13 @@ def _check_draws(saved_with, workdir, *, step) -> None:
           " privacy twice. Install those versions, or begin anew in another"
           " folder, and add both runs' epsilons."
       )
+  elif changed and step and spans_steps:
+    raise workdir_lib.WorkdirError(
+        f"A run with groups that take turns, or correlated noise, must go on"
+        f" with the versions that it was begun with, got {', '.join(changed)}:"
+        " an example may be in another group from then on. Install those"
+        " versions, or begin anew in another folder."
+    )
   elif changed and step:
     print(f"warning: saved with {', '.join(changed)}.", flush=True)
 

@@ -28,8 +28,9 @@ _NOT_A_SUMMARY = (
     TypeError,
     ValueError,
 )
-# Of the mechanism, as it writes them; the second is there if it is not empty.
-_SHAPE = ("batch_size_schedule", "sampling_options")
+# Of the mechanism, as it writes them; all but the first are there if they are
+# not as usual.
+_SHAPE = ("batch_size_schedule", "sampling_options", "noise", "noise_options")
 # What states a guarantee, and what it rests on.
 _GUARANTEE = (
     *("epsilon", "epsilon_target", "delta", "accountant"),

@@ -67,6 +67,7 @@ def check_noise(
     significance: float = 1e-9,
     same_noise: Sequence[optax.GradientTransformation] = (),
     on_grid: bool = False,
+    strategy_coef: Sequence[float] = (1.0,),
 ) -> NoiseReport:
   """Checks the noise that a pipeline adds: scale, mean and independence.
 
@@ -87,6 +88,9 @@ def check_noise(
     on_grid: Whether the sum is int32, in steps of a grid, and `stddev` too.
       Rounding to steps adds 1 / 12 to the variance: below ten steps, that is
       seen.
+    strategy_coef: Coefficients of the Toeplitz strategy C of correlated noise
+      C^-1 Z. Then Z, which is C times the noise, must be as described, with
+      `stddev` its standard deviation.
 
   Returns:
     A `NoiseReport`.
@@ -113,9 +117,10 @@ def check_noise(
   if num_steps is None:
     num_steps = max(_MIN_STEPS, math.ceil(_MIN_DRAWS / num_params))
   _validate.integer("num_steps", num_steps, at_least=2)
-  sample = _Sample(optimizer, params, num_steps, stddev, on_grid)
+  coef = np.asarray(strategy_coef, np.float64)
+  sample = _Sample(optimizer, params, num_steps, stddev, on_grid, coef)
   for other in same_noise:
-    draws = _Sample(other, params, num_steps, stddev, on_grid).noise
+    draws = _Sample(other, params, num_steps, stddev, on_grid, coef).noise
     if not _same_bits(sample.noise, draws):
       raise NoiseError(
           "The noise depends on the layout: two pipelines that must draw the"
@@ -142,11 +147,12 @@ class _Sample:
   Attributes:
     names: Of the arrays of noise.
     sizes: Their numbers of entries.
-    noise: Per array, kept coordinates over the claimed stddev: [steps, kept].
+    noise: Per array, kept coordinates of Z over the claimed stddev, where the
+      noise is C^-1 Z: [steps, kept].
     steps: All arrays together: [steps, all kept].
   """
 
-  def __init__(self, optimizer, params, num_steps, stddev, on_grid):
+  def __init__(self, optimizer, params, num_steps, stddev, on_grid, coef):
     self._optimizer, self._params = optimizer, params
     self._stddev, self._on_grid = stddev, on_grid
     flat = jax.tree_util.tree_leaves_with_path(params)
@@ -157,7 +163,9 @@ class _Sample:
     for _ in range(num_steps):
       noise, state = run(self._grads, state, params)
       rows.append([np.asarray(x, np.float64) for x in noise])
-    self.noise = [np.stack(column) for column in zip(*rows, strict=True)]
+    self.noise = [
+        _convolved(np.stack(column), coef) for column in zip(*rows, strict=True)
+    ]
     self.steps = np.concatenate(self.noise, axis=1)
     if not np.isfinite(self.steps).all():
       raise NoiseError("The noise must be finite.")
@@ -301,6 +309,14 @@ class _Tests:
     total = squares + num_terms
     logarithm = np.log(total / num_terms) - 2 * math.log(self._level)
     return ~(np.abs(products) <= np.sqrt(total * logarithm))
+
+
+def _convolved(noise, coef):
+  """C times noise [steps, kept], with the coefficients of C."""
+  found = coef[0] * noise
+  for lag, factor in enumerate(coef[1 : len(noise)], 1):
+    found[lag:] += factor * noise[:-lag]
+  return found
 
 
 def _kept(size):

@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jax_privacy import _validate, arguments, dp_sgd
+from jax_privacy import _validate, arguments, correlated_noise, dp_sgd
 from jax_privacy.testing import movement, noise
 
 
@@ -71,6 +71,7 @@ def check_private(
     params: Parameters.
     *batch: Real examples; see `check_sensitivity`.
     mechanism: Mechanism of the accountant; its `noise_multiplier` is the claim.
+      Where its `noise` is correlated, so must be the noise that is found.
       With a `batch_size_schedule`, the noise is checked from the first step of
       each phase on.
     unbatched: Positions in `batch` without a batch axis; see
@@ -120,6 +121,7 @@ def check_private(
           num_steps=num_steps,
           significance=significance / len(schedule),
           on_grid=getattr(private.grad_fn, "grid_step", None) is not None,
+          strategy_coef=correlated_noise.strategy_coef(mechanism),
       )
       for first, _ in schedule
   ]

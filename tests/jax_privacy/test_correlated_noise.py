@@ -1,11 +1,16 @@
 """Correlated noise: C^-1 times the draws of `gaussian_privatizer`."""
 
+import dataclasses
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jax_privacy import noise_addition
+import accounting
+from jax_privacy import correlated_noise, dp_sgd, noise_addition, testing
 from jax_privacy.matrix_factorization import (
     noising,
     toeplitz,
@@ -236,3 +241,126 @@ def test_a_short_matrix_ends():
 def test_what_is_refused(call, text):
   with pytest.raises(ValueError, match=text):
     call()
+
+
+# With a mechanism of accounting, whose noise is banded.
+
+_COEF = (0.8, 0.48, 0.36)
+_MECHANISM = accounting.Mechanism(
+    noise_multiplier=2.0,
+    num_steps=200,
+    num_examples=64,
+    sampling="cyclic_poisson",
+    sampling_prob=0.125,
+    sampling_options={"cycle_length": 4},
+    noise="banded",
+    noise_options={"strategy_coef": _COEF},
+)
+_INDEPENDENT = dataclasses.replace(
+    _MECHANISM, noise="independent", noise_options=()
+)
+
+
+def _private(mechanism, **options):
+  return dp_sgd.make_private(
+      lambda w, x: jnp.sum(jnp.sin(x @ w)),
+      optax.sgd(0.1),
+      mechanism,
+      l2_clip_norm=0.5,
+      key=7,
+      check_loss=False,
+      **options,
+  )
+
+
+def test_make_private_adds_the_mechanisms_noise():
+  private = _private(_MECHANISM)
+  x, w = jnp.ones((4, 30)), jnp.zeros(30)
+  report = testing.check_private(private, w, x, mechanism=_MECHANISM)
+  # Of Z: the noise multiplier times one example's share, 0.5 / (64 / 8).
+  assert report.noise.stddev == pytest.approx(2.0 * 0.5 / 8)
+  # Noise of another correlation, or of none, is caught.
+  reversed_ = dataclasses.replace(
+      _MECHANISM, noise_options={"strategy_coef": (0.8, 0.36, 0.48)}
+  )
+  for claimed, drawn in (
+      (_MECHANISM, _INDEPENDENT),
+      (_INDEPENDENT, _MECHANISM),
+      (reversed_, _MECHANISM),
+  ):
+    noise_report = lambda c=claimed, d=drawn: testing.check_noise(
+        _private(d).optimizer,
+        w,
+        stddev=report.noise.stddev,
+        strategy_coef=correlated_noise.strategy_coef(c),
+    )
+    with pytest.raises(testing.NoiseError):
+      noise_report()
+
+
+@pytest.mark.parametrize(
+    "changed, text",
+    [
+        ({"sampling": "poisson"}, "strategy_coef must be one number for sam"),
+        (
+            {"noise_options": {"strategy_coef": (0.9, 0.9)}},
+            "strategy_coef must be of norm 1",
+        ),
+        ({"noise_options": {}}, "strategy_coef must be given"),
+        ({"noise": "pink"}, "noise must be independent or banded in a m"),
+    ],
+)
+def test_what_no_accountant_checked_is_refused(changed, text):
+  # A record of one's own, with the mechanism's fields.
+  fields = {f.name: getattr(_MECHANISM, f.name)
+            for f in dataclasses.fields(_MECHANISM)}  # fmt: skip
+  with pytest.raises(ValueError, match=text):
+    _private(types.SimpleNamespace(**fields | changed))
+
+
+def test_one_group_and_one_band_are_dp_sgd_to_the_bit():
+  one = dataclasses.replace(
+      _MECHANISM,
+      sampling_options={"cycle_length": 1},
+      noise_options={"strategy_coef": (1.0,)},
+  )
+  plain = dataclasses.replace(
+      _INDEPENDENT, sampling="poisson", sampling_options=()
+  )
+  found = []
+  for mechanism in (one, plain):
+    private = _private(mechanism)
+    w = jnp.zeros(9)
+    state = private.optimizer.init(w)
+    for step in range(2):
+      batch = private.sampler.batch(step)
+      updates, state = private.optimizer.update(jnp.ones(9), state, w)
+      found.append([*batch.indices, *np.asarray(updates)])
+  assert found[:2] == found[2:]
+
+
+@pytest.mark.parametrize(
+    "options, mechanism, text",
+    [
+        (
+            {"noise": "gaussian"},
+            _MECHANISM,
+            "noise must be None, or as the mech",
+        ),
+        (
+            {"noise": noise_addition.Gaussian()},
+            _MECHANISM,
+            "noise must be None",
+        ),
+        (
+            {"noise": "banded"},
+            _INDEPENDENT,
+            "as the mechanism says .independent",
+        ),
+        ({"secure_random": True}, _MECHANISM, "secure_random must be False"),
+        ({"grid_scale": 1000}, _MECHANISM, "grid_scale must be None with corr"),
+    ],
+)
+def test_a_noise_that_the_mechanism_does_not_have(options, mechanism, text):
+  with pytest.raises(ValueError, match=text):
+    _private(mechanism, **options)

@@ -1,0 +1,23 @@
+"""The noise "independent": each step has noise of its own.
+
+>>> Independent().name
+'independent'
+"""
+
+from typing import TYPE_CHECKING
+
+from accounting.noises.noise import Noise
+
+if TYPE_CHECKING:
+  from accounting.mechanism import Mechanism
+
+
+class Independent(Noise):
+  """See `Noise`."""
+
+  name = "independent"
+  sentence = "the noise of each step is drawn afresh"
+
+  def check(self, run: "Mechanism") -> None:
+    """See `Noise`; fits every run."""
+    del run
