@@ -3,6 +3,17 @@
 Of more than `max_batch_size` examples that were drawn, a random
 `max_batch_size` are kept.
 
+Let K be how many of the others are drawn. Below the cap, an example is in the
+batch with the sampling probability, and moves the sum by its clip norm (two,
+where it is replaced). From the cap on it is kept with max_batch_size / (K + 1)
+of that, and then another has to leave: the sum moves by two clip norms at most.
+A step is the mixture over whether K is below the cap, which is taken as known.
+
+Under add-or-remove-one the larger of two neighbours has the stated number of
+examples: one more than stated would make a full batch a little more likely, and
+is not proven. Where an example is replaced or blanked the number is the same in
+both, and nothing is left open.
+
 Source: Chua et al. 2024 (2411.04205), as dp-accounting computes it.
 
 >>> from accounting import samplers

@@ -98,6 +98,23 @@ def test_extreme_noise(noise):
     assert 0 <= value <= plain * (1 + 1e-9)
 
 
+def test_rounds_compose_with_other_releases():
+  # Where a round is cut, both releases count it: the sum is never less.
+  whole = _run("random_allocation", num_steps=16)
+  parts = whole.with_num_steps(8) + whole.with_num_steps(3)
+  assert accounting.epsilon(parts, delta=1e-6) == pytest.approx(
+      accounting.epsilon(whole, delta=1e-6), rel=1e-9
+  )
+  with_noise = whole + accounting.Gaussian(stddev=4.0, sensitivity=1.0)
+  assert accounting.epsilon(with_noise, delta=1e-6) > (
+      accounting.epsilon(whole, delta=1e-6)
+  )
+  found = accounting.calibrate_noise(whole, epsilon=1.0, delta=1e-6)
+  assert 0.99 < accounting.epsilon(found, delta=1e-6) <= 1.0
+  longer = accounting.calibrate_num_steps(found, epsilon=2.0, delta=1e-6)
+  assert longer.num_steps % 8 == 0 and longer.num_steps > 16
+
+
 def test_a_sampling_probability_without_whole_rounds_is_refused():
   with pytest.raises(
       ValueError,
