@@ -52,7 +52,6 @@ class RandomAllocation(Sampler):
           required=False,
       )
   }
-  independent = True
   batches = "random_allocation"
   any_batch_size = False
   remedy = (

@@ -33,7 +33,7 @@ def _shortfall(k, noise):
 
 def _exact(num_steps, noise, epsilon):
   """Both hockey-stick divergences, integrated over all steps but one."""
-  z = np.linspace(-14, 14, 3001 if num_steps == 2 else 401)
+  z = np.linspace(-14, 14, 3001 if num_steps == 2 else 701)
   weights = np.exp(-0.5 * z**2) * (z[1] - z[0]) / math.sqrt(2 * math.pi)
   ratio = np.exp(z / noise - 0.5 / noise**2)
   if num_steps == 3:
@@ -147,8 +147,8 @@ def test_reference_bounds(noise, num_steps, other):
   )
   epsilon = accounting.epsilon(run, delta=1e-8)
   assert 0.95 * other < epsilon < other
-  if noise > 1:
-    return  # A large loss is then of many steps, and not of one or two.
+  if noise > 1 or num_steps > 64:
+    return  # Large losses of many steps; and more of the same.
   # The true delta there is not above 1e-8, nor much below: within six standard
   # errors of the estimate, of which the seed is fixed.
   mean, error = _mean_delta(num_steps, noise, epsilon, 20_000)
