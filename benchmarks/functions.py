@@ -55,28 +55,30 @@ def _block(x, p):
   return x + (jax.nn.gelu(h @ p["up"]) * (h @ p["gate"])) @ p["down"], None
 
 
-_BLOCK_SHAPES = {
-    "gain_1": (_DEPTH, _WIDTH),
-    "gain_2": (_DEPTH, _WIDTH),
-    "qkv": (_DEPTH, _WIDTH, 3 * _WIDTH),
-    "out": (_DEPTH, _WIDTH, _WIDTH),
-    "up": (_DEPTH, _WIDTH, 4 * _WIDTH),
-    "gate": (_DEPTH, _WIDTH, 4 * _WIDTH),
-    "down": (_DEPTH, 4 * _WIDTH, _WIDTH),
-}
+def _block_shapes(depth, width):
+  return {
+      "gain_1": (depth, width),
+      "gain_2": (depth, width),
+      "qkv": (depth, width, 3 * width),
+      "out": (depth, width, width),
+      "up": (depth, width, 4 * width),
+      "gate": (depth, width, 4 * width),
+      "down": (depth, 4 * width, width),
+  }
 
 
-def _transformer(block):
+def _transformer(block, depth=_DEPTH, width=_WIDTH):
   """The loss of a decoder with a tied table, its blocks under scan."""
+  block_shapes = _block_shapes(depth, width)
 
   def loss(params, ids):
-    layers = {name: params[name] for name in _BLOCK_SHAPES}
-    x = params["table"][ids[:-1]] * _WIDTH**0.5
+    layers = {name: params[name] for name in block_shapes}
+    x = params["table"][ids[:-1]] * width**0.5
     x, _ = jax.lax.scan(block, x, layers)
     log_probs = jax.nn.log_softmax(_rms(x, params["gain"]) @ params["table"].T)
     return -jnp.mean(jnp.take_along_axis(log_probs, ids[1:, None], -1))
 
-  shapes = {"table": (_WORDS, _WIDTH), "gain": (_WIDTH,), **_BLOCK_SHAPES}
+  shapes = {"table": (_WORDS, width), "gain": (width,), **block_shapes}
   return _Spec(loss, shapes, (_LENGTH + 1,), 16, _WORDS)
 
 
@@ -124,6 +126,7 @@ _SPECS: types.MappingProxyType[str, _Spec] = types.MappingProxyType(
     {
         "scan": _transformer(_block),
         "scan_checkpoint": _transformer(jax.checkpoint(_block)),
+        "scan_checkpoint_wide": _transformer(jax.checkpoint(_block), 8, 512),
         "gru": _Spec(_gru, _GRU_SHAPES, (50, 64), 64),
         "split_weight": _Spec(_split, {"w": (512, 1024)}, (512,), 64),
         "masked_weight": _Spec(_masked, {"w": (256, 256)}, (256,), 64),

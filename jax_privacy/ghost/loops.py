@@ -34,7 +34,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_privacy import jaxprs
-from jax_privacy.ghost import flow, hoisting, pushes, stacked, tracing
+from jax_privacy.ghost import counters, flow, hoisting, pushes, stacked, tracing
 from jax_privacy.ghost.bodies import Body, LiftedSite
 
 
@@ -63,6 +63,7 @@ def lift(
     is_weight: Booleans, whether an input depends on parameters.
     is_data: Booleans, whether it depends on the example.
   """
+  closed = counters.unindexed(closed, is_weight, is_data)
   closed = pushes.push(closed, is_weight, is_data)
   jaxpr = closed.jaxpr
   reached = flow.reach(jaxpr, is_weight, is_data)

@@ -35,7 +35,7 @@ import jax.extend.core as jex_core
 import jax.numpy as jnp
 
 from jax_privacy import jaxprs
-from jax_privacy.ghost import flow, graph, pushes, tracing, transforms
+from jax_privacy.ghost import counters, flow, graph, pushes, tracing, transforms
 
 
 class Shared(NamedTuple):
@@ -123,6 +123,7 @@ def find(
   """
   enters = [a or b for a, b in zip(is_leaf, is_row, strict=True)]
   closed = tracing.opened(closed, enters, keeps_remat=True)
+  closed = counters.unindexed(closed, is_leaf, is_row, keeps_remat=True)
   closed = pushes.push(closed, is_leaf, is_row)
   jaxpr = closed.jaxpr
   reached = flow.reach(jaxpr, is_leaf, is_row)

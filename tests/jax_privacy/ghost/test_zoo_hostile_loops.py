@@ -112,6 +112,25 @@ def _indexed(p, x):
   return _last(step, x, jnp.arange(4))
 
 
+def _numbered(p, x):
+  """Layers by their number, the biases from the last to the second."""
+
+  def layer(i, h):
+    return _DENSE(h + p["b"][4 - i][None], p["w"][i])[0]
+
+  return zoo.readout(jax.lax.fori_loop(1, 4, layer, x @ p["w"][0]))
+
+
+def _numbers_that_repeat(p, x):
+  layer = lambda i, h: jnp.tanh(h @ p["w"][i // 2] + p["b"][i + 2][None])
+  return zoo.readout(jax.lax.fori_loop(0, 4, layer, x))
+
+
+def _numbers_of_data(p, x):
+  layer = lambda h, i: (jnp.tanh(h @ p[i]), None)
+  return _last(layer, x, jnp.argmax(x, axis=1))
+
+
 def _fast_weights(p, x):
   """A weight that starts as a parameter, and goes on as data."""
 
@@ -263,6 +282,9 @@ _CASES = [
     (_complex_recurrence, _CELL, ""),
     (_named, _STACK, ""),
     (_indexed, _LAYERS, _SAME),
+    (_numbered, _LAYERS, ""),
+    (_numbers_that_repeat, _LAYERS, _SAME),
+    (_numbers_of_data, _STACK, _SAME),
     (_fast_weights, _W, _SAME),
     (_given_back, _STACK, _BACK),
     (_layers_in_time, _STACK, _SAME),
@@ -306,6 +328,7 @@ def _check(loss, params, passes):
     "loss, params, passes",
     [
         (_terms, _TERMS, 1),
+        (_numbered, _LAYERS, None),
         (_layers_in_time, _STACK, None),
         (_branch_in_checkpoint, _STACK, None),
     ],
@@ -327,6 +350,15 @@ def test_all_hostile_loops(loss, params, reason):
   )
   with pytest.raises(ValueError, match=reason):
     grad_fn.explain(*zoo.cast((params, _X), "float32"))
+
+
+def test_layers_that_are_cut_out_by_number_have_the_rule_of_layers():
+  grad_fn = jax_privacy.clipped_grad(
+      _numbered, l2_clip_norm=1.0, keep_batch_dim=False, passes=1
+  )
+  args = zoo.cast((_LAYERS, _X), "float32")
+  rows = {row.parameter: row for row in grad_fn.explain(*args).rows}
+  assert rows["w"].rule == "dense" and rows["b"].rule == "vjp of add"
 
 
 def test_terms_of_a_sum_share_one_stack_of_zeros():

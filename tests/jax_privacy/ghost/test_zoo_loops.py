@@ -250,8 +250,7 @@ _SLOW = [
         "made_in_the_body", _made_in_the_body, {"w": _STACK, "b": _BIAS},
         rules={"w": f"dense, {_ADD}", "b": f"dense, {_MUL}"},
     ),
-    # Layers are cut out by a loop of their own, which all of them share.
-    _case("counted", _counted, _LAYERS, rules={"w": f"dense, {_ADD}"}),
+    _case("counted", _counted, _LAYERS, rules={"w": "dense", "b": _ADD}),
     _case(
         "custom", _custom, {"w": _STACK, "u": _W},
         rules=dict.fromkeys("wu", "vjp of custom_vjp_call"),
