@@ -59,6 +59,11 @@ class Shuffle(Deterministic):
     added = run.neighboring_relation == "add_or_remove_one"
     return () if added else ("pld", "rdp")
 
+  def steps_apart(self, run: "Mechanism") -> int:
+    """See `Sampler`; one epoch may end, and the next begin, with an example."""
+    del run
+    return 1
+
   def lower_bound(self, run: "Mechanism", *, delta: float) -> float | None:
     """See `Sampler`; an epoch that is cut short counts if it is the only one.
 

@@ -210,6 +210,17 @@ def test_a_shuffle_under_add_or_remove_is_refused():
     dataclasses.replace(_shuffle(), sampling_prob=0.1234)
 
 
+@pytest.mark.parametrize(
+    "run", [_shuffle(), _run("random_allocation"), _run("balls_in_bins")]
+)
+def test_noise_of_bands_is_refused(run):
+  # An example may be in the last step of a round and the first of the next.
+  with pytest.raises(ValueError, match="strategy_coef must be at most 1 num"):
+    dataclasses.replace(
+        run, noise="banded", noise_options={"strategy_coef": (0.8, 0.6)}
+    )
+
+
 def test_statements_say_how_batches_are_drawn():
   texts = {
       _selected(
