@@ -70,4 +70,4 @@ def _pretrain(config: ml_collections.ConfigDict) -> None:
   config.data.num_examples = 10_452
   config.train.expected_batch_size = 64
   config.train.num_steps = 1600  # About 10 epochs.
-  config.train.ema_decays, config.physical_batch_size = (), None
+  config.physical_batch_size = None

@@ -9,7 +9,7 @@ import pytest
 
 from examples import shakespeare
 from experiments.plan import experiment as experiment_lib
-from experiments.run import loop
+from experiments.run import loop, plain
 from tests.support import launch
 
 
@@ -76,3 +76,17 @@ def test_a_play_is_one_example(of_plays):
 def test_plays_are_trained_on(of_plays):
   *_, (state, _) = loop.train(of_plays, loop.init_state(of_plays))
   assert int(state.step) == 1
+
+
+@pytest.mark.slow  # Two runs: it compiles two steps.
+def test_adapters_begin_with_what_was_trained_in_public(tmp_path):
+  public = launch.config("shakespeare_lora", "stage=pretrain,smoke=True")
+  params = plain.pretrain(public)
+  plain.save(tmp_path / "public.npz", params)
+  config = launch.config("shakespeare_lora", "smoke=True")
+  with config.unlocked():
+    config.model.restore.path = str(tmp_path / "public.npz")
+  experiment = experiment_lib.build(config)
+  *_, (state, _) = loop.train(experiment, loop.init_state(experiment))
+  table = state.params["embedding"]["embedding"]
+  np.testing.assert_array_equal(table, params["embedding"]["embedding"])
