@@ -231,6 +231,48 @@ def language(*, epsilon: float) -> ml_collections.ConfigDict:
   return config
 
 
+_SHAKESPEARE = {
+    "transformer": ("transformer", {}),
+    "hawk": ("griffin", {"pattern": ("recurrent",)}),
+}
+
+
+def shakespeare(
+    *, epsilon: float, path: str, model: str
+) -> ml_collections.ConfigDict:
+  """Returns what recipes of Shakespeare share: packed sequences of 128 bytes.
+
+  Args:
+    epsilon: Target of the noise.
+    path: Path of the folder of texts.
+    model: Name, "transformer" or "hawk".
+  """
+  common.check_choice("model", model, tuple(_SHAKESPEARE))
+  config = language(epsilon=epsilon)
+  config.seed = 0  # The plays are public.
+  config.model.name, options = _SHAKESPEARE[model]
+  # Scaled, a tied embedding begins by saying its own input again.
+  config.model.options = {
+      "width": 128,
+      "num_layers": 2,
+      "hidden_size": 256,
+      "scale_embedding": False,
+      **options,
+  }
+  config.data.source = "text"
+  common.set_options(config.data.options, path=path, length=128, packing="pack")
+  config.data.num_examples = 37_091
+  config.dp.delta = 1e-6
+  config.train.expected_batch_size = 1024
+  config.train.num_steps = 400
+  config.train.learning_rate = 3e-3
+  config.train.schedule = "warmup_cosine"
+  config.train.schedule_options = {"warmup": 0.1, "end_value": 0.0}
+  config.train.ema_decays = (0.98,)
+  config.physical_batch_size = 128
+  return config
+
+
 def set_lora(config: ml_collections.ConfigDict, *, rank: int) -> None:
   """Trains low-rank adapters of queries, values and recurrent inputs alone.
 

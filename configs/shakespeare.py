@@ -30,11 +30,6 @@ import ml_collections
 
 from configs import common, families
 
-_MODELS = {
-    "transformer": ("transformer", {}),
-    "hawk": ("griffin", {"pattern": ("recurrent",)}),
-}
-
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   """Returns the recipe; see the module for arguments and results.
@@ -50,30 +45,11 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
       unit="sequence",
       smoke=False,
   )
-  common.check_choice("model", args["model"], tuple(_MODELS))
   common.check_choice("unit", args["unit"], ("sequence", "play"))
-  config = families.language(epsilon=args["epsilon"])
+  config = families.shakespeare(
+      epsilon=args["epsilon"], path=args["path"], model=args["model"]
+  )
   config.name = "shakespeare"
-  config.seed = 0  # The plays are public.
-  name, options = _MODELS[args["model"]]
-  config.model.name = name
-  # Scaled, a tied embedding begins by saying its own input again.
-  config.model.options = {
-      "width": 128,
-      "num_layers": 2,
-      "hidden_size": 256,
-      "scale_embedding": False,
-      **options,
-  }
-  config.data.source = "text"
-  common.set_options(config.data.options, path=args["path"], length=128)
-  config.dp.delta = 1e-6
-  config.train.num_steps = 400
-  config.train.learning_rate = 3e-3
-  config.train.schedule = "warmup_cosine"
-  config.train.schedule_options = {"warmup": 0.1, "end_value": 0.0}
-  config.train.ema_decays = (0.98,)
-  config.physical_batch_size = 128
   if args["unit"] == "play":
     common.set_options(config.data.options, packing="split")
     config.data.unit, config.data.max_rows_per_unit = "file", 64
@@ -81,10 +57,6 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
     config.dp.delta = 1e-3
     config.train.expected_batch_size = 20
     config.physical_batch_size = 4
-  else:
-    common.set_options(config.data.options, packing="pack")
-    config.data.num_examples = 37_091
-    config.train.expected_batch_size = 1024
   if args["smoke"]:
     families.make_language_smoke(config)
   return config

@@ -24,7 +24,7 @@ smoke (a few steps, for tests).
 
 import ml_collections
 
-from configs import common, families, shakespeare
+from configs import common, families
 
 _STAGES = ("lora", "all", "pretrain")
 
@@ -48,8 +48,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   common.check_choice("stage", args["stage"], _STAGES)
   is_public = args["stage"] == "pretrain"
   path = args["path"] or ("data/milton" if is_public else "data/shakespeare")
-  config = shakespeare.get_config(
-      f"epsilon={args['epsilon']},path={path},model={args['model']}"
+  config = families.shakespeare(
+      epsilon=args["epsilon"], path=path, model=args["model"]
   )
   config.name = "shakespeare_lora"
   if is_public:
