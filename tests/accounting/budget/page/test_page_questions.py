@@ -52,6 +52,7 @@ _FORMS = (
     {"neighboring": "replace_one", "batches": "shuffled"},
     {"sampling": "truncated_poisson", "max_batch_size": "4400"},
     {"sampling": "deterministic"},
+    {"sampling": "shuffle", "neighboring": "replace_special"},
 )
 
 
@@ -184,9 +185,9 @@ _WRONG = [
     ({"num_steps": "", "epochs": "-1"}, "epochs"),
     ({"delta": "1"}, "delta"),
     ({"delta": ""}, "delta"),
-    ({"sampling": "shuffle"}, "sampling"),
+    ({"sampling": "shuffles"}, "sampling"),
     ({"sampling": "truncated_poisson"}, "max_batch_size"),
-    ({"sampling": "fixed_without_replacement"}, "accountant"),
+    ({"sampling": "shuffle"}, "accountant"),
     ({"neighboring": "none"}, "neighboring"),
     ({"accountant": "prv"}, "accountant"),
     ({"batches": "some"}, "batches"),
