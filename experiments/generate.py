@@ -1,21 +1,32 @@
-"""Writes text with a run's language model.
+"""Writes text with a run's language model, or images with its denoiser.
 
   python -m experiments.generate --workdir=runs/shakespeare
     [--prompt="ROMEO: "] [--num_tokens=200] [--num_samples=1]
     [--temperature=1.0] [--top_k=40] [--top_p=0.9] [--seed=0]
     [--params=ema] [--unfinished]
 
+  python -m experiments.generate --workdir=runs/diffusion --out=digits
+    [--num_images=1000] [--sampler=ddim] [--num_steps=50] [--guidance=0]
+    [--batch_size=256] [--seed=0] [--params=ema] [--unfinished]
+
 Each text follows the prompt, and ends after --num_tokens tokens, or where the
 model ends its document. The same seed writes the same text.
 
-Texts are post-processing of the released parameters, which they cost no
-privacy: the guarantee for the training data is the run's.
+Images are equally many of each class: the private data's own frequencies are
+private. --out is a folder for images.npz, grid.png and manifest.json, which has
+the run's statement.
+
+Texts and images are post-processing of the released parameters, which they cost
+no privacy: the guarantee for the training data is the run's.
 """
 
+import pathlib
+
+import numpy as np
 from absl import flags
 
+from experiments.release import image_files, image_sampling, sampling
 from experiments.release import model as model_lib
-from experiments.release import sampling
 from experiments.run import cli
 from jax_privacy import checkpoint
 
@@ -32,6 +43,16 @@ _TOP_K = flags.DEFINE_integer(
 _TOP_P = flags.DEFINE_float(
     "top_p", 1.0, "Probability of the likeliest tokens to choose among."
 )
+_OUT = flags.DEFINE_string("out", None, "Folder of images, of a denoiser.")
+_NUM_IMAGES = flags.DEFINE_integer("num_images", 1000, "Number of images.")
+_SAMPLER = flags.DEFINE_enum(
+    "sampler", "ddim", image_sampling.SAMPLERS, "How images are drawn."
+)
+_NUM_STEPS = flags.DEFINE_integer("num_steps", 50, "Noise levels of an image.")
+_GUIDANCE = flags.DEFINE_float(
+    "guidance", 0.0, "Weight of what a class adds to an image of none."
+)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images at a time.")
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of what is drawn.")
 _PARAMS = flags.DEFINE_string(
     "params",
@@ -45,7 +66,11 @@ _UNFINISHED = flags.DEFINE_bool(
 
 
 def main() -> None:
-  """Runs the command line."""
+  """Runs the command line.
+
+  Raises:
+    ValueError: If --out is not given for images, or is given for text.
+  """
   with (
       cli.exit_on(ValueError, OSError, ImportError, checkpoint.CheckpointError),
       cli.warnings_as_lines(),
@@ -53,6 +78,15 @@ def main() -> None:
     model = model_lib.load(
         _WORKDIR.value, params=_PARAMS.value, unfinished=_UNFINISHED.value
     )
+    images = model.task.image_generator(model.source)
+    if images is not None:
+      _write_images(model, images)
+      return
+    if _OUT.value is not None:
+      raise ValueError(
+          f"out must be none for task {model.task.name!r}, which draws no"
+          f" images, got {_OUT.value}."
+      )
     texts = sampling.generate(
         model.task.generator(model.source),
         model.params,
@@ -69,6 +103,39 @@ def main() -> None:
       print(f"--- {i + 1}")
     print(f"{_PROMPT.value}{text}")
   print(f"--- The model is {model.statement}")
+
+
+def _write_images(model, generator) -> None:
+  """Draws images, and writes them with what made them."""
+  if _OUT.value is None:
+    raise ValueError("out must be a folder for images, got none.")
+  counts = image_sampling.class_counts(
+      _NUM_IMAGES.value, num_classes=len(generator.names)
+  )
+  labels = np.repeat(np.arange(len(counts)), counts)
+  sampler = image_sampling.Sampler(
+      _SAMPLER.value, _NUM_STEPS.value, guidance=_GUIDANCE.value
+  )
+  images = image_sampling.generate(
+      generator,
+      model.params,
+      labels,
+      sampler=sampler,
+      seed=_SEED.value,
+      batch_size=_BATCH_SIZE.value,
+  )
+  facts = {
+      "sampler": sampler._asdict(),
+      "seed": _SEED.value,
+      "name": model.config.name,
+      "params": model.params_name,
+      "step": model.step,
+      "params_sha256": checkpoint.tree_sha256(model.params),
+      "privacy": dict(model.guarantee),
+  }
+  folder = pathlib.Path(_OUT.value)
+  image_files.write(folder, images, labels, names=generator.names, facts=facts)
+  print(f"{len(images)} images in {folder}. The model is {model.statement}")
 
 
 if __name__ == "__main__":

@@ -99,6 +99,7 @@ AUGMENT = {
         1,
         "Number of augmented views of each example (augmentation"
         " multiplicity).",
-        "At least 1; 1 without augmentations.",
+        "At least 1; 1 without augmentations, but for task diffusion, whose"
+        " views are draws of noise.",
     ),
 }

@@ -7,7 +7,8 @@ MODEL = {
         "",
         "The network.",
         "A name of `models.names()`; of `models.table_names()` for task table,"
-        " of `models.sequence_names()` for task language.",
+        " of `models.sequence_names()` for task language, of"
+        " `models.denoiser_names()` for task diffusion.",
     ),
     "options": Field({}, "Options of the network.", "See docs/models.md."),
     "restore": {

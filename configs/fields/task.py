@@ -7,11 +7,12 @@ TASK = {
         "classification",
         "What is learnt. The task reads the sections `data`, `model`,"
         " `augment` and `loss`, and `eval.labels`.",
-        "One of classification, language, multi_label, table.",
+        "One of classification, diffusion, language, multi_label, table.",
     ),
     "options": Field(
         {},
         "Options of the task.",
-        "Empty for every task of these.",
+        "Empty, but for diffusion: parameterisation, sigma_data, noise_law,"
+        " noise_law_options, label_dropout; see docs/tasks.md.",
     ),
 }

@@ -142,6 +142,24 @@ class Generator(NamedTuple):
   decode_fn: Callable[[Any, jax.Array, Any], tuple[jax.Array, Any]]
 
 
+class ImageGenerator(NamedTuple):
+  """What draws images, by taking noise away.
+
+  Attributes:
+    shape: Height, width and channels.
+    names: Names of the classes, in their order.
+    denoise_fn: `denoise_fn(params, noisy, sigma, labels)`, the images without
+      noise, of noisy ones [n, *shape], noise levels [n] and classes [n];
+      len(names) is "no class".
+    pixels_fn: `pixels_fn(images)`, their pixels, uint8.
+  """
+
+  shape: tuple[int, int, int]
+  names: tuple[str, ...]
+  denoise_fn: Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array]
+  pixels_fn: Callable[[Any], np.ndarray]
+
+
 class Section(NamedTuple):
   """Numbers of one kind, as a table of them is printed.
 

@@ -4,13 +4,14 @@ Invariant: this table is the only list of tasks. To add one, write its file and
 add its line here; nothing of plan/, run/, evaluation/ or audits/ changes.
 
 >>> names()
-('classification', 'language', 'multi_label', 'table')
+('classification', 'diffusion', 'language', 'multi_label', 'table')
 """
 
 import ml_collections
 
 from experiments.tasks import (
     classification,
+    diffusion,
     imported,
     language,
     multi_label,
@@ -22,6 +23,7 @@ from experiments.tasks import task as task_lib
 
 TASKS: dict[str, type[task_lib.Task]] = {
     "classification": classification.Classification,
+    "diffusion": diffusion.Diffusion,
     "language": language.Language,
     "multi_label": multi_label.MultiLabel,
     "table": table.Table,

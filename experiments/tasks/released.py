@@ -12,7 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.tasks.parts import Exported, Generator, Predictor, Source
+from experiments.tasks.parts import (
+    Exported,
+    Generator,
+    ImageGenerator,
+    Predictor,
+    Source,
+)
 
 
 class Released:
@@ -111,6 +117,15 @@ class Released:
         f"task must be one that writes text, such as 'language', got"
         f" {self.name!r}."
     )
+
+  def image_generator(self, source: Source) -> ImageGenerator | None:
+    """Returns what draws new images; by default None, for there are none.
+
+    Args:
+      source: Its description is read, and no example.
+    """
+    del source
+    return None
 
   def columns(self, source: Source, outputs: Any) -> dict[str, np.ndarray]:
     """Returns predictions for people, by column's name; by default refuses.

@@ -27,6 +27,7 @@ from experiments.tasks import released, sections
 from experiments.tasks.parts import Batch as Batch
 from experiments.tasks.parts import Exported as Exported
 from experiments.tasks.parts import Generator as Generator
+from experiments.tasks.parts import ImageGenerator as ImageGenerator
 from experiments.tasks.parts import InputCanaries as InputCanaries
 from experiments.tasks.parts import Model as Model
 from experiments.tasks.parts import Predictor as Predictor

@@ -52,17 +52,23 @@ def test_all_but_the_network_runs_in_small(name, tmp_path):
 
 def _check_run(name, config, tmp_path):
   summary = launch.run(config, tmp_path / "run")
-  assert _SUMMARY_KEYS <= set(summary)
+  drawn = config.task.name == "diffusion"  # There is nothing to be right of.
+  keys = {key for key in _SUMMARY_KEYS if "accuracy" not in key or not drawn}
+  assert keys <= set(summary)
   written = json.loads((tmp_path / "run" / "summary.json").read_text())
   assert written == summary
   assert summary["num_steps"] == 3
   assert 0 < summary["epsilon"] <= summary["epsilon_target"]
+  stored = json.loads((tmp_path / "run" / "config.json").read_text())
+  assert stored["name"] == name
+  if drawn:
+    # Denoisers begin with D = c_skip y, whose weighted loss is about 1.
+    assert 0 < summary["test_loss"]["last"] < 10
+    return
   reached = summary["test_accuracy"]
   if reached is None:  # Of examples with many labels.
     reached = summary["test_macro_auc"]["last"]
   assert 0 <= reached <= 1
-  stored = json.loads((tmp_path / "run" / "config.json").read_text())
-  assert stored["name"] == name
 
 
 @pytest.mark.parametrize("name", launch.CONFIGS)

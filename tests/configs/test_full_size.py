@@ -97,7 +97,7 @@ def _batch(experiment, size):
     "name",
     launch.configs(
         slow=("imagenet_nfnet", "places365_nfnet"),
-        but=launch.TABLES + launch.TEXTS,
+        but=launch.TABLES + launch.TEXTS + launch.DIFFUSIONS,
     ),
 )
 def test_builds_at_full_size(name, monkeypatch):

@@ -1,0 +1,1 @@
+"""What a diffusion model is trained for, and how it is sampled from."""
