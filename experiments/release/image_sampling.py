@@ -8,7 +8,7 @@ number and its class, whatever the size of batches. It is post-processing of
 released parameters, which it costs no privacy.
 
 >>> print([round(float(s), 3) for s in levels(3, largest=4.0, least=0.5)])
-[4.0, 1.535, 0.5, 0.0]
+[4.0, 1.527, 0.5, 0.0]
 >>> class_counts(8, num_classes=3).tolist()
 [3, 3, 2]
 """
