@@ -63,7 +63,9 @@ def _no_clipping(monkeypatch):
   monkeypatch.setattr(per_example, "clip_factor", jnp.ones_like)
 
 
-@pytest.mark.parametrize("plant", [_no_noise, _no_clipping])
+@pytest.mark.parametrize(
+    "plant", [pytest.param(_no_noise, marks=pytest.mark.slow), _no_clipping]
+)
 def test_a_fault_exposes_strings_and_contradicts_the_claim(
     plant, monkeypatch, capsys
 ):
