@@ -13,10 +13,8 @@ the sum of T losses has the probabilities
 and its tilted mean is T K'(t): nearer to the losses that decide a delta.
 
 Invariant: every delta that is read off is an upper bound of the grid's own.
-What can be lost (mass beyond the window, rounding) is added.
-
-Source: Esscher 1932 for tilting; Koskela, Jalko, Prediger and Honkela 2021
-(2102.12412) for Fourier transforms of losses.
+What can be lost (mass beyond the window, rounding) is added. Source: Esscher
+1932 for tilting; Koskela et al. 2021 (2102.12412) for Fourier transforms.
 
 >>> pair = discretise.sampled_gaussian(noise=4.0, sampling_prob=0.01)
 >>> step = discretise.on_grid(pair, interval=1e-4, tail=1e-20)
@@ -38,9 +36,8 @@ import numpy as np
 
 from accounting.numerics import discretise, fourier, log_sums
 
-# Tilts that are considered, in units of one over a loss; and of many kinds of
-# steps, every fourth of those that may matter: each tilt of each kind costs a
-# pass over its losses.
+# Tilts that are considered, in units of one over a loss. Each tilt of each kind
+# of steps costs a pass over its losses: of many kinds, every fourth is tried.
 _TILTS = np.geomspace(1e-3, 1e7, 231)
 _FEW_TILTS, _MANY_PARTS = _TILTS[::4], 48
 _LEAST_TILT, _MOST_TILT = 0.03, 300.0

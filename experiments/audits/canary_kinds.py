@@ -228,7 +228,7 @@ def _plant_learned(base, membership, made, **planted):
 
 def _plant_rows(base, membership, rows, dp_training, **planted):
   """Canaries that are examples like any other, once they are drawn."""
-  num_copies = base.config.audit.get("num_copies", 1)
+  num_copies = base.config.get("audit", {}).get("num_copies", 1)
   rows = jax.tree.map(lambda x: np.repeat(x, num_copies, axis=0), rows)
   drop_excluded = membership.of_copies(num_copies).drop_excluded
   return dataclasses.replace(

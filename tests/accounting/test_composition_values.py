@@ -132,14 +132,6 @@ def test_a_delta_is_compared_with_the_largest_size():
         (accounting.calibrate_noise, {"epsilon": 1.0, "delta": 1e-5}),
         (accounting.calibrate_num_steps, {"epsilon": 1.0, "delta": 1e-5}),
         (accounting.calibrate_batch_size, {"epsilon": 1.0, "delta": 1e-5}),
-        (
-            accounting.tuning_cost,
-            {
-                "num_trials_mean": 2,
-                "distribution": "poisson",
-                "delta": 1e-5,
-            },
-        ),
     ],
 )
 def test_what_needs_one_mechanism_says_so(fn, arguments):

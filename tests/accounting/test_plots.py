@@ -1,5 +1,6 @@
 """Plots of mechanisms, compositions, profiles and statements."""
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -30,17 +31,19 @@ def test_each_shows_the_numbers_of_its_profile():
 
 
 def test_without_an_analysis_there_is_no_plot():
-  fixed = mechanisms.run(
-      steps=10,
-      num_examples=50_000,
-      neighboring_relation="replace_one",
-      sampling="fixed_without_replacement",
-  )
-  made = accounting.make_statement(fixed, delta=1e-6, accountant="rdp")
+  known = mechanisms.run(steps=10)
+  made = accounting.make_statement(known, delta=1e-6)
+  without = dataclasses.replace(made, profile=None)
   with pytest.raises(ValueError, match="profile must be known, to be plotted"):
-    made.plot()
+    without.plot()
+  unknown = mechanisms.run(
+      steps=10,
+      prob=0.1,
+      neighboring_relation="replace_one",
+      sampling="balls_in_bins",
+  )
   with pytest.raises(ValueError, match="accountant must be one with an analy"):
-    fixed.plot()
+    unknown.plot()
 
 
 def test_a_missing_matplotlib_names_the_extra(monkeypatch):

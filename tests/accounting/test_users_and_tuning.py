@@ -71,7 +71,7 @@ def test_more_examples_are_less_private():
                 "max_batch_size": 5000,
             },
             {},
-            "sampling must be one of poisson, deterministic",
+            "sampling must be one of poisson, shuffle, deterministic",
         ),
     ],
 )
