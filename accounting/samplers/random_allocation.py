@@ -52,6 +52,7 @@ class RandomAllocation(Sampler):
           required=False,
       )
   }
+  spans_steps = True
   batches = "random_allocation"
   any_batch_size = False
   remedy = (

@@ -43,6 +43,7 @@ class Shuffle(Deterministic):
       "chance is counted on)"
   )
   needs_num_examples = True
+  spans_steps = True
   batches = "shuffled"
   remedy = "neighboring_relation 'replace_special' or 'replace_one'"
 

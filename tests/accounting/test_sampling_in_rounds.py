@@ -247,3 +247,27 @@ def test_the_command_knows_them(capsys):
   assert (
       f"epsilon {accounting.claims.at_most(value)} " in capsys.readouterr().out
   )
+
+
+@pytest.mark.parametrize(
+    "sampling, relation, spans",
+    [
+        ("random_allocation", "add_or_remove_one", True),
+        ("balls_in_bins", "add_or_remove_one", True),
+        ("shuffle", "replace_one", True),
+        ("poisson", "add_or_remove_one", False),
+    ],
+)
+def test_what_is_drawn_for_a_round_is_said_to_span_steps(
+    sampling, relation, spans
+):
+  """Other versions' draws within a round would put an example in it twice."""
+  run = accounting.Mechanism(
+      noise_multiplier=1.0,
+      num_steps=8,
+      sampling_prob=0.25,
+      num_examples=40,
+      sampling=sampling,
+      neighboring_relation=relation,
+  )
+  assert run.draws_span_steps is spans
