@@ -118,7 +118,7 @@ _BEFORE_PARAMS = {
         lambda: optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau()),
         _ALONE + ".*got reduce_on_plateau",
     ),
-    "momo": (optax.contrib.momo, _ALONE + ".*got momo"),
+    "momo": (optax.contrib.momo, _ALONE + ".*got .*[mM]omo"),
     "a line search": (
         lambda: optax.scale_by_backtracking_linesearch(5),
         _ALONE + ".*got scale_by_backtracking_linesearch",
