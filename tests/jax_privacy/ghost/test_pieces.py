@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jax_privacy.ghost import graph, pieces
+from tests.support import float16
 
 _W = jnp.arange(48.0).reshape(6, 8)
 _X = jnp.ones((5, 6))
@@ -68,6 +69,8 @@ def test_pieces_cover_what_is_used_once(name):
 
 @pytest.mark.parametrize("name", list(_CUT))
 def test_joined_pieces_are_the_parameter(name):
+  if name == "layers":  # It rounds its parameter.
+    float16.skip_if_missing(jnp.float16)
   split = _split(_CUT[name][0], _W)
   shared = split.run_shared([_W])
   values = {p.var: shared[p.var].astype("float32") for p in split.pieces}
