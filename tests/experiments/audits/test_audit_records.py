@@ -39,8 +39,9 @@ def _check_record(found, config, *, num_canaries):
       "audit_seconds", "seed", "versions",
       "num_copies", "epsilon_of_copies", "exposure",
   }  # fmt: skip
-  # And the report reads all of it; a plain sampler's has no options.
-  assert set(found) | {"sampling_options"} == set(_report_audit._KEYS)
+  # And the report reads all of it; plain samplers and noises say nothing more.
+  plain = {"sampling_options", "noise", "noise_options"}
+  assert set(found) | plain == set(_report_audit._KEYS)
   mechanism = experiment_lib.build(config).mechanism
   assert found["epsilon"] == accounting.epsilon(mechanism, delta=1e-5)
   assert found["sampling_prob"] == mechanism.sampling_prob
