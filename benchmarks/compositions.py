@@ -20,7 +20,7 @@ import accounting
 from accounting import Composition, claims
 
 _DELTA = 1e-5
-# Theirs takes about half a second for each kind.
+# dp-accounting takes about half a second for each kind.
 _MOST_OF_THEIRS = 100
 
 

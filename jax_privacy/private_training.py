@@ -28,8 +28,9 @@ class Plan:
     mechanism: Mechanism of the run.
     l2_clip_norm: Largest L2 norm of an example's gradient: a number or a pytree
       of them.
-    noise_stddev: Standard deviation of the noise of each coordinate of what the
-      optimiser sees.
+    noise_stddev: Standard deviation of the independent noise of each coordinate
+      of what the optimiser sees. Correlated noise is made from it, and a step's
+      has a larger one.
     delta: Delta of the guarantee, where `make_private` was given it, or None.
   """
 
@@ -134,14 +135,16 @@ class PrivateTraining(_Parts):
     run = plan.mechanism
     num_examples = run.num_examples or 0
     expected = run.sampling_prob * num_examples
+    noise = getattr(run, "noise", "independent")
+    kind = "" if noise == "independent" else f"{noise}, from independent "
     lines = [
         f"PrivateTraining of {run.num_steps} updates",
         f"  sampler: {run.sampling}, {expected:.6g} of {num_examples} examples"
         " expected in a batch",
         f"  grad_fn: sum of gradients of L2 norm at most {plan.l2_clip_norm},"
         f" over {expected:.6g}",
-        f"  optimizer: noise of standard deviation {plan.noise_stddev:.6g}"
-        f" (noise multiplier {run.noise_multiplier:g}), then yours",
+        f"  optimizer: {kind}noise of standard deviation"
+        f" {plan.noise_stddev:.6g} (noise multiplier {run.noise_multiplier:g}), then yours",
     ]
     if plan.delta is None:
       lines.append("  guarantee: private.epsilon(delta=...)")

@@ -50,18 +50,18 @@ def allowed(
     if not isinstance(clip_norm, jax.core.Tracer) or clip_norm.ndim:
       rule = "a scalar where it is traced (a pytree of norms must be numbers)"
       _validate.fail("l2_clip_norm", rule, clip_norm)
-    return _traced(clipped_grad, clip_norm, *args, **kwargs)
+    return _traced(clipped_grad, *args, **kwargs)
 
   return with_traced
 
 
 def _traced(
     clipped_grad,
-    clip_norm,
     fun,
     argnums=0,
     has_aux=False,
     *,
+    l2_clip_norm,
     rescale_to_unit_norm=False,
     return_values=False,
     return_grad_norms=False,
@@ -72,7 +72,8 @@ def _traced(
   """The sum for a traced clip norm; see the top of this file."""
   if grid_scale is not None:
     _validate.fail("grid_scale", "None with a traced l2_clip_norm", grid_scale)
-  clip_norm = clip_norm.astype(jnp.promote_types(clip_norm.dtype, jnp.float32))
+  dtype = jnp.promote_types(l2_clip_norm.dtype, jnp.float32)
+  clip_norm = l2_clip_norm.astype(dtype)
   is_valid = (clip_norm >= _validate.MIN_CLIP_NORM) & (
       clip_norm <= _validate.MAX_CLIP_NORM
   )
@@ -87,7 +88,6 @@ def _traced(
     whole = jax.tree.map(lambda g: g * unit.astype(g.dtype), grads)
     return jax.tree.map(lambda g: g / unit.astype(g.dtype), transform(whole))
 
-  options = {k: v for k, v in options.items() if k != "l2_clip_norm"}
   inner = clipped_grad(
       scaled,
       argnums,

@@ -1,7 +1,7 @@
 """Draws docs/ghost_loops.svg: `python docs/figures/ghost_loops.py`.
 
 The invariant: the file that is checked in is what `draw` returns (tested). Its
-style is that of `ghost_clipping.py`.
+style is as in `ghost_clipping.py`.
 
 Example:
   $ python docs/figures/ghost_loops.py

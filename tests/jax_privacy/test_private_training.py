@@ -142,3 +142,18 @@ def test_what_is_not_known_is_refused(call, text):
 def test_a_delta_of_its_own_is_kept():
   assert _make(_RUN, delta=1e-4).epsilon() == _RUN.epsilon(delta=1e-4)
   assert "claims no guarantee" in repr(dp_sgd.PrivateTraining(1, 2, 3))
+
+
+def test_its_text_says_that_noise_is_correlated():
+  run = accounting.Mechanism(
+      noise_multiplier=1.0,
+      num_steps=4,
+      sampling_prob=0.1,
+      num_examples=100,
+      sampling="cyclic_poisson",
+      sampling_options={"cycle_length": 2},
+      noise="banded",
+      noise_options={"strategy_coef": (0.8, 0.6)},
+  )
+  # A step's noise has more than this.
+  assert "optimizer: banded, from independent noise of" in repr(_make(run))

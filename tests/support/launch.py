@@ -27,7 +27,7 @@ CONFIGS = sorted(
 TABLES = ("breast_cancer", "table", "wine")
 TEXTS = ("copying", "gpt2_e2e", "listops", "recurrentgemma_lora")
 TEXTS += ("shakespeare", "shakespeare_lora", "vaultgemma")
-# Of images that are drawn, and not told apart.
+# Of images that are drawn, and not classified.
 DIFFUSIONS = ("digits_diffusion",)
 # To compile a step of these takes long, however small they are. Of what they
 # have, `fashion_mnist_cnn` has views, and the tests of models and of ghost

@@ -205,7 +205,7 @@ def test_evaluation_gives_an_image_the_same_loss_in_every_batch():
   again = np.asarray(again)
   # Of another place in the batch the sums may be in another order.
   np.testing.assert_allclose(losses[[1, 0]], again[[0, 2]], rtol=1e-5)
-  # D = c_skip y at first, so that a loss is that of the closed form.
+  # D = c_skip y at first, so that a loss has its closed form.
   outcomes = task.outcomes(source, batch, losses)
   overall = task.overall(source, outcomes)["loss"]
   np.testing.assert_allclose(overall.value, losses.mean(), rtol=1e-6)
