@@ -144,7 +144,8 @@ class PrivateTraining(_Parts):
         f"  grad_fn: sum of gradients of L2 norm at most {plan.l2_clip_norm},"
         f" over {expected:.6g}",
         f"  optimizer: {kind}noise of standard deviation"
-        f" {plan.noise_stddev:.6g} (noise multiplier {run.noise_multiplier:g}), then yours",
+        f" {plan.noise_stddev:.6g} (noise multiplier"
+        f" {run.noise_multiplier:g}), then yours",
     ]
     if plan.delta is None:
       lines.append("  guarantee: private.epsilon(delta=...)")
