@@ -66,6 +66,9 @@ _TABLE = {
     "experiments.audits": _OUTSIDE
     + _PLAN
     + ("experiments.run", "experiments.audits"),
+    "experiments.reports": _OUTSIDE
+    + _PLAN
+    + ("experiments.run", "experiments.reports"),
 }
 # Packages of others that a folder must not touch.
 _JAX = ("jax", "flax", "optax", "chex")
@@ -174,6 +177,7 @@ def test_imports_follow_the_table(path):
         ("experiments.release.x", "from experiments.audits import replay"),
         ("experiments.audits.x", "from experiments.evaluation import final"),
         ("experiments.audits.x", "from experiments import audit"),
+        ("experiments.reports.x", "from experiments.release import model"),
     ],
 )
 def test_a_forbidden_import_is_caught(module, source):

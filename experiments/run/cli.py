@@ -68,13 +68,15 @@ def define_show() -> flags.FlagHolder:
   return flags.DEFINE_flag(flag, flag_values=flags.FLAGS)
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], *, rest: str | None = None) -> None:
   """Parses the flags of the command line, then calls `main`.
 
   What the command writes, Orbax's files too, is its user's alone.
 
   Args:
     main: Function that does the command's work.
+    rest: Name of a flag of many values, to which arguments without a name are
+      added; None for none.
 
   Raises:
     SystemExit: With code 2, if the flags or the config cannot be used.
@@ -86,10 +88,14 @@ def run(main: Callable[[], None]) -> None:
   with exit_on(flags.Error, ValueError, OSError, AttributeError, KeyError):
     set_to_none = [m[1] for m in map(_NONE.fullmatch, sys.argv) if m]
     argv = [arg for arg in sys.argv if not _NONE.fullmatch(arg)]
-    rest = flags.FLAGS(argv)[1:]
+    if rest is not None:
+      flags.FLAGS.set_gnu_getopt(True)  # Flags may follow them.
+    others = flags.FLAGS(argv)[1:]
     _check_given_once(f"config.{name}" for name in set_to_none)
-    if rest:
-      raise ValueError(f"arguments must be flags, --name=value, got {rest}.")
+    if rest is not None:
+      flags.FLAGS[rest].value += others
+    elif others:
+      raise ValueError(f"arguments must be flags, --name=value, got {others}.")
     for name in set_to_none:
       _set_to_none(flags.FLAGS.config, name.split("."))
   main()

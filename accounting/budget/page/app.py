@@ -9,27 +9,14 @@ sent.
 """
 
 import functools
-import importlib.resources
 from collections.abc import Callable
 from typing import Any
 
 from starlette import applications, concurrency, requests, responses, routing
 
 from accounting import _validate, json_object
-from accounting.budget.page import guard
+from accounting.budget.page import assets, guard
 
-# Name of a file, its type.
-_FILES = {
-    "index.html": "text/html; charset=utf-8",
-    "page.css": "text/css; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
-    "asking.js": "text/javascript; charset=utf-8",
-    "fields.js": "text/javascript; charset=utf-8",
-    "plots.js": "text/javascript; charset=utf-8",
-    "releases.js": "text/javascript; charset=utf-8",
-    "results.js": "text/javascript; charset=utf-8",
-}
-_SCRIPT = "text/javascript; charset=utf-8"
 MAX_BYTES = 65536
 _JSON = "application/json"
 
@@ -48,7 +35,7 @@ def make(ask: Ask, *, token: str, port: int) -> guard.Guard:
       routing.Route("/", functools.partial(_file, "index.html")),
       *(
           routing.Route(f"/{name}", functools.partial(_file, name))
-          for name in _FILES
+          for name in assets.TYPES
       ),
       routing.Route("/plotly.min.js", _plotly),
       routing.Route(
@@ -62,19 +49,19 @@ def make(ask: Ask, *, token: str, port: int) -> guard.Guard:
 
 def _file(name: str, request: requests.Request) -> responses.Response:
   del request
-  folder = importlib.resources.files("accounting.budget.page") / "static"
   return responses.Response(
-      (folder / name).read_bytes(), headers={"content-type": _FILES[name]}
+      assets.text(name), headers={"content-type": assets.TYPES[name]}
   )
 
 
 def _plotly(request: requests.Request) -> responses.Response:
   del request
-  from plotly import offline
-
   # It is the same as long as the package is.
-  kept = {"content-type": _SCRIPT, "cache-control": "private, max-age=3600"}
-  return responses.Response(offline.get_plotlyjs(), headers=kept)
+  kept = {
+      "content-type": assets.TYPES["page.js"],
+      "cache-control": "private, max-age=3600",
+  }
+  return responses.Response(assets.plotly(), headers=kept)
 
 
 async def _answer(ask: Ask, request: requests.Request) -> responses.Response:

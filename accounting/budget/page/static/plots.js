@@ -1,6 +1,8 @@
 // Plots, by plotly.js from this machine. It is large, so it comes after all
 // else, and the page does without it until then.
 
+import {figure, plain} from "./figure.js";
+
 let loading = null;
 const drawn = new Map();
 
@@ -30,41 +32,11 @@ export function erase(id) {
 }
 
 function paint(Plotly, id, {x, y, points, names, isLog}) {
-  const style = getComputedStyle(document.documentElement);
-  const color = (name) => style.getPropertyValue(name).trim();
-  const axis = {
-    gridcolor: color("--line"),
-    linecolor: color("--faint"),
-    zeroline: false,
-    automargin: true,
-    nticks: 6,
-    fixedrange: true,
-  };
-  const line = {
-    x,
-    y,
-    text: points.map(([a, b]) => `${names[0]} ${a}<br>${names[1]} ${b}`),
-    mode: "lines",
-    line: {color: color("--main"), width: 2.5},
-    hovertemplate: "%{text}<extra></extra>",
-  };
-  const layout = {
-    margin: {l: 8, r: 12, t: 8, b: 8},
-    paper_bgcolor: "rgba(0,0,0,0)",
-    plot_bgcolor: "rgba(0,0,0,0)",
-    font: {color: color("--text"), family: "system-ui, sans-serif", size: 13},
-    xaxis: {...axis, title: {text: names[0]}, rangemode: "tozero"},
-    yaxis: {
-      ...axis,
-      title: {text: names[1]},
-      ...(isLog
-        ? {type: "log", exponentformat: "power", nticks: 8}
-        : {rangemode: "tozero"}),
-    },
-    hoverlabel: {bgcolor: color("--card"), font: {color: color("--text")}},
-  };
-  const config = {displayModeBar: false, responsive: true};
-  Plotly.react(document.getElementById(id), [line], layout, config);
+  const [x0, y0] = names.map(plain);
+  const texts = points.map(
+    ([a, b]) => `${x0} ${plain(a)}<br>${y0} ${plain(b)}`);
+  const made = figure({lines: [{x, y, texts}], names, isLog});
+  Plotly.react(document.getElementById(id), ...made);
 }
 
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {

@@ -14,21 +14,10 @@ import time
 
 import pytest
 
+from tests.support import browser as browser_lib
 from tests.support import launch
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome")
-_CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        _CHROMIUM is None, reason="no chromium: apt-get install chromium"
-    ),
-]
-_FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
-    "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+pytestmark = browser_lib.MARKS
 _SECONDS = 300
 # What is shown is of what is typed, and both plots are there.
 _SETTLED = """() =>
@@ -68,12 +57,8 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser():
-  from playwright import sync_api
-
-  with sync_api.sync_playwright() as made:
-    chromium = made.chromium.launch(executable_path=_CHROMIUM, args=_FLAGS)
+  with browser_lib.started() as chromium:
     yield chromium
-    chromium.close()
 
 
 class _Tab:

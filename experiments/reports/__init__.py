@@ -1,0 +1,1 @@
+"""Pages about runs: what a folder holds, as one self-contained file."""
