@@ -48,9 +48,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402  (After its environment is set.)
+import pytest  # noqa: E402
 
 from tests.support import (  # noqa: E402
     eager_moves,
+    few_cases,
     garbage,
     one_context,
     short_errors,
@@ -72,8 +74,10 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 _LONGEST = ("tests/test_readme.py", "tests/experiments/run/test_kill.py")
 
 
+@pytest.hookimpl(tryfirst=True)  # Before -m chooses by marks.
 def pytest_collection_modifyitems(items):
-  """Runs the longest tests first."""
+  """Runs the longest first; of tests marked `few`, makes the rest slow."""
+  few_cases.mark(items)
   items.sort(key=lambda item: not item.nodeid.startswith(_LONGEST))
 
 

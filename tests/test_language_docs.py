@@ -4,6 +4,7 @@ import re
 
 import jax
 import numpy as np
+import pytest
 from flax import nnx
 
 from experiments.plan import trainable
@@ -19,6 +20,7 @@ def _programs():
   return re.findall(r"```python\n(.*?)```", _PAGE, flags=re.DOTALL)
 
 
+@pytest.mark.slow
 def test_its_program_runs():
   program = _programs()[0]
   found = {}

@@ -51,6 +51,7 @@ def test_every_program_learns(optax_page):
     np.testing.assert_allclose(w, [1.0, -2.0, 0.5], atol=0.4)
 
 
+@pytest.mark.slow
 def test_opacus():
   found, _, printed, _ = _run("from_opacus.md")
   assert printed == "True\n"
@@ -60,6 +61,7 @@ def test_opacus():
   assert right > 0.8
 
 
+@pytest.mark.slow
 def test_tf_privacy():
   found, (w,), _, _ = _run("from_tf_privacy.md")
   right = (jnp.argmax(found["x"] @ w, axis=1) == found["y"]).mean()

@@ -52,6 +52,7 @@ def test_the_readme_is_well_typed(tmp_path):
     assert status == 0, said
 
 
+@pytest.mark.few(1)
 @pytest.mark.skipif(not _PYREFLY.exists(), reason="pyrefly is not installed")
 @pytest.mark.parametrize("part", _WRONG)
 def test_a_wrong_call_is_refused(part, tmp_path):

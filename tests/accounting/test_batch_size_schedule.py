@@ -51,6 +51,7 @@ _RUNS = [
 ]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("relation", ["add_or_remove_one", "replace_special"])
 @pytest.mark.parametrize("schedule, prob", _RUNS)
 def test_rdp_epsilon_is_that_of_the_steps_composed(schedule, prob, relation):
@@ -123,6 +124,7 @@ def test_delta_and_epsilon_are_inverse(accountant):
   assert back == pytest.approx(_DELTA, rel=1e-3)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("accountant", ["pld", "rdp"])
 def test_the_curve_is_epsilon_of_the_first_steps(accountant):
   """With phases at their own steps, whatever the run's length was."""
@@ -139,6 +141,7 @@ def test_the_curve_is_epsilon_of_the_first_steps(accountant):
   np.testing.assert_allclose(curve, want, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_an_interpolated_curve_is_right_around_a_change():
   """More points than have a grid of their own: within a thousandth."""
   run = _run(((0, 1.0), (400, 4.0)), steps=800)
@@ -150,6 +153,7 @@ def test_an_interpolated_curve_is_right_around_a_change():
     assert curve[i] == pytest.approx(want, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_whole_guarantee_is_of_the_schedule():
   """delta at epsilon 0 is the advantage; users of one example are examples."""
   run = _run()
@@ -178,6 +182,7 @@ def test_users_compose_their_phases():
   assert max(low, alone) < mixed < high
 
 
+@pytest.mark.slow
 def test_users_of_two_phases_equal_the_library():
   """Three examples of a user: mixtures composed by dp-accounting's own code."""
   run = _run(((0, 1.0), (4, 3.0)), prob=0.1, steps=9)
@@ -195,6 +200,7 @@ def test_users_of_two_phases_equal_the_library():
   assert value == pytest.approx(want, rel=1e-3)
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=3, deadline=None)
 @hypothesis.given(
     target=st.floats(0.3, 8.0),

@@ -18,6 +18,7 @@ _ROWS = json.loads(
 )["rows"]
 
 
+@pytest.mark.few(10)
 @pytest.mark.parametrize("row", _ROWS, ids=lambda r: r["name"])
 @pytest.mark.parametrize("accountant", ["pld", "rdp"])
 def test_reference_noise_to_a_thousandth(row, accountant):
@@ -37,6 +38,7 @@ def test_reference_noise_to_a_thousandth(row, accountant):
   assert 0.999 * target <= reached <= target
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=12, deadline=None)
 @hypothesis.given(
     prob=st.floats(1e-3, 1.0),
@@ -89,6 +91,7 @@ def test_every_sampler_can_be_calibrated(fields):
   assert dataclasses.replace(found, noise_multiplier=1.0) == run
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("prob", [1e-300, 0.1])
 @pytest.mark.parametrize("target", [1e-300, 1e-6, 1e300])
 @pytest.mark.parametrize("delta", [1e-300, 1e-5, 1 - 1e-16])

@@ -86,6 +86,7 @@ def _quadrature(first, second, epsilon, *, remove):
   return float(np.sum(np.maximum(gap, 0.0)))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "first, second",
     [((1.0, 0.3), (2.0, 0.8)), ((0.7, 0.05), (1.5, 0.5))],
@@ -208,6 +209,7 @@ def _check_against_the_oracle(seed):
   )
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seed", range(2))
 def test_a_few_match_the_oracles_composition(seed):
   _check_against_the_oracle(seed)
@@ -243,6 +245,7 @@ _SINGLES = [
 ]
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("run", _SINGLES)
 @pytest.mark.parametrize("accountant", accountants.names())
 def test_one_release_is_the_mechanism_to_the_digit(run, accountant):

@@ -132,6 +132,7 @@ def _check(seed):
   assert accounting.delta(composition, epsilon=found) <= delta * (1 + 5e-3)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("seed", [0, 1, 68])  # 68: losses at their largest.
 def test_a_few_are_between_the_oracles(seed):
   _check(seed)

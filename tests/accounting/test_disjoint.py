@@ -185,6 +185,7 @@ def _optimal_delta(guarantees, epsilon):
   return 1 - kept * (1 - total)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("seed", range(4))
 def test_stated_guarantees_that_differ_compose_to_their_optimum(seed):
   rng = np.random.default_rng(seed)

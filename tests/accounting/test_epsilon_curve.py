@@ -22,6 +22,7 @@ def _vacuous_is_fine():
     yield
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("noise", "prob"), [(3.0, 0.08), (0.7, 0.001), (8.0, 1.0)]
 )

@@ -71,6 +71,7 @@ _runs = st.builds(
 _each_row = pytest.mark.parametrize("row", _ROWS, ids=lambda r: r["name"])
 
 
+@pytest.mark.few(8)
 @_each_row
 def test_reference_epsilons_to_a_thousandth(row):
   name = row["name"]
@@ -178,6 +179,7 @@ def test_one_sampled_step_is_the_integral_of_the_hockey_stick():
   )
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("relation", ["add_or_remove", "replace"])
 def test_own_sums_agree_with_dp_accounting(relation):
   # The slow oracle: dp-accounting's accountant, bin by bin, on its own grid.
@@ -196,6 +198,7 @@ def test_own_sums_agree_with_dp_accounting(relation):
 
 
 # Each example composes six runs.
+@pytest.mark.slow
 @hypothesis.settings(max_examples=4, deadline=None)
 @hypothesis.given(_runs, st.floats(1e-9, 1e-2), st.floats(1.02, 2.0))
 def test_epsilon_is_monotone_in_everything(run, delta, factor):
@@ -223,6 +226,7 @@ def test_rdp_is_never_below_pld(run, delta):
   assert loose >= tight * (1 - 2e-3) - 1e-6
 
 
+@pytest.mark.slow
 @_SETTINGS
 @hypothesis.given(_runs)
 def test_coarser_bins_only_raise_epsilon(run):

@@ -12,6 +12,7 @@ _BUDGET = {
 }
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "length, num_steps",
     [

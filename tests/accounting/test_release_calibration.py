@@ -13,6 +13,7 @@ _OTHERS = _RUN + 3 * Laplace(scale=10.0)
 _GOAL = {"epsilon": 1.0, "delta": 1e-6}
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "release, free",
     [
@@ -39,6 +40,7 @@ def test_a_number_is_found_with_others(release, free):
   assert accounting.epsilon(_OTHERS + alone, delta=1e-6) > 1.05
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("free", ["num_steps", "sampling_prob", "count"])
 def test_a_whole_number_is_the_largest(free):
   run = mechanisms.run(noise=3.0, prob=0.01, steps=20, num_examples=1000)

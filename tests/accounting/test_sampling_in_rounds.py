@@ -45,6 +45,7 @@ def test_a_round_that_is_cut_short_counts_as_a_whole_one():
   assert values[0] == values[1] < values[2] == values[3]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("delta", [1e-9, 1e-5, 1e-2])
 def test_more_steps_to_choose_from_are_more_private(delta):
   values = [

@@ -205,6 +205,7 @@ def _oracle(loss, network, batch_size):
   return {name: np.linalg.norm(value) for name, value in total.items()}
 
 
+@pytest.mark.slow
 def test_our_worker_answers(worker, jax_losses):
   assert worker.facts["versions"].keys() > {"jax-privacy-toolkit", "jax"}
   expected = _oracle(jax_losses.loss_fn("mlp"), _MLP, 2)
@@ -231,6 +232,7 @@ def test_a_dead_worker_says_how_it_ended(worker):
     worker.ask(do="release")
 
 
+@pytest.mark.slow
 def test_our_library_does_not_pass_for_its_namesake(tmp_path):
   with pytest.raises(PeerError, match="ended with status 1: .*jax-privacy$"):
     Worker(

@@ -40,6 +40,7 @@ _SLOW = {
 }
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "name",
     [

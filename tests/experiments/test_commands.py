@@ -82,6 +82,7 @@ def test_evaluate_agrees_with_the_summary_and_tells_classes(finished):
   assert "training examples: the numbers are PRIVATE" in process.stdout
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "flags, message",
     [
@@ -202,6 +203,7 @@ def test_a_folder_of_images_by_a_recipe_of_ones_own(tmp_path):
   assert "  digit_0: " in process.stdout and "on 20 examples" in process.stdout
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_is_named_when_it_is_drawn(tmp_path):
   root = tmp_path / "images"
   _folder_of_digits(root)

@@ -59,6 +59,7 @@ def from_a_folder(tmp_path_factory):
   return folder
 
 
+@pytest.mark.slow
 def test_a_config_works_from_any_folder(from_a_folder):
   summary = json.loads((from_a_folder / "run" / "summary.json").read_text())
   assert summary["task"] == "rolling:Rolling"

@@ -161,6 +161,7 @@ def test_sampler_noise_and_summary_are_one_mechanism(tmp_path):
   assert accounting.epsilon(again, delta=1e-4) == summary["epsilon"]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "physical_batch_size, rescale, grid_scale",
     [
@@ -199,6 +200,7 @@ def test_noise_of_a_training_step(physical_batch_size, rescale, grid_scale):
   assert not gaussian.has_stddev(change, want * 3 / 2)
 
 
+@pytest.mark.slow
 def test_physical_batches_change_memory_only(tmp_path):
   # Same examples, views, noise, steps and epsilon; sums differ by rounding.
   summaries, params = [], []

@@ -48,6 +48,7 @@ def _clip(grads, params, **options):
   return clip.update(grads, clip.init(params), params)[0]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("grad_scale", [1e-3, 1.0])
 def test_equals_the_papers_equation_unit_by_unit(grad_scale):
   grads, params = _tree(0, grad_scale), _tree(1, 0.3)

@@ -76,6 +76,7 @@ def _close(got, want):
     np.testing.assert_allclose(got[k], v, atol=4e-6, err_msg=k)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("num_rows", [1, 5])
 @pytest.mark.parametrize("scale", [0.1, 3.0])
 def test_it_is_the_clipped_sum_over_the_expected_batch_size(num_rows, scale):
@@ -92,6 +93,7 @@ def test_padding_and_what_is_not_finite_count_zero():
   _close(_signal(grads), _by_hand(kept))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("size", [1e-20, 1.0, 1e15])
 def test_one_example_moves_the_average_by_the_clip_norm_at_most(size):
   rest, one = _grads(3), _grads(1, seed=1)

@@ -153,6 +153,7 @@ def test_none_and_several_arguments():
     several(1.0, _X)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("method", ["ghost", "vmap"])
 def test_state_that_a_loss_closes_over(method):
   run = lambda loss, params, *args, **options: jax.jit(

@@ -203,6 +203,7 @@ def _noise_of_the_phase():
   )
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("plant", [_scaled_before_noise, _noise_of_the_phase])
 def test_the_replay_catches_noise_of_another_scale(plant):
   faulty = _private(_LATE)._replace(optimizer=plant())

@@ -80,6 +80,7 @@ def test_there_is_no_step_beyond_the_last(step):
       strategy.bind(30, 0).batch(step)
 
 
+@pytest.mark.few(1)
 @_seeds
 def test_poisson_inclusion_rate_and_independence(seed):
   num_steps = _num_steps(seed)
@@ -113,6 +114,7 @@ def test_the_rate_check_rejects_shuffled_epochs():
   assert not _fits_binomial(again, member[1:].size, 0.0625)  # no more.
 
 
+@pytest.mark.few(1)
 @_seeds
 def test_truncation_keeps_a_uniform_subset(seed):
   num_steps = _num_steps(seed)
@@ -128,6 +130,7 @@ def test_truncation_keeps_a_uniform_subset(seed):
     assert _fits_binomial(member[:, i].sum(), num_steps, mean / 12)
 
 
+@pytest.mark.few(2)
 @_seeds
 @pytest.mark.parametrize("partition_type", list(PartitionType))
 def test_cycles(partition_type, seed):
@@ -162,6 +165,7 @@ def test_independent_groups_have_independent_sizes(secure):
   assert stats.chi2(399).ppf(1e-6) < statistic < stats.chi2(399).isf(1e-6)
 
 
+@pytest.mark.few(1)
 @_seeds
 def test_fixed_batches(seed):
   num_steps = _num_steps(seed)

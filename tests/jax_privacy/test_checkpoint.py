@@ -119,6 +119,7 @@ def two_saved(tmp_path_factory):
   return path
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     # A file that is cut has other bytes, as one that is flipped has.
     "damage",

@@ -31,6 +31,7 @@ def _check(got, want):
     np.testing.assert_allclose(got[k], v, atol=2e-5, err_msg=k)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("microbatch_size", [None, 3])
 @pytest.mark.parametrize("clip", [1.0, 5.0, 1e3])
 def test_it_is_the_sum_of_clipped_outputs(clip, microbatch_size):
@@ -64,6 +65,7 @@ def test_rows_keep_an_axis_by_default_and_may_be_several_arguments():
   assert fun.sensitivity("add_or_remove_one") == 0.5
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
 def test_one_example_moves_it_by_the_clip_norm_at_most(bad):
   fun = clipping.clipped_fun(_moments, keep_batch_dim=False, l2_clip_norm=2.0)

@@ -29,6 +29,7 @@ _MICROBATCHES = (
 )  # fmt: skip
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "keep_batch_dim, microbatch_size, jitted",
     [
@@ -209,6 +210,7 @@ def grad_fn_of_an_added_term(request):
   return jax.jit(jax_privacy.clipped_grad(loss, l2_clip_norm=request.param))
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
 def test_non_finite_example_counts_zero(bad, grad_fn_of_an_added_term):
   params, batch = _params(), _batch()
@@ -244,6 +246,7 @@ def test_padding_counts_zero_wherever_it_stands(filler, microbatched_grad_fn):
   np.testing.assert_allclose(oracle.flat64(got), want, rtol=0, atol=_RTOL)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("microbatch_size", [None, 4])
 @pytest.mark.parametrize("keep_batch_dim", [True, False])
 def test_empty_and_all_padding_batches(microbatch_size, keep_batch_dim):
@@ -282,6 +285,7 @@ def _loss_and_all_kinds_of_aux(param, x, key):
   return param * jnp.sum(x + 1), aux
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("microbatch_size", [None, 1, 3, 4, 64])
 @pytest.mark.parametrize("method", ["vmap", "ghost"])
 def test_rows_of_padding_are_zero_in_all_outputs(method, microbatch_size):

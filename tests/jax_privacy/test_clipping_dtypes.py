@@ -14,6 +14,7 @@ from tests.support.toy import loss as _loss
 from tests.support.toy import params as _params
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 @pytest.mark.parametrize("method", ["vmap", "ghost"])
 def test_short_dtypes_are_summed_in_float32(dtype, method):
@@ -89,6 +90,7 @@ def test_norm_never_above_the_clip_norm_at_any_scale(exponent, clip_norm):
     np.testing.assert_allclose(clipped["a"], pytree["a"], rtol=0, atol=1.2e-38)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("size", [1, 10, 10**4, 10**6])
 def test_clipped_norm_is_at_most_the_bound_in_exact_arithmetic(size):
   # Rounding of norm and product is bought off by the slack of `clip_factor`:

@@ -75,6 +75,7 @@ def _stacked(updates):
   return np.array(flat, np.float64)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", _SOURCES)
 def test_the_noise_is_the_inverse_times_independent_noise(name):
   source, inverse = _SOURCES[name]
@@ -110,6 +111,7 @@ def test_one_band_is_independent_noise_to_the_bit(source):
   assert state.step == 2
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["banded", "buffered", "banded_inverse"])
 def test_compiled_or_resumed_it_has_the_same_bits(name):
   noise = _privatizer(_SOURCES[name][0], num_steps=_N)
@@ -132,6 +134,7 @@ def test_compiled_or_resumed_it_has_the_same_bits(name):
     noise.update(sums, state)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", ["banded", "buffered", "banded_inverse"])
 def test_covariance(name):
   source, inverse = _SOURCES[name]
@@ -150,6 +153,7 @@ def test_covariance(name):
   assert (np.abs(found - planted) > bound).any()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "source, coefs, bound",
     [

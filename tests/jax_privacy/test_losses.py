@@ -207,6 +207,7 @@ def _clipped(name, method):
   )
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", _CASES)
 def test_clipping_this_loss_is_the_oracles_sum(name):
   """One clip of the whole loss, the views' divergence included."""

@@ -73,6 +73,7 @@ def test_sets_of_steps_are_uniform(seed, num_selected):
   assert stats.chisquare(counts).pvalue > _FALSE_ALARM
 
 
+@pytest.mark.few(1)
 @_seeds
 def test_rounds_and_examples_are_independent(seed):
   member = _membership(RandomAllocationSampling(2 * 4000, 2), 2, seed)

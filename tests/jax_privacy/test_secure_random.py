@@ -126,6 +126,7 @@ def test_bad_keys_are_named_and_not_shown(key):
   assert "x" * 32 not in str(caught.value) and "x00" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_without_the_package_the_error_says_what_to_install():
   program = textwrap.dedent("""
       import sys

@@ -39,6 +39,7 @@ def _pairs(edges):
   return list(itertools.pairwise(edges))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "n, p",
     [(1, 0.3), (7, 0.5), (20, 0.05), (40, 0.9), (300, 0.01), (10**12, 5e-12)],
@@ -98,6 +99,7 @@ def test_remainders_would_be_biased_and_that_is_seen():
   assert _fits(cells(_generator().integers(high, size=20_000)), [1 / 3] * 3)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("n, size", [(6, 3), (7, 2), (5, 4), (4, 0), (3, 3)])
 def test_subsets_are_uniform(n, size):
   generator = _generator()

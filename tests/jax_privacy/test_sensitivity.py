@@ -91,6 +91,7 @@ _OTHER_OPTIONS = [
 _SHORT = (jnp.bfloat16, jnp.float16)
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize(
     "options, dtype",
     [
@@ -172,6 +173,7 @@ def _divided_by_the_realised_batch_size(params, batch):
   return jax.tree.map(lambda g: g / len(batch["x"]), total)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "bug",
     [

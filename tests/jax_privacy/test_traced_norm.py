@@ -25,6 +25,7 @@ _BATCH = {"x": _X, "y": _Y}
 _MASK = np.array([False, False, True, False, False, False])
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("clip", [0.05, 0.7, 50.0])
 @pytest.mark.parametrize(
     "options",

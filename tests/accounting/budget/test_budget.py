@@ -58,6 +58,7 @@ def test_curve_ends_at_epsilon(capsys, tmp_path):
   assert float(lines[3].split(",")[1]) == found["epsilon"][-1]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "suffix, magic", [(".png", b"\x89PNG"), (".svg", b"<?xml")]
 )
@@ -68,6 +69,7 @@ def test_curve_is_drawn(suffix, magic, capsys, tmp_path):
   assert path.read_bytes().startswith(magic)
 
 
+@pytest.mark.slow
 def test_compare_has_every_pair_that_has_an_analysis(capsys):
   found = _json(
       capsys,
@@ -369,6 +371,7 @@ def test_hardly_any_noise_breaks_no_command(command, capsys):
   assert "infinite" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_is_no_error():
   # `dp-budget profile | head -1`: the pipe is closed before all is written.
   process = subprocess.Popen(

@@ -72,6 +72,7 @@ def test_statement_as_html_is_one_file_with_its_plot(tmp_path, capsys):
   assert not [a for a in page.addresses if a.startswith(("http", "/"))]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("how", ["html", "markdown", "text"])
 def test_statement_escapes_what_it_is_given(how, capsys):
   evil = "<script>alert(1)</script>|x"

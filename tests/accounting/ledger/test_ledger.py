@@ -60,6 +60,7 @@ def test_it_says_what_is_spent_and_left(tmp_path):
 _SCHEDULE = ((0, 1.0), (20, 2.0))
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "released",
     [

@@ -55,6 +55,7 @@ def _deltas(num_steps, noise, epsilon, interval):
   return found
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("num_steps", [2, 3])
 @pytest.mark.parametrize("noise", [0.4, 1.0, 6.0])
 def test_divergences_are_just_above_the_integral(num_steps, noise):
@@ -134,6 +135,7 @@ def _mean_delta(num_steps, noise, epsilon, num_samples):
 
 
 # Epsilon at delta 1e-8 of another implementation's upper bounds.
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("noise", "num_steps", "other"),
     [(1.0, 8, 3.726), (1.0, 64, 1.806), (2.0, 64, 0.345), (1.0, 128, 1.270)],

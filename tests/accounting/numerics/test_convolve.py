@@ -54,6 +54,7 @@ def _check(row):
   return epsilon, before
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", _GAUSSIAN_LIKE)
 def test_epsilon_is_that_of_the_contour_integral(name):
   epsilon, before = _check(_GAUSSIAN_LIKE[name])
@@ -77,6 +78,7 @@ def _recursed(probs: np.ndarray, times: int, size: int) -> np.ndarray:
   return found
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("noise", [0.5, 0.6])
 def test_rare_losses_are_summed_as_by_recursion(noise):
   # The same coarse grid, summed without Fourier transforms: losses of -1 bin

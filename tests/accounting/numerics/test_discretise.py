@@ -28,6 +28,7 @@ def _same(step, theirs, interval):
     assert both == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("replace", [False, True])
 @pytest.mark.parametrize(
     ("noise", "prob", "interval"),

@@ -24,6 +24,7 @@ def _linear_model(monkeypatch):
 # true of an audit that sees nothing: so each says how much is seen, too.
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "canary, fields",
     [
@@ -86,6 +87,7 @@ def _no_clipping(monkeypatch):
   monkeypatch.setattr(per_example, "clip_factor", jnp.ones_like)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "plant, canary, fields",
     [
@@ -125,6 +127,7 @@ def test_a_fault_contradicts_the_claim(
   assert printed.err.startswith("FAILED") and printed.err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("canary", ["random_direction", "input"])
 def test_dependent_scores_make_no_claim_of_independence(canary):
   experiment, state = audited.train(canary, num_canaries=60, train__num_steps=3)

@@ -48,6 +48,7 @@ def _check_record(found, config, *, num_canaries):
   assert found["num_examples"] == mechanism.num_examples + num_canaries
 
 
+@pytest.mark.slow
 def test_a_stopped_audit_goes_on_with_the_same_canaries(tmp_path, monkeypatch):
   config = audited.config(seed=None, train__num_steps=4, save_every=2)
   root = root_key.RootKey.from_seed(99)
@@ -115,6 +116,7 @@ def test_rows_are_drawn_like_examples_and_dropped_if_out():
   assert not batch["image"][3].any()
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "fields, canary, num_canaries, message",
     [

@@ -27,6 +27,7 @@ def test_the_command_passes_and_says_what_was_seen(task, tmp_path):
   assert "noise: standard deviation" in process.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", launch.EACH_TASK)
 def test_a_run_that_clips_too_little_fails(task):
   experiment = experiment_lib.build(launch.TASKS[task]())

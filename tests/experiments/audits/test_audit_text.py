@@ -63,6 +63,7 @@ def _no_clipping(monkeypatch):
   monkeypatch.setattr(per_example, "clip_factor", jnp.ones_like)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "plant", [pytest.param(_no_noise, marks=pytest.mark.slow), _no_clipping]
 )

@@ -246,6 +246,7 @@ def _printed(ours, twins=None, *, terminal=False):
   return file.getvalue()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("terminal", [False, True])
 def test_everything_is_printed(terminal):
   codes = [0] * 30 + [1] * 25 + [2] * 3 + [-1] * 2

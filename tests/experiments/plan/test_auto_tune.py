@@ -57,6 +57,7 @@ def _next(tuned, mechanism):
   return {"num_steps": mechanism.num_steps + 1}
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize(
     "epsilon, accountant, sampling",
     [

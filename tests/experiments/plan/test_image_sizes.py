@@ -42,6 +42,7 @@ def test_evaluation_sees_the_centre_of_training_sized_crops():
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options, size",
     [

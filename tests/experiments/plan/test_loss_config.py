@@ -70,6 +70,7 @@ def test_several_labels_are_trained_through_the_launcher(folder, tmp_path):
   assert 0.3 < loss < 1.5
 
 
+@pytest.mark.slow
 def test_padding_of_several_labels_moves_nothing_even_where_none_masks_it(
     folder,
 ):
@@ -87,6 +88,7 @@ def test_padding_of_several_labels_moves_nothing_even_where_none_masks_it(
   assert not values[2:].any()
 
 
+@pytest.mark.slow
 def test_views_that_differ_cost_more_under_the_invariance_weight():
   fields = {
       "augment__names": ("crop",),

@@ -190,6 +190,7 @@ def test_it_cannot_be_taken_for_a_private_run(run, tmp_path, capsys):
       workdir_lib.Workdir(folder).check(config)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_says_so_and_goes_on(tmp_path, capsys):
   config = launch.linear(**_OFF)
   workdir = workdir_lib.Workdir(tmp_path / "run")

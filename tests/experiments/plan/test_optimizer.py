@@ -168,6 +168,7 @@ def test_agc_is_before_momentum_and_decay_and_leaves_the_head_out():
     np.testing.assert_allclose(got[module][name], param, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_noise_is_added_once_and_before_agc():
   """Nothing of a step of training is left that AGC has not bounded."""
   config = launch.config(

@@ -263,6 +263,7 @@ def test_private_and_public_training_are_not_taken_for_each_other(tmp_path):
     plain.check_output(str(_npz(tmp_path / "a.npz")))
 
 
+@pytest.mark.slow
 def test_pretraining_tests_crops_at_the_test_split_s_own_size():
   config = launch.config(
       "imagenet_nf_resnet",

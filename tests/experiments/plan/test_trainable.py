@@ -151,6 +151,7 @@ def test_a_frozen_body_costs_no_backward_pass():
   assert num_convolutions(whole) > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "canary", [pytest.param("dirac", marks=pytest.mark.slow), "clipped"]
 )
@@ -209,6 +210,7 @@ _MODELS = {
 }
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", models.names())
 def test_the_documented_expressions_name_what_they_say(name):
   options, image_shape = _MODELS.get(name, ({}, (32, 32, 3)))

@@ -132,6 +132,7 @@ def test_what_is_said_of_a_run_names_the_person(archive, capsys):
   assert "All rows" not in said
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("task", ["classification", "multi_label", "table"])
 def test_a_step_is_the_sum_of_each_persons_mean_clipped(
     archive, tmp_path, task
@@ -177,6 +178,7 @@ def test_a_step_is_the_sum_of_each_persons_mean_clipped(
   np.testing.assert_allclose(oracle.flat64(got), total / 12, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_ends_with_the_same_bits(
     archive, tmp_path, monkeypatch, capsys
 ):
@@ -288,6 +290,7 @@ def test_a_table_by_arguments_alone_holds_out_persons(tmp_path):
   assert not ids[0] & ids[1] and len(ids[0] | ids[1]) == _NUM_PERSONS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "canary", [pytest.param("clipped", marks=pytest.mark.slow), "input"]
 )

@@ -324,6 +324,7 @@ def test_a_broken_input_leaves_no_file(model, tmp_path, workdir):
   assert not [p for p in tmp_path.iterdir() if "p.csv" in p.name]
 
 
+@pytest.mark.slow
 def test_a_model_of_tables_says_how_its_inputs_are_made(tmp_path):
   config = launch.config("breast_cancer", arg="smoke=True")
   launch.run(config, tmp_path / "run")

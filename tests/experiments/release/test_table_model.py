@@ -116,6 +116,7 @@ def test_a_file_and_a_frame_are_predicted_in_python(finished):
     model.predict_inputs(frame.drop(columns="year"))
 
 
+@pytest.mark.slow
 def test_jax_alone_encodes_a_row_by_three_lines(finished, tmp_path):
   model = experiments.load(finished / "run")
   made = program.lower(model.program_signature, model.params, platforms=["cpu"])

@@ -105,6 +105,7 @@ def test_a_third_run_adds_to_both(first, second):
     experiment_lib.build(_next(path, seed=0))  # The first run's.
 
 
+@pytest.mark.slow
 def test_what_the_first_run_began_with_is_still_said(first, tmp_path, capsys):
   public = launch.linear(model__restore__path=str(first), seed=5)
   # As if the first run's data were others.

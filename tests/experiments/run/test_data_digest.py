@@ -119,6 +119,7 @@ def test_examples_of_the_module():
   assert doctest.testmod(data_digest).failed == 0
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("change", [_pixel, _label, _order])
 def test_changed_data_are_refused_before_a_step(broken, run, change):
   _change(broken, change)
@@ -142,6 +143,7 @@ def test_changed_data_are_refused_where_the_checkpoints_are_lost(broken, run):
     _start(_config(broken), run)
 
 
+@pytest.mark.slow
 def test_the_same_data_go_on_and_test_examples_may_change(broken, run):
   def change(arrays):
     arrays["x_test"][0] ^= 1
@@ -198,6 +200,7 @@ def test_a_folder_from_before_digests_gets_one(broken, run):
     _start(_config(broken), run)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("change", [_pixel, _label, _order])
 def test_a_source_without_digest_parts_is_known_by_what_it_yields(
     broken, run, monkeypatch, capsys, change

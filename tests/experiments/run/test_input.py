@@ -65,6 +65,7 @@ def plain(archive, tmp_path_factory):
   return _digest(_config(archive), tmp_path_factory.mktemp("plain"))
 
 
+@pytest.mark.slow
 def test_all_examples_on_the_device_is_the_same_run(archive, tmp_path, plain):
   config = _config(archive, data__on_device=True)
   assert _digest(config, tmp_path / "run") == plain
@@ -108,6 +109,7 @@ def _assert_same(got, want):
       jax.tree.map(np.testing.assert_array_equal, examples, other[0])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("size", [None, 6])
 def test_every_batch_is_the_sources_own(size):
   """Digits on the device, padding and empty batches included."""
@@ -136,6 +138,7 @@ def test_every_batch_is_the_sources_own(size):
   _assert_same(_batches(ahead, first_step=13), host[last[12] + 1 :])
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("task", launch.TASKS)
 @pytest.mark.parametrize("canary", ["clipped", "input"])
 def test_canaries_are_gathered_too(task, canary):

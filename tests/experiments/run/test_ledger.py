@@ -40,6 +40,7 @@ def test_examples_of_the_module():
   assert doctest.testmod(ledger_lib).failed == 0
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_is_booked_once_at_its_full_price(
     tmp_path, monkeypatch
 ):

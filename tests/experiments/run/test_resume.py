@@ -196,6 +196,7 @@ def _damage_all(path):
     (step / "record" / "metadata").write_text("{")
 
 
+@pytest.mark.slow
 def test_without_any_good_checkpoint_a_seeded_run_begins_again(whole, copy):
   _damage_all(copy)
   with pytest.raises(checkpoint.CheckpointError, match="only damaged ones"):

@@ -70,6 +70,7 @@ def _wanted(params, batch, task, source):
   return sums, right
 
 
+@pytest.mark.slow
 def test_the_loss_sums_over_real_tokens_and_nothing_else(made):
   task, source, batch, model = made
   sums, right = _wanted(model.params, batch, task, source)
@@ -131,6 +132,7 @@ def test_evaluation_never_packs_and_the_statement_says_what_an_example_is(
     experiment_lib.build(config)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "options, text",
     [
@@ -193,6 +195,7 @@ def test_texts_follow_the_chain_and_end_with_the_document():
   assert again == texts
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "options", [{"temperature": 0.0}, {"top_k": 1}, {"top_p": 0.7}]
 )

@@ -71,6 +71,7 @@ def test_it_trains_and_says_its_own_metric(run, capsys):
   assert f"test mean squared error {shown} (ema parameters; last " in printed
 
 
+@pytest.mark.slow
 def test_it_resumes_with_the_same_bits(run, recipe, tmp_path, monkeypatch):
   real_train = loop.train
 
@@ -105,6 +106,7 @@ def test_it_is_evaluated_beside_a_twin_and_reported(run, capsys, tmp_path):
   assert "test mse ema" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_it_is_audited_and_replayed(recipe, tmp_path):
   found = audit.run(
       recipe(),

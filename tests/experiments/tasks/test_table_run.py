@@ -58,6 +58,7 @@ def test_it_is_evaluated_by_group(finished):
   assert ("RMSE" in done.stdout) == (target == "age")
 
 
+@pytest.mark.few(1)
 def test_it_predicts_rows_and_states_its_guarantee(finished):
   run, target = finished
   output = run.parent / "predictions.csv"

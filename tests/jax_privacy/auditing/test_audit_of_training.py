@@ -98,6 +98,7 @@ def _train(*, clip=_CLIP, through_clipping=False, **actual):
   )
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("through_clipping", [False, True])
 def test_an_honest_run_stays_below_its_claim(through_clipping):
   claimed = accounting.epsilon(_CLAIMED, delta=_DELTA)  # About 8.3.
@@ -112,6 +113,7 @@ def test_an_honest_run_stays_below_its_claim(through_clipping):
   assert bounds["from_gdp"] > 0.35 * claimed
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "fault",
     [
@@ -134,6 +136,7 @@ def test_a_fault_is_seen(fault):
   assert auditor.epsilon_from_gdp(0.05, _DELTA) > claimed
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "sampling_prob, noise_multiplier, num_steps",
     [(0.3, 0.8, 1), (0.05, 0.6, 30), (0.5, 2.0, 30)],

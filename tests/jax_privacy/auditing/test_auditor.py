@@ -54,6 +54,7 @@ def _measured():
 # random generators pass, another bound does not. At least as tight as was
 # expected from other implementations: 2.3, 3.2, 2.1, 6.4 and 7.5, less half a
 # standard deviation of one audit.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method, mean, expected",
     [
@@ -95,6 +96,7 @@ def _no_more_failures_than_allowed(
   assert all(count <= limit for count in failures.values()), failures
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("mu", [0.0, 0.3, 3.0])
 def test_valid_for_gaussian_mechanisms(mu):
   _no_more_failures_than_allowed(
@@ -105,6 +107,7 @@ def test_valid_for_gaussian_mechanisms(mu):
   )
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("epsilon", [0.5, 2.0])
 @pytest.mark.parametrize("delta", [0.0, 0.01])
 def test_valid_for_randomised_response(epsilon, delta):
@@ -123,6 +126,7 @@ def test_valid_for_randomised_response(epsilon, delta):
   )
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("epsilon", [0.5, 3.0])
 def test_valid_for_laplace_mechanisms(epsilon):
   def scores_fn(rng, included):
@@ -132,6 +136,7 @@ def test_valid_for_laplace_mechanisms(epsilon):
   _no_more_failures_than_allowed(scores_fn, epsilon, methods=methods, delta=0.0)
 
 
+@pytest.mark.slow
 def test_one_run_bounds_are_valid_where_scores_depend_on_each_other():
   # One noise for all canaries, and one shift: scores far from independent.
   # Gaussian mechanism of the SUM of 300 coins with noise sigma: sensitivity 1.

@@ -41,6 +41,7 @@ def _each(canaries):
   return np.concatenate(rows, axis=1).astype(np.float64)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("kind", ["dirac", "random"])
 @pytest.mark.parametrize("l2_norm", _NORMS)
 def test_norm_is_the_clip_norm_and_never_above(kind, l2_norm):

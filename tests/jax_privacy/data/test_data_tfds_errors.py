@@ -142,6 +142,7 @@ def test_a_missing_package_says_what_to_install(monkeypatch, package):
     data.load("tfds:mnist")
 
 
+@pytest.mark.slow
 def test_importing_sources_does_not_import_tfds():
   program = "from jax_privacy import data; import sys; print(*sys.modules)"
   modules = subprocess.run(

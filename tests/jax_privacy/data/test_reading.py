@@ -87,6 +87,7 @@ def test_what_is_in_memory_starts_no_worker(monkeypatch):
   )
 
 
+@pytest.mark.slow
 def test_workers_are_strangers_to_this_process(monkeypatch):
   """Neither its memory, which holds keys, nor a device of JAX's."""
   monkeypatch.setattr(read_ahead, "PLANTED", "a key", raising=False)
@@ -101,6 +102,7 @@ def test_workers_are_strangers_to_this_process(monkeypatch):
   _assert_gone([pid])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "num_workers, index, error, text",
     [

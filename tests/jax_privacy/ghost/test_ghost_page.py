@@ -29,6 +29,7 @@ def test_every_program_is_followed_by_its_output():
   assert _ON_SPEED.count("```python") == len(_programs(_ON_SPEED)) == 1
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", list(_PROGRAMS))
 def test_programs_print_what_is_shown(name, monkeypatch, capsys):
   program, output = _PROGRAMS[name]

@@ -218,6 +218,7 @@ def _by_sites(split, leaves, row):
   return loss, grads
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("name", list(_LOSSES))
 def test_sites_add_up_to_the_gradient(name):
   arrays, fun = zoo.Arrays(21), _LOSSES[name]

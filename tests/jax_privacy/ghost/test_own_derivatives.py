@@ -93,6 +93,7 @@ def _loss(make):
   return lambda w, x: jnp.sum(jnp.square(make(w, x)))
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("make", _CASES.values(), ids=_CASES)
 def test_sums_are_those_of_one_example_at_a_time(make):
   loss, (w, x) = _loss(make), _args()

@@ -158,6 +158,7 @@ def _check(name, plan, loops, *, poison=None, program=_kept_program):
     assert not np.isfinite(sum(np.asarray(s)[2] for s in squares))
 
 
+@pytest.mark.few(7)
 @pytest.mark.parametrize("name, plan, loops", _RUNS)
 def test_norms_and_sums(name, plan, loops):
   _check(name, plan, loops)
@@ -230,6 +231,7 @@ def test_the_form_for_a_gpu_is_batched(plan):
     assert not _while_loops(lambda x, loops=loops: norms(x, loops), x)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("plan", _MADE)
 def test_the_form_for_a_gpu_can_be_had_anywhere(plan):
   # As `clipped_grad` runs it there, with padding, on whatever runs here.

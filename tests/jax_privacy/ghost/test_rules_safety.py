@@ -237,6 +237,7 @@ def test_squares_outside_of_float32(positions, of_x, of_z):
   assert not squared < exact * (1 - 1e-5)
 
 
+@pytest.mark.few(2)
 @_CANCELLING
 def test_rounding_bounds_the_error_of_a_gradient(make):
   site, x, z = make(np.random.default_rng(3))

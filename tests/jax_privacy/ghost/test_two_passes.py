@@ -96,6 +96,7 @@ def _case(name, loss, params, data, *, run=zoo.F64, passes=2, **options):
 _STACK = 0.6 * _normal(4, 3, 3)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "case",
     [

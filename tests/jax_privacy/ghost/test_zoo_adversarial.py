@@ -51,6 +51,7 @@ def _lone(loss, *batch):
   )
 
 
+@pytest.mark.few(4)
 @_LOSSES
 @pytest.mark.parametrize(
     "size",
@@ -76,6 +77,7 @@ def test_norms_of_any_size(size):
   zoo.check(case)  # With a clip norm of that size.
 
 
+@pytest.mark.few(2)
 @_LOSSES
 @pytest.mark.parametrize(
     "seed",
@@ -100,6 +102,7 @@ def _flags(w, x, i, flag):
   return zoo.readout(x * scale.reshape(1, 1, 1) @ w["w"])
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "case",
     [
@@ -210,6 +213,7 @@ def _slightly_less(params, x, y):
   return _loss(params, x, y) - 1e-9 * _loss(small, x, y)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("wrong", [_without_bias, _slightly_less])
 def test_the_zoo_sees_a_term_that_is_missing(monkeypatch, wrong):
   case = zoo.Case(

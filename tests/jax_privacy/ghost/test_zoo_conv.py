@@ -47,6 +47,7 @@ def _case(
   )
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "case",
     [
@@ -89,6 +90,7 @@ def test_ranks(case):
   zoo.check(case)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "case",
     [
@@ -172,6 +174,7 @@ def test_windows(case):
   zoo.check(case)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "case",
     [
@@ -238,6 +241,7 @@ def _transposed(**options):
 _SHARED = {"w": _normal(3, 3, 2, 2) / 4, "b": _normal(2), "scale": _normal(2)}
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "case",
     [

@@ -31,6 +31,7 @@ def _dense(*shape, width, bias):
   )
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize(
     "case",
     # One position; few positions of many features, where the Gram form is the
@@ -56,6 +57,7 @@ def _mlp_loss(params, x, label):
   return -jnp.mean(picked)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "case",
     zoo.both(
@@ -85,6 +87,7 @@ def _einsum(spec, x, w, run=zoo.F64):
   )
 
 
+@pytest.mark.few(7)
 @pytest.mark.parametrize(
     "case",
     [
@@ -124,6 +127,7 @@ def _expert_loss(params, x):
   return jnp.sum(jnp.sin(out) * gate[..., None])
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "case",
     [
@@ -200,6 +204,7 @@ def test_products(case):
   zoo.check(case)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("num_positions", [1, 16, 2048])
 def test_cancelling_positions_stay_under_the_clip_norm(num_positions):
   # Positions in pairs whose gradients, of 1e6, cancel to 1: a Gram form that

@@ -72,6 +72,7 @@ def _clipped(loss, params, x, clip_norm, **options):
   return jax.jit(grad_fn)(params, x)
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("short_params", [False, True])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", list(_LOSSES))
@@ -90,6 +91,7 @@ def test_short_dtypes(name, dtype, short_params):
   zoo.close_whole(got, want, _TOLERANCE[dtype], name)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", list(_LOSSES))
 def test_squares_do_not_underflow(name):
   float16.skip_if_missing("float16")
@@ -116,6 +118,7 @@ def test_short_sums_stay_under_the_clip_norm(name, dtype):
   assert np.linalg.norm(np.concatenate(flat)) <= 0.01 * (1 + 1e-5)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", [None, "float32", "float64"])
 def test_dtype_of_the_sum(dtype):
   with jax.enable_x64(True):
@@ -161,6 +164,7 @@ def _sum_by(plan, loss, x):
   return np.asarray(total), np.asarray(norms)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("plan", ["ghost", "keep", "redo"])
 def test_float64_operands_are_not_cut(plan):
   # In float32 x is infinite and its cotangents are 0: their product is NaN.

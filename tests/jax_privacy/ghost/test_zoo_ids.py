@@ -78,6 +78,7 @@ def _both_methods(dtype):
   return results
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", _DTYPES)
 def test_ids_of_any_dtype_at_any_extreme(dtype):
   with jax.enable_x64(True):

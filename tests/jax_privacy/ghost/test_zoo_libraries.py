@@ -86,6 +86,7 @@ class _NnxTransformer(nnx.Module):
     return self.embed.attend(jnp.mean(x, axis=-2))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "build, data, rank", [(_NnxCNN, _IMAGES, 4), (_NnxTransformer, _TOKENS, 2)]
 )

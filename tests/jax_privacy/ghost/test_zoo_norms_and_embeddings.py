@@ -112,6 +112,7 @@ def _embedding(
   )
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "case",
     [
@@ -134,6 +135,7 @@ def test_embedding(case):
   zoo.check(case)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "case",
     [
@@ -257,6 +259,7 @@ _QKVO = dict(zip("qkvo", _scaled(0.5, *[(6, 6)] * 4), strict=True))
 _NORM = {"scale": 1 + 0.1 * _normal(6), "bias": 0.1 * _normal(6)}
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "case",
     [

@@ -77,6 +77,7 @@ _KEYED = {
 _PER_LAYER = {"w": 0.5, "b": 1.0, "out": 3.0}
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize(
     "case",
     [
@@ -176,6 +177,7 @@ def _with(value, position):
   return x, y
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "case",
     [

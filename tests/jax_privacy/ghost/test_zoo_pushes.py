@@ -103,6 +103,7 @@ def test_masked_in_closed_form(monkeypatch):
   zoo.check(_CASES["masked"])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "name",
     [

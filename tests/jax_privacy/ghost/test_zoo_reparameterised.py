@@ -49,6 +49,7 @@ def _hypernetwork(p, x):
 _GAINED = {"v": _normal(3, 3), "gain": 1 + 0.1 * _normal(1, 3)}
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "case",
     [
@@ -152,6 +153,7 @@ def _complex_dense(params, x):
 _COMPLEX = {"re": _normal(3, 3), "im": _normal(3, 3)}
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "case",
     [

@@ -76,6 +76,7 @@ _MANY = (256, 300), (300, 40)
 _LONG = (4096, 2), (2, 3)  # XLA sums 4,096 positions in one accumulator.
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("plan", ["ghost", "redo", "keep"])
 @pytest.mark.parametrize("x_shape, w_shape", [_DENSE, _MANY, _LONG])
 def test_share_of_constant_inputs(plan, x_shape, w_shape):
@@ -140,6 +141,7 @@ def test_merged_keeps_the_sum_of_each_id():
     np.testing.assert_allclose(got[ids == i].sum(axis=0), want, atol=1e-12)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("rescale", [False, True])
 def test_methods_agree_at_any_clip_norm(rescale):
   # Beside the clip norm: what vanishes, what is kept, what is cut.

@@ -156,6 +156,7 @@ def _update(params, loss, **options):
   return updates, note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "build",
     [

@@ -51,6 +51,7 @@ def _tied_through_a_layer(params, ids):
   return zoo.readout(hidden @ (0.5 * params["table"]).T)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "case",
     [
@@ -145,6 +146,7 @@ def _lora(frozen, adapter, x):
   return zoo.readout(jax.nn.relu(h) @ frozen["out"])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("keep_batch_dim", [True, False])
 def test_lora(keep_batch_dim):
   zoo.check(
@@ -163,6 +165,7 @@ def test_lora(keep_batch_dim):
   )
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "case",
     [

@@ -79,6 +79,7 @@ def _tiny_channels(case):
   return case
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "case",
     [
@@ -182,6 +183,7 @@ _EACH_GAIN = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.few(5)
 @_EACH_GAIN
 @pytest.mark.parametrize("site", list(_SITES))
 def test_gains(gain, run, site):
@@ -220,6 +222,7 @@ def _below_others():
 _BELOW_OTHERS = _below_others()
 
 
+@pytest.mark.few(2)
 @_EACH_GAIN
 def test_gains_below_others(gain, run):
   zoo.check(_with_gains(_BELOW_OTHERS, gain, of="scale", name=gain, run=run))
@@ -295,6 +298,7 @@ _VARIATIONS = (
 _FEW_PIXELS, _MANY_PIXELS = (2, 12, zoo.F64), (8, 2, zoo.F32)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "loss, pixels, channels, run",
     [
@@ -326,6 +330,7 @@ def test_variations(loss, pixels, channels, run):
   )
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("pixels", [2, 7])
 def test_layer_of_this_library(pixels):
   arrays = zoo.Arrays(4)

@@ -84,6 +84,7 @@ def _remat(**options):
   return loss
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize(
     "case",
     [

@@ -56,6 +56,7 @@ def test_sums_of_powers_by_doubling(decay, n):
   np.testing.assert_allclose(found, truth, rtol=1e-12)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("n", [1, 2, 50])
 def test_closed_forms_against_sums(n):
   inverse = _build([0.99999, 0.8], [-0.01, -0.3])
@@ -79,6 +80,7 @@ def test_limits():
   assert jnp.isinf(buffered_toeplitz.sensitivity_squared(too_large, 10))
 
 
+@pytest.mark.slow
 def test_two_buffers_for_many_steps_reach_the_published_strategy():
   blt = blt_optimizers.optimize(n=100_000, min_buffers=2, max_buffers=2)
   # Two buffers are too few for the bound 1 + ln(n) / pi: 1.16 times it.
@@ -89,6 +91,7 @@ def test_two_buffers_for_many_steps_reach_the_published_strategy():
   assert loss <= best * (1 + 1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error, k, golden",
     [

@@ -12,6 +12,7 @@ from jax_privacy.matrix_factorization import (
 )
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "n, epochs, golden", [(16, 1, 1.68940), (16, 2, 2.40774), (16, 4, 3.67061)]
 )
@@ -95,6 +96,7 @@ def test_banded_columns_are_normal_and_the_inverse_is_one():
   assert banded.max_error(strategy) >= banded.last_error(strategy)
 
 
+@pytest.mark.slow
 def test_an_optimised_banded_strategy_is_better():
   start = banded.ColumnNormalizedBanded.default(8, 3)
   found = banded.optimize(8, bands=3, C=start, max_optimizer_steps=8)
@@ -106,6 +108,7 @@ def test_an_optimised_banded_strategy_is_better():
   np.testing.assert_allclose(exact, np.sqrt(3), rtol=1e-5)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("n", [1, 5, 8])
 def test_a_tree_sums_prefixes(n):
   strategy = np.asarray(tree_aggregation.strategy_matrix(n))

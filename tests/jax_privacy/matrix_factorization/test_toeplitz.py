@@ -29,6 +29,7 @@ def _loss(strategy, n, k, error):
   )
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("n", _MAX)
 def test_golden_square_root(n):
   c = toeplitz.optimal_max_error_strategy_coefs(n)
@@ -41,6 +42,7 @@ def test_golden_square_root(n):
   )
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "k, error, bsr, bisr, p4",
     [
@@ -84,6 +86,7 @@ def test_optimised_bands_reach_the_golden_loss():
   assert _loss(c, 64, 4, "mean") < _loss(root, 64, 4, "mean")
 
 
+@pytest.mark.slow
 def test_optimised_inverse_bands_reach_the_golden_loss():
   q = toeplitz.optimize_banded_inverse_toeplitz(
       64, 64, 4, max_optimizer_steps=40

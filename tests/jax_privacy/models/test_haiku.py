@@ -112,6 +112,7 @@ def _shapes(name, **options):
   return nnx.to_pure_dict(nnx.state(model, nnx.Param))
 
 
+@pytest.mark.slow
 def test_the_published_number_of_modules():
   # benjs/nfnets_pytorch, nfnets/pretrained.py: that of the released F0.
   table = haiku.names("nfnet", _shapes("nfnet", variant="F0"))

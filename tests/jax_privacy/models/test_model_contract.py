@@ -50,6 +50,7 @@ def test_every_model_is_in_this_test():
   assert set(_OPTIONS) == set(models.names())
 
 
+@pytest.mark.few(2)
 @_each_model
 def test_logits_have_a_row_an_example_and_a_column_a_class(name):
   apply_fn, params, images = _make(name)
@@ -57,6 +58,7 @@ def test_logits_have_a_row_an_example_and_a_column_a_class(name):
   assert apply_fn(params, images[:0]).shape == (0, 3)
 
 
+@pytest.mark.few(2)
 @_each_model
 def test_no_example_reaches_the_logits_of_another(name):
   """The fault that BatchNorm would be: d logits[i] / d images[j] is not 0."""
@@ -69,6 +71,7 @@ def test_no_example_reaches_the_logits_of_another(name):
       assert reaches == (i == j), (i, j)
 
 
+@pytest.mark.few(2)
 @_each_model
 def test_every_parameter_matters(name):
   """A parameter that the model holds but never uses would get no gradient."""
@@ -103,6 +106,7 @@ def test_the_parameters_depend_on_the_key(name):
   assert np.max(np.abs(logits - others)) > 0.01
 
 
+@pytest.mark.few(4)
 @_each_model
 @pytest.mark.parametrize("image_dtype", [jnp.float32, jnp.bfloat16])
 def test_bfloat16_parameters_compute_in_bfloat16(name, image_dtype):
@@ -126,6 +130,7 @@ def test_half_images_are_cast_to_float32_parameters(name):
   )
 
 
+@pytest.mark.few(2)
 @_each_model
 def test_float64_parameters_compute_in_float64(name):
   apply_fn, params, images = _make(name)

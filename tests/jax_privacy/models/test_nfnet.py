@@ -69,6 +69,7 @@ def test_published_and_written_out_numbers_agree(name):
     assert round(_written_out(widths, depths) / 1e6, 1) == _MILLIONS[name]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "name",
     [
@@ -102,6 +103,7 @@ def test_sizes_of_images_and_dropout_rates():
     assert nfnet.VARIANTS[f"F{k}+"][1:] == nfnet.VARIANTS[f"F{k}"][1:]
 
 
+@pytest.mark.slow
 def test_images_are_of_the_training_size_unless_told():
   model = nnx.eval_shape(lambda: _build(variant="F0"))
   assert model.image_shape == (192, 192, 3)
@@ -112,6 +114,7 @@ def test_images_are_of_the_training_size_unless_told():
   assert jax.eval_shape(apply_fn, params, images).shape == (2, 1000)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("num_blocks", "name", "options"),
     [((1, 2, 6, 3), "nfnet", {}), ((3, 4, 6, 3), "nf_resnet", {"depth": 50})],
@@ -253,6 +256,7 @@ def test_the_comparison_tells_a_wrong_net(tiny, fault):
   assert jnp.max(jnp.abs(wrong - logits)) > 0.003
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("big_width", "inner"), [(True, [4, 4, 8, 12, 12]), (False, [4, 8, 8, 12])]
 )

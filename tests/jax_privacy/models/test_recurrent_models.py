@@ -70,6 +70,7 @@ def _recurrent(xs, p, num_heads):
   return out
 
 
+@pytest.mark.slow
 def test_hawk_is_its_formulas_one_position_at_a_time():
   config = griffin.GriffinConfig(
       vocabulary_size=7,

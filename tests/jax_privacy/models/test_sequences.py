@@ -108,6 +108,7 @@ def test_every_model_of_sequences_is_in_this_test():
   assert {n.partition(":")[0] for n in _OPTIONS} == set(models.sequence_names())
 
 
+@pytest.mark.few(1)
 @_each()
 def test_a_later_token_never_moves_an_earlier_logit(name):
   apply_fn, params = _make(name)
@@ -126,6 +127,7 @@ def test_a_later_token_never_moves_an_earlier_logit(name):
   assert (np.asarray(apply_fn(params, changed))[1, -1] != logits[1, -1]).any()
 
 
+@pytest.mark.few(1)
 @_each()
 def test_decoding_with_a_cache_gives_the_logits_of_the_whole(name):
   model = _build(name)

@@ -61,6 +61,7 @@ def test_every_model_of_tables_is_in_this_test():
   assert set(_SMALL) == set(models.table_names())
 
 
+@pytest.mark.few(1)
 @_each_model
 def test_clipped_sums_and_norms_are_those_of_one_example_at_a_time(name):
   apply_fn, params = _make(name)
@@ -119,6 +120,7 @@ def test_numbers_of_parameters_are_their_closed_forms(name, numbers, sizes):
   assert jax.eval_shape(apply_fn, params, rows).shape == (4, 2)
 
 
+@pytest.mark.few(2)
 @_each_model
 def test_rows_do_not_reach_one_another_and_every_parameter_matters(name):
   apply_fn, params = _make(name)
@@ -149,6 +151,7 @@ def test_each_categorys_value_has_a_weight_of_its_own():
   np.testing.assert_array_equal(outputs, [a + 4 + b for a, b in codes])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["table_mlp", "table_resnet"])
 def test_dropout_is_keyed_by_row(name):
   options = _SMALL[name] | {"dropout_rate": 0.5}

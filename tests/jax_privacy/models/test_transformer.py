@@ -118,6 +118,7 @@ def _reference(params, tokens, c):
   return c.logit_cap * np.tanh(logits / c.logit_cap) if c.logit_cap else logits
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("config", [_GEMMA, _GPT2], ids=["gemma", "gpt2"])
 def test_logits_are_those_of_a_slow_reference(config):
   model = transformer.Transformer(config, rngs=nnx.Rngs(0))
@@ -135,6 +136,7 @@ def test_logits_are_those_of_a_slow_reference(config):
     np.testing.assert_allclose(found[i], wanted, rtol=1e-4, atol=3e-5)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "name, published",
     [

@@ -11,6 +11,7 @@ from jax_privacy import models
 from jax_privacy.models import wide_resnet
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("depth", "width", "num_classes", "count"),
     # De et al. 2022, as counted in their code.
@@ -168,6 +169,7 @@ _OUTPUTS = 16 + 5 * (16 + 32 + 64)
 _INPUTS = (2 * 16 + 3 * 16) + (2 * 16 + 3 * 32) + (2 * 32 + 3 * 64) + 64
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("options", "difference"),
     [

@@ -99,6 +99,7 @@ def _tied_case():
   return _tied_loss, params, (jnp.arange(20).reshape(4, 5) % 7,)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("method", ["ghost", "vmap"])
 @pytest.mark.parametrize(
     "case, options",
@@ -136,6 +137,7 @@ def _dropout_loss(params, batch, key):
   return toy.loss(params, {**batch, "x": jnp.where(mask, batch["x"], 0.0)})
 
 
+@pytest.mark.slow
 def test_dropout_with_keys_by_position_claims_and_passes_replacement():
   grad_fn = jax_privacy.clipped_grad(
       _dropout_loss, l2_clip_norm=_CLIP, prng_argnum=2

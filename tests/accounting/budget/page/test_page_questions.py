@@ -56,6 +56,7 @@ _FORMS = (
 )
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("changes", _FORMS)
 def test_epsilon_is_that_of_the_command(changes, capsys):
   reply = _ask("epsilon", _RUN | changes)
@@ -66,6 +67,7 @@ def test_epsilon_is_that_of_the_command(changes, capsys):
   assert reply["text"].startswith(f"epsilon {reply['epsilon']} at delta")
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("part", ["users", "curve", "profile", "statement"])
 def test_what_follows_is_that_of_the_command(part, capsys):
   form = _RUN | {"examples_per_user": "2", "unit": "patient"}
@@ -98,6 +100,7 @@ def test_points_are_the_data_of_the_command(capsys):
   assert [[*p] for p in zip(profile["x"], profile["y"], strict=True)] == points
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("what", ["noise", "steps", "batch-size"])
 def test_a_number_is_found_for_a_target(what, capsys):
   reply = _ask("find", find={"what": what, "epsilon": "1"})
@@ -122,6 +125,7 @@ def test_releases_together_are_those_of_the_command(
   assert float(reply["epsilon"]) > float(alone) == float(reply["rows"][0][2])
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("part", ["profile", "statement", "explain"])
 def test_what_follows_is_of_all_releases(part, capsys, tmp_path, monkeypatch):
   form = _RUN | {"examples_per_user": "2", "batches": "poisson"}
