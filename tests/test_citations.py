@@ -35,10 +35,18 @@ def _prose(path):
   text = path.read_text("utf-8")
   documented = (
       ast.get_docstring(node, clean=False) or ""
-      for node in ast.walk(ast.parse(text))
+      for node in _statements(ast.parse(text))
       if isinstance(node, _DOCUMENTED)
   )
   return [*documented, *_COMMENT.findall(text)]
+
+
+def _statements(node):
+  """The node and the statements in it, which expressions have none of."""
+  yield node
+  for field in ("body", "orelse", "finalbody"):
+    for inner in getattr(node, field, ()):
+      yield from _statements(inner)
 
 
 def _missing_files(prose, known):

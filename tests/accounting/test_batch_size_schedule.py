@@ -43,12 +43,11 @@ def _by_library(run, accountant):
   return made.get_epsilon(_DELTA)
 
 
+# Of the third, the last steps sample everyone; of the fourth, the first do.
 _RUNS = [
-    (_SCHEDULE, 0.05),
-    (((0, 0.5), (100, 2.0)), 0.01),
-    (((0, 1.0), (118, 5.0)), 0.2),  # The last steps sample everyone.
-    (((0, 10.0), (3, 1.0)), 0.1),  # The first ones do.
-]
+    (_SCHEDULE, 0.05), (((0, 0.5), (100, 2.0)), 0.01),
+    (((0, 1.0), (118, 5.0)), 0.2), (((0, 10.0), (3, 1.0)), 0.1),
+]  # fmt: skip
 
 
 @pytest.mark.few(3)
@@ -77,9 +76,8 @@ def test_the_event_is_the_steps_one_by_one():
   run = _run(((0, 1.0), (3, 4.0), (5, 0.5)), steps=8)
   accountant = dp_accounting.rdp.RdpAccountant()
   accountant.compose(run.event(accountant="rdp"))
-  assert accountant.get_epsilon(_DELTA) == pytest.approx(
-      _by_library(run, "rdp"), rel=1e-9
-  )
+  want = pytest.approx(_by_library(run, "rdp"), rel=1e-9)
+  assert accountant.get_epsilon(_DELTA) == want
   counts = [event.count for event in run.event().events]
   assert counts == [3, 2, 3]
 
@@ -105,9 +103,8 @@ def test_a_constant_schedule_is_none_exactly(schedule):
 
 def test_a_factor_throughout_is_another_sampling_probability():
   run, plain = _run(((0, 2.0),)), _run((), prob=0.1)
-  assert accounting.epsilon(run, delta=_DELTA) == accounting.epsilon(
-      plain, delta=_DELTA
-  )
+  want = accounting.epsilon(plain, delta=_DELTA)
+  assert accounting.epsilon(run, delta=_DELTA) == want
 
 
 def test_an_accountant_told_the_base_size_would_be_caught():
@@ -158,9 +155,8 @@ def test_the_whole_guarantee_is_of_the_schedule():
   """delta at epsilon 0 is the advantage; users of one example are examples."""
   run = _run()
   profile = accounting.privacy_profile(run)
-  assert profile.advantage == pytest.approx(
-      accounting.delta(run, epsilon=0.0), rel=1e-9
-  )
+  want = accounting.delta(run, epsilon=0.0)
+  assert profile.advantage == pytest.approx(want, rel=1e-9)
   one = accounting.user_epsilon(run, examples_per_user=1, delta=_DELTA)
   assert one == accounting.epsilon(run, delta=_DELTA)
   cost = accounting.tuning_cost(

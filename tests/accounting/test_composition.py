@@ -245,7 +245,7 @@ _SINGLES = [
 ]
 
 
-@pytest.mark.few(8)
+@pytest.mark.few(4)
 @pytest.mark.parametrize("run", _SINGLES)
 @pytest.mark.parametrize("accountant", accountants.names())
 def test_one_release_is_the_mechanism_to_the_digit(run, accountant):

@@ -30,6 +30,7 @@ def _part(rng):
   return Composition(found)
 
 
+@pytest.mark.slow
 def test_the_worst_of_what_stays_is_the_worst_of_all():
   rng = np.random.default_rng(0)
   parts = list(dict.fromkeys(_part(rng) for _ in range(60)))

@@ -22,7 +22,7 @@ def _vacuous_is_fine():
     yield
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("noise", "prob"), [(3.0, 0.08), (0.7, 0.001), (8.0, 1.0)]
 )
@@ -44,6 +44,7 @@ def test_curve_is_an_upper_bound_between_its_knots(noise, prob, sampling):
   assert curve[-1] == pytest.approx(exact, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_jump_of_epsilon_is_not_cut_short():
   # A cubic between knots gave 0.338364 at step 10, below the truth.
   run = _run(noise=0.5, prob=1e-3, steps=300)

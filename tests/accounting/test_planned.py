@@ -12,7 +12,6 @@ _BUDGET = {
 }
 
 
-@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "length, num_steps",
     [
@@ -25,8 +24,11 @@ _BUDGET = {
     "fields",
     [
         {},
-        {"sampling": "fixed_without_replacement",
-         "neighboring_relation": "replace_one", "accountant": "rdp"},
+        pytest.param(
+            {"sampling": "fixed_without_replacement",
+             "neighboring_relation": "replace_one", "accountant": "rdp"},
+            marks=pytest.mark.slow,
+        ),
     ],
 )  # fmt: skip
 def test_it_meets_the_budget(length, num_steps, fields):

@@ -13,7 +13,7 @@ _OTHERS = _RUN + 3 * Laplace(scale=10.0)
 _GOAL = {"epsilon": 1.0, "delta": 1e-6}
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "release, free",
     [

@@ -89,7 +89,7 @@ def _run(sampling, relation, num_examples, size):
   )
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("relation", NEIGHBORING_RELATIONS)
 @pytest.mark.parametrize(("sampling", "law", "total", "size"), _CASES)
 def test_no_pair_of_small_data_sets_leaks_more(

@@ -60,7 +60,7 @@ def _trials(name, mean, most):
   return tuning._RANDOM[name](mean)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "name", ["logarithmic", "geometric", "poisson", "binomial"]
 )

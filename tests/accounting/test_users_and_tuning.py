@@ -28,6 +28,7 @@ def test_a_user_of_one_example_is_an_example():
   ) == accounting.epsilon(_RUN, delta=1e-5)
 
 
+@pytest.mark.slow
 def test_users_agree_with_dp_accountings_mixture():
   run = dataclasses.replace(_RUN, noise_multiplier=1.0, num_steps=20)
   q = run.sampling_prob

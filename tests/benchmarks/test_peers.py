@@ -225,6 +225,7 @@ def test_our_worker_answers(worker, jax_losses):
     worker.ask(do="round", method="vmap", steps=1)
 
 
+@pytest.mark.slow
 def test_a_dead_worker_says_how_it_ended(worker):
   # The last that asks it.
   worker._process.kill()

@@ -22,6 +22,7 @@ def test_spreads_are_of_batches_and_of_ratios():
   assert scaling.spreads(points + far) == (0.25, 0.625)
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_grid_and_draws_it(tmp_path, capsys):
   path = tmp_path / "grid.svg"
   scaling.main([

@@ -33,17 +33,21 @@ _SUMMARY_KEYS = {
 }  # fmt: skip
 
 
-# Their networks are compiled for other tests, or are `fashion_mnist_cnn`'s.
+# Their networks are compiled for other tests.
 _NETWORKS_SEEN = ("digits_cnn", "digits_finetune", "mnist_cnn")
+_NETWORKS_SEEN += ("fashion_mnist_cnn",)
+# A test of their task trains each with a smaller network.
+_LONG = ("copying", "digits_diffusion")
 
 
 @pytest.mark.parametrize(
-    "name", launch.configs(slow=launch.LARGE + _NETWORKS_SEEN)
+    "name", launch.configs(slow=(*launch.LARGE, *_NETWORKS_SEEN, *_LONG))
 )
 def test_runs_in_small(name, tmp_path):
   _check_run(name, launch.config(name), tmp_path)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", _NETWORKS_SEEN)
 def test_all_but_the_network_runs_in_small(name, tmp_path):
   linear = {"model__name": "linear", "model__options": {}}

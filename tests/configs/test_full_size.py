@@ -93,7 +93,7 @@ def _batch(experiment, size):
 
 
 # To describe 255 million parameters takes 10 s.
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "name",
     launch.configs(

@@ -77,6 +77,7 @@ def test_the_page_names_what_the_example_does():
   assert namespace["config"] == config
 
 
+@pytest.mark.slow
 def test_the_same_code_elsewhere_is_the_same_run(from_a_folder):
   """Trained there by a command, and here in this process."""
   config = _config("task")

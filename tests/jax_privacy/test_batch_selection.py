@@ -248,6 +248,7 @@ def test_bad_padding_is_named():
     batch_selection.pad_to_size(np.arange(3), 2)
 
 
+@pytest.mark.slow
 def test_padded_batches_have_few_sizes():
   sizes = batch_selection.poisson_sizes(
       num_examples=2000, sampling_prob=0.1, multiple=8

@@ -29,7 +29,7 @@ _MICROBATCHES = (
 )  # fmt: skip
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "keep_batch_dim, microbatch_size, jitted",
     [

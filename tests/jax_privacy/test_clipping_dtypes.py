@@ -14,7 +14,7 @@ from tests.support.toy import loss as _loss
 from tests.support.toy import params as _params
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
 @pytest.mark.parametrize("method", ["vmap", "ghost"])
 def test_short_dtypes_are_summed_in_float32(dtype, method):

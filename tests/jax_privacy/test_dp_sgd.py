@@ -45,7 +45,7 @@ def _updates(private, num_steps):
   return updates
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "microbatch_size, rescale, relation, secure",
     [

@@ -112,7 +112,7 @@ _MIXING = [_info_nce, _centred, _auc, _triplet, _own_batch_norm]
 _MIXING += [pytest.param(_decorrelated, marks=pytest.mark.slow)]
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("loss", _MIXING)
 def test_losses_that_mix(loss):
   text = "^The loss must not mix examples: .*check_loss=False"
@@ -206,7 +206,7 @@ def _equinox():
   return loss, params
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("build", [_linen, _nnx, _haiku, _equinox])
 def test_batch_norm_of_libraries_is_named(build):
   loss, params = build()
@@ -323,7 +323,7 @@ def _sound():
     yield pytest.param(loss, marks=marks)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("loss", list(_sound()))
 def test_sound_losses_pass(loss):
   assert testing.check_loss(loss, _V, _BATCH).reduction == _SOUND[loss]

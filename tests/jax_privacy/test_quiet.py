@@ -19,6 +19,7 @@ _DRAWS = {
 }
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", _DRAWS)
 def test_no_key_changes_a_draw(name):
   draw = _DRAWS[name]

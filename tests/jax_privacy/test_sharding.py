@@ -30,14 +30,14 @@ _FAST = (
     "secure_noise_bits_do_not_depend_on_placement",
     "noise_is_added_once",
     "refused_generators",
-    "no_device_holds_all_gradients",
-    "layers_stay_split",
-    "memory_falls_with_devices",
     "fsdp_stores_a_part",
-    "wrong_split_is_refused",
     "errors",
 )
 _SLOW = (
+    "no_device_holds_all_gradients",
+    "layers_stay_split",
+    "memory_falls_with_devices",
+    "wrong_split_is_refused",
     "sums_everywhere",
     "microbatches",
     "microbatches_everywhere",

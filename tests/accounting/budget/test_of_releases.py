@@ -20,6 +20,7 @@ def test_a_ledger_is_explained_at_its_own_delta(capsys):
   assert found["epsilon"] == accounting.epsilon(ledger.released, delta=1e-7)
 
 
+@pytest.mark.slow
 def test_a_file_gives_what_its_releases_give(capsys):
   both = commands.answer(capsys, "compose", _FILE, "--delta=1e-6")
   found = commands.answer(

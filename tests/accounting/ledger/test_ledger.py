@@ -289,6 +289,7 @@ def test_no_file_is_written_over(tmp_path):
   assert Ledger.read(ledger.path) == ledger
 
 
+@pytest.mark.slow
 def test_a_release_without_a_loss_distribution_is_counted(
     tmp_path, monkeypatch
 ):

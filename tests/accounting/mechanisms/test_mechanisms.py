@@ -187,6 +187,7 @@ def test_a_loss_that_is_rounded_down_is_caught():
   )
 
 
+@pytest.mark.slow
 def test_a_sum_of_absolute_changes_is_what_laplace_noise_needs():
   # Two numbers that move by parts of the sensitivity leak less than one.
   one = accounting.Laplace(scale=1.0, sensitivity=1.0)

@@ -87,6 +87,7 @@ def test_a_fault_exposes_strings_and_contradicts_the_claim(
   assert f"epsilon {claimed} is claimed" in printed.err
 
 
+@pytest.mark.slow
 def test_the_real_loop_keeps_strings_secret():
   found, experiment = _summary()
   assert not found["contradicts_claim"]

@@ -132,6 +132,7 @@ def test_whatever_uses_the_model_says_so(run, capsys):
   assert {told[name] for name in ("epsilon", "delta", "mechanism")} == {None}
 
 
+@pytest.mark.slow
 def test_a_run_that_begins_with_it_says_so(run, tmp_path, capsys):
   path, _ = run
   config = launch.linear(model__restore__path=str(path))

@@ -107,7 +107,7 @@ def _uses(folder):
   yield "continue", lambda: experiment.build(again)
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("is_older", [False, True])
 def test_another_schema_is_refused_by_all_that_reads_it(
     changed, is_older, monkeypatch

@@ -92,6 +92,7 @@ def _run(path, theirs, average):
   return path
 
 
+@pytest.mark.slow
 def test_a_run_of_other_classes(tmp_path):
   theirs, average = _params(1, num_classes=5), _params(2, num_classes=5)
   path = _run(tmp_path / "run", theirs, average)
@@ -212,6 +213,7 @@ def _pretrained(path, seed=0):
   return params
 
 
+@pytest.mark.slow
 def test_the_whole_way(tmp_path, capsys):
   path = tmp_path / "digits_0_to_4.npz"
   theirs = _pretrained(path)

@@ -66,6 +66,7 @@ def test_a_cut_run_keeps_its_phases():
   assert accounting.epsilon(more, **budget_) > 3.0
 
 
+@pytest.mark.slow
 def test_noise_is_found_for_the_schedule():
   made = _plan(dp__epsilon=3.0, dp__delta=1e-4, dp__noise_multiplier=None)
   assert 0.999 * 3 <= accounting.epsilon(made, delta=1e-4) <= 3.0

@@ -44,6 +44,7 @@ def _starts():
   return (_draw("ddim", 2) - _MEAN) / (factor * last)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["ddim", "heun"])
 def test_deterministic_samplers_reach_the_exact_path(name):
   """u = y - mean follows u' = s / (c^2 + s^2) u, so u ~ sqrt(c^2 + s^2).

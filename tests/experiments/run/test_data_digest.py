@@ -174,6 +174,7 @@ def _is_private(path, digest):
     assert bytes.fromhex(digest) not in content
 
 
+@pytest.mark.slow
 def test_without_a_seed_the_key_is_the_checkpoints(broken, run):
   config = _config(broken, seed=None)
   workdir = workdir_lib.Workdir(run.parent / "secret")
@@ -241,6 +242,7 @@ def test_a_replay_of_a_run_is_of_its_data_config_and_code(
   assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == files
 
 
+@pytest.mark.slow
 def test_a_run_on_the_same_data_is_not_taken_for_public(broken, run):
   fields = {"seed": 1, "model__restore__path": str(run)}
   path = run.parent / "next"

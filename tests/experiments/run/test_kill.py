@@ -81,6 +81,7 @@ def _whole(task, folder, num_steps):
   return launch.run(config, folder / "whole")
 
 
+@pytest.mark.slow
 def test_killed_while_it_saves(tmp_path, task):
   _kill_while_it_saves(tmp_path / "run", task, _FEW)
   done = launch.command(

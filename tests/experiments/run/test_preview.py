@@ -60,6 +60,7 @@ def test_a_run_without_privacy_says_so(capsys):
   assert not re.search("epsilon|delta|noise multiplier", printed)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("flag", ["--show", "--show=maybe", ""])
 def test_nothing_is_trained_or_written(tmp_path, flag):
   recipe = launch.linear_recipe(tmp_path)

@@ -206,6 +206,7 @@ def test_without_any_good_checkpoint_a_seeded_run_begins_again(whole, copy):
   assert all(m["epsilon"] > 0 for m in _metrics(copy))
 
 
+@pytest.mark.slow
 def test_without_any_good_checkpoint_a_lost_key_is_an_error(
     tmp_path, monkeypatch
 ):

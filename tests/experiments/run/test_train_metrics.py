@@ -145,7 +145,7 @@ def _flat(tree):
 _CLIP_NORM = 6.0
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "size, factor", [(7, 1.0), (7, 2.0), (None, 1.0), (None, 2.0)]
 )

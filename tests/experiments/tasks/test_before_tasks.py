@@ -51,6 +51,7 @@ def test_a_loss_that_no_task_has_is_refused_by_name():
     fields.from_json(_STORED | {"task": 3})
 
 
+@pytest.mark.slow
 def test_such_a_folder_is_resumed_evaluated_and_reported(tmp_path, capsys):
   config = launch.linear()
   path = tmp_path / "run"

@@ -11,7 +11,10 @@ from tests.support import launch
 _PEOPLE = launch.ROOT / "examples/people.csv"
 
 
-@pytest.fixture(scope="module", params=["income", "age"])
+@pytest.fixture(
+    scope="module",
+    params=["income", pytest.param("age", marks=pytest.mark.slow)],
+)
 def finished(request, tmp_path_factory):
   """A run's folder, and the column that it learned: a class, or a number."""
   folder, target = tmp_path_factory.mktemp("run"), request.param
@@ -58,7 +61,6 @@ def test_it_is_evaluated_by_group(finished):
   assert ("RMSE" in done.stdout) == (target == "age")
 
 
-@pytest.mark.few(1)
 def test_it_predicts_rows_and_states_its_guarantee(finished):
   run, target = finished
   output = run.parent / "predictions.csv"

@@ -113,7 +113,7 @@ def test_an_honest_run_stays_below_its_claim(through_clipping):
   assert bounds["from_gdp"] > 0.35 * claimed
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "fault",
     [

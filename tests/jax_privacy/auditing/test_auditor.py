@@ -74,6 +74,7 @@ def test_the_table_of_the_docstring(method, mean, expected):
   assert np.sum(np.array(bounds) > 8) <= stats.binom.isf(1e-6, 200, 0.05)
 
 
+@pytest.mark.slow
 def test_mean_difference_is_as_tight_as_it_may_be():
   # Its interval is exact here, so it must fail about that often: Binomial(200,
   # 0.05) is below 1 with probability 4e-5.
@@ -107,7 +108,7 @@ def test_valid_for_gaussian_mechanisms(mu):
   )
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("epsilon", [0.5, 2.0])
 @pytest.mark.parametrize("delta", [0.0, 0.01])
 def test_valid_for_randomised_response(epsilon, delta):

@@ -74,7 +74,7 @@ _CASES = {
 }
 
 
-@pytest.mark.few(10)
+@pytest.mark.few(5)
 @pytest.mark.parametrize("case", list(_CASES))
 @pytest.mark.parametrize("strategy", list(_STRATEGIES))
 @pytest.mark.parametrize("size", [(40, 60), (5, 2)])

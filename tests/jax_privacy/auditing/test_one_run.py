@@ -56,7 +56,7 @@ def test_exact_for_randomised_response(epsilon, significance, k):
   assert right.sf(least - 2) > significance  # One less would be too many.
 
 
-@pytest.mark.few(8)
+@pytest.mark.few(4)
 @pytest.mark.parametrize("method", ["one_run", "approximate"])
 @pytest.mark.parametrize("epsilon", [0.5, 2.0])
 @pytest.mark.parametrize("delta", [1e-4, 0.01])

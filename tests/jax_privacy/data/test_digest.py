@@ -103,6 +103,7 @@ def test_one_pixel_one_label_and_the_order_count(make, tmp_path):
   assert _of(again, key=bytes(32)) != before
 
 
+@pytest.mark.slow
 def test_of_very_many_bytes_blocks_at_even_distances_count(
     tmp_path, monkeypatch
 ):

@@ -70,6 +70,7 @@ def test_a_thread_reads_the_same_batches_in_order(pngs, monkeypatch):
   _assert_same(reading.read(pngs, [], prefetch=1), [])
 
 
+@pytest.mark.slow
 def test_workers_read_the_same_batches_in_order(pngs, monkeypatch):
   # Two blocks; the second, of one part, has one worker.
   monkeypatch.setattr(reading, "_BLOCK_INDICES", 961)

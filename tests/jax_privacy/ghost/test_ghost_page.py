@@ -39,6 +39,7 @@ def test_programs_print_what_is_shown(name, monkeypatch, capsys):
   assert capsys.readouterr().out == output
 
 
+@pytest.mark.slow
 def test_the_page_would_show_a_wrong_rule(monkeypatch, capsys):
   # Were the page's rule not used at all, its output would be the same.
   monkeypatch.setattr(rules.forms, "_RULES", dict(rules.forms._RULES))

@@ -93,7 +93,7 @@ def _loss(make):
   return lambda w, x: jnp.sum(jnp.square(make(w, x)))
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("make", _CASES.values(), ids=_CASES)
 def test_sums_are_those_of_one_example_at_a_time(make):
   loss, (w, x) = _loss(make), _args()
@@ -119,6 +119,7 @@ def test_it_is_refused_in_two_passes():
     grad_fn(*args)
 
 
+@pytest.mark.slow
 def test_without_it_a_checkpoint_takes_two_passes():
   """The refusal is of the derivative, not of all that is checkpointed."""
   layer = jax.checkpoint(lambda h, w: jnp.tanh(h @ w))

@@ -67,6 +67,7 @@ def _x64():
     yield
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("name", list(_CASES))
 def test_gram_both_ways(monkeypatch, name):
   x_shape, w_shape, options = _CASES[name]

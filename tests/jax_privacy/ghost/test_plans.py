@@ -158,7 +158,7 @@ def _check(name, plan, loops, *, poison=None, program=_kept_program):
     assert not np.isfinite(sum(np.asarray(s)[2] for s in squares))
 
 
-@pytest.mark.few(7)
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name, plan, loops", _RUNS)
 def test_norms_and_sums(name, plan, loops):
   _check(name, plan, loops)

@@ -264,6 +264,7 @@ def _check(name):
     )
 
 
+@pytest.mark.few(10)
 @pytest.mark.parametrize("name", list(_CASES))
 def test_form(name):
   _check(name)

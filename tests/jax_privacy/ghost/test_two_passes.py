@@ -163,6 +163,7 @@ def test_what_is_not_finite_or_padding_adds_exactly_nothing():
   np.testing.assert_array_equal(grad_fn(w, x), np.zeros_like(w))
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "loss, reason",
     [

@@ -103,7 +103,7 @@ _STACK = {"w": 0.7 * _normal(4, 3, 3), "b": _normal(4, 3)}
 _DROPPED = {"options": {"keep_batch_dim": False}}
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "case",
     [
@@ -193,7 +193,7 @@ def _switch(params, x):
   return zoo.readout(x @ params["u"] @ w)
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "case",
     [

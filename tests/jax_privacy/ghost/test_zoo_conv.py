@@ -47,7 +47,7 @@ def _case(
   )
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "case",
     [
@@ -174,7 +174,7 @@ def test_windows(case):
   zoo.check(case)
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "case",
     [

@@ -31,7 +31,7 @@ def _dense(*shape, width, bias):
   )
 
 
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "case",
     # One position; few positions of many features, where the Gram form is the
@@ -87,7 +87,7 @@ def _einsum(spec, x, w, run=zoo.F64):
   )
 
 
-@pytest.mark.few(7)
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "case",
     [
@@ -127,7 +127,7 @@ def _expert_loss(params, x):
   return jnp.sum(jnp.sin(out) * gate[..., None])
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "case",
     [

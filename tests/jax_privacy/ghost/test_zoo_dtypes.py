@@ -72,7 +72,7 @@ def _clipped(loss, params, x, clip_norm, **options):
   return jax.jit(grad_fn)(params, x)
 
 
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 @pytest.mark.parametrize("short_params", [False, True])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", list(_LOSSES))
@@ -105,6 +105,7 @@ def test_squares_do_not_underflow(name):
   np.testing.assert_allclose(aux.grad_norms, 1e-4 * large.grad_norms, rtol=0.05)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("name", list(_LOSSES))
 def test_short_sums_stay_under_the_clip_norm(name, dtype):

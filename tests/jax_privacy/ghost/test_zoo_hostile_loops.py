@@ -324,7 +324,7 @@ def _check(loss, params, passes):
   )
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "loss, params, passes",
     [

@@ -297,7 +297,7 @@ def test_sites_of_a_loop_are_seen(case, rules):
   assert not any("scan" in rule for rule in found.values())
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("case", [case for case, _ in _QUICK], ids=str)
 def test_loop(case):
   zoo.check(case)

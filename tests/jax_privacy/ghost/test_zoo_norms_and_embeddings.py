@@ -59,6 +59,7 @@ def _norm_case(name, layer, *shape, keep=True, run=zoo.F64, runs=zoo.RUNS):
   )
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "case",
     [
@@ -112,7 +113,7 @@ def _embedding(
   )
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "case",
     [
@@ -259,7 +260,7 @@ _QKVO = dict(zip("qkvo", _scaled(0.5, *[(6, 6)] * 4), strict=True))
 _NORM = {"scale": 1 + 0.1 * _normal(6), "bias": 0.1 * _normal(6)}
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "case",
     [

@@ -77,7 +77,7 @@ _KEYED = {
 _PER_LAYER = {"w": 0.5, "b": 1.0, "out": 3.0}
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "case",
     [
@@ -268,6 +268,7 @@ def test_donated_arguments():
   zoo.close_whole(got, want, 1e-5, "donated")
 
 
+@pytest.mark.slow
 def test_inside_a_larger_jit():
   grad_fn, (params, *batch) = _float32()
 
@@ -316,6 +317,7 @@ for spmd_axis_name in (None, "data"):
 """
 
 
+@pytest.mark.slow
 def test_batch_sharded_over_devices():
   environment = {
       **os.environ,

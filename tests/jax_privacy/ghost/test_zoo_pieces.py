@@ -99,7 +99,7 @@ _CASES = [
 ]
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("case", _CASES, ids=str)
 def test_pieces(case):
   zoo.check(case)

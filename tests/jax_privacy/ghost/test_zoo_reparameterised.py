@@ -49,7 +49,7 @@ def _hypernetwork(p, x):
 _GAINED = {"v": _normal(3, 3), "gain": 1 + 0.1 * _normal(1, 3)}
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "case",
     [

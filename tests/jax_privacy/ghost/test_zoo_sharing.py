@@ -51,7 +51,7 @@ def _tied_through_a_layer(params, ids):
   return zoo.readout(hidden @ (0.5 * params["table"]).T)
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "case",
     [

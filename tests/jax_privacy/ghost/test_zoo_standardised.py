@@ -79,7 +79,7 @@ def _tiny_channels(case):
   return case
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "case",
     [
@@ -183,7 +183,7 @@ _EACH_GAIN = pytest.mark.parametrize(
 )
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 @_EACH_GAIN
 @pytest.mark.parametrize("site", list(_SITES))
 def test_gains(gain, run, site):
@@ -222,7 +222,7 @@ def _below_others():
 _BELOW_OTHERS = _below_others()
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @_EACH_GAIN
 def test_gains_below_others(gain, run):
   zoo.check(_with_gains(_BELOW_OTHERS, gain, of="scale", name=gain, run=run))
@@ -298,7 +298,7 @@ _VARIATIONS = (
 _FEW_PIXELS, _MANY_PIXELS = (2, 12, zoo.F64), (8, 2, zoo.F32)
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "loss, pixels, channels, run",
     [

@@ -84,7 +84,7 @@ def _remat(**options):
   return loss
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "case",
     [

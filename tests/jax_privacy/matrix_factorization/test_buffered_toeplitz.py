@@ -108,6 +108,7 @@ def test_two_buffers_reach_the_best_loss_known(error, k, golden):
   assert (np.diff(coefs) <= 0).all() and (coefs >= 0).all()
 
 
+@pytest.mark.slow
 def test_buffers_are_added_while_they_are_worth_it():
   # The same step every time: nothing beats independent noise.
   blt = blt_optimizers.optimize(

@@ -28,6 +28,7 @@ def _is_flat(step):
   return jnp.abs(step.grad).max() < 3e-5
 
 
+@pytest.mark.slow
 def test_bands_and_equal_norms_of_a_dense_strategy():
   matrix = dense.optimize(
       8, epochs=2, bands=3, equal_norm=True, max_optimizer_steps=30

@@ -20,6 +20,7 @@ _SIGNED = np.array([1.0, -0.6, 0.1, -0.3, 0.2, 0.0, -0.1, 0.3])
 _RTOL = 4e-6
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize(
     "min_sep, most", [(1, 2), (2, None), (3, None), (5, 1)]
 )

@@ -42,7 +42,7 @@ def test_golden_square_root(n):
   )
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "k, error, bsr, bisr, p4",
     [
@@ -76,6 +76,7 @@ def test_golden_lambda_cgd(k, error, correlation, golden):
   np.testing.assert_allclose(_loss(strategy, 64, k, error), golden, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_optimised_bands_reach_the_golden_loss():
   c = toeplitz.optimize_banded_toeplitz(64, 16, max_optimizer_steps=60)
   np.testing.assert_allclose(jnp.linalg.norm(c), 1, rtol=1e-6)

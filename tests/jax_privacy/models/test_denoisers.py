@@ -65,6 +65,7 @@ def test_every_denoiser_is_in_this_test():
 
 # DPDM's MNIST network (1.75M in the paper), the same on 32 x 32 colours, the
 # two of DPImageBench (3.8M in its code) with 1000 labels, and small ones.
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     "num_parameters, side, channels, width, multipliers, attention, classes",
     [
@@ -143,6 +144,7 @@ def test_clipped_sums_and_norms_are_those_of_one_example_at_a_time(name):
   assert np.any(found["label"]["embedding"][3])
 
 
+@pytest.mark.few(1)
 @_each_model
 def test_images_do_not_reach_one_another_and_all_they_say_matters(name):
   apply_fn, params = _make(name)

@@ -86,6 +86,7 @@ def _haiku(case, num_classes=7):
 _SLOW = {"wrn_plain_skip_init", "nf_resnet", "nfnet"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [

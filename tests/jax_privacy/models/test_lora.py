@@ -82,6 +82,7 @@ def _make(name):
   return model, adapted, jax.jit(apply_fn), params, moved, inputs
 
 
+@pytest.mark.slow
 @_each
 def test_a_fresh_adapter_changes_nothing_and_keeps_names(name):
   model, _, apply_fn, params, _, inputs = _make(name)

@@ -50,7 +50,7 @@ def test_every_model_is_in_this_test():
   assert set(_OPTIONS) == set(models.names())
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @_each_model
 def test_logits_have_a_row_an_example_and_a_column_a_class(name):
   apply_fn, params, images = _make(name)
@@ -58,7 +58,7 @@ def test_logits_have_a_row_an_example_and_a_column_a_class(name):
   assert apply_fn(params, images[:0]).shape == (0, 3)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @_each_model
 def test_no_example_reaches_the_logits_of_another(name):
   """The fault that BatchNorm would be: d logits[i] / d images[j] is not 0."""
@@ -71,7 +71,7 @@ def test_no_example_reaches_the_logits_of_another(name):
       assert reaches == (i == j), (i, j)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @_each_model
 def test_every_parameter_matters(name):
   """A parameter that the model holds but never uses would get no gradient."""

@@ -87,6 +87,7 @@ def _random_conv(seed, **options):
   return conv, x
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("kernel_size", [(1, 1), (3, 3), (3, 2)])
 def test_ws_conv_equals_four_loops(kernel_size, strides):
@@ -145,6 +146,7 @@ def test_the_kernel_starts_normal_with_variance_one_over_fan_in():
   np.testing.assert_array_equal(conv.bias[...], 0.0)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("num_groups", [1, 2, 8])
 @pytest.mark.parametrize("shape", [(3, 4, 5, 8), (2, 8), (2, 7, 8)])
 def test_group_norm_equals_two_passes_and_flax(shape, num_groups):

@@ -111,6 +111,7 @@ _CLOSED_FORMS = {
 }
 
 
+@pytest.mark.few(4)
 @_each_model
 @pytest.mark.parametrize("numbers, sizes", [(3, _SIZES), (2, ()), (0, (3, 5))])
 def test_numbers_of_parameters_are_their_closed_forms(name, numbers, sizes):

@@ -99,7 +99,7 @@ def _tied_case():
   return _tied_loss, params, (jnp.arange(20).reshape(4, 5) % 7,)
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("method", ["ghost", "vmap"])
 @pytest.mark.parametrize(
     "case, options",

@@ -279,7 +279,7 @@ _BUGS = {
 }
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", _BUGS)
 def test_planted_bug_is_caught(name):
   grad_fn, message = _BUGS[name]
