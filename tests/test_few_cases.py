@@ -1,4 +1,4 @@
-"""`few` keeps as many cases as it says, and leaves none out of both commands."""
+"""`few` keeps as many cases as it says, and makes all others slow."""
 
 import types
 
