@@ -4,8 +4,8 @@ The invariant: batch t is a pure function of (seed, t). A run resumed at step t
 needs no replay, and `batch(t)` equals the t-th item of iterating. Sampling
 amplifies privacy, so the sampler must be the one that the accountant assumed:
 `CyclicPoissonSampling` is for Poisson accounting, `FixedBatchSampling` for
-sampling without replacement; those in rounds are in `rounds.py`. Batches of
-indices, and their sizes, are private.
+sampling without replacement; those in rounds are in `rounds.py`. No accountant
+knows `BMinSepSampling`. Batches of indices, and their sizes, are private.
 
 Example:
   >>> from jax_privacy import batch_selection
@@ -36,11 +36,15 @@ from jax_privacy.batches import (
     BatchSelectionStrategy as BatchSelectionStrategy,
 )
 from jax_privacy.batches import RngType as RngType
+from jax_privacy.min_sep_sampling import BMinSepSampling as BMinSepSampling
 from jax_privacy.rounds import BallsInBinsSampling as BallsInBinsSampling
 from jax_privacy.rounds import (
     RandomAllocationSampling as RandomAllocationSampling,
 )
 from jax_privacy.rounds import ShuffleSampling as ShuffleSampling
+from jax_privacy.user_selection import (
+    UserSelectionStrategy as UserSelectionStrategy,
+)
 
 
 class PartitionType(enum.Enum):
@@ -278,6 +282,47 @@ def pad_to_multiple_of(indices: np.ndarray, multiple: int) -> np.ndarray:
   """
   _validate.integer("multiple", multiple, at_least=1)
   return pad_to_size(indices, math.ceil(len(indices) / multiple) * multiple)
+
+
+def split_and_pad_global_batch(
+    indices: np.ndarray,
+    minibatch_size: int,
+    microbatch_size: int | None = None,
+) -> list[np.ndarray]:
+  """Returns a batch in parts of one size, the last filled up with -1.
+
+  Sum the clipped gradients of the parts, and add noise once. -1 reads the last
+  example of an array: load a dummy for it, and mark it by `is_padding_example`
+  (`PaddedBatch` does both).
+
+  Args:
+    indices: Signed integers [batch_size], or [batch_size, rows of a user].
+    minibatch_size: Number of rows of a part.
+    microbatch_size: Number of rows that `clipped_grad` takes at a time, a
+      divisor of `minibatch_size`. It changes nothing: microbatches are taken in
+      order here, so padding in the end is what can be skipped.
+
+  Returns:
+    The parts, each [minibatch_size, ...]: one, all padding, for an empty batch.
+
+  Raises:
+    ValueError: If an argument breaks its rule.
+  """
+  _validate.integer("minibatch_size", minibatch_size, at_least=1)
+  if microbatch_size is not None:
+    _validate.integer("microbatch_size", microbatch_size, at_least=1)
+    if minibatch_size % microbatch_size:
+      rule = f"a divisor of minibatch_size = {minibatch_size}"
+      _validate.fail("microbatch_size", rule, microbatch_size)
+  indices = np.asarray(indices)
+  if indices.ndim not in (1, 2) or indices.dtype.kind != "i":
+    rule = "signed integers of one or two axes"
+    _validate.fail("indices", rule, f"{indices.dtype} {indices.shape}")
+  num_parts = max(1, math.ceil(len(indices) / minibatch_size))
+  missing = num_parts * minibatch_size - len(indices)
+  widths = [(0, missing), *[(0, 0)] * (indices.ndim - 1)]
+  padded = np.pad(indices, widths, constant_values=-1)
+  return np.split(padded, num_parts)
 
 
 def pad_to_size(indices: np.ndarray, size: int) -> np.ndarray:

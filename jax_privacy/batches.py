@@ -10,7 +10,6 @@ Example:
   3
 """
 
-import abc
 import dataclasses
 from collections.abc import Callable, Iterator
 
@@ -58,21 +57,44 @@ class Batches:
     return (self.batch(step) for step in range(self.num_batches))
 
 
-class BatchSelectionStrategy(abc.ABC):
-  """Describes how batches are drawn, apart from the data set and the seed."""
+class BatchSelectionStrategy:
+  """Describes how batches are drawn, apart from the data set and the seed.
 
-  @abc.abstractmethod
+  A subclass defines `bind`. One that defines `batch_iterator` alone, as those
+  of jax-privacy do, can be iterated and cannot be asked for a step.
+
+  Raises:
+    TypeError: When a subclass is defined that has neither.
+  """
+
+  def __init_subclass__(cls, **kwargs):
+    super().__init_subclass__(**kwargs)
+    base = BatchSelectionStrategy
+    if cls.bind is base.bind and cls.batch_iterator is base.batch_iterator:
+      raise TypeError(
+          f"{cls.__name__} must define bind, or batch_iterator, got neither."
+      )
+
   def bind(self, num_examples: int, rng: RngType = None) -> Batches:
     """Fixes the data set's size and the seed.
 
     Args:
       num_examples: Size of the data set; indices lie in [0, num_examples).
       rng: A seed, a generator to draw one from, or None for 128 bits from the
-        operating system; or a `SecureKey`, for batches drawn by a cipher.
+        operating system; or a `SecureKey`, for batches drawn by a cipher. See
+        `streams.seed_of`.
 
     Returns:
       The batches, by step.
+
+    Raises:
+      NotImplementedError: If the strategy defines `batch_iterator` alone.
     """
+    del num_examples, rng
+    raise NotImplementedError(
+        f"{type(self).__name__} must define bind for batches by step, got"
+        " batch_iterator alone."
+    )
 
   def batch_iterator(
       self, num_examples: int, rng: RngType = None

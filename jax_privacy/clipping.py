@@ -83,7 +83,8 @@ def clip_pytree(
     pytree: Real floating-point arrays of any shapes.
     clip_norm: Largest norm allowed: a number between 1e-30 and 1e30, or a
       traced scalar, for which a value that breaks this rule gives zeros. Or a
-      pytree prefix of such, with one per part, each clipped by itself.
+      pytree prefix of such, with one per part, each clipped by itself. Or the
+      number 0 or infinity: see below.
     rescale_to_unit_norm: Whether to divide the result by `clip_norm` (by the
       root of the sum of squares of several): its norm is then at most 1.
     nan_safe: Whether to return zeros, in all parts, where a norm is not finite.
@@ -92,19 +93,29 @@ def clip_pytree(
 
   Returns:
     The clipped pytree, and the norm before clipping: a float32 scalar (float64
-    for float64 input), or a pytree of them like `clip_norm`. Leaves have their
-    own dtype, float32 at least: rounding to a shorter one could lift the norm
-    above the bound.
+    for float64 input), or a pytree of them like `clip_norm`. Leaves have the
+    dtypes of the input. Shorter ones than float32 are rounded towards zero, so
+    that rounding cannot lift the norm above the bound.
 
   Raises:
-    ValueError: If `clip_norm` is a number and not between 1e-30 and 1e30, or is
-      no pytree prefix.
+    ValueError: If `clip_norm` is a number that breaks its rule, or is no pytree
+      prefix.
     TypeError: If a leaf is not real and floating point.
 
   Guarantee: The result's norm is at most `clip_norm` (1 if rescaled). A norm
     of 0 and an empty pytree are returned as they are; NaN, infinity and a norm
-    too large for its dtype give zeros if `nan_safe`.
+    too large for its dtype give zeros if `nan_safe`. A `clip_norm` of 0 gives
+    zeros (if rescaled: the pytree over its norm); infinity changes nothing (if
+    rescaled: zeros).
   """
+  if not isinstance(clip_norm, jax.core.Tracer) and _is_limit(clip_norm):
+    return per_example.clip_to_limit(
+        pytree,
+        normalise=rescale_to_unit_norm and float(clip_norm) == 0,
+        is_kept=not rescale_to_unit_norm and float(clip_norm) != 0,
+        nan_safe=nan_safe,
+        return_zero=return_zero,
+    )
   clip_norms, treedef = jax.tree.flatten(clip_norm)
   clip_norms = [
       c
@@ -125,7 +136,14 @@ def clip_pytree(
       nan_safe=nan_safe,
       return_zero=return_zero,
   )
-  return treedef.unflatten(clipped), treedef.unflatten(norms)
+  return (
+      per_example.in_dtypes_of(pytree, treedef.unflatten(clipped)),
+      treedef.unflatten(norms),
+  )
+
+
+def _is_limit(clip_norm: Any) -> bool:
+  return _validate.as_float(clip_norm) in (0.0, math.inf)
 
 
 def _root(numbers: Sequence[Any]) -> Any:

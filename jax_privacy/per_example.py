@@ -192,6 +192,56 @@ def clip_parts(
   return clipped, norms
 
 
+def clip_to_limit(
+    pytree: chex.ArrayTree,
+    *,
+    normalise: bool,
+    is_kept: bool,
+    nan_safe: bool,
+    return_zero: bool | jax.Array,
+) -> tuple[chex.ArrayTree, jax.Array]:
+  """Returns a pytree as clipped to 0 or infinity, and its norm.
+
+  Args:
+    pytree: Real floating-point arrays.
+    normalise: Whether to divide by the norm; a norm of 0 stays 0.
+    is_kept: Whether to change nothing. Else, zeros are returned.
+    nan_safe: Whether to return zeros if the norm is not finite.
+    return_zero: Whether to return zeros whatever the input; may be traced.
+  """
+  norm = magnitude.relative_norm(jax.tree.leaves(pytree))
+  is_counted = ~jnp.asarray(return_zero) & (normalise or is_kept)
+  if nan_safe:
+    is_counted &= jnp.isfinite(norm)
+  # To a norm in [1, 2), exactly, whose inverse is no extreme number.
+  mantissa, exponent = jnp.frexp(norm)
+  factor = clip_factor(2 * mantissa)
+
+  def scale(leaf):
+    leaf = leaf.astype(precision.at_least_float32(leaf.dtype))
+    if normalise:
+      leaf = jnp.ldexp(leaf, 1 - exponent) * factor.astype(leaf.dtype)
+    return jnp.where(is_counted, leaf, 0)
+
+  return in_dtypes_of(pytree, jax.tree.map(scale, pytree)), norm
+
+
+def in_dtypes_of(
+    pytree: chex.ArrayTree, longer: chex.ArrayTree
+) -> chex.ArrayTree:
+  """Returns leaves in the dtypes of `pytree`, rounded towards zero.
+
+  Args:
+    pytree: Arrays of the dtypes to return.
+    longer: Arrays of the same structure, float32 at least.
+  """
+  return jax.tree.map(
+      lambda like, leaf: precision.towards_zero(leaf, jnp.result_type(like)),
+      pytree,
+      longer,
+  )
+
+
 def clip_factor(relative: jax.Array) -> jax.Array:
   """Returns min(1, 1 / relative), rounded towards safety.
 

@@ -34,3 +34,15 @@ def at_least_float32(*dtypes: jax.typing.DTypeLike) -> jnp.dtype:
     if jnp.finfo(dtype).bits > jnp.finfo(longest).bits:
       longest = dtype
   return longest
+
+
+def towards_zero(x: jax.Array, dtype: jax.typing.DTypeLike) -> jax.Array:
+  """Returns `x` in a dtype, of which no entry is larger than it was.
+
+  Args:
+    x: Floating point, float32 at least.
+    dtype: Floating point type; x's own or a longer one changes no value.
+  """
+  cast = x.astype(dtype)
+  is_larger = jnp.abs(cast.astype(x.dtype)) > jnp.abs(x)
+  return jnp.where(is_larger, jnp.nextafter(cast, jnp.zeros_like(cast)), cast)

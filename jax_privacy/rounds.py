@@ -9,7 +9,7 @@ within a round draws that one round again.
 Example:
   >>> from jax_privacy import batch_selection
   >>> strategy = batch_selection.RandomAllocationSampling(
-  ...     iterations=6, cycle_length=3)
+  ...     total_participations=1, iterations=6, cycle_length=3)
   >>> batches = strategy.bind(num_examples=10, rng=0)
   >>> sorted(i for t in range(3) for i in batches.batch(t).tolist())
   [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
@@ -64,41 +64,52 @@ class BallsInBinsSampling(BatchSelectionStrategy):
 
 @dataclasses.dataclass(frozen=True)
 class RandomAllocationSampling(BatchSelectionStrategy):
-  """Each example in `num_selected` steps of every round.
+  """Each example in `total_participations` steps of the run, or of each round.
 
   Guarantee: In each round of `cycle_length` steps, an example is in exactly
-    `num_selected` batches, a uniform set of them, independently of the other
-    examples and rounds.
+    `total_participations` batches, a uniform set of them, independently of the
+    other examples and rounds.
 
   Attributes:
+    total_participations: Number of a round's steps that an example is in.
     iterations: Number of batches.
-    cycle_length: Number of steps of a round. A run may end within one.
-    num_selected: Number of a round's steps that an example is in.
+    cycle_length: Number of steps of a round. A run may end within one. None for
+      one round, which is the whole run.
 
   Source: Feldman and Shenfeld 2025 (2502.08202).
   """
 
+  total_participations: int
   iterations: int
-  cycle_length: int
-  num_selected: int = 1
+  cycle_length: int | None = None
 
   def __post_init__(self):
     _validate.integer("iterations", self.iterations, at_least=0)
-    _validate.integer("cycle_length", self.cycle_length, at_least=1)
-    _validate.integer("num_selected", self.num_selected, at_least=1)
-    if self.num_selected > self.cycle_length:
-      rule = f"at most cycle_length = {self.cycle_length}"
-      _validate.fail("num_selected", rule, self.num_selected)
+    if self.cycle_length is not None:
+      _validate.integer("cycle_length", self.cycle_length, at_least=1)
+    _validate.integer(
+        "total_participations", self.total_participations, at_least=0
+    )
+    if self.total_participations > self._length:
+      name = "iterations" if self.cycle_length is None else "cycle_length"
+      rule = f"at most {name} = {self._length}"
+      _validate.fail("total_participations", rule, self.total_participations)
+
+  @property
+  def _length(self) -> int:
+    return self.iterations if self.cycle_length is None else self.cycle_length
 
   def bind(self, num_examples: int, rng: RngType = None) -> Batches:
     """See base class."""
     _validate.integer("num_examples", num_examples, at_least=0)
-    seed, length = streams.seed_of(rng), self.cycle_length
+    seed, length = streams.seed_of(rng), self._length
 
     @functools.lru_cache(maxsize=1)
     def drawn(round_):
       generator = streams.generator_of(seed, round_ * length + 1)
-      return _allocated(generator, num_examples, length, self.num_selected)
+      return _allocated(
+          generator, num_examples, length, self.total_participations
+      )
 
     def draw(generator, step):
       del generator

@@ -137,7 +137,7 @@ class _RandomAllocation(_Poisson):
   def strategy(self, mechanism):
     length, num_selected = steps_per_round(mechanism)
     return batch_selection.RandomAllocationSampling(
-        _num_steps(mechanism), length, num_selected
+        num_selected, _num_steps(mechanism), length
     )
 
 

@@ -23,6 +23,7 @@ from jax_privacy.auditing.canaries import (
 )
 from jax_privacy.auditing.error_rates import Bonferroni as Bonferroni
 from jax_privacy.auditing.error_rates import Explicit as Explicit
+from jax_privacy.auditing.error_rates import MultiSplit as MultiSplit
 from jax_privacy.auditing.error_rates import Split as Split
 from jax_privacy.auditing.membership import Membership as Membership
 from jax_privacy.auditing.membership import throw_coins as throw_coins
@@ -45,6 +46,7 @@ __all__ = (
     "Explicit",
     "GradientCanaries",
     "Membership",
+    "MultiSplit",
     "RandomDirectionCanaries",
     "Split",
     "dirac_canaries",

@@ -92,6 +92,7 @@ class CanaryScoreAuditor(roc.Attack):
       self,
       significance: float,
       delta: float,
+      one_sided: bool = False,
       *,
       num_guesses: int | Sequence[int] | None = None,
   ) -> float:
@@ -103,6 +104,7 @@ class CanaryScoreAuditor(roc.Attack):
     Args:
       significance: Probability with which the bound may fail, in (0, 1).
       delta: Delta at which epsilon is bounded, in [0, 1).
+      one_sided: Whether to guess "in" alone, as jax-privacy does.
       num_guesses: Number of canaries to guess, fixed before looking at scores.
         A sequence of candidates shares the significance, and the best counts.
         None is a half and an eighth of the canaries.
@@ -123,7 +125,7 @@ class CanaryScoreAuditor(roc.Attack):
     share = _search.significance(significance) / len(candidates)
     return max(
         one_run.epsilon_lower_bound(
-            num_correct=self._num_correct(number),
+            num_correct=self._num_correct(number, one_sided),
             num_guesses=number,
             num_canaries=self.num_canaries,
             significance=share,
@@ -136,6 +138,7 @@ class CanaryScoreAuditor(roc.Attack):
       self,
       significance: float,
       delta: float,
+      one_sided: bool = False,
       *,
       num_guesses: int | Sequence[int] | None = None,
       family: str = "gaussian",
@@ -146,6 +149,7 @@ class CanaryScoreAuditor(roc.Attack):
       significance: Probability with which the bound may fail, in (0, 1).
       delta: Delta at which epsilon is bounded, in (0, 1); 0 too for
         "approximate".
+      one_sided: Whether to guess "in" alone; see `epsilon_one_run`.
       num_guesses: Number of canaries to guess; see `epsilon_one_run`.
       family: Name of the curves to refute. "gaussian" refutes mu-GDP, and
         bounds epsilon for mechanisms with a curve such as the Gaussian's;
@@ -166,7 +170,7 @@ class CanaryScoreAuditor(roc.Attack):
     share = _search.significance(significance) / len(candidates)
     return max(
         one_run.epsilon_lower_bound_fdp(
-            num_correct=self._num_correct(number),
+            num_correct=self._num_correct(number, one_sided),
             num_guesses=number,
             num_canaries=self.num_canaries,
             significance=share,
@@ -195,8 +199,8 @@ class CanaryScoreAuditor(roc.Attack):
       one_sided: Whether to leave out the second inequality of DP, for false
         negatives over true negatives. It costs nothing, so it counts by
         default; in jax-privacy it does not.
-      threshold_strategy: Choice of thresholds: `Bonferroni`, `Split` or
-        `Explicit`.
+      threshold_strategy: Choice of thresholds: `Bonferroni`, `Split`,
+        `MultiSplit` or `Explicit`.
 
     Returns:
       The bound, at least 0.
@@ -213,8 +217,7 @@ class CanaryScoreAuditor(roc.Attack):
           rates, delta=delta, one_sided=one_sided
       )
 
-    rates = self._rates(significance, threshold_strategy, objective)
-    return float(np.max(objective(rates)))
+    return self._bound(significance, threshold_strategy, objective)
 
   def epsilon_from_gdp(
       self,
@@ -233,8 +236,8 @@ class CanaryScoreAuditor(roc.Attack):
     Args:
       significance: Probability with which the bound may fail, in (0, 1).
       delta: Delta at which epsilon is bounded, in (0, 1).
-      threshold_strategy: Choice of thresholds: `Bonferroni`, `Split` or
-        `Explicit`.
+      threshold_strategy: Choice of thresholds: `Bonferroni`, `Split`,
+        `MultiSplit` or `Explicit`.
 
     Returns:
       The bound, at least 0.
@@ -245,10 +248,9 @@ class CanaryScoreAuditor(roc.Attack):
     Source: Nasr et al. 2023 (2302.07956); Dong, Roth and Su 2019 (1905.02383).
     """
     delta = _search.delta(delta, positive=True)
-    rates = self._rates(
+    mu = self._bound(
         significance, threshold_strategy, error_rates.mus_from_rates
     )
-    mu = float(np.max(error_rates.mus_from_rates(rates)))
     return gdp.epsilon_from_mu(mu, delta=delta)
 
   def epsilon_mean_difference(self, significance: float, delta: float) -> float:
@@ -299,8 +301,8 @@ class CanaryScoreAuditor(roc.Attack):
         for method in methods
     }
 
-  def _rates(self, significance, strategy, objective_fn):
-    return error_rates.upper_bounds(
+  def _bound(self, significance, strategy, objective_fn):
+    return error_rates.lower_bound(
         self._in,
         self._out,
         significance=significance,
@@ -335,14 +337,17 @@ class CanaryScoreAuditor(roc.Attack):
       )
       _validate.fail("number of in_canary_scores", rule, len(self._in))
 
-  def _num_correct(self, num_guesses: int) -> int:
-    """Right guesses: half of them for the top scores, half for the bottom."""
+  def _num_correct(self, num_guesses: int, one_sided: bool) -> int:
+    """Right guesses: half of them for the top scores, half for the bottom.
+
+    All are for the top ones if `one_sided`.
+    """
     scores = np.append(self._in, self._out)
     included = np.arange(len(scores)) < len(self._in)
     # Shuffled first, so that ties fall in favour of neither group.
     order = np.random.default_rng(self._tie_seed).permutation(len(scores))
     ranked = included[order][np.argsort(-scores[order], kind="stable")]
-    num_top = (num_guesses + 1) // 2
+    num_top = num_guesses if one_sided else (num_guesses + 1) // 2
     num_bottom = num_guesses - num_top
     right_at_top = np.sum(ranked[:num_top])
     right_at_bottom = np.sum(~ranked[len(ranked) - num_bottom :])

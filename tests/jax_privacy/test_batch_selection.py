@@ -284,3 +284,17 @@ def test_sizes_never_exceed_the_data_set():
   )
   with pytest.raises(ValueError, match="sizes must be ascending"):
     batch_selection.PaddedBatches(CyclicPoissonSampling(0.5, 1).bind(9), (4, 2))
+
+
+def test_a_split_batch_is_the_batch_and_padding_last():
+  split = batch_selection.split_and_pad_global_batch
+  first, second = split(np.arange(6), 4, microbatch_size=2)
+  assert first.tolist() == [0, 1, 2, 3] and second.tolist() == [4, 5, -1, -1]
+  (users,) = split(np.array([[3, 3], [1, 2]]), 3)
+  assert users.tolist() == [[3, 3], [1, 2], [-1, -1]]
+  (nothing,) = split(np.zeros(0, np.int16), 2)  # An empty batch is a step.
+  assert nothing.tolist() == [-1, -1] and nothing.dtype == np.int16
+  with pytest.raises(ValueError, match="microbatch_size must be a divisor"):
+    split(np.arange(6), 4, 3)
+  with pytest.raises(ValueError, match="indices must be signed integers"):
+    split(np.arange(6, dtype=np.uint8), 4)

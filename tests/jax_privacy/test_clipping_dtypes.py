@@ -118,10 +118,44 @@ def test_clip_pytree_options():
   for bad in (0.0, -1.0, jnp.nan, jnp.inf):  # Known only when it runs.
     clipped, _ = jitted(tree, jnp.float32(bad))
     assert oracle.norm(clipped) == 0
+  for bad in (-1.0, jnp.nan):
     with pytest.raises(ValueError, match="clip_norm must be a positive"):
       jax_privacy.clip_pytree(tree, jnp.float32(bad))  # Known beforehand.
   with pytest.raises(TypeError, match="real and floating point, got int32"):
     jax_privacy.clip_pytree(jnp.arange(3), 1.0)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-12, 1.0, 1e15])
+def test_clip_pytree_to_0_or_infinity(size):
+  tree = {"a": size * jnp.array([3.0, 0.0]), "b": size * jnp.array([4.0])}
+  clip = jax_privacy.clip_pytree
+  clipped, norm = clip(tree, jnp.inf)
+  np.testing.assert_array_equal(clipped["a"], tree["a"])
+  np.testing.assert_allclose(norm, 5 * size, rtol=1e-6)
+  for options in ((0.0, False), (jnp.inf, True)):
+    assert oracle.norm(clip(tree, *options)[0]) == 0
+  unit, _ = clip(tree, 0.0, True)
+  np.testing.assert_allclose(unit["b"], 0.8 * (size > 0), rtol=1e-6)
+  assert oracle.norm(unit) <= 1
+  assert oracle.norm(clip(tree, jnp.inf, return_zero=True)[0]) == 0
+  tree["b"] = jnp.array([jnp.nan])
+  for clip_norm in (0.0, jnp.inf):
+    assert oracle.norm(clip(tree, clip_norm, clip_norm == 0)[0]) == 0
+  assert np.isnan(clip(tree, jnp.inf, nan_safe=False)[0]["b"])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_clip_pytree_keeps_short_dtypes_and_the_bound(dtype):
+  # Rounded to nearest, about half of these come out above the bound.
+  for seed in range(5):
+    x = np.random.default_rng(seed).standard_normal(50).astype(np.float32)
+    x = jnp.asarray(10 * x, dtype)
+    clipped, _ = jax_privacy.clip_pytree([x], 0.3)
+    assert clipped[0].dtype == x.dtype
+    # Rounding takes at most a unit, 2^-7 of an entry, from it.
+    assert 0.3 * (1 - 2**-7) < oracle.norm(clipped) <= 0.3
+  huge, _ = jax_privacy.clip_pytree(jnp.float16(6e4), 1e6)
+  assert huge == jnp.float16(6e4)
 
 
 def _parts():

@@ -17,8 +17,9 @@ _SECURE = secure_random.SecureKey(bytes(range(32)))
 _seeds = pytest.mark.parametrize("seed", [0, _SECURE], ids=["numpy", "cipher"])
 _STRATEGIES = [
     BallsInBinsSampling(20, 7),
-    RandomAllocationSampling(20, 7),
-    RandomAllocationSampling(20, 7, num_selected=3),
+    RandomAllocationSampling(1, 20, 7),
+    RandomAllocationSampling(3, 20, 7),
+    RandomAllocationSampling(3, 20),
     ShuffleSampling(4, 20),
 ]
 
@@ -48,10 +49,10 @@ def test_batch_of_a_step_equals_iterating(strategy, seed):
 
 @_seeds
 def test_each_example_is_in_so_many_steps_of_a_round(seed):
-  member = _membership(RandomAllocationSampling(21, 7, 3), 40, seed)
+  member = _membership(RandomAllocationSampling(3, 21, 7), 40, seed)
   assert (member.reshape(3, 7, 40).sum(axis=1) == 3).all()
   assert member.max() == 1
-  once = _membership(RandomAllocationSampling(21, 7), 40, seed)
+  once = _membership(RandomAllocationSampling(1, 21, 7), 40, seed)
   assert (once.reshape(3, 7, 40).sum(axis=1) == 1).all()
   # Rounds are drawn afresh; bins are not.
   assert (once[:7] != once[7:14]).any()
@@ -64,9 +65,7 @@ def test_each_example_is_in_so_many_steps_of_a_round(seed):
 @pytest.mark.parametrize("num_selected", [1, 2, 5])
 def test_sets_of_steps_are_uniform(seed, num_selected):
   # Of 6 steps and one round: each of the sets is as likely as the others.
-  member = _membership(
-      RandomAllocationSampling(6, 6, num_selected), 20_000, seed
-  )
+  member = _membership(RandomAllocationSampling(num_selected, 6), 20_000, seed)
   codes = 2 ** np.arange(6) @ member
   _, counts = np.unique(codes, return_counts=True)
   assert len(counts) == {1: 6, 2: 15, 5: 6}[num_selected]
@@ -76,7 +75,7 @@ def test_sets_of_steps_are_uniform(seed, num_selected):
 @pytest.mark.few(1)
 @_seeds
 def test_rounds_and_examples_are_independent(seed):
-  member = _membership(RandomAllocationSampling(2 * 4000, 2), 2, seed)
+  member = _membership(RandomAllocationSampling(1, 2 * 4000, 2), 2, seed)
   first = member[::2]
   # Of two examples and two steps: the four pairs of choices, and those of a
   # round and the next, are as likely as each other.
@@ -112,10 +111,17 @@ def test_a_drawn_round_that_is_always_the_same_is_caught():
         (lambda: BallsInBinsSampling(5, 0), "cycle_length must be"),
         (lambda: BallsInBinsSampling(-1, 2), "iterations must be"),
         (
-            lambda: RandomAllocationSampling(5, 3, 4),
-            "num_selected must be at most cycle_length = 3, got 4",
+            lambda: RandomAllocationSampling(4, 5, 3),
+            "total_participations must be at most cycle_length = 3, got 4",
         ),
-        (lambda: RandomAllocationSampling(5, 3, 0), "num_selected must be"),
+        (
+            lambda: RandomAllocationSampling(6, 5),
+            "total_participations must be at most iterations = 5, got 6",
+        ),
+        (
+            lambda: RandomAllocationSampling(-1, 5),
+            "total_participations must be an integer",
+        ),
         (
             lambda: ShuffleSampling(5, 3).bind(4),
             "batch_size must be at most num_examples = 4, got 5",
@@ -142,12 +148,12 @@ def _mechanism(sampling, **fields):
 @pytest.mark.parametrize(
     ("mechanism", "strategy"),
     [
-        (_mechanism("random_allocation"), RandomAllocationSampling(13, 6, 1)),
+        (_mechanism("random_allocation"), RandomAllocationSampling(1, 13, 6)),
         (
             _mechanism(
                 "random_allocation", sampling_options={"num_selected": 2}
             ),
-            RandomAllocationSampling(13, 12, 2),
+            RandomAllocationSampling(2, 13, 12),
         ),
         (_mechanism("balls_in_bins"), BallsInBinsSampling(13, 6)),
         (

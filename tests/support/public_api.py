@@ -302,6 +302,14 @@ def by_hand(params: dict[str, jax.Array], batch: dict[str, jax.Array]) -> None:
   strategy = batch_selection.CyclicPoissonSampling(
       sampling_prob=0.1, iterations=10
   )
+  rested = batch_selection.BMinSepSampling(0.1, iterations=10, min_sep=3)
+  persons = batch_selection.UserSelectionStrategy(strategy, 2)
+  several = batch_selection.RandomAllocationSampling(
+      total_participations=2, iterations=10
+  )
+  print(rested.bind(1000, np.random.SeedSequence(0)), several)
+  for rows in persons.batch_iterator(["al", "bo"], np.random.default_rng(0)):
+    print(batch_selection.split_and_pad_global_batch(rows, 4))
   for indices in strategy.batch_iterator(1000, rng=0):
     padded = padded_batch.PaddedBatch(np.asarray(indices))
     print(padded.is_padding_example)

@@ -296,3 +296,21 @@ def test_significance_above_a_half_is_no_error():
   auditor = _auditor(np.random.default_rng(4), 200, _gaussian)
   bounds = auditor.all_bounds(0.9, _DELTA)
   assert all(math.isfinite(bound) for bound in bounds.values())
+
+
+def test_one_sided_guesses_call_the_highest_scores_in():
+  rng = np.random.default_rng(0)
+  ins, outs = rng.normal(2, 1, 60), rng.normal(0, 1, 60)
+  auditor = auditing.CanaryScoreAuditor(ins, outs)
+  tenth = np.sort(np.append(ins, outs))[-10]
+  want = auditing.one_run.epsilon_lower_bound(
+      num_correct=int(np.sum(ins >= tenth)),
+      num_guesses=10,
+      num_canaries=120,
+      significance=0.05,
+      delta=1e-5,
+  )
+  found = auditor.epsilon_one_run(0.05, 1e-5, True, num_guesses=10)
+  assert found == want > 0
+  by_fdp = auditor.epsilon_one_run_fdp(0.05, 1e-5, True, num_guesses=10)
+  assert by_fdp > auditor.epsilon_one_run_fdp(0.05, 1e-5, True, num_guesses=2)

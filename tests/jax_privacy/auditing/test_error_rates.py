@@ -224,3 +224,27 @@ def test_a_split_needs_two_of_each_and_other_strategies_are_refused():
     error_rates.upper_bounds(
         np.ones(5), np.ones(5), threshold_strategy=None, **kwargs
     )
+
+
+def test_a_median_of_splits_is_that_of_their_bounds_at_half_significance():
+  rng = np.random.default_rng(0)
+  ins, outs = rng.normal(1.5, 1, 300), rng.normal(0, 1, 300)
+  several = error_rates.MultiSplit(5, 0.3, seed=3)
+  assert len({split.seed for split in several.splits()}) == 5
+
+  def bound(strategy, significance):
+    return error_rates.lower_bound(
+        ins,
+        outs,
+        significance=significance,
+        threshold_strategy=strategy,
+        objective_fn=error_rates.mus_from_rates,
+    )
+
+  # A whole significance for each would fail twice as often as it says.
+  each = [bound(split, 0.05) for split in several.splits()]
+  assert bound(several, 0.1) == np.median(each) > 0
+  with pytest.raises(ValueError, match="num_samples must be an integer"):
+    error_rates.MultiSplit(0)
+  with pytest.raises(ValueError, match="threshold_estimation_frac must be"):
+    error_rates.MultiSplit(threshold_estimation_frac=1.0)

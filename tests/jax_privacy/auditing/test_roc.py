@@ -131,6 +131,38 @@ def test_bootstrap_gives_quantiles_of_the_metric():
   assert attack.epsilon_raw_counts(9, bootstrap_params=few) > 0
 
 
+def test_corrected_quantiles():
+  values = np.arange(98.0)
+  # In the middle of the draws, quantiles stay where they are.
+  same = roc._corrected(np.array([0.1, 0.9]), values, 48.5, 0.0)
+  np.testing.assert_allclose(same, [0.1, 0.9])
+  # Efron 1987, (6.8): with 80 of 100 below, both move by twice z(0.8).
+  shift = stats.norm.ppf(0.8)
+  moved = roc._corrected(np.array([0.1]), values, 78.5, 0.0)
+  want = stats.norm.cdf(2 * shift + stats.norm.ppf(0.1))
+  np.testing.assert_allclose(moved, want)
+  accelerated = roc._corrected(np.array([0.1]), values, 78.5, 0.05)
+  inner = shift + stats.norm.ppf(0.1)
+  want = stats.norm.cdf(shift + inner / (1 - 0.05 * inner))
+  np.testing.assert_allclose(accelerated, want)
+
+
+def test_acceleration_is_a_sixth_of_the_skewness_for_a_mean():
+  # Of a mean of exponential numbers: 2 / 6 / sqrt(n), to 1 / sqrt(n) of it.
+  ins = -np.log1p(-(np.arange(400) + 0.5) / 400)
+  attack = roc.Attack(ins, [0.0])
+  found = attack._acceleration(lambda a: np.mean(a._in))
+  np.testing.assert_allclose(found, 2 / 6 / np.sqrt(400), rtol=0.05)
+  assert roc.Attack([1.0], [0.0])._acceleration(lambda a: 1.0) == 0
+  params = roc.BootstrapParams(50, acceleration=True, seed=0)
+  low, high = _small().attack_auroc(bootstrap_params=params)
+  assert low < _small().attack_auroc() < high
+
+
+def _small():
+  return roc.Attack(*_attack(30, 30, ties=False))
+
+
 def test_an_interval_has_two_tails():
   params = roc.BootstrapParams.confidence_interval(confidence=0.99)
   np.testing.assert_allclose(params.quantiles, (0.005, 0.995))
@@ -162,6 +194,12 @@ def test_an_interval_has_two_tails():
             "confidence must be in",
         ),
         (lambda a: roc.BootstrapParams(0), "num_samples must be an integer"),
+        (
+            lambda a: roc.BootstrapParams(
+                bias_correction=False, acceleration=True
+            ),
+            "bias_correction must be True with acceleration",
+        ),
         (lambda a: roc.Attack([], [1.0]), "in_canary_scores must be a one-dim"),
         (
             lambda a: roc.Attack([1.0], [np.nan]),
