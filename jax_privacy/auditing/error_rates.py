@@ -105,11 +105,10 @@ class MultiSplit:
 
   def __post_init__(self):
     _validate.integer("num_samples", self.num_samples, at_least=1)
-    self.splits()
+    Split(self.threshold_estimation_frac, self.seed)  # Checks them.
 
   def splits(self) -> list[Split]:
     """Returns the splits, each of a seed of its own."""
-    _validate.integer("seed", self.seed, at_least=0)
     seeds = np.random.SeedSequence(self.seed).generate_state(
         self.num_samples, np.uint64
     )
