@@ -25,6 +25,7 @@ if _typing.TYPE_CHECKING:
   from jax_privacy import batch_schedule as batch_schedule
   from jax_privacy import batch_selection as batch_selection
   from jax_privacy import checkpoint as checkpoint
+  from jax_privacy import clipping_functions as clipping_functions
   from jax_privacy import data as data
   from jax_privacy import dp_sgd as dp_sgd
   from jax_privacy import losses as losses
@@ -53,6 +54,7 @@ __all__ = (
     "clip_pytree",
     "clipped_fun",
     "clipped_grad",
+    "clipping_functions",
     "data",
     "dp_sgd",
     "example_keys",

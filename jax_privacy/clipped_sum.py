@@ -21,7 +21,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jax_privacy import explanation, loss_call
+from jax_privacy import clipping_functions, explanation, loss_call
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class ClippedSum(loss_call.LossCall, abc.ABC):
     nan_safe: Whether a non-finite gradient counts zero.
     dtype: Dtype of the sum; None for the gradient's own, float32 at least.
     spmd_axis_name: Name for `jax.vmap`.
+    clipping: Weight of a gradient, by its norm; None for standard clipping.
   """
 
   clip_norms: Any
@@ -44,6 +45,7 @@ class ClippedSum(loss_call.LossCall, abc.ABC):
   nan_safe: bool
   dtype: Any
   spmd_axis_name: str | None
+  clipping: clipping_functions.ClippingFunction | None = None
 
   @abc.abstractmethod
   def __call__(

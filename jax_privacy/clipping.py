@@ -36,6 +36,7 @@ from jax_privacy import (
     _validate,
     arguments,
     batch_sum,
+    clipping_functions,
     clipping_options,
     ghost,
     per_example,
@@ -178,6 +179,7 @@ def clipped_grad(
     grid_scale: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
     keys_by_example: bool = False,
+    clipping: str | clipping_functions.ClippingFunction = "standard",
 ) -> BoundedSensitivityCallable:
   """Transforms a loss into the sum of its clipped per-example gradients.
 
@@ -248,6 +250,10 @@ def clipped_grad(
     keys_by_example: Whether the argument at `prng_argnum` holds one key per
       row, such as `jax_privacy.example_keys` makes: they follow their examples.
       One key for the whole batch is then refused.
+    clipping: Name, or `ClippingFunction`: by what a gradient is multiplied, as
+      a function of its norm. "standard" cuts norms above the clip norm,
+      "automatic" (AUTO-S) and "psac" scale every gradient to nearly that norm.
+      The sensitivity is the same; see `clipping_functions.py`.
 
   Returns:
     A callable `(*args, is_padding_example=None, **named)` giving the sum, or
@@ -306,6 +312,7 @@ def clipped_grad(
       nan_safe=nan_safe,
       dtype=dtype,
       spmd_axis_name=spmd_axis_name,
+      clipping=clipping_functions.get(clipping),
   )
   chosen = _choose_method(method, pre_clipping_transform, grid_scale)
   _check_passes(passes, chosen)

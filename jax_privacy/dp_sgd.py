@@ -46,14 +46,16 @@ from jax_privacy import (
     arguments,
     batch_schedule,
     batch_selection,
-    clipping,
+    clipping_functions,
     grid,
     mixing,
     noises,
     post_processing,
+    quantile_clipping,
     root_key,
     samplers,
 )
+from jax_privacy import clipping as clipping_lib
 from jax_privacy import secure_random as secure_random_lib
 from jax_privacy.aggregation import AggregateState as AggregateState
 from jax_privacy.aggregation import aggregate as aggregate
@@ -93,6 +95,11 @@ def make_private(
     noise: str | Noise | None = None,
     mesh: jax.sharding.Mesh | None = None,
     check_loss: bool = True,
+    clipping: (
+        str
+        | clipping_functions.ClippingFunction
+        | quantile_clipping.QuantileClipping
+    ) = "standard",
     **clipped_grad_options: Unpack[ClippedGradOptions],
 ) -> PrivateTraining:
   """Returns the sampler, gradient function and optimiser of DP-SGD.
@@ -138,6 +145,10 @@ def make_private(
       is seen to mix examples (batch norm, in-batch negatives, centring), which
       would train on nothing: it runs the loss, forward and backward, on 6 rows;
       see `mixing.py` and `testing.check_loss`.
+    clipping: Name or object: what a gradient is multiplied by, as a function of
+      its norm; see `clipped_grad`. "quantile", or a `QuantileClipping`, moves
+      the clip norm, of which `l2_clip_norm` is then the first; `grad_fn` must
+      be called with `**private.step_options(state)`.
     **clipped_grad_options: Other options of `clipped_grad`, except `nan_safe`
       and `normalize_by`, which is the expected batch size before any factor of
       a schedule (after the noise, the update is divided by the factor). A
@@ -198,14 +209,27 @@ def make_private(
   num_examples = _validate.integer(
       "num_examples", mechanism.num_examples, at_least=1
   )
-  grad_fn = clipping.clipped_grad(
-      loss_fn,
-      l2_clip_norm=l2_clip_norm,
+  expected_batch_size = num_examples * mechanism.sampling_prob
+  quantile, shares = _quantile(
+      clipping,
+      noise_multiplier=noise_multiplier,
+      expected_batch_size=expected_batch_size,
+  )
+  options = dict(
       microbatch_size=microbatch_size,
       mesh=mesh,
-      normalize_by=num_examples * mechanism.sampling_prob,
+      normalize_by=expected_batch_size,
       **_with_keys_by_example(clipped_grad_options),
   )
+  if quantile is None:
+    grad_fn = clipping_lib.clipped_grad(
+        loss_fn, l2_clip_norm=l2_clip_norm, clipping=clipping, **options
+    )
+    rescale = False
+  else:
+    rescale = options.pop("rescale_to_unit_norm", False)
+    l2_clip_norm = _validate.clip_norm("l2_clip_norm", l2_clip_norm)
+    grad_fn = quantile_clipping.grad_fn(loss_fn, shares, **options)
   if check_loss:
     grad_fn = mixing.checked(grad_fn, loss_fn, clipped_grad_options)
   grad_fn = dataclasses.replace(grad_fn, fun=_with_mask(grad_fn.fun))
@@ -220,10 +244,24 @@ def make_private(
   )
   if schedule:
     # Behind the noise: before it, a factor would change its scale.
-    optimizer = optax.chain(batch_schedule.rescale(schedule), optimizer)
-  optimizer = optax.chain(privatizer, optimizer)
+    rescaled = batch_schedule.rescale(schedule)
+    if quantile is None:
+      optimizer = optax.chain(rescaled, optimizer)
+    else:  # The count is of as large a batch.
+      privatizer = optax.chain(privatizer, rescaled)
+  if quantile is None:
+    optimizer = optax.chain(privatizer, optimizer)
+  else:
+    optimizer = quantile_clipping.following(
+        quantile,
+        shares,
+        released=privatizer,
+        optimizer=optimizer,
+        first_clip_norm=l2_clip_norm,
+        rescale_to_unit_norm=rescale,
+    )
   step = 1.0 if grad_fn.grid_step is None else grad_fn.grid_step
-  plan = Plan(mechanism, l2_clip_norm, stddev * step, delta)
+  plan = Plan(mechanism, l2_clip_norm, stddev * step, delta, shares)
   return PrivateTraining(sampler, grad_fn, optimizer).with_plan(plan)
 
 
@@ -304,11 +342,24 @@ def _with_keys_by_example(
   return {**options, "keys_by_example": True}
 
 
+def _quantile(
+    clipping: Any, **run: float
+) -> tuple[
+    quantile_clipping.QuantileClipping | None, quantile_clipping.Shares | None
+]:
+  """Returns how the clip norm adapts, and its shares; None if it does not."""
+  if clipping == "quantile":
+    clipping = quantile_clipping.QuantileClipping()
+  if not isinstance(clipping, quantile_clipping.QuantileClipping):
+    return None, None
+  return clipping, clipping.shares(**run)
+
+
 def _with_mask(fun):
   """Returns `fun`, which refuses a call that says nothing of padding."""
 
   @functools.wraps(fun)
-  def masked(*args, is_padding_example=None):
+  def masked(*args, is_padding_example=None, **options):
     if is_padding_example is None:
       rule = (
           "batch.is_padding_example of the sampler's batch (all False for"
@@ -316,6 +367,6 @@ def _with_mask(fun):
           " example, and breaks the guarantee"
       )
       _validate.fail("is_padding_example", rule, None)
-    return fun(*args, is_padding_example=is_padding_example)
+    return fun(*args, is_padding_example=is_padding_example, **options)
 
   return masked

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 from jax_privacy import (
     _validate,
     clipped_sum,
+    clipping_functions,
     explanation,
     grid,
     magnitude,
@@ -131,6 +132,7 @@ class VmapSum(clipped_sum.ClippedSum):
         divide_by=self.divide_by,
         nan_safe=self.nan_safe,
         return_zero=is_padding_example,
+        clipping=self.clipping,
     )
     if self.grid_scale is not None:
       clipped = jax.tree.map(grid.to_steps, clipped)
@@ -148,6 +150,7 @@ def clip_parts(
     divide_by: chex.Numeric = 1.0,
     nan_safe: bool = True,
     return_zero: bool | jax.Array = False,
+    clipping: clipping_functions.ClippingFunction | None = None,
 ) -> tuple[list[chex.ArrayTree], list[jax.Array]]:
   """Scales each part of one example's gradient down to its own clip norm.
 
@@ -157,6 +160,7 @@ def clip_parts(
     divide_by: The clipped parts are divided by this.
     nan_safe: Return zeros for ALL parts if any norm is not finite.
     return_zero: Return zeros for all parts; may be traced.
+    clipping: Weight of a part, by its norm; None for standard clipping.
 
   Returns:
     The clipped parts, each leaf float32 at least, and their norms before
@@ -186,7 +190,12 @@ def clip_parts(
 
   clipped, norms = [], []
   for part, r, c in zip(parts, relative, clip_norms, strict=True):
-    factor = clip_factor(r) / jnp.asarray(divide_by, r.dtype)
+    if clipping is None:
+      factor = clip_factor(r)
+    else:
+      largest = jnp.asarray(clipping.largest(jnp.asarray(c, r.dtype)), r.dtype)
+      factor = clipping_functions.row_factor(clipping, r, c) * largest
+    factor = factor / jnp.asarray(divide_by, r.dtype)
     clipped.append(jax.tree.map(functools.partial(scale, factor=factor), part))
     norms.append(r * jnp.asarray(c, r.dtype))
   return clipped, norms
@@ -240,6 +249,38 @@ def in_dtypes_of(
       pytree,
       longer,
   )
+
+
+def row_factor(
+    spec: clipped_sum.ClippedSum, relative: jax.Array, clip_norm: Any
+) -> jax.Array:
+  """Returns what rows are multiplied by, before they are summed.
+
+  Args:
+    spec: Options of clipping.
+    relative: Norms over clip norms, any shape.
+    clip_norm: Clip norm of these parameters.
+  """
+  if spec.clipping is None:
+    return clip_factor(relative) / spec.divide_by
+  factor = clipping_functions.row_factor(spec.clipping, relative, clip_norm)
+  return factor / max(spec.divide_by, 1.0)
+
+
+def scaled_total(
+    spec: clipped_sum.ClippedSum, total: jax.Array, clip_norm: Any
+) -> jax.Array:
+  """Returns the sum of rows that `row_factor` scaled, times what it left out.
+
+  Args:
+    spec: Options of clipping.
+    total: Sum of the scaled rows.
+    clip_norm: Clip norm of these parameters.
+  """
+  if spec.clipping is None:
+    return total
+  gain = spec.clipping.largest(clip_norm) / min(spec.divide_by, 1.0)
+  return total * jnp.asarray(gain, total.dtype)
 
 
 def clip_factor(relative: jax.Array) -> jax.Array:

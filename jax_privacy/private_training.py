@@ -17,7 +17,12 @@ from typing import Any, NamedTuple
 
 import optax
 
-from jax_privacy import _validate, batch_selection, contracts
+from jax_privacy import (
+    _validate,
+    batch_selection,
+    contracts,
+    quantile_clipping,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +37,15 @@ class Plan:
       of what the optimiser sees. Correlated noise is made from it, and a step's
       has a larger one.
     delta: Delta of the guarantee, where `make_private` was given it, or None.
+    shares: Factors of gradients and of the count that moves the clip norm, of
+      which `l2_clip_norm` is then the first; None if it is fixed.
   """
 
   mechanism: contracts.MechanismLike
   l2_clip_norm: Any
   noise_stddev: float
   delta: float | None = None
+  shares: quantile_clipping.Shares | None = None
 
 
 class _Parts(NamedTuple):
@@ -78,6 +86,29 @@ class PrivateTraining(_Parts):
     """
     parts = _Parts(*self)._replace(**changes)
     return PrivateTraining(*parts).with_plan(self.plan)
+
+  def step_options(self, state: Any) -> dict[str, Any]:
+    """Returns what `grad_fn` must be called with in a step, by name.
+
+    Args:
+      state: State of `optimizer` before the step.
+
+    Returns:
+      The clip norm, where it adapts; nothing otherwise.
+    """
+    if self.plan is None or self.plan.shares is None:
+      return {}
+    return {"clip_norm": quantile_clipping.clip_norm_of(state)}
+
+  def sums_like(self, params: Any) -> Any:
+    """Returns a pytree of the structure and shapes of what `grad_fn` sums.
+
+    Args:
+      params: Parameters, arrays or shapes.
+    """
+    if self.plan is None or self.plan.shares is None:
+      return params
+    return quantile_clipping.sums_like(params)
 
   @property
   def mechanism(self) -> contracts.MechanismLike:
@@ -141,8 +172,8 @@ class PrivateTraining(_Parts):
         f"PrivateTraining of {run.num_steps} updates",
         f"  sampler: {run.sampling}, {expected:.6g} of {num_examples} examples"
         " expected in a batch",
-        f"  grad_fn: sum of gradients of L2 norm at most {plan.l2_clip_norm},"
-        f" over {expected:.6g}",
+        f"  grad_fn: sum of gradients of L2 norm at most {plan.l2_clip_norm}"
+        f"{' at first' if plan.shares else ''}, over {expected:.6g}",
         f"  optimizer: {kind}noise of standard deviation"
         f" {plan.noise_stddev:.6g} (noise multiplier"
         f" {run.noise_multiplier:g}), then yours",

@@ -20,13 +20,13 @@ Example:
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
 
-from jax_privacy import _validate
+from jax_privacy import _validate, clipping_functions
 from jax_privacy.sensitivity import BoundedSensitivityCallable
 
 _P = ParamSpec("_P")
@@ -50,26 +50,45 @@ def allowed(
     if not isinstance(clip_norm, jax.core.Tracer) or clip_norm.ndim:
       rule = "a scalar where it is traced (a pytree of norms must be numbers)"
       _validate.fail("l2_clip_norm", rule, clip_norm)
-    return _traced(clipped_grad, *args, **kwargs)
+    return of_array(clipped_grad, *args, **kwargs)
 
   return with_traced
 
 
-def _traced(
-    clipped_grad,
-    fun,
-    argnums=0,
-    has_aux=False,
+def of_array(
+    clipped_grad: Callable[..., BoundedSensitivityCallable],
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
     *,
-    l2_clip_norm,
-    rescale_to_unit_norm=False,
-    return_values=False,
-    return_grad_norms=False,
-    pre_clipping_transform=None,
-    grid_scale=None,
-    **options,
-):
-  """The sum for a traced clip norm; see the top of this file."""
+    l2_clip_norm: jax.Array,
+    rescale_to_unit_norm: bool = False,
+    return_values: bool = False,
+    return_grad_norms: bool = False,
+    pre_clipping_transform: Callable[[Any], Any] | None = None,
+    grid_scale: None = None,
+    clipping: Any = "standard",
+    **options: Any,
+) -> BoundedSensitivityCallable:
+  """Returns the sum for a clip norm that is an array, traced or not.
+
+  Args:
+    clipped_grad: Function of that name.
+    fun: Loss; see there for this and all below.
+    argnums: Positions of the arguments to differentiate.
+    has_aux: Whether the loss returns (loss, aux).
+    l2_clip_norm: Clip norm, a scalar array.
+    rescale_to_unit_norm: Whether to divide the sum by the clip norm.
+    return_values: Whether to return losses too.
+    return_grad_norms: Whether to return norms before clipping too.
+    pre_clipping_transform: Function of each example's gradient.
+    grid_scale: None; there is no grid for it.
+    clipping: Weight of a gradient, by its norm.
+    **options: Other options of `clipped_grad`.
+
+  Raises:
+    ValueError: If an argument breaks its rule.
+  """
   if grid_scale is not None:
     _validate.fail("grid_scale", "None with a traced l2_clip_norm", grid_scale)
   dtype = jnp.promote_types(l2_clip_norm.dtype, jnp.float32)
@@ -88,6 +107,9 @@ def _traced(
     whole = jax.tree.map(lambda g: g * unit.astype(g.dtype), grads)
     return jax.tree.map(lambda g: g / unit.astype(g.dtype), transform(whole))
 
+  function = clipping_functions.get(clipping)
+  if function is not None:
+    options["clipping"] = clipping_functions.InUnits(function, unit)
   inner = clipped_grad(
       scaled,
       argnums,

@@ -31,6 +31,8 @@ _FIELDS = {
     "neighboring_relation": "dp.neighboring_relation",
     "noise_multiplier": "dp.noise_multiplier",
     "l2_clip_norm": "dp.l2_clip_norm",
+    "clipping": "dp.clipping",
+    "clipping_options": "dp.clipping_options",
     "sampling": "dp.sampling",
     "max_batch_size": "dp.max_batch_size",
     "sampling_options": "dp.sampling_options",
@@ -46,11 +48,11 @@ _FIELDS = {
     "eval_params": "eval.params",
 }
 # Of some runs: those of samplers with fields of their own, of correlated noise,
-# and those whose examples are persons or other units. Others may have no such
-# fact.
+# of clipping that is not standard, and those whose examples are persons or
+# other units. Others may have no such fact.
 _OWN = ("sampling_options", "noise", "noise_options")
-_OWN += ("unit", "max_rows_per_unit")
-_NONE = (_NOT_THERE, {}, "", None, "independent")
+_OWN += ("clipping", "clipping_options", "unit", "max_rows_per_unit")
+_NONE = (_NOT_THERE, {}, "", None, "independent", "standard")
 # What None, or 0, in the config leaves to something else, and to what.
 _LEFT_OPEN = {
     "noise_multiplier": "found from dp.epsilon",

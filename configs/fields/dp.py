@@ -83,6 +83,22 @@ DP = {
         "L2 norm to which each example's gradient is clipped.",
         "Positive.",
     ),
+    "clipping": Field(
+        "standard",
+        "What a gradient is multiplied by, as a function of its norm: standard"
+        " cuts what is above `dp.l2_clip_norm`; automatic (AUTO-S) and psac"
+        " scale every gradient to nearly that norm. With quantile, that norm is"
+        " the first, and follows a quantile of the norms, of which a noised"
+        " count is released with each step.",
+        "One of standard, automatic, psac, quantile.",
+    ),
+    "clipping_options": Field(
+        {},
+        "Options of `dp.clipping`, by name.",
+        "`stability`, a norm in [1e-6, 1e6], 0.01 if not given, for automatic"
+        " and psac; `target_quantile` (0.5), `learning_rate` (0.2) and"
+        " `count_noise_multiplier` (in examples) for quantile; else empty.",
+    ),
     "rescale_to_unit_norm": Field(
         True,
         "Whether clipped gradients are divided by the clip norm, so that"

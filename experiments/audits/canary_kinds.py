@@ -277,7 +277,16 @@ def _trained(base):
 
 
 def _share(base) -> float:
-  """The most that one example may add to the sum."""
+  """The most that one example may add to the sum.
+
+  Raises:
+    ValueError: If what is summed is not the gradient alone.
+  """
+  if base.config.dp.clipping == "quantile":
+    raise ValueError(
+        "dp.clipping must be standard, automatic or psac for canaries that"
+        " know the noise (kinds input and text do not), got 'quantile'."
+    )
   dp_training = _dp_training(base, base.model.loss_fn)
   return dp_training.grad_fn.sensitivity("add_or_remove_one")
 

@@ -20,6 +20,7 @@ import optax
 import accounting
 from experiments.plan import (
     averages,
+    clipping,
     continued,
     fields,
     not_private,
@@ -246,6 +247,7 @@ def build_dp_training(
       optimizer,
       mechanism,
       l2_clip_norm=dp_config.l2_clip_norm,
+      clipping=clipping.build(dp_config),
       key=key,
       secure_random=dp_config.secure_random,
       grid_scale=dp_config.grid_scale,

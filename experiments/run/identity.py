@@ -25,6 +25,7 @@ _NEWER = (
     *(("data.unit", ""), ("data.max_rows_per_unit", None)),
     *(("dp.enabled", True), ("dp.sampling_options", {})),
     *(("dp.noise", "independent"), ("dp.noise_options", {})),
+    *(("dp.clipping", "standard"), ("dp.clipping_options", {})),
     *(("eval.metrics", []), ("model.restore.same_data", False)),
 )
 _INPUT_FIELDS = ("on_device", "num_workers", "prefetch")

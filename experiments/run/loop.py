@@ -97,15 +97,24 @@ def train(
         if on_new_size is not None and len(indices) not in sizes:
           on_new_size(len(indices))
         sizes.add(len(indices))
-        total, of_rows = add(total, state.params, state.step, batch, indices)
+        total, of_rows = add(
+            total,
+            state.params,
+            state.step,
+            batch,
+            indices,
+            experiment.dp_training.step_options(state.opt_state),
+        )
         norms.append((of_rows, indices))
       if is_last:
         selected = None if canaries is None else canaries.selected(step)
+        is_shown = experiment.config.train_metrics and step + 1 in logged
+        clip_norm = train_metrics.clip_norm_of(experiment, state, is_shown)
         state, loss, gradients = update(state, total, selected)
         unreleased_metrics = {"loss": loss}
-        if gradients is not None and step + 1 in logged:
+        if gradients is not None and is_shown:
           unreleased_metrics |= train_metrics.of_step(
-              experiment, norms, gradients, step=step
+              experiment, norms, gradients, step=step, l2_clip_norm=clip_norm
           )
         step += 1
         del gradients  # As large as the parameters, and not needed any more.
@@ -138,7 +147,12 @@ def compile_step(
   total = jax.eval_shape(zeros)
   lowered = {
       "clipped gradients": add.lower(
-          total, state.params, state.step, batch, indices
+          total,
+          state.params,
+          state.step,
+          batch,
+          indices,
+          experiment.dp_training.step_options(state.opt_state),
       ),
       "update": update.lower(state, total, None),
   }
@@ -170,8 +184,8 @@ def _on_grid(experiment) -> bool:
 def _compile(experiment: experiment_lib.Experiment, state: TrainState):
   """Returns the compiled parts of a step.
 
-  `zeros()` is the sum over nothing; `add(total, params, step, batch, indices)`
-  adds a physical batch, and gives its norms where they are asked for;
+  `zeros()` is the sum over nothing; `add(total, params, step, batch, indices,
+  options)` adds a physical batch, and gives its norms where they are asked for;
   `update(state, total, selected)` adds the noise, once, and moves the
   parameters; it gives the loss, and the gradients where they are asked for. In
   an audit, the selected canaries join the sum behind the clipping, as one
@@ -180,7 +194,7 @@ def _compile(experiment: experiment_lib.Experiment, state: TrainState):
   dp_training, partition = experiment.dp_training, experiment.partition
   is_shown = experiment.config.train_metrics
 
-  def add(total, params, step, batch, indices):
+  def add(total, params, step, batch, indices, options):
     is_padding = indices < 0
     trained, frozen = partition.split(params)
     grads, aux = dp_training.grad_fn(
@@ -191,6 +205,7 @@ def _compile(experiment: experiment_lib.Experiment, state: TrainState):
         ),
         frozen,
         is_padding_example=is_padding,
+        **options,
     )
     losses = jnp.sum(jnp.where(is_padding, 0.0, aux.values))
     num_real = jnp.sum(~is_padding).astype(losses.dtype)
@@ -222,7 +237,9 @@ def _compile(experiment: experiment_lib.Experiment, state: TrainState):
     )
     return state, total.losses / jnp.maximum(total.num_real, 1.0), gradients
 
-  shapes = jax.eval_shape(lambda: partition.split(state.params)[0])
+  shapes = jax.eval_shape(
+      lambda: dp_training.sums_like(partition.split(state.params)[0])
+  )
   zeros = functools.partial(_Total.zeros, shapes, on_grid=_on_grid(experiment))
   mesh = experiment.mesh
   if mesh is None:

@@ -12,6 +12,7 @@ from accounting import claims
 from experiments.metrics import estimate as estimate_lib
 from experiments.plan import (
     averages,
+    clipping,
     continued,
     not_private,
     public_files,
@@ -138,6 +139,7 @@ def privacy(config: Any, mechanism: accounting.Mechanism) -> dict[str, Any]:
       "noise_multiplier": mechanism.noise_multiplier,
       **batches,
       "l2_clip_norm": dp.l2_clip_norm,
+      **clipping.facts(dp),
       "generator": "chacha20" if dp.secure_random else "threefry",
       "grid_scale": dp.grid_scale,
   }

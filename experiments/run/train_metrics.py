@@ -105,12 +105,27 @@ def of_gradients(
   }
 
 
+def clip_norm_of(experiment: Any, state: Any, is_shown: bool) -> float:
+  """Returns the clip norm of the next step.
+
+  Args:
+    experiment: The run; see `experiment.Experiment`.
+    state: State before the step, which the step may overwrite.
+    is_shown: Whether it is looked at; a norm that adapts is fetched only then.
+  """
+  found = {}
+  if is_shown:
+    found = experiment.dp_training.step_options(state.opt_state)
+  return float(found.get("clip_norm", experiment.config.dp.l2_clip_norm))
+
+
 def of_step(
     experiment: Any,
     norms: Sequence[tuple[jax.Array, jax.Array]],
     gradients: Gradients,
     *,
     step: int,
+    l2_clip_norm: float,
 ) -> dict[str, Any]:
   """Returns all unreleased metrics of a step.
 
@@ -120,16 +135,26 @@ def of_step(
       indices: -1 where a row is padding.
     gradients: Gradients of the step; see `of_gradients`.
     step: Number of the step, from 0.
+    l2_clip_norm: Clip norm of the step.
   """
   real = [np.asarray(piece)[np.asarray(rows) >= 0] for piece, rows in norms]
   told = of_norms(
       np.concatenate([np.zeros(0), *real]),
-      l2_clip_norm=experiment.config.dp.l2_clip_norm,
+      l2_clip_norm=l2_clip_norm,
   )
   schedule = experiment.mechanism.batch_size_schedule
+  scale, plan = experiment.dp_training.grad_fn.grid_step, None
+  if experiment.config.dp.enabled:
+    plan = experiment.dp_training.plan
+  if plan is not None and plan.shares is not None:
+    # What the optimiser gets has units of its own.
+    is_unit = experiment.config.dp.rescale_to_unit_norm
+    scale = (1.0 if is_unit else l2_clip_norm) / plan.shares.gradient
+    told["l2_clip_norm"] = l2_clip_norm
+    gradients = gradients._replace(clipped=gradients.clipped.grads)
   return told | of_gradients(
       gradients,
-      grid_step=experiment.dp_training.grad_fn.grid_step,
+      grid_step=scale,
       batch_factor=batch_schedule.factor_at(schedule, step),
   )
 

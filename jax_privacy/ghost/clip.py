@@ -227,12 +227,15 @@ class GhostSum(clipped_sum.ClippedSum):
       own = [split.pieces[i] for i in plan.piece_indices]
       part_of = [parts.part_of(piece.leaf) for piece in own]
       for part in sorted(set(part_of)):
-        factor = per_example.clip_factor(relative[part]) / self.divide_by
+        clip_norm = parts.clip_norms[part]
+        factor = per_example.row_factor(self, relative[part], clip_norm)
         made = plan.clipped_sums(kept, factor, turn)
         for piece, its_part, total in zip(own, part_of, made, strict=True):
           if its_part == part:
-            dtype = totals[piece.leaf].dtype
-            of_pieces[piece.var] = total.astype(dtype)
+            total = total.astype(totals[piece.leaf].dtype)
+            of_pieces[piece.var] = per_example.scaled_total(
+                self, total, clip_norm
+            )
       if plan.takes_turns:
         turn = sums.after(of_pieces[own[0].var], is_counted)
     for leaf, cut in enumerate(split.cuts):

@@ -220,8 +220,10 @@ class TwoPasses:
 
     losses, vjp_fn = jax.vjp(losses_fn, self.loss.leaves)
     totals = [jnp.zeros_like(leaf) for leaf in self.loss.leaves]
-    for members, r in zip(self.parts.members, relative, strict=True):
-      factor = per_example.clip_factor(r) / self.spec.divide_by
+    for members, r, clip_norm in zip(
+        self.parts.members, relative, self.parts.clip_norms, strict=True
+    ):
+      factor = per_example.row_factor(self.spec, r, clip_norm)
       factor = jnp.where(is_counted, factor, 0).astype(losses.dtype)
       (grads,) = vjp_fn(factor)
       for leaf in members:
@@ -230,7 +232,7 @@ class TwoPasses:
         is_split = (
             self.layout is not None and self.layout.axes[leaf] is not None
         )
-        total = grads[leaf]
+        total = per_example.scaled_total(self.spec, grads[leaf], clip_norm)
         totals[leaf] = total if is_split else jnp.where(is_used, total, 0)
     return totals
 

@@ -68,6 +68,7 @@ def check_noise(
     same_noise: Sequence[optax.GradientTransformation] = (),
     on_grid: bool = False,
     strategy_coef: Sequence[float] = (1.0,),
+    sums: Any = None,
 ) -> NoiseReport:
   """Checks the noise that a pipeline adds: scale, mean and independence.
 
@@ -91,6 +92,8 @@ def check_noise(
     strategy_coef: Coefficients of the Toeplitz strategy C of correlated noise
       C^-1 Z. Then Z, which is C times the noise, must be as described, with
       `stddev` its standard deviation.
+    sums: Pytree of the shapes of what the pipeline is given in place of a
+      gradient; None where that is like `params`. Noise must be on all of it.
 
   Returns:
     A `NoiseReport`.
@@ -111,6 +114,7 @@ def check_noise(
   arguments.check_optimizer("optimizer", optimizer)
   stddev = _validate.positive("stddev", stddev)
   significance = _validate.probability("significance", significance)
+  sums = params if sums is None else sums
   num_params = sum(np.size(leaf) for leaf in jax.tree.leaves(params))
   if num_params == 0:
     _validate.fail("params", "arrays with at least one entry", params)
@@ -118,10 +122,10 @@ def check_noise(
     num_steps = max(_MIN_STEPS, math.ceil(_MIN_DRAWS / num_params))
   _validate.integer("num_steps", num_steps, at_least=2)
   coef = np.asarray(strategy_coef, np.float64)
-  sample = _Sample(optimizer, params, num_steps, stddev, on_grid, coef)
+  sample = _Sample(optimizer, params, sums, num_steps, stddev, on_grid, coef)
   for other in same_noise:
-    draws = _Sample(other, params, num_steps, stddev, on_grid, coef).noise
-    if not _same_bits(sample.noise, draws):
+    other = _Sample(other, params, sums, num_steps, stddev, on_grid, coef)
+    if not _same_bits(sample.noise, other.noise):
       raise NoiseError(
           "The noise depends on the layout: two pipelines that must draw the"
           " same noise do not."
@@ -152,10 +156,10 @@ class _Sample:
     steps: All arrays together: [steps, all kept].
   """
 
-  def __init__(self, optimizer, params, num_steps, stddev, on_grid, coef):
-    self._optimizer, self._params = optimizer, params
+  def __init__(self, optimizer, params, sums, num_steps, stddev, on_grid, coef):
+    self._optimizer, self._sums = optimizer, sums
     self._stddev, self._on_grid = stddev, on_grid
-    flat = jax.tree_util.tree_leaves_with_path(params)
+    flat = jax.tree_util.tree_leaves_with_path(sums)
     self._leaf_names = [jax.tree_util.keystr(p) or "params" for p, _ in flat]
     self._grads = self._probe()
     run, state = jax.jit(self._run), optimizer.init(params)
@@ -172,7 +176,7 @@ class _Sample:
 
   def _probe(self):
     """A gradient of the noise's size, with which gains are measured."""
-    leaves, treedef = jax.tree.flatten(self._params)
+    leaves, treedef = jax.tree.flatten(self._sums)
     rng = np.random.default_rng(0)
 
     def probe(x):

@@ -22,6 +22,7 @@ Example:
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -102,8 +103,16 @@ def check_private(
   noise_multiplier = _validate.positive(
       "noise_multiplier", mechanism.noise_multiplier
   )
+  grad_fn, sums = private.grad_fn, params
+  if getattr(private, "plan", None) is not None:
+    sums = private.sums_like(params)
+    options = private.step_options(private.optimizer.init(params))
+    if options:
+      grad_fn = dataclasses.replace(
+          grad_fn, fun=functools.partial(grad_fn.fun, **options)
+      )
   sensitivity_report = movement.check_sensitivity(
-      private.grad_fn,
+      grad_fn,
       params,
       *batch,
       unbatched=unbatched,
@@ -118,6 +127,7 @@ def check_private(
           _from_step(private.optimizer, first),
           params,
           stddev=stddev,
+          sums=sums,
           num_steps=num_steps,
           significance=significance / len(schedule),
           on_grid=getattr(private.grad_fn, "grid_step", None) is not None,

@@ -18,6 +18,7 @@ from jax_privacy import (
     batch_schedule,
     batch_selection,
     checkpoint,
+    clipping_functions,
     data,
     dp_sgd,
     losses,
@@ -231,6 +232,7 @@ def every_option(run: accounting.Mechanism) -> list[dp_sgd.PrivateTraining]:
       passes=1,
       grid_scale=None,
       keys_by_example=True,
+      clipping=clipping_functions.Automatic(stability=0.1),
   )
   other = dp_sgd.make_private(
       privacy_unit.over_rows(loss_fn),
@@ -240,6 +242,7 @@ def every_option(run: accounting.Mechanism) -> list[dp_sgd.PrivateTraining]:
       key=7,
       noise=noise_addition.Gaussian(),
       dtype="float32",
+      clipping="psac",
       method="vmap",
       pre_clipping_transform=lambda grads: grads,
   )

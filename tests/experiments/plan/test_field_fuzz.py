@@ -71,6 +71,8 @@ _OUTSIDE = {
     "dp.max_batch_size": [0, 5],
     "dp.sampling_options": [{"k": 4}],
     "dp.l2_clip_norm": [0.0, -1.0],
+    "dp.clipping": ["", "auto"],
+    "dp.clipping_options": [{"stability": 0.1}],  # Of standard clipping.
     "train.expected_batch_size": [0.0, -1.0, 5000.0],
     "train.batch_size_schedule": [
         *[(1.0,), ((0.0, 1.0, 2.0),), (("0", "1"),), ((0.5, 1.0),)],
