@@ -24,8 +24,9 @@ test: $(VENV)/.installed-test
 
 # The zoo of ghost clipping compiles its programs itself: no flag changes them.
 test-slow: $(VENV)/.installed-test
-	FULL_XLA=1 $(BIN)/python -m pytest -m slow -n 2 --dist worksteal \
+	$(BIN)/python -m pytest -m "slow and not full_xla" -n 2 --dist worksteal \
 	  --ignore-glob="*/test_zoo_*.py"
+	FULL_XLA=1 $(BIN)/python -m pytest -m full_xla -n 2 --dist worksteal
 	ZOO_RUNS=all $(BIN)/python -m pytest -n 2 --dist worksteal \
 	  tests/jax_privacy/ghost/test_zoo_*.py
 

@@ -15,8 +15,8 @@ so small that this takes twice as long. What JAX makes anew for each program is
 made once (`support/one_context.py`), and what only moves numbers about, outside
 of `jax.jit`, is no program (`support/eager_moves.py`); an error that nobody
 reads is short (`support/short_errors.py`). `FULL_XLA=1` does none of this:
-`make test-slow` has it so but for the zoo, which compiles as it is, and `make
-test-portable` in its configuration "sse42".
+`make test-slow` has it so for tests marked `full_xla`, and `make test-portable`
+in its configuration "sse42".
 """
 
 import atexit

@@ -11,6 +11,7 @@ from tests.support import launch
 _LEAST = {1.0: 0.84, 3.0: 0.92, 8.0: 0.935}
 
 
+@pytest.mark.full_xla
 @pytest.mark.slow
 @pytest.mark.parametrize("epsilon", sorted(_LEAST))
 def test_digits(epsilon, tmp_path):
@@ -25,6 +26,7 @@ def test_digits(epsilon, tmp_path):
   assert np.mean([s["test_accuracy_ema"] for s in summaries]) >= _LEAST[epsilon]
 
 
+@pytest.mark.full_xla
 @pytest.mark.slow
 def test_fine_tuning_beats_training_from_scratch(tmp_path):
   # Of six seeds (the recipe's docstring has them) the margin was 6.3 points,

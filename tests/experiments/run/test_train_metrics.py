@@ -3,7 +3,6 @@
 import doctest
 import json
 import math
-import os
 
 import jax
 import jax.numpy as jnp
@@ -48,14 +47,12 @@ def _config(**fields):
 
 # Every way in which the noise is drawn or the sum is made up. The grid clips
 # by vmap, the others by ghost clipping.
+_CNN = {"model__name": "cnn_small", "model__options": {"channels": (4, 8)}}
 _WAYS = {
     "physical": {
         "physical_batch_size": 5,
         "train__optimizer_options": {"momentum": 0.9},
     },
-}
-_CNN = {"model__name": "cnn_small", "model__options": {"channels": (4, 8)}}
-_SLOW_WAYS = {
     "convolutions": _CNN,
     "rmsprop": _CNN | {"train__optimizer": "rmsprop"},
     "schedule": {"train__batch_size_schedule": ((0.0, 1.0), (0.5, 2.0))},
@@ -65,24 +62,14 @@ _SLOW_WAYS = {
 
 # With and without metrics are two programs. Their bits are the same with all of
 # XLA's passes, as users have them; `make test` leaves some out (conftest.py).
-@pytest.mark.skipif(
-    not os.environ.get("FULL_XLA"),
-    reason="needs XLA's own pipeline: FULL_XLA=1",
-)
-@pytest.mark.parametrize(
-    "way",
-    [
-        *_WAYS,
-        *(pytest.param(way, marks=pytest.mark.slow) for way in _SLOW_WAYS),
-    ],
-)
+@pytest.mark.full_xla
+@pytest.mark.slow
+@pytest.mark.parametrize("way", _WAYS)
 def test_no_bit_of_the_run_changes(way, tmp_path, capfd):
   summaries, metrics = [], []
   for is_on in (False, True):
     path = tmp_path / str(is_on)
-    summary = launch.run(
-        _config(train_metrics=is_on, **(_WAYS | _SLOW_WAYS)[way]), path
-    )
+    summary = launch.run(_config(train_metrics=is_on, **_WAYS[way]), path)
     summary_lib.show(summary)
     summaries.append(summary)
     lines = (path / "metrics.jsonl").read_text().splitlines()
