@@ -198,7 +198,7 @@ def check_refused_within_loops_and_branches():
         check_vma=False,
     )
     rows = np.asarray(x)
-    text = "wrongly (see jax_privacy/partitioner.py), and it is compiled for 2"
+    text = "wrongly (see jax_privacy/partitioner.py), got 2"
     meshes.raises(text, meshes.compiled(in_part), np.asarray(w), rows)
     one = jax.device_put((w, x), jax.devices()[0])
     meshes.assert_near(

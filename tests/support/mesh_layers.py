@@ -136,8 +136,10 @@ def check_memory_falls_with_devices(sizes=(1, 8)):
   for kind in (jax.checkpoint(block), block):
     loss = functools.partial(_layers, block=kind)
     found = [_bytes(loss, fsdp, params) for fsdp in sizes]
-    # The sum is made in a loop, and copied into the result.
-    whole = found[0] + sum(x.nbytes for x in params.values())
+    # The sum is made in a loop and copied into the result; where layers are
+    # gathered in it, the loop has a copy of the split parameters too. Were they
+    # gathered whole, 7/8 of their 128 layers would be over on eight devices.
+    whole = found[0] + 2 * sum(x.nbytes for x in params.values())
     for fsdp, num_bytes in zip(sizes, found, strict=True):
       assert num_bytes <= whole / fsdp + 24 * of_layer, found
 
