@@ -39,7 +39,9 @@ def _serving(folder):
       stderr=subprocess.PIPE,
       text=True,
       # Python ignores Ctrl-C if whoever started the tests in the background did.
-      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+      preexec_fn=lambda: signal.signal(  # noqa: PLW1509
+          signal.SIGINT, signal.SIG_DFL
+      ),
   )
   try:
     first = process.stdout.readline()
