@@ -38,10 +38,8 @@ def _serving(folder):
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
-      # Python ignores Ctrl-C if whoever started the tests in the background did.
-      preexec_fn=lambda: signal.signal(  # noqa: PLW1509
-          signal.SIGINT, signal.SIG_DFL
-      ),
+      # A test session in the background ignores Ctrl-C, and so would this.
+      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
   )
   try:
     first = process.stdout.readline()
