@@ -127,6 +127,15 @@ class Sum:
         for i, (_, times) in enumerate(self.parts)
     )
 
+  def log_moment_bound(self, tilt: float) -> float:
+    """Returns an upper bound of `log_moment`, which is convex: its chord.
+
+    Args:
+      tilt: Factor of the sum, from 0 to the largest that is considered.
+    """
+    tilts = np.append(0.0, self._tilts)
+    return float(np.interp(tilt, tilts, np.append(0.0, self._moments[1])))
+
   def _log_moment(self, part: int, tilt: float) -> float:
     step, _ = self.parts[part]
     key = "moment", id(step), tilt
@@ -163,35 +172,20 @@ class Sum:
   def _variance(self, step: discretise.Step) -> float:
     key = "variance", id(step)
     if key not in self.kept:
-      places = np.arange(len(step.probs)) - float(np.argmax(step.probs))
-      mean = step.probs @ places
-      self.kept[key] = float(step.probs @ np.square(places) - mean * mean)
+      self.kept[key] = step.variance()
     return self.kept[key]
 
   def blur(self, tilt: float) -> float:
     """Returns the growth of `log_moment` on a grid twice as wide.
 
-    An odd point's mass would move to both of its neighbours, so that P's and
-    Q's masses are kept.
-
     Args:
       tilt: Factor of the sum.
     """
-    from scipy import special
-
-    width, total = self.interval, 0.0
-    moved = np.logaddexp(
-        special.log_expit(-width) - tilt * width,
-        special.log_expit(width) + tilt * width,
+    return sum(
+        times
+        * step.blur(self.interval, tilt, log_moment=self._log_moment(i, tilt))
+        for i, (step, times) in enumerate(self.parts)
     )
-    for i, (step, times) in enumerate(self.parts):
-      exponents = step.exponents(width, tilt)
-      odd = exponents[1 - step.first % 2 :: 2]
-      if odd.size:
-        log_share = log_sums.log_sum_exp(odd) - self._log_moment(i, tilt)
-        log_grown = log_share + moved + math.log(-math.expm1(-moved))
-        total += times * float(np.logaddexp(0.0, log_grown))
-    return total
 
   @functools.cached_property
   def _tilts(self) -> np.ndarray:
@@ -345,10 +339,13 @@ def _tilt(run: Sum, delta: float, loss: float, width: float) -> float:
   size = max(width / run.interval, 2.0)
   error = _MARGIN * _ROUNDING * (1 + run.num_moved) / math.sqrt(size)
   best, least = 0.0, math.inf
+  # Of many kinds a bound is enough to choose by, and costs nothing.
+  few = len(run.parts) <= _MANY_PARTS
+  log_moment = run.log_moment if few else run.log_moment_bound
   for tilt in run.slope(loss) * np.linspace(0.0, 1.0, 9):
     reach = max(tilt, 1 / width) if width else 1.0
     moved = error / math.sqrt(reach * run.interval) / (1 + reach)
-    moved *= math.exp(min(run.log_moment(tilt) - tilt * loss, 700.0))
+    moved *= math.exp(min(log_moment(tilt) - tilt * loss, 700.0))
     if moved < least:
       best, least = float(tilt), moved
     if least <= _NOISE * delta:

@@ -48,6 +48,10 @@ _MAX_STORED, _MAX_WORK = 2**24, 2**25
 # then to the second.
 _BLURRED, _SHARP = 2e-3, 1e-3
 _MAX_ROUNDS = 6
+# Width of the losses that are summed at once.
+_BLOCK = 30.0
+# Rounds of many kinds that may be left at a guess of the excess.
+_MAX_GUESSES = 2
 # How much of delta may be left out of the grid, by all steps together.
 _LEFT_OUT = 1e-6
 
@@ -209,12 +213,14 @@ def compose(
     if sums is None:
       return best or _HOPELESS
     interval = sums[0].interval
-    if not round_ and len(terms) > _MANY_TERMS:
+    if round_ < _MAX_GUESSES and len(terms) > _MANY_TERMS:
       # Transforms take most of the time: not of a grid that is too wide.
       expected = _expected_excess(sums, deltas)
       if expected > _BLURRED * coarsening:
-        interval = _refined(interval, expected, sums, least, min(deltas))
-        continue
+        finer = _refined(interval, expected, sums, least, min(deltas))
+        if finer < interval:
+          interval = finer
+          continue
     found, guesses = _solve(sums, deltas, guesses)
     if best is None or found.excess < best.excess:
       best = found
@@ -330,19 +336,36 @@ def _excess(run: convolve.Sum, epsilon: float) -> float:
 
 
 def _direction(found: convolve.Composed) -> Direction:
-  from scipy import signal
-
   # An upper bound of all probabilities cannot be less than 1; NaN, or mass that
   # arithmetic lost, must not read as privacy.
   if not np.sum(found.probs) + found.infinite > 0.999:
     return _UNBOUNDED
   interval = found.losses[1] - found.losses[0]
-  decay = math.exp(-interval)
-  from_above = found.probs[::-1]
   return Direction(
       losses=found.losses,
       infinity_mass=found.infinite,
-      upper=np.append(np.cumsum(from_above)[::-1], 0.0),
-      # lower[i] = probs[i] + decay * lower[i + 1]
-      lower=np.append(signal.lfilter([1], [1, -decay], from_above)[::-1], 0.0),
+      upper=np.append(np.cumsum(found.probs[::-1])[::-1], 0.0),
+      lower=np.append(_decayed(found.probs, interval), 0.0),
   )
+
+
+def _decayed(probs: np.ndarray, interval: float) -> np.ndarray:
+  """Returns sums from each bin upwards, of probs x exp(loss here - loss there).
+
+  By blocks, in which no factor is below exp(-_BLOCK). SciPy's filters do the
+  same, and take a second to import.
+  """
+  width = max(1, min(len(probs), int(_BLOCK / interval)))
+  blocks = -(-len(probs) // width)
+  held = np.zeros(blocks * width)
+  held[: len(probs)] = probs
+  held = held.reshape(blocks, width)
+  factors = np.exp(-interval * np.arange(width))
+  found = np.cumsum((held * factors)[:, ::-1], axis=1)[:, ::-1] / factors
+  if blocks > 1:
+    whole = math.exp(-interval * width)
+    above = 0.0  # The sum from the next block's first bin on.
+    for i in range(blocks - 1, -1, -1):
+      found[i] += above * whole / factors
+      above = found[i, 0]
+  return found.reshape(-1)[: len(probs)]

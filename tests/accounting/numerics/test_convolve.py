@@ -209,3 +209,27 @@ def test_phases_are_composed_in_any_order():
   assert accounting.epsilon(run, delta=1e-6) == pytest.approx(
       accounting.epsilon(later, delta=1e-6), rel=1e-9
   )
+
+
+@pytest.mark.parametrize(
+    "size, width", [(1, 0.1), (7, 1.0), (500, 0.3), (3000, 1e-4), (40, 31.0)]
+)
+def test_decayed_sums_are_those_of_the_recurrence(size, width):
+  probs = np.random.default_rng(0).random(size) ** 8
+  slow = np.append(probs, 0.0)
+  for i in range(size - 1, -1, -1):
+    slow[i] += math.exp(-width) * slow[i + 1]
+  # Sums of positive numbers: 3,000 roundings at most, of either.
+  np.testing.assert_allclose(pld._decayed(probs, width), slow[:-1], rtol=1e-11)
+
+
+def test_a_chord_is_above_the_logarithm_of_moments():
+  pair = discretise.sampled_gaussian(noise=0.7, sampling_prob=1e-3)
+  step = discretise.on_grid(pair, interval=1e-2, tail=1e-20)
+  run = convolve.Sum(((step, 300),), 1e-2)
+  tilts = np.append(0.0, np.geomspace(1e-3, 40.0, 23))
+  bounds = np.array([run.log_moment_bound(t) for t in tilts])
+  exact = np.array([run.log_moment(t) for t in tilts])
+  # What is missing to 1, of a step, is what lies beyond the grid.
+  assert np.all(bounds >= exact - 1e-12)
+  assert np.all(bounds[1:] <= exact[1:] + 0.05 * tilts[1:] + 0.05 * exact[1:])
