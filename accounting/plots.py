@@ -9,7 +9,7 @@ Invariant: a plot shows numbers computed elsewhere, and computes none.
 
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,24 +83,29 @@ def guarantee(profile: "PrivacyProfile"):
 
 def line(
     x_values: Sequence[float],
-    y_values: Sequence[float],
+    y_values: Mapping[str, Sequence[float]],
     *,
     x: str,
     y: str,
     title: str,
 ):
-  """Returns a figure of one number against another.
+  """Returns a figure of numbers against another.
 
   Args:
-    x_values: Values of the first.
-    y_values: Values of the second.
-    x: Name of the first.
-    y: Name of the second.
+    x_values: Values of the other, shape [n].
+    y_values: Mapping from a line's label, "" for none, to its values, [n].
+    x: Name of the other.
+    y: Name of the numbers.
     title: Text above.
   """
   figure, axes = _figure(1)
-  axes[0].plot(x_values, y_values, "o-")
+  for label, values in y_values.items():
+    axes[0].plot(x_values, values, "o-", label=label)
+  if any(y_values):
+    axes[0].legend(frameon=False)
   axes[0].set(xlabel=x, ylabel=y, title=title)
+  if y == "delta":
+    axes[0].set_yscale("log")
   return figure
 
 

@@ -31,7 +31,7 @@ _SOUGHT = {
 }
 _NO_DELTA = ("delta", "profile")
 # Those that take files of releases in place of a run.
-_OF = ("delta", "curve", "profile", "statement", "explain")
+_OF = ("delta", "curve", "profile", "statement", "explain", "users")
 # What describes a run; a file or a folder has its own.
 RUN_ARGUMENTS = (
     *("noise_multiplier", "num_steps", "sampling_prob", "batch_size"),
@@ -142,6 +142,8 @@ def _add_accounting(group, command: str) -> None:
     group.add_argument("--delta", type=float, metavar="D")
   if command in ("delta", *_SOUGHT):
     group.add_argument("--epsilon", metavar="E,...", required=True)
+    group.add_argument("--csv", action="store_true")
+    group.add_argument("--plot", metavar="FILE.png|svg")
   if command in _SOUGHT:
     group.add_argument(
         "--with",
@@ -151,13 +153,10 @@ def _add_accounting(group, command: str) -> None:
     )
     group.add_argument(
         "--examples-per-user",
-        type=whole.argument,
-        default=1,
-        metavar="K",
+        default="1",
+        metavar="K,...",
         help="the target is for people with K examples",
     )
-    group.add_argument("--csv", action="store_true")
-    group.add_argument("--plot", metavar="FILE.png|svg")
   if command == "profile":
     group.add_argument("--epsilon", type=float, metavar="E")
     group.add_argument("--delta", type=float, metavar="D")

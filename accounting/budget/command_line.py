@@ -35,6 +35,7 @@ COMMANDS = {
     "steps": "most steps that fit an epsilon",
     "batch-size": "largest expected batch that fits an epsilon",
     "curve": "epsilon after each step",
+    "monte-carlo": "epsilon by chance, where no tight sum is known",
     "compare": "the run under every accountant, relation and sampling",
     "profile": "the whole guarantee, and what an attacker gains",
     "tuning": "cost of picking the best of several runs",
@@ -303,6 +304,27 @@ def _add_own(command, name: str) -> None:
     command.add_argument(
         "--distribution",
         help="logarithmic, geometric, poisson, binomial or fixed",
+    )
+  elif name == "monte-carlo":
+    command.add_argument(
+        "--num-samples",
+        type=whole.argument,
+        default=1_000_000,
+        metavar="N",
+        help="draws of each direction; default 1e6",
+    )
+    command.add_argument(
+        "--confidence",
+        type=float,
+        default=1 - 1e-6,
+        metavar="C",
+        help="of the bound; what is missing to 1 is taken off delta",
+    )
+    command.add_argument(
+        "--seed",
+        type=whole.argument,
+        metavar="N",
+        help="of the draws; from the operating system, if not given",
     )
   elif name == "users":
     command.add_argument("--examples-per-user", required=True, metavar="K,...")

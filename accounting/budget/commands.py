@@ -19,6 +19,7 @@ from accounting import (
 )
 from accounting.budget import arguments as arguments_lib
 from accounting.budget import (
+    chance,
     compose,
     explain,
     ledgers,
@@ -96,29 +97,38 @@ def _epsilon(plan: Plan, arguments) -> Answer:
 
 def _delta(plan: Plan, arguments) -> Answer:
   targets = arguments_lib.targets(arguments)
+  path = arguments.plot and plots.check_path(arguments.plot)
   found = [
       delta(plan.mechanism, epsilon=each, accountant=arguments.accountant)
       for each in targets
   ]
-  fields = fields_of(plan, arguments)
-  if len(targets) > 1:
-    rows = [
-        {"epsilon": e, "delta": d} for e, d in zip(targets, found, strict=True)
-    ]
-    cells = [
-        (claims.exact(e), claims.at_most_scientific(d))
-        for e, d in zip(targets, found, strict=True)
-    ]
+  fields, notes = fields_of(plan, arguments), ()
+  if path:
+    figure = plots.line(
+        targets, {"": found}, x="epsilon", y="delta", title=arguments.accountant
+    )
+    notes = (plots.save(figure, path),)
+  pairs = list(zip(targets, found, strict=True))
+  if len(targets) > 1 or arguments.csv:
+    fields |= {"rows": [{"epsilon": e, "delta": d} for e, d in pairs]}
+    cells = [(claims.exact(e), claims.at_most_scientific(d)) for e, d in pairs]
     text = table(("epsilon", "delta"), cells)
-    fields |= {"rows": rows}
-    return Answer(fields=fields, text=text, mechanism=plan.mechanism)
-  fields |= {"delta": found[0], "epsilon": targets[0]}
-  text = (
-      f"delta {claims.at_most_scientific(found[0])} at epsilon "
-      f"{claims.at_most_short(targets[0])} "
-      f"({arguments.accountant}, {plan.mechanism.neighboring_relation})"
+    if arguments.csv:
+      text = "\n".join(["epsilon,delta", *(f"{e!r},{d!r}" for e, d in pairs)])
+  else:
+    fields |= {"delta": found[0], "epsilon": targets[0]}
+    text = (
+        f"delta {claims.at_most_scientific(found[0])} at epsilon "
+        f"{claims.at_most_short(targets[0])} "
+        f"({arguments.accountant}, {plan.mechanism.neighboring_relation})"
+    )
+  return Answer(
+      fields=fields,
+      text=text,
+      mechanism=plan.mechanism,
+      notes=notes,
+      pure=arguments.csv,
   )
-  return Answer(fields=fields, text=text, mechanism=plan.mechanism)
 
 
 def _curve(plan: Plan, arguments) -> Answer:
@@ -231,6 +241,7 @@ _COMMANDS = {
     **searches.COMMANDS,
     "curve": _curve,
     "compare": _compare,
+    "monte-carlo": chance.epsilon_of,
     "profile": explain.profile_of,
     "tuning": tuning.of_plan,
     "users": explain.users_of,

@@ -11,9 +11,12 @@ from typing import Any
 from accounting import calibrate, claims, plots
 from accounting.budget import arguments as arguments_lib
 from accounting.budget import releases as releases_lib
+from accounting.budget import whole
 from accounting.budget.answer import Answer, sentence, table
 from accounting.budget.answer import fields as fields_of
 from accounting.budget.arguments import Plan
+
+_COUNT, _COUNTS = "examples_per_user", "--examples-per-user"
 
 
 def _command(find, name: str, label: str):
@@ -21,25 +24,38 @@ def _command(find, name: str, label: str):
 
   def command(plan: Plan, arguments: argparse.Namespace) -> Answer:
     targets = arguments_lib.targets(arguments)
+    counts = whole.list_of(arguments.examples_per_user, name=_COUNTS)
     path = arguments.plot and plots.check_path(arguments.plot)
-    ask = _asked(plan, arguments)
     rows = []
-    for target in targets:
-      made = find(plan.mechanism, epsilon=target, **ask)
-      goal = calibrate.Goal.checked(made, target, *ask.values())
-      fields = fields_of(dataclasses.replace(plan, mechanism=made), arguments)
-      fields |= {
-          "epsilon": goal.evaluate(made).epsilon,
-          "epsilon_target": target,
-      }
-      number = fields[name] if name in fields else made.expected_batch_size
-      fields[name] = int(number) if name == "batch_size" else number
-      rows.append((made, fields))
+    for count in counts:
+      ask = _asked(plan, arguments) | {_COUNT: count}
+      for target in targets:
+        made = find(plan.mechanism, epsilon=target, **ask)
+        goal = calibrate.Goal.checked(made, target, *ask.values())
+        fields = fields_of(dataclasses.replace(plan, mechanism=made), arguments)
+        fields |= {
+            "epsilon": goal.evaluate(made).epsilon,
+            "epsilon_target": target,
+            _COUNT: count,
+        }
+        number = fields[name] if name in fields else made.expected_batch_size
+        fields[name] = int(number) if name == "batch_size" else number
+        rows.append((made, fields))
     notes = ()
     if path:
-      points = [fields[name] for _, fields in rows]
       figure = plots.line(
-          targets, points, x="epsilon", y=label, title=_at(plan, arguments)
+          targets,
+          {
+              _of(count)
+              if len(counts) > 1
+              else "": [
+                  fields[name] for _, fields in rows if fields[_COUNT] == count
+              ]
+              for count in counts
+          },
+          x="epsilon",
+          y=label,
+          title=_at(plan, arguments),
       )
       notes = (plots.save(figure, path),)
     if len(rows) == 1 and not arguments.csv:
@@ -59,14 +75,17 @@ def _asked(plan: Plan, arguments: argparse.Namespace) -> dict[str, Any]:
       "delta": plan.stated_delta,
       "accountant": arguments.accountant,
       "others": others,
-      "examples_per_user": arguments.examples_per_user,
   }
+
+
+def _of(count: int | str) -> str:
+  return f"people with {count} examples"
 
 
 def _whose(arguments: argparse.Namespace) -> str:
   text = f", with {arguments.others}" if arguments.others is not None else ""
-  if arguments.examples_per_user > 1:
-    text += f", people with {arguments.examples_per_user} examples"
+  if arguments.examples_per_user != "1":
+    text += f", {_of(arguments.examples_per_user)}"
   return text
 
 
@@ -76,25 +95,23 @@ def _at(plan: Plan, arguments: argparse.Namespace) -> str:
 
 
 def _table(rows, name, label, arguments, notes) -> Answer:
-  """Answers several targets at once."""
-  data = [
-      {key: fields[key] for key in ("epsilon_target", name, "epsilon")}
-      for _, fields in rows
-  ]
+  """Answers several targets, or people, at once."""
+  titles = {"epsilon_target": "target", name: label, "epsilon": "epsilon"}
+  if len({fields[_COUNT] for _, fields in rows}) > 1:
+    titles = {_COUNT: "examples per user", **titles}
+  data = [{key: fields[key] for key in titles} for _, fields in rows]
   if arguments.csv:
-    lines = [f"epsilon_target,{name},epsilon"]
+    lines = [",".join(titles)]
     lines += [",".join(repr(v) for v in each.values()) for each in data]
     text = "\n".join(lines)
   else:
+    shown = {"epsilon_target": claims.exact, "epsilon": claims.at_most}
     cells = [
-        (
-            claims.exact(each["epsilon_target"]),
-            str(each[name]),
-            claims.at_most(each["epsilon"]),
-        )
+        tuple(shown.get(key, str)(value) for key, value in each.items())
         for each in data
     ]
-    text = table(("target", label, "epsilon"), cells) + _whose(arguments)
+    text = table(tuple(titles.values()), cells)
+    text += "" if _COUNT in titles else _whose(arguments)
   made, fields = rows[0]
   shared = {k: v for k, v in fields.items() if k not in data[0]}
   return Answer(

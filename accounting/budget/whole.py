@@ -78,6 +78,6 @@ def list_of(text: str | None, *, name: str) -> list[int]:
     ValueError: If one is none.
   """
   try:
-    return [parse(part) for part in text.split(",")] if text else []
+    return [parse(each) for each in text.split(",")] if text is not None else []
   except ValueError as error:
     raise ValueError(f"{name} {error}") from None
