@@ -68,3 +68,12 @@ def test_tf_privacy():
   # Chance is a third.
   assert right > 0.7
   assert "1000" in str(found["statement"]).replace(",", "")
+
+
+def test_jax_privacy():
+  _, weights, printed, _ = _run("from_jax_privacy.md")
+  assert printed == "True\n" and len(weights) == 2
+  for w in weights:
+    # The Hessian is 2, so a step of 0.1 takes a fifth away. Noise of 2 / 50 a
+    # step (less than 0.1 calibrated) leaves 0.1 x 0.1 / sqrt(1 - 0.8^2) = 0.02.
+    np.testing.assert_allclose(w, [1.0, -2.0, 0.5], atol=0.4)

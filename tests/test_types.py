@@ -21,7 +21,7 @@ _README = (launch.ROOT / "README.md").read_text("utf-8")
 _EXAMPLES = re.findall(r"```python\n(.*?)```", _README, flags=re.DOTALL)
 # What is put in place of a part of the example -> the kind of error.
 _WRONG = {
-    ", is_padding_example=batch.is_padding_example)": (
+    ", is_padding_example=is_padding_example)": (
         ")",
         "missing-argument",
     ),
