@@ -63,6 +63,12 @@ _TABLE = {
     "experiments.release": _OUTSIDE
     + _PLAN
     + ("experiments.run", "experiments.evaluation", "experiments.release"),
+    "experiments.synthetic": _OUTSIDE
+    + _PLAN
+    + (
+        *("experiments.run", "experiments.evaluation"),
+        *("experiments.release", "experiments.synthetic"),
+    ),
     "experiments.audits": _OUTSIDE
     + _PLAN
     + ("experiments.run", "experiments.audits"),

@@ -15,7 +15,7 @@ import accounting
 from accounting import claims
 from experiments.plan import continued, not_private, units
 
-_POST_PROCESSING = (
+POST_PROCESSING = (
     " Predictions, and files made of the model, are post-processing of its"
     " parameters: they cost no privacy beyond that."
 )
@@ -27,7 +27,7 @@ _CONTINUES = (
     " Training went on from the run {path}, on the same data: this epsilon is"
     " for both together, by PLD."
 )
-_SEED = (
+FIXED_SEED = (
     " The seed was fixed: against whoever knows it nothing is protected. Such a"
     " model is for research, not for a release."
 )
@@ -76,13 +76,13 @@ def of_run(
     if together:
       found |= {"epsilon": together, "continues": origin["released"]}
     unit = units.of(found)
-    statement = _sentence(mechanism, found, unit, steps) + _POST_PROCESSING
+    statement = _sentence(mechanism, found, unit, steps) + POST_PROCESSING
     if example_is and not config.data.unit:
       statement += f" An example is {example_is}."
     if config.data.unit:
       statement += _UNIT.format(**found)
     if config.seed is not None:
-      statement += _SEED
+      statement += FIXED_SEED
   if origin is not None and "released" in origin:
     statement += _CONTINUES.format(path=origin["path"])
     origin = origin.get("began_with")

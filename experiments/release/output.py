@@ -50,11 +50,15 @@ def check_new(
 
 
 @contextlib.contextmanager
-def new_file(path: pathlib.Path) -> Iterator[BinaryIO]:
+def new_file(
+    path: pathlib.Path, *, is_durable: bool = True
+) -> Iterator[BinaryIO]:
   """Opens a file that appears under its name once all was written.
 
   Args:
     path: The file; folders above it that are missing are made.
+    is_durable: Whether it must outlast a fault of power; one of many files that
+      can be made again need not.
 
   Yields:
     A binary file to write to.
@@ -72,7 +76,8 @@ def new_file(path: pathlib.Path) -> Iterator[BinaryIO]:
       os.fchmod(descriptor, 0o600)
       yield file
       file.flush()
-      os.fsync(descriptor)
+      if is_durable:
+        os.fsync(descriptor)
     try:
       os.link(partial, path)  # Unlike a rename, it replaces nothing.
     except FileExistsError:

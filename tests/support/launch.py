@@ -82,10 +82,18 @@ def table(**fields):
   return config("breast_cancer", **fields)
 
 
+def diffusion(**fields):
+  """The smoke config of a denoiser."""
+  return config("digits_diffusion", **fields)
+
+
 # What makes a small run of each kind of data, by task.
-TASKS = {"classification": linear, "table": table}
-# For tests of what no task decides: the second repeats the first.
-EACH_TASK = ["classification", pytest.param("table", marks=pytest.mark.slow)]
+TASKS = {"classification": linear, "table": table, "diffusion": diffusion}
+# For tests of what no task decides: the others repeat the first.
+EACH_TASK = [
+    "classification",
+    *(pytest.param(t, marks=pytest.mark.slow) for t in ("table", "diffusion")),
+]
 
 
 def linear_recipe(folder):

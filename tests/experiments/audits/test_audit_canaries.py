@@ -20,6 +20,9 @@ def _linear_model(monkeypatch):
   audited.use_a_linear_model(monkeypatch)
 
 
+_DIFFUSION = {"make": launch.diffusion}
+
+
 # Half of the tests below is that a verdict does not come, and that would be
 # true of an audit that sees nothing: so each says how much is seen, too.
 
@@ -31,6 +34,7 @@ def _linear_model(monkeypatch):
         ("dirac", {"physical_batch_size": 400}),
         ("clipped", {"dp__secure_random": True}),
         pytest.param("clipped", audited.TABLE, marks=pytest.mark.slow),
+        pytest.param("clipped", _DIFFUSION, marks=pytest.mark.slow),
     ],
 )
 def test_the_real_loop_stays_below_its_claim(canary, fields):
@@ -99,6 +103,9 @@ def _no_clipping(monkeypatch):
         pytest.param(
             _no_clipping, "clipped", audited.TABLE, marks=pytest.mark.slow
         ),
+        pytest.param(
+            _no_clipping, "clipped", _DIFFUSION, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_fault_contradicts_the_claim(
@@ -128,9 +135,19 @@ def test_a_fault_contradicts_the_claim(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("canary", ["random_direction", "input"])
-def test_dependent_scores_make_no_claim_of_independence(canary):
-  experiment, state = audited.train(canary, num_canaries=60, train__num_steps=3)
+@pytest.mark.parametrize(
+    "canary, fields",
+    [
+        ("random_direction", {}),
+        ("input", {}),
+        # Images of noise, whose loss is a denoiser's.
+        ("input", _DIFFUSION),
+    ],
+)
+def test_dependent_scores_make_no_claim_of_independence(canary, fields):
+  experiment, state = audited.train(
+      canary, num_canaries=60, train__num_steps=3, **fields
+  )
   assert experiment.canaries.score_fn(state).shape == (60,)
   found = audited.summary((experiment, state), confidence=0.95)
   assert set(found["bounds_jointly"]) == {"one_run", "one_run_fdp"}

@@ -11,12 +11,14 @@ from tests.support import launch
 
 @pytest.mark.parametrize("task", launch.EACH_TASK)
 def test_the_command_passes_and_says_what_was_seen(task, tmp_path):
-  recipe = "--config=configs/breast_cancer.py:smoke=True"
-  if task == "classification":
-    recipe = launch.linear_recipe(tmp_path)
+  recipes = {
+      "classification": launch.linear_recipe(tmp_path),
+      "table": "--config=configs/breast_cancer.py:smoke=True",
+      "diffusion": "--config=configs/digits_diffusion.py:smoke=True",
+  }
   process = launch.command(
       "experiments.audit",
-      recipe,
+      recipes[task],
       "--replay",
       "--max_examples=2",
   )

@@ -118,7 +118,7 @@ def test_epochs_are_those_of_the_given_batch_size():
   assert found.num_steps == steps == 29  # 2 x 1437 / 100, rounded up.
 
 
-@pytest.mark.parametrize("task", launch.TASKS)
+@pytest.mark.parametrize("task", launch.EACH_TASK)
 def test_learning_rates_span_what_was_asked_for(task, monkeypatch):
   told, real = [], optimizer_lib.build_optimizer
   monkeypatch.setattr(

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.metrics import estimate
 from experiments.plan import averages, fields
 from experiments.plan import experiment as experiment_lib
 from experiments.run import loop as loop_lib
@@ -15,7 +16,7 @@ _NAMES = ("last", "ema", "ema_0.9", "polyak")
 
 
 # A kernel of each task's model.
-_KERNELS = {"classification": "linear", "table": "numbers"}
+_KERNELS = {"classification": "linear", "table": "numbers", "diffusion": "out"}
 
 
 @pytest.fixture(scope="module", params=launch.EACH_TASK)
@@ -76,18 +77,21 @@ def test_a_checkpoint_holds_each_average_by_its_name(finished):
 
 def test_the_summary_tells_of_each(finished, capsys):
   _, summary, _, _ = finished
-  accuracies = summary["test_accuracies"]
-  assert tuple(accuracies) == _NAMES
-  # One result, of the parameters that eval.params chose.
-  assert accuracies["ema_0.9"] == summary["test_accuracy"]
   head = summary["headline"]
-  assert (head["params"], head["value"]) == ("ema_0.9", accuracies["ema_0.9"])
-  assert accuracies["last"] != summary["test_accuracy"]
-  assert accuracies["ema"] == summary["test_accuracy_ema"]
+  values, chosen = head["values"], head["values"]["ema_0.9"]
+  assert tuple(values) == _NAMES
+  # One result, of the parameters that eval.params chose.
+  assert (head["params"], head["value"]) == ("ema_0.9", chosen)
+  assert values["last"] != chosen
+  if head["metric"] == "accuracy":
+    assert values == summary["test_accuracies"]
+    assert chosen == summary["test_accuracy"]
+    assert values["ema"] == summary["test_accuracy_ema"]
   summary_lib.show(summary)
   printed = capsys.readouterr().out
-  chosen = accuracies["ema_0.9"]
-  assert printed.startswith(f"test accuracy {chosen:.2%} (ema_0.9 parameters;")
+  told = estimate.shown(chosen, is_share=head["is_share"])
+  begins = f"test {head['metric']} {told} (ema_0.9 parameters;"
+  assert printed.startswith(begins)
 
 
 def test_other_averages_than_were_saved_are_refused(finished):
@@ -107,8 +111,10 @@ def test_evaluation_reads_parameters_by_name(finished):
   )
   assert process.returncode == 0, process.stderr
   assert "polyak parameters of step 4" in process.stdout
-  accuracy = summary["test_accuracies"]["polyak"]
-  assert f"\naccuracy {accuracy:.2%}" in process.stdout
+  head = summary["headline"]
+  value = head["values"]["polyak"]
+  told = estimate.shown(value, is_share=head["is_share"])
+  assert f"\n{head['metric']} {told}" in process.stdout
   process = launch.command(
       "experiments.evaluate", f"--workdir={path}", "--params=ema_0.8"
   )

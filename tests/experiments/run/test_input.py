@@ -150,7 +150,8 @@ def test_canaries_are_gathered_too(task, canary):
     return _batches(config, build_fn=canaries.build)
 
   host = batches(False)
-  num_examples = {"classification": 1437, "table": 455}[task]
+  sizes = {"classification": 1437, "table": 455, "diffusion": 1437}
+  num_examples = sizes[task]
   assert any((indices >= num_examples).any() for _, indices, _ in host)
   _assert_same(batches(True), host)
 

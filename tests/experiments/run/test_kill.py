@@ -18,7 +18,13 @@ _FEW, _MANY = 8, 24
 _RECIPES = {
     "classification": launch.linear_recipe,
     "table": lambda folder: "--config=configs/breast_cancer.py:smoke=True",
+    "diffusion": (
+        lambda folder: "--config=configs/digits_diffusion.py:smoke=True"
+    ),
 }
+# How its last words begin.
+_RESULTS = dict.fromkeys(_RECIPES, "test accuracy")
+_RESULTS["diffusion"] = "test denoising loss"
 
 
 def _flags(num_steps):
@@ -88,7 +94,7 @@ def test_killed_while_it_saves(tmp_path, task):
       "experiments.train", _RECIPES[task](tmp_path), *_flags(_FEW),
       f"--workdir={tmp_path / 'run'}",
   )  # fmt: skip
-  assert "test accuracy" in done.stdout, done.stderr
+  assert _RESULTS[task] in done.stdout, done.stderr
   _check_whole(tmp_path / "run", _whole(task, tmp_path, _FEW), _FEW)
 
 
@@ -115,5 +121,5 @@ def test_killed_and_stopped_and_out_of_disk(tmp_path, task):
   assert "must be written whole" in err and str(path) in err, err
 
   out, err = _start(path, task, _MANY).communicate()
-  assert "test accuracy" in out, err
+  assert _RESULTS[task] in out, err
   _check_whole(path, _whole(task, tmp_path, _MANY), _MANY)

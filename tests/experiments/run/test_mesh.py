@@ -30,7 +30,11 @@ _SETTINGS = [
     f"--config.{name.replace('__', '.')}={value}"
     for name, value in _FIELDS.items()
 ]
-_RECIPES = {"classification": "digits_cnn", "table": "breast_cancer"}
+_RECIPES = {
+    "classification": "digits_cnn",
+    "table": "breast_cancer",
+    "diffusion": "digits_diffusion",
+}
 _FLAGS = ["--config=configs/digits_cnn.py:smoke=True", *_SETTINGS]
 
 
@@ -136,8 +140,9 @@ def test_the_mesh_alone_may_change_on_a_resume(tmp_path):
     "data, fsdp, physical, task",
     [
         *((*split, "classification") for split in _SPLITS),
-        # The loop is one: a table is split as images are.
+        # The loop is one: a table is split as images are, and draws of noise.
         (*_SPLITS[1], "table"),
+        (*_SPLITS[1], "diffusion"),
     ],
 )
 def test_the_command_on_a_mesh(data, fsdp, physical, task, tmp_path, on_one):

@@ -1,0 +1,1 @@
+"""Measures drawn images against real ones: classifiers, distances."""
