@@ -15,7 +15,7 @@ Arguments: epsilon (default 10.0); network (mlp, 187,968 parameters, or unet,
 
 import ml_collections
 
-from configs import common
+from configs import common, denoisers
 
 _NETWORKS = {
     "mlp": ("denoiser_mlp", {}),
@@ -52,8 +52,5 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.train.learning_rate = 1e-3
   config.train.ema_decays = (0.99,)
   if args["smoke"]:
-    common.make_smoke(config)
-    config.model.name = "denoiser_mlp"
-    config.model.options = {"width": 8, "num_blocks": 1, "num_waves": 2}
-    config.augment.num_views = 2
+    denoisers.make_smoke(config)
   return config

@@ -49,7 +49,10 @@ _TABLE = {
         "-jax_privacy.models",
         "-jax_privacy.data",
     ),
-    "configs": ("configs.common", "configs.families", "configs.fields"),
+    "configs": (
+        *("configs.common", "configs.denoisers"),
+        *("configs.families", "configs.fields"),
+    ),
     "configs.fields": ("configs.fields",),
     # Commands -> audits, evaluation -> run -> plan -> tasks -> metrics.
     "experiments": _OUTSIDE + ("experiments",),

@@ -34,7 +34,7 @@ _NON_BOOLEAN = re.compile(
     r"flag --(\w+)=.*: \('Non-boolean argument to boolean flag', (.*)\)"
 )
 _RECIPES = pathlib.Path(__file__).parents[2] / "configs"
-_NOT_RECIPES = ("__init__", "common", "families")
+_NOT_RECIPES = ("__init__", "common", "denoisers", "families")
 _MAX_LISTED = 3
 _MEMORY = "memory"
 

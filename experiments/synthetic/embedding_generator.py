@@ -70,8 +70,9 @@ def draw(
     return (optax.apply_updates(params, updates), opt_state), None
 
   numbers = jnp.arange(num_steps, dtype=jnp.uint32)
-  state = params, optimizer.init(params)
-  params = jax.jit(lambda s: jax.lax.scan(step_fn, s, numbers)[0][0])(state)
+  with jax.numpy_dtype_promotion("standard"):  # Adam raises to whole numbers.
+    state = params, optimizer.init(params)
+    params = jax.jit(lambda s: jax.lax.scan(step_fn, s, numbers)[0][0])(state)
   drawn = []
   for first in range(0, len(labels), _ROWS):
     some = jnp.asarray(labels[first : first + _ROWS], jnp.int32)

@@ -158,7 +158,8 @@ def _whole(features: np.ndarray) -> np.ndarray:
   scaled = features * _UNIT
   whole = np.trunc(scaled).astype(np.int64)
   while len(long := np.flatnonzero((whole**2).sum(axis=1) > _UNIT**2)):
-    scaled[long] *= 1.0 - 1e-9
+    lengths = np.linalg.norm(scaled[long], axis=1, keepdims=True)
+    scaled[long] *= np.minimum(_UNIT / lengths, 1.0) * (1.0 - 1e-12)
     whole[long] = np.trunc(scaled[long]).astype(np.int64)
   return whole
 

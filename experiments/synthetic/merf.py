@@ -69,6 +69,9 @@ def load(config: ml_collections.ConfigDict, options: Options) -> Private:
     config: Recipe of images with one class each.
     options: Options of the embedding.
 
+  Returns:
+    The data set.
+
   Raises:
     ValueError: If a field breaks its rule.
   """

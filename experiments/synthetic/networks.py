@@ -162,7 +162,8 @@ def fit(
   for epoch in range(num_epochs):
     order = rng.permutation(len(train.labels))
     order = order[: len(order) // size * size].reshape(-1, size)
-    state = epoch_fn(state, data, order, jax.random.fold_in(key, epoch))
+    with jax.numpy_dtype_promotion("standard"):  # As Adam needs it.
+      state = epoch_fn(state, data, order, jax.random.fold_in(key, epoch))
     found = classes_fn(state[0], held_out.images)
     accuracy = float(np.mean(found == held_out.labels))
     if accuracy > best[0]:

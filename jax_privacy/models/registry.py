@@ -21,6 +21,7 @@ from typing import Any
 from flax import nnx
 
 from jax_privacy.models import (
+    adm,
     cnn,
     denoiser,
     griffin,
@@ -60,6 +61,7 @@ _TABLE_MODELS: types.MappingProxyType[str, type[nnx.Module]] = (
 _DENOISERS: types.MappingProxyType[str, type[nnx.Module]] = (
     types.MappingProxyType(
         {
+            "denoiser_adm": adm.ADM,
             "denoiser_mlp": denoiser.MLPDenoiser,
             "denoiser_unet": unet.UNet,
         }

@@ -26,17 +26,35 @@ _ZEROS = jax.nn.initializers.zeros
 _LECUN_NORMAL = jax.nn.initializers.lecun_normal()
 _HALF = math.sqrt(0.5)
 _EPSILON = 1e-6
-# A group has four channels at least, and there are 32 groups at most.
-_GROUP_SIZE, _MAX_GROUPS = 4, 32
+GROUP_SIZE = 4
+"""Channels of a group, at least; there are 32 groups at most."""
+
+_MAX_GROUPS = 32
 _LONGEST = 10_000.0
 
 
 def _norm(num_features: int) -> layers.GroupNorm:
-  num_groups = min(num_features // _GROUP_SIZE, _MAX_GROUPS)
+  num_groups = min(num_features // GROUP_SIZE, _MAX_GROUPS)
   return layers.GroupNorm(num_features, num_groups=num_groups, epsilon=_EPSILON)
 
 
-def _conv(in_features, out_features, *, size=3, is_zero=False, rngs):
+def convolution(
+    in_features: int,
+    out_features: int,
+    *,
+    size: int = 3,
+    is_zero: bool = False,
+    rngs: nnx.Rngs,
+) -> nnx.Conv:
+  """Returns a convolution that leaves height and width.
+
+  Args:
+    in_features: Channels of the input.
+    out_features: Channels of the output.
+    size: Pixels a side that an output sees.
+    is_zero: Whether it is 0 at first.
+    rngs: Source of the parameters' random keys.
+  """
   return nnx.Conv(
       in_features,
       out_features,
@@ -57,7 +75,7 @@ def _doubled(x: jax.Array) -> jax.Array:
   return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
 
 
-_RESIZE = {"same": lambda x: x, "half": _halved, "double": _doubled}
+RESIZE = {"same": lambda x: x, "half": _halved, "double": _doubled}
 
 
 class ResidualBlock(nnx.Module):
@@ -80,17 +98,19 @@ class ResidualBlock(nnx.Module):
       resize: str = "same",
       rngs: nnx.Rngs,
   ):
-    self.resize = checks.one_of("resize", resize, valid=tuple(_RESIZE))
+    self.resize = checks.one_of("resize", resize, valid=tuple(RESIZE))
     self.norm_0 = _norm(in_features)
-    self.conv_0 = _conv(in_features, out_features, rngs=rngs)
+    self.conv_0 = convolution(in_features, out_features, rngs=rngs)
     self.shift = nnx.Linear(embedding_size, out_features, rngs=rngs)
     self.norm_1 = _norm(out_features)
-    self.conv_1 = _conv(out_features, out_features, is_zero=True, rngs=rngs)
+    self.conv_1 = convolution(
+        out_features, out_features, is_zero=True, rngs=rngs
+    )
     is_plain = in_features == out_features and resize == "same"
     self.shortcut = (
         None
         if is_plain
-        else _conv(in_features, out_features, size=1, rngs=rngs)
+        else convolution(in_features, out_features, size=1, rngs=rngs)
     )
 
   def __call__(self, x: jax.Array, embedding: jax.Array) -> jax.Array:
@@ -100,7 +120,7 @@ class ResidualBlock(nnx.Module):
       x: Floats [n, h, w, in_features].
       embedding: Activated embeddings, [n, embedding_size].
     """
-    resize = _RESIZE[self.resize]
+    resize = RESIZE[self.resize]
     hidden = self.conv_0(resize(jax.nn.silu(self.norm_0(x))))
     hidden += jnp.expand_dims(self.shift(embedding), (1, 2))
     hidden = self.conv_1(jax.nn.silu(self.norm_1(hidden)))
@@ -139,14 +159,25 @@ class PixelAttention(nnx.Module):
     return (x + self.out(mixed).reshape(x.shape)) * _HALF
 
 
-class _Step(nnx.Module):
-  """A residual block, and attention after it or None."""
+class Step(nnx.Module):
+  """A residual block, and attention after it or None.
 
-  def __init__(self, block: ResidualBlock, attention: PixelAttention | None):
+  Args:
+    block: Module of features and embeddings.
+    attention: Module of features; None for none.
+  """
+
+  def __init__(self, block: nnx.Module, attention: nnx.Module | None):
     self.block = block
     self.attention = attention
 
-  def __call__(self, x, embedding):
+  def __call__(self, x: jax.Array, embedding: jax.Array) -> jax.Array:
+    """Returns features.
+
+    Args:
+      x: Floats [n, h, w, channels].
+      embedding: Activated embeddings, [n, embedding_size].
+    """
     x = self.block(x, embedding)
     return x if self.attention is None else self.attention(x)
 
@@ -196,18 +227,18 @@ class UNet(nnx.Module):
         "multipliers", factors, length=max(len(factors), 1)
     )
     num_blocks = checks.positive_int("num_blocks", num_blocks)
-    attention = _check_sizes(shape, width, factors, tuple(attention_sizes))
+    attention = check_sizes(shape, width, factors, tuple(attention_sizes))
     self.image_shape, self.width = shape, width
     self.label = denoiser.LabelEmbedding(num_classes, width, rngs=rngs)
     self.embed_0 = nnx.Linear(width, 4 * width, rngs=rngs)
     self.embed_1 = nnx.Linear(4 * width, 4 * width, rngs=rngs)
-    self.conv_in = _conv(shape[2], width, rngs=rngs)
+    self.conv_in = convolution(shape[2], width, rngs=rngs)
 
     def step(inputs, outputs, *, resize="same", attends=False):
       block = ResidualBlock(
           inputs, outputs, embedding_size=4 * width, resize=resize, rngs=rngs
       )
-      return _Step(
+      return Step(
           block, PixelAttention(outputs, rngs=rngs) if attends else None
       )
 
@@ -236,7 +267,7 @@ class UNet(nnx.Module):
         up.append(step(channels, channels, resize="double"))
     self.up = nnx.List(up)
     self.norm = _norm(channels)
-    self.conv_out = _conv(channels, shape[2], is_zero=True, rngs=rngs)
+    self.conv_out = convolution(channels, shape[2], is_zero=True, rngs=rngs)
 
   def __call__(self, inputs: Mapping[str, jax.Array]) -> jax.Array:
     """Returns floats [n, h, w, c]; see `denoiser.py` for the inputs."""
@@ -265,10 +296,25 @@ class UNet(nnx.Module):
     return jax.nn.silu(self.embed_1(hidden))
 
 
-def _check_sizes(shape, width, factors, attention_sizes) -> list[bool]:
-  """Returns which levels have attention, or refuses the sizes."""
-  if width % _GROUP_SIZE:
-    raise ValueError(f"width must be a multiple of {_GROUP_SIZE}, got {width}.")
+def check_sizes(
+    shape: tuple[int, ...],
+    width: int,
+    factors: tuple[int, ...],
+    attention_sizes: tuple[int, ...],
+) -> list[bool]:
+  """Returns which levels have attention, or refuses the sizes.
+
+  Args:
+    shape: Height, width and channels of images.
+    width: Channels of the first convolution.
+    factors: Channels of each level, in units of `width`.
+    attention_sizes: Heights of the levels that have attention.
+
+  Raises:
+    ValueError: If a size breaks its rule.
+  """
+  if width % GROUP_SIZE:
+    raise ValueError(f"width must be a multiple of {GROUP_SIZE}, got {width}.")
   halvings = 2 ** (len(factors) - 1)
   if shape[0] % halvings or shape[1] % halvings:
     raise ValueError(

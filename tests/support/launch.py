@@ -21,19 +21,24 @@ ROOT = pathlib.Path(__file__).parents[2]
 CONFIGS = sorted(
     path.stem
     for path in (ROOT / "configs").glob("*.py")
-    if path.stem not in ("__init__", "common", "families")
+    if path.stem not in ("__init__", "common", "denoisers", "families")
 )
 # Of tables and of text; all others are of images.
 TABLES = ("breast_cancer", "table", "wine")
 TEXTS = ("copying", "gpt2_e2e", "listops", "recurrentgemma_lora")
 TEXTS += ("shakespeare", "shakespeare_lora", "vaultgemma")
 # Of images that are drawn, and not classified.
-DIFFUSIONS = ("digits_diffusion",)
+DIFFUSIONS = ("camelyon17_diffusion_finetune", "cifar10_diffusion_finetune")
+DIFFUSIONS += ("cifar10_dpdm", "digits_diffusion", "fashion_mnist_dpdm")
+DIFFUSIONS += ("mnist_diffusion_small", "mnist_dpdm")
+DIFFUSIONS += ("mnist_finetune_diffusion",)
 # To compile a step of these takes long, however small they are. Of what they
 # have, `fashion_mnist_cnn` has views, and the tests of models and of ghost
 # clipping the networks.
 LARGE = ("chexpert_nfnet", "imagenet_nf_resnet", "imagenet_nfnet")
 LARGE += ("places365_nfnet", "cifar10_wrn", "cifar_wrn_finetune", "svhn_wrn")
+# In small they are all of one network, but for two of attention.
+LARGE += DIFFUSIONS[:3] + DIFFUSIONS[4:7]
 LARGE += TEXTS[1:]  # In small it is `copying`.
 _SERVER = "tests.support.command_server"
 _LINEAR = """

@@ -244,7 +244,7 @@ def test_noise_of_other_images_is_other_noise():
         ({"augment__num_views": 0}, "augment.num_views must be an integer"),
         (
             {"model__name": "cnn_small"},
-            "model.name must be one of denoiser_mlp",
+            "model.name must be one of denoiser_adm",
         ),
         ({"loss__name": "squared"}, "loss.name must be 'softmax' for task"),
     ],

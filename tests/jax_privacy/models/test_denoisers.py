@@ -14,6 +14,13 @@ from tests.support import oracle
 
 _SHAPE = (4, 6, 2)
 _SMALL = {
+    "denoiser_adm": {
+        "width": 4,
+        "multipliers": (1, 2),
+        "num_blocks": 1,
+        "attention_sizes": (2,),
+        "head_size": 2,
+    },
     "denoiser_mlp": {"width": 6, "hidden_size": 5, "num_blocks": 1},
     "denoiser_unet": {
         "width": 4,
@@ -23,10 +30,16 @@ _SMALL = {
     },
 }
 _each_model = pytest.mark.parametrize("name", sorted(_SMALL))
-# The gradient of the U-Net takes long to compile.
+# The gradients of the U-Nets take long to compile.
 _each_gradient = pytest.mark.parametrize(
     "name",
-    ["denoiser_mlp", pytest.param("denoiser_unet", marks=pytest.mark.slow)],
+    [
+        "denoiser_mlp",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("denoiser_adm", "denoiser_unet")
+        ),
+    ],
 )
 
 
@@ -94,6 +107,81 @@ def test_the_u_net_has_the_published_numbers_of_parameters(
   assert models.num_parameters(params) == num_parameters
   inputs = denoiser.placeholder(2, image_shape=shape)
   assert jax.eval_shape(apply_fn, params, inputs).shape == (2, *shape)
+
+
+def _num_parameters_of_adm(
+    *, classes, channels, width, multipliers, num_blocks, attends
+):
+  """Counted anew, from the paper's figure of a network and its layers."""
+
+  def linear(i, o):
+    return (i + 1) * o
+
+  def block(i, o):
+    convs = 9 * i * o + o + 9 * o * o + o
+    shortcut = linear(i, o) if i != o else 0
+    return 2 * i + 2 * o + convs + 2 * linear(4 * width, o) + shortcut
+
+  def attention(c):
+    return 2 * c + 4 * linear(c, c)
+
+  total = (classes + 1) * 4 * width + linear(width, 4 * width)
+  total += linear(4 * width, 4 * width) + 9 * channels * width + width
+  kept, now = [width], width
+  for level, factor in enumerate(multipliers):
+    for _ in range(num_blocks):
+      total += block(now, factor * width)
+      now = factor * width
+      total += attention(now) if attends[level] else 0
+      kept.append(now)
+    if level < len(multipliers) - 1:
+      total += block(now, now)
+      kept.append(now)
+  total += 2 * block(now, now) + attention(now)
+  for level, factor in reversed(list(enumerate(multipliers))):
+    for _ in range(num_blocks + 1):
+      total += block(now + kept.pop(), factor * width)
+      now = factor * width
+      total += attention(now) if attends[level] else 0
+    total += block(now, now) if level else 0
+  assert not kept
+  return total + 2 * now + 9 * now * channels + channels
+
+
+_ADM_64 = {
+    "classes": 1000,
+    "channels": 3,
+    "width": 192,
+    "multipliers": (1, 2, 3, 4),
+    "num_blocks": 3,
+    "attends": (False, True, True, True),
+}
+
+
+def test_adm_has_the_published_number_of_parameters():
+  """296 million (Karras et al. 2022, table 1, and the paper's code).
+
+  Theirs has 3 more channels of output, for variances, and no row of "no class".
+  """
+  count = _num_parameters_of_adm(**_ADM_64)
+  theirs = count + 3 * (9 * 192 + 1) - 4 * 192
+  assert round(theirs / 1e6) == 296
+  small = {"classes": 3, "channels": 2, "width": 4, "multipliers": (1, 2)}
+  small |= {"num_blocks": 1, "attends": (False, True)}
+  _, params = _shapes(
+      "denoiser_adm", num_classes=3, image_shape=_SHAPE,
+      **_SMALL["denoiser_adm"],
+  )  # fmt: skip
+  assert models.num_parameters(params) == _num_parameters_of_adm(**small)
+
+
+@pytest.mark.slow
+def test_adm_is_built_at_full_size():
+  _, params = _shapes(
+      "denoiser_adm", num_classes=1000, image_shape=(64, 64, 3), width=192,
+      multipliers=(1, 2, 3, 4), num_blocks=3, attention_sizes=(32, 16, 8),
+  )  # fmt: skip
+  assert models.num_parameters(params) == _num_parameters_of_adm(**_ADM_64)
 
 
 def test_the_mlp_has_the_number_of_parameters_that_it_states():

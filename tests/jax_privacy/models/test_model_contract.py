@@ -210,8 +210,8 @@ def test_an_unknown_name_is_refused_with_the_valid_ones():
       ValueError,
       match=(
           "name must be one of cnn_small, cnn_tanh, linear, nf_resnet, nfnet,"
-          " wide_resnet, table_linear, table_mlp, table_resnet, denoiser_mlp,"
-          " denoiser_unet, griffin, lru, transformer, got 'vgg'."
+          " wide_resnet, table_linear, table_mlp, table_resnet, denoiser_adm,"
+          " denoiser_mlp, denoiser_unet, griffin, lru, transformer, got 'vgg'."
       ),
   ):
     models.build("vgg", rngs=nnx.Rngs(0))
