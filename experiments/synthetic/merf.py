@@ -111,6 +111,17 @@ def _check(config: ml_collections.ConfigDict) -> None:
         "dp.neighboring_relation must be add_or_remove_one for a mean"
         f" embedding, got {dp.neighboring_relation}."
     )
+  # Else its noise would be taken for what a run's is.
+  for name, unused in (
+      ("noise_multiplier", None),
+      ("secure_random", False),
+      ("grid_scale", None),
+  ):
+    if dp[name] != unused:
+      raise ValueError(
+          f"dp.{name} must be {unused} for a mean embedding, whose noise is"
+          f" NumPy's and follows from dp.epsilon, got {dp[name]}."
+      )
   if config.data.unit:
     raise ValueError(
         "data.unit must be none for a mean embedding, whose examples are"

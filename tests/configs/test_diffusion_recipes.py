@@ -6,9 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.plan import fields
+from experiments.plan import fields, trainable
 from experiments.plan import mechanism as mechanism_lib
-from experiments.plan import trainable
 from experiments.tasks import registry
 from jax_privacy import models
 from jax_privacy.data import source as source_lib
@@ -25,6 +24,9 @@ _SETS = {
     "cifar10_diffusion_finetune": ((32, 32, 3), 10, 50_000, 89_178_403),
     "camelyon17_diffusion_finetune": ((32, 32, 3), 2, 302_436, None),
 }
+
+
+_MLPS = ("digits_diffusion", "mnist_diffusion_small")
 
 
 class _Unread(source_lib.Described):
@@ -89,7 +91,8 @@ def _loss(name, arg=""):
     [
         pytest.param(
             name,
-            marks=[pytest.mark.slow] if name.endswith("_finetune") else [],
+            # Networks whose gradient takes long to trace.
+            marks=[] if name in _MLPS else [pytest.mark.slow],
         )
         for name in _SETS
     ],
@@ -112,6 +115,7 @@ def test_recipes_are_built_at_full_size(name):
 _FINETUNED = [name for name in launch.DIFFUSIONS if "finetune" in name]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", _FINETUNED)
 @pytest.mark.parametrize("part", ["all", "attention", "lora"])
 def test_a_part_of_the_parameters_is_trained(name, part):

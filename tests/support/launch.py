@@ -37,8 +37,8 @@ DIFFUSIONS += ("mnist_finetune_diffusion",)
 # clipping the networks.
 LARGE = ("chexpert_nfnet", "imagenet_nf_resnet", "imagenet_nfnet")
 LARGE += ("places365_nfnet", "cifar10_wrn", "cifar_wrn_finetune", "svhn_wrn")
-# In small they are all of one network, but for two of attention.
-LARGE += DIFFUSIONS[:3] + DIFFUSIONS[4:7]
+# In small they are `digits_diffusion`, or have a U-Net to compile.
+LARGE += DIFFUSIONS[:3] + DIFFUSIONS[4:]
 LARGE += TEXTS[1:]  # In small it is `copying`.
 _SERVER = "tests.support.command_server"
 _LINEAR = """

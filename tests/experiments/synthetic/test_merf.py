@@ -126,6 +126,9 @@ def test_the_generator_reaches_the_means_it_was_given():
         ({"dp__epsilon": None, "dp__noise_multiplier": 1.0}, "dp.epsilon must"),
         ({"dp__enabled": False, "dp__epsilon": None}, "dp.enabled"),
         ({"dp__neighboring_relation": "replace_one"}, "add_or_remove_one for"),
+        ({"dp__secure_random": True}, "dp.secure_random must be False for"),
+        ({"dp__grid_scale": 1000}, "dp.grid_scale must be None for a mean"),
+        ({"dp__noise_multiplier": 1.0}, "dp.noise_multiplier must be None"),
     ],
 )
 def test_configs_without_its_guarantee_are_refused(changed, text):
