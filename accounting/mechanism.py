@@ -79,8 +79,11 @@ class Mechanism(SampledPhase, Composable):
       "independent": each step has noise of its own.
       "banded": the steps have C^-1 Z, with Z of the noise multiplier and C a
         Toeplitz matrix of norm 1 and few bands; see `accounting.noises`.
-    noise_options: Fields of the noise's own, kept as sorted pairs; for
-      "banded", the "strategy_coef".
+      "banded_inverse": C^-1 has few bands; "blt": C has few buffers. Both for
+        runs in which an example is in one step.
+    noise_options: Fields of the noise's own, kept as sorted pairs: of "banded"
+      the "strategy_coef", of "banded_inverse" the "noising_coef", of "blt"
+      "buf_decay" and "output_scale".
 
   Raises:
     ValueError: At construction, naming the field, the rule and the value.

@@ -29,9 +29,9 @@ class MechanismLike(Protocol):
   "random_allocation" reads num_selected from it, 1 if it is not there;
   "cyclic_poisson" reads cycle_length, its number of groups.
 
-  It may have a `noise`, "independent" where it has none. For "banded", step t
-  gets row t of C^-1 Z, and `noise_options` has the "strategy_coef" of C, whose
-  norm is 1; `noise_multiplier` says how large Z is.
+  It may have a `noise`, "independent" where it has none. For others, step t
+  gets row t of C^-1 Z, and `noise_options` describes C, whose columns have norm
+  1 at most; `noise_multiplier` says how large Z is. See `strategies.py`.
 
   It may have a `batch_strategy`, a `BatchStrategy` that draws its batches.
   Where that is missing or None, `sampling` names one of the table in
@@ -73,7 +73,9 @@ class BatchStrategy(Protocol):
   """What draws the batches of a mechanism that brings its own sampler.
 
   It needs NumPy alone. A batch is a pure function of the generators: no state
-  is kept from one step to the next.
+  is kept from one step to the next. For correlated noise it must have a method
+  `steps_apart(num_steps)`, which returns how far apart two steps of one example
+  are at least.
   """
 
   def usual_sizes(self, num_examples: int) -> Sequence[int]:

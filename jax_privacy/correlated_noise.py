@@ -25,8 +25,6 @@ Example:
   2.0 2.0
 """
 
-import dataclasses
-import math
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -34,84 +32,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jax_privacy import (
-    _validate,
-    contracts,
-    noise_draws,
-    precision,
-    root_key,
-)
+from jax_privacy import _validate, noise_draws, precision
 from jax_privacy.matrix_factorization import noising, streaming_matrix
-
-
-@dataclasses.dataclass(frozen=True)
-class Banded:
-  """The noise of a mechanism whose `noise` is "banded"; see `contracts.Noise`.
-
-  Its state is as many arrays as the strategy has bands, less one.
-  """
-
-  is_secure = False
-
-  def privatizer(
-      self,
-      mechanism: contracts.MechanismLike,
-      *,
-      stddev: float,
-      root: root_key.RootKey,
-      grid_step: float | None,
-  ) -> optax.GradientTransformation:
-    """Returns the noise C^-1 Z, with the key that the root gives noise.
-
-    Args:
-      mechanism: Mechanism of the run, of which the strategy is read.
-      stddev: Standard deviation of Z, in the units of the incoming sum.
-      root: Private randomness of the run.
-      grid_step: Size of a grid's steps, which must be None.
-
-    Raises:
-      ValueError: If an argument breaks its rule, or there is a grid.
-    """
-    if grid_step is not None:
-      rule = "None with correlated noise (no cipher draws it)"
-      _validate.fail("grid_scale", rule, grid_step)
-    coef = strategy_coef(mechanism)
-    given = getattr(mechanism, "batch_strategy", None) is not None
-    if len(coef) > 1 and mechanism.sampling != "cyclic_poisson" and not given:
-      # An example can be in two steps that are near.
-      rule = f"one number for sampling {mechanism.sampling!r}"
-      _validate.fail("strategy_coef", rule, coef)
-    return matrix_factorization_privatizer(
-        noising.BandedStrategy(coef),
-        stddev=stddev,
-        prng_key=root.prng_key("noise"),
-        num_steps=mechanism.num_steps,
-    )
-
-
-def strategy_coef(mechanism: Any) -> tuple[float, ...]:
-  """Returns the coefficients of C; (1,) for independent noise.
-
-  Args:
-    mechanism: Mechanism of the run; without `noise`, it is independent.
-
-  Raises:
-    ValueError: If the noise is neither, or its coefficients break their rule.
-  """
-  name = getattr(mechanism, "noise", "independent")
-  if name == "independent":
-    return (1.0,)
-  if name != "banded":
-    _validate.fail("noise", "independent or banded", name)
-  options = dict(getattr(mechanism, "noise_options", ()))
-  coef = options.get("strategy_coef")
-  if coef is None:
-    _validate.fail("strategy_coef", 'given for noise "banded"', None)
-  coef = noising.checked_coef("strategy_coef", coef)
-  if not math.fsum(c * c for c in coef) <= 1 + 1e-6:
-    # An example's part in one step would move C G by more than is claimed.
-    _validate.fail("strategy_coef", "of norm 1", coef)
-  return coef
 
 
 class CorrelatedNoiseState(NamedTuple):

@@ -215,7 +215,7 @@ def make_private(
       noise_multiplier=noise_multiplier,
       expected_batch_size=expected_batch_size,
   )
-  options = dict(
+  options: dict[str, Any] = dict(
       microbatch_size=microbatch_size,
       mesh=mesh,
       normalize_by=expected_batch_size,
@@ -223,7 +223,10 @@ def make_private(
   )
   if quantile is None:
     grad_fn = clipping_lib.clipped_grad(
-        loss_fn, l2_clip_norm=l2_clip_norm, clipping=clipping, **options
+        loss_fn,
+        l2_clip_norm=l2_clip_norm,
+        clipping=cast(Any, clipping),
+        **options,
     )
     rescale = False
   else:
@@ -342,11 +345,7 @@ def _with_keys_by_example(
   return {**options, "keys_by_example": True}
 
 
-def _quantile(
-    clipping: Any, **run: float
-) -> tuple[
-    quantile_clipping.QuantileClipping | None, quantile_clipping.Shares | None
-]:
+def _quantile(clipping: Any, **run: float) -> tuple[Any, Any]:
   """Returns how the clip norm adapts, and its shares; None if it does not."""
   if clipping == "quantile":
     clipping = quantile_clipping.QuantileClipping()

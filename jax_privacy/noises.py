@@ -6,7 +6,7 @@ file, with a class as `contracts.Noise` says, and add its line here.
 Example:
   >>> from jax_privacy import noises
   >>> noises.names()
-  ('gaussian', 'secure_gaussian', 'banded')
+  ('gaussian', 'secure_gaussian', 'banded', 'banded_inverse', 'blt')
   >>> noises.chosen(None, secure_random=True).is_secure
   True
 """
@@ -17,21 +17,18 @@ from typing import Any
 from jax_privacy import (
     _validate,
     contracts,
-    correlated_noise,
     noise_addition,
     secure_noise,
+    strategies,
 )
 
 _NOISES: types.MappingProxyType[str, contracts.Noise] = types.MappingProxyType(
     {
         "gaussian": noise_addition.Gaussian(),
         "secure_gaussian": secure_noise.SecureGaussian(),
-        "banded": correlated_noise.Banded(),
+        **strategies.NOISES,
     }
 )
-
-# What a mechanism's `noise` may be but independent.
-_CORRELATED = ("banded",)
 
 
 def names() -> tuple[str, ...]:
@@ -59,12 +56,14 @@ def chosen(
       mechanism's is correlated in another way.
   """
   stated = getattr(mechanism, "noise", "independent")
-  if stated not in ("independent", *_CORRELATED):
-    rule = f"independent or {', '.join(_CORRELATED)} in a mechanism"
+  # What a mechanism's `noise` may be but independent.
+  correlated = tuple(strategies.NOISES)
+  if stated not in ("independent", *correlated):
+    rule = f"one of independent, {', '.join(correlated)} in a mechanism"
     _validate.fail("noise", rule, stated)
   if stated != "independent" and noise is None:
     noise = stated
-  is_named = isinstance(noise, str) and noise in _CORRELATED
+  is_named = isinstance(noise, str) and noise in correlated
   if (noise if is_named else "independent") != stated:
     # Others, objects too, add noise that is independent from step to step.
     rule = f"None, or as the mechanism says ({stated})"

@@ -256,7 +256,7 @@ def following(
     )
     return updates, QuantileState(noise, jnp.clip(moved, _MIN, _MAX), inner)
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return optax.GradientTransformationExtraArgs(init, cast(Any, update))
 
 
 def sums_like(params: Any) -> GradientsAndCount:

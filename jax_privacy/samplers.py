@@ -49,6 +49,15 @@ class Sampler(abc.ABC):
 
   takes_schedule = False
 
+  def steps_apart(self, mechanism: contracts.MechanismLike) -> int:
+    """Returns how far apart two steps of one example are at least.
+
+    Args:
+      mechanism: Mechanism of the run.
+    """
+    del mechanism
+    return 1
+
   @abc.abstractmethod
   def strategy(
       self, mechanism: contracts.MechanismLike
@@ -155,6 +164,13 @@ class _Shuffle(_FixedWithoutReplacement):
     [size] = self.usual_sizes(mechanism)
     return batch_selection.ShuffleSampling(size, _num_steps(mechanism))
 
+  def steps_apart(self, mechanism):
+    # One epoch may end, and the next begin, with the same example.
+    [size] = self.usual_sizes(mechanism)
+    num_steps = _num_steps(mechanism)
+    is_one_epoch = num_steps * size <= _num_examples(mechanism)
+    return num_steps if is_one_epoch else 1
+
 
 @dataclasses.dataclass(frozen=True)
 class _Given(Sampler):
@@ -164,6 +180,10 @@ class _Given(Sampler):
 
   def strategy(self, mechanism):
     return _GivenStrategy(self.given, _num_steps(mechanism))
+
+  def steps_apart(self, mechanism):
+    apart = getattr(self.given, "steps_apart", None)
+    return 1 if apart is None else apart(_num_steps(mechanism))
 
   def usual_sizes(self, mechanism):
     sizes = self.given.usual_sizes(_num_examples(mechanism))
@@ -218,6 +238,9 @@ class _CyclicPoisson(_Poisson):
         # An example that joins does not move others between groups.
         partition_type=batch_selection.PartitionType.INDEPENDENT,
     )
+
+  def steps_apart(self, mechanism):
+    return self.cycle_length(mechanism)
 
   def cycle_length(self, mechanism) -> int:
     options = dict(getattr(mechanism, "sampling_options", ()))

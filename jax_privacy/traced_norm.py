@@ -21,7 +21,7 @@ Example:
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, cast
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +50,8 @@ def allowed(
     if not isinstance(clip_norm, jax.core.Tracer) or clip_norm.ndim:
       rule = "a scalar where it is traced (a pytree of norms must be numbers)"
       _validate.fail("l2_clip_norm", rule, clip_norm)
-    return of_array(clipped_grad, *args, **kwargs)
+    made: Any = of_array
+    return made(clipped_grad, *args, **kwargs)
 
   return with_traced
 
@@ -141,7 +142,7 @@ def of_array(
 
   return BoundedSensitivityCallable(
       fun=clipped_grad_fn,
-      l2_norm_bound=inner.l2_norm_bound * factor,
+      l2_norm_bound=cast(Any, inner.l2_norm_bound * factor),
       has_aux=has_aux or return_values or return_grad_norms,
       keys_by_position=inner.keys_by_position,
       explain_fn=inner.explain_fn,

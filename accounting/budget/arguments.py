@@ -37,6 +37,7 @@ RUN_ARGUMENTS = (
     *("noise_multiplier", "num_steps", "sampling_prob", "batch_size"),
     *("num_examples", "epochs", "batch_size_schedule", "max_batch_size"),
     *("from_opacus", "from_tf_privacy", "from_jax_privacy", "strategy_coef"),
+    *("noising_coef", "buf_decay", "output_scale"),
 )
 _DEFAULTS = {"neighboring": "add_or_remove", "sampling": "poisson"}
 _DEFAULTS |= {"noise": "independent"}

@@ -15,6 +15,12 @@ from typing import Any
 
 from accounting import noises
 
+_OTHERS = {
+    "noising_coef": "coefficients of banded_inverse noise, the first 1",
+    "buf_decay": "decays of the buffers of blt noise",
+    "output_scale": "scales of the buffers of blt noise",
+}
+
 
 def add(group: Any) -> None:
   """Adds the flags to a parser, or a group of one.
@@ -34,6 +40,13 @@ def add(group: Any) -> None:
       metavar="C,C,...",
       help="coefficients of the strategy of banded noise, of norm 1",
   )
+  for flag, meaning in _OTHERS.items():
+    group.add_argument(
+        f"--{flag.replace('_', '-')}",
+        type=_numbers,
+        metavar="C,C,...",
+        help=meaning,
+    )
 
 
 def fields(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -42,8 +55,11 @@ def fields(arguments: argparse.Namespace) -> dict[str, Any]:
   Args:
     arguments: Parsed arguments.
   """
-  coef = arguments.strategy_coef
-  options = {} if coef is None else {"strategy_coef": coef}
+  options = {
+      name: getattr(arguments, name)
+      for name in ("strategy_coef", *_OTHERS)
+      if getattr(arguments, name) is not None
+  }
   return {"noise": arguments.noise, "noise_options": options}
 
 

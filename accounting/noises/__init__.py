@@ -2,7 +2,7 @@
 
 >>> from accounting import noises
 >>> noises.names()
-('independent', 'banded')
+('independent', 'banded', 'banded_inverse', 'blt')
 """
 
 from accounting.noises.noise import Noise as Noise

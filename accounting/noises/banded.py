@@ -85,17 +85,9 @@ class Banded(Noise):
     )
     return 1.0 + 2 * math.fsum(map(abs, products))
 
-  def check(self, run: "Mechanism") -> None:
+  def bands(self, run: "Mechanism") -> int:
     """See `Noise`."""
-    bands = len(_coef(run))
-    apart = run.sampler.steps_apart(run)
-    if bands > apart:
-      rule = (
-          f"at most {apart} numbers for sampling {run.sampling!r}, in which an"
-          f" example's steps are {apart} apart at least (cyclic_poisson with"
-          f" cycle_length {bands} or more fits)"
-      )
-      _validate.fail("strategy_coef", rule, bands)
+    return len(_coef(run))
 
 
 @functools.lru_cache(maxsize=256)

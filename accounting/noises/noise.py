@@ -85,6 +85,13 @@ class Noise(abc.ABC):
     return 1.0
 
   @abc.abstractmethod
+  def bands(self, run: "Mechanism") -> int:
+    """Returns the number of steps from which on columns of C share no row.
+
+    Args:
+      run: Mechanism of the run.
+    """
+
   def check(self, run: "Mechanism") -> None:
     """Refuses a run that independent noise would not be accounted for as.
 
@@ -92,5 +99,14 @@ class Noise(abc.ABC):
       run: Mechanism of the run, its other fields checked.
 
     Raises:
-      ValueError: If it is not.
+      ValueError: If an example's steps may be too near each other.
     """
+    bands, apart = self.bands(run), run.sampler.steps_apart(run)
+    if bands <= apart:
+      return
+    rule = (
+        f"at most {apart} numbers for sampling {run.sampling!r}, in which an"
+        f" example's steps are {apart} apart at least (cyclic_poisson with"
+        f" cycle_length {bands} or more fits)"
+    )
+    _validate.fail(self.options[0] if self.options else "noise", rule, bands)

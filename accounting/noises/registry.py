@@ -7,16 +7,22 @@ file and add its line here; `jax_privacy/noises.py` draws it.
 'banded'
 >>> get("pink")
 Traceback (most recent call last):
-ValueError: noise must be one of independent, banded, got 'pink'.
+ValueError: noise must be one of independent, banded, banded_inverse, blt, got \
+'pink'.
 """
 
 from typing import Any
 
 from accounting import _validate
-from accounting.noises import banded, independent
+from accounting.noises import banded, independent, toeplitz
 from accounting.noises.noise import Noise
 
-_NOISES: tuple[Noise, ...] = (independent.Independent(), banded.Banded())
+_NOISES: tuple[Noise, ...] = (
+    independent.Independent(),
+    banded.Banded(),
+    toeplitz.BandedInverse(),
+    toeplitz.Buffered(),
+)
 
 
 def names() -> tuple[str, ...]:

@@ -62,8 +62,9 @@ class Shuffle(Deterministic):
 
   def steps_apart(self, run: "Mechanism") -> int:
     """See `Sampler`; one epoch may end, and the next begin, with an example."""
-    del run
-    return 1
+    assert run.num_examples is not None  # `check` has seen to it.
+    per_epoch = run.num_examples // max(round(run.expected_batch_size), 1)
+    return run.num_steps if run.num_steps <= per_epoch else 1
 
   def lower_bound(self, run: "Mechanism", *, delta: float) -> float | None:
     """See `Sampler`; an epoch that is cut short counts if it is the only one.

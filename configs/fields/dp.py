@@ -67,16 +67,20 @@ DP = {
     ),
     "noise": Field(
         "independent",
-        "How the noise of the steps is correlated. With banded, later noise"
-        " takes some of earlier noise back (BandMF).",
-        "One of independent, banded. banded needs cyclic_poisson sampling, and"
-        " no `dp.secure_random`.",
+        "How the noise of the steps is correlated: later noise takes some of"
+        " earlier noise back. banded (BandMF), banded_inverse (BISR,"
+        " lambda-CGD), blt (buffers); see docs/noise.md.",
+        "One of independent, banded, banded_inverse, blt. banded needs"
+        " cyclic_poisson sampling; the two others need runs in which an example"
+        " is in one step, such as one epoch of shuffle. All but independent"
+        " exclude `dp.secure_random`.",
     ),
     "noise_options": Field(
         {},
         "Fields of the noise's own, by name.",
         "`strategy_coef`, at most `cycle_length` numbers of norm 1, for banded;"
-        " else empty.",
+        " `noising_coef`, the first of them 1, for banded_inverse; `buf_decay`"
+        " and `output_scale`, one of each a buffer, for blt; else empty.",
     ),
     "l2_clip_norm": Field(
         1.0,

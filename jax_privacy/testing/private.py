@@ -30,8 +30,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jax_privacy import _validate, arguments, correlated_noise, dp_sgd
+from jax_privacy import _validate, arguments, dp_sgd, strategies
 from jax_privacy.testing import movement, noise
+
+# More than the steps of a check.
+_NUM_COEF = 1024
 
 
 class _HasNoiseMultiplier(Protocol):
@@ -103,7 +106,8 @@ def check_private(
   noise_multiplier = _validate.positive(
       "noise_multiplier", mechanism.noise_multiplier
   )
-  grad_fn, sums = private.grad_fn, params
+  grad_fn: Any = private.grad_fn
+  sums = params
   if getattr(private, "plan", None) is not None:
     sums = private.sums_like(params)
     options = private.step_options(private.optimizer.init(params))
@@ -131,7 +135,7 @@ def check_private(
           num_steps=num_steps,
           significance=significance / len(schedule),
           on_grid=getattr(private.grad_fn, "grid_step", None) is not None,
-          strategy_coef=correlated_noise.strategy_coef(mechanism),
+          strategy_coef=tuple(strategies.strategy_coef(mechanism, _NUM_COEF)),
       )
       for first, _ in schedule
   ]

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import accounting
-from jax_privacy import correlated_noise, dp_sgd, noise_addition, testing
+from jax_privacy import dp_sgd, noise_addition, strategies, testing
 from jax_privacy.matrix_factorization import (
     noising,
     toeplitz,
@@ -296,7 +296,7 @@ def test_make_private_adds_the_mechanisms_noise():
         _private(d).optimizer,
         w,
         stddev=report.noise.stddev,
-        strategy_coef=correlated_noise.strategy_coef(c),
+        strategy_coef=strategies.strategy_coef(c, 200),
     )
     with pytest.raises(testing.NoiseError):
       noise_report()
@@ -311,7 +311,7 @@ def test_make_private_adds_the_mechanisms_noise():
             "strategy_coef must be of norm 1",
         ),
         ({"noise_options": {}}, "strategy_coef must be given"),
-        ({"noise": "pink"}, "noise must be independent or banded in a m"),
+        ({"noise": "pink"}, "noise must be one of independent, banded, ban"),
     ],
 )
 def test_what_no_accountant_checked_is_refused(changed, text):
