@@ -35,7 +35,7 @@ class BMinSepSampling(BatchSelectionStrategy):
   Guarantee: An example that took part in none of the `min_sep` - 1 steps before
     is in the batch with probability `sampling_prob`, independently of all other
     examples. One that did is not in it. With truncation, a batch above the
-    limit keeps a uniform subset; the others rest as if they had taken part.
+    limit keeps a uniform subset; the others rest as if they took part.
 
   Attributes:
     sampling_prob: Probability that a rested example takes part, in (0, 1].
@@ -85,8 +85,8 @@ class BMinSepSampling(BatchSelectionStrategy):
   def _resting(self, generator, num_examples):
     """Who rests at the start: arrays of examples, the next to be free first.
 
-    The chance of each of the `min_sep` - 1 places is that of the stationary
-    chain, p / (1 + (min_sep - 1) p).
+    Each of the `min_sep` - 1 places has its chance in the stationary chain,
+    p / (1 + (min_sep - 1) p).
     """
     places, p = self.min_sep - 1, self.sampling_prob
     none = np.empty(0, streams.index_dtype(num_examples))

@@ -36,8 +36,8 @@ class UserSelectionStrategy:
 
   A person's rows are taken in turn, from one participation to the next, and
   from the start again after the last. Clip the gradient of a whole row of the
-  result (`clipped_grad(..., keep_batch_dim=False)`): then epsilon is that of
-  `base_strategy`, for a person with all their rows.
+  result (`clipped_grad(..., keep_batch_dim=False)`): then `base_strategy`'s
+  epsilon holds for a person with all their rows.
 
   Attributes:
     base_strategy: Strategy that draws persons, by number.

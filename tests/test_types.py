@@ -64,7 +64,7 @@ def test_a_wrong_call_is_refused(part, tmp_path):
 
 def test_the_options_are_those_of_clipped_grad():
   there = set(inspect.signature(jax_privacy.clipped_grad).parameters)
-  own = {"fun", "l2_clip_norm", "microbatch_size", "mesh"}
+  own = {"fun", "l2_clip_norm", "microbatch_size", "mesh", "clipping"}
   refused = {"normalize_by", "nan_safe"}
   options = set(contracts.ClippedGradOptions.__annotations__)
   assert options == there - own - refused

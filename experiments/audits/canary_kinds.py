@@ -277,11 +277,7 @@ def _trained(base):
 
 
 def _share(base) -> float:
-  """The most that one example may add to the sum.
-
-  Raises:
-    ValueError: If what is summed is not the gradient alone.
-  """
+  """The most that one example may add to the sum, which is of gradients."""
   if base.config.dp.clipping == "quantile":
     raise ValueError(
         "dp.clipping must be standard, automatic or psac for canaries that"

@@ -88,8 +88,8 @@ class MultiSplit:
   """Take the median of the bounds of many splits, each at half significance.
 
   Less a matter of luck than `Split`. If the median is above the truth, half of
-  the bounds are; by Markov's inequality the chance is at most twice that of
-  one.
+  the bounds are; by Markov's inequality that is at most twice as likely as that
+  one bound is.
 
   Attributes:
     num_samples: Number of splits.

@@ -175,13 +175,16 @@ def test_signal_and_noise_are_told_apart_in_each_phase():
       config=launch.config(),
       mechanism=_plan(),
       dp_training=types.SimpleNamespace(
-          grad_fn=types.SimpleNamespace(grid_step=None)
+          grad_fn=types.SimpleNamespace(grid_step=None),
+          plan=types.SimpleNamespace(shares=None),
       ),
   )
   signal, noise = np.float32([3.0, 4.0]), np.float32([0.4, -0.3])
   for step, factor in ((2, 1.0), (3, 2.0)):
     gradients = train_metrics.Gradients(signal, (signal + noise) / factor)
-    told = train_metrics.of_step(fake, [], gradients, step=step)
+    told = train_metrics.of_step(
+        fake, [], gradients, step=step, l2_clip_norm=1.0
+    )
     assert told["signal_to_noise"] == pytest.approx(10, rel=1e-5)
 
 

@@ -204,7 +204,11 @@ def test_candidates_share_the_significance():
 def test_guesses_are_the_extreme_scores():
   auditor = auditing.CanaryScoreAuditor([9.0, 8.0, 0.0], [7.0, 1.0, 2.0])
   # From the top: in, in, out, ...; from the bottom: in, out, out, out.
-  assert [auditor._num_correct(k) for k in range(1, 7)] == [1, 1, 2, 3, 3, 4]
+  right = [auditor._num_correct(k, one_sided=False) for k in range(1, 7)]
+  assert right == [1, 1, 2, 3, 3, 4]
+  # From the top alone: in, in, out, out, out, in.
+  right = [auditor._num_correct(k, one_sided=True) for k in range(1, 7)]
+  assert right == [1, 2, 2, 2, 2, 3]
 
 
 def test_monotone_in_scores_and_units():
