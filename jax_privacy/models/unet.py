@@ -15,6 +15,7 @@ stays; the last convolution of each branch is 0 at first, and so is the output.
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -163,11 +164,11 @@ class Step(nnx.Module):
   """A residual block, and attention after it or None.
 
   Args:
-    block: Module of features and embeddings.
+    block: Module of features and embeddings, with `resize`.
     attention: Module of features; None for none.
   """
 
-  def __init__(self, block: nnx.Module, attention: nnx.Module | None):
+  def __init__(self, block: Any, attention: nnx.Module | None):
     self.block = block
     self.attention = attention
 
