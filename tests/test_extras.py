@@ -33,6 +33,8 @@ _NEEDS = {
     "'tests/support/people.csv', columns=('age',)))": "tables",
     "from jax_privacy.data.text import tokenisers; tokenisers.File("
     "'pyproject.toml')": "language",
+    "import sys; sys.modules.pop('optuna', None); from jax_privacy import"
+    " _extras\nwith _extras.needed('sweep'): import optuna": "sweep",
     "import experiments.train": "experiments",
     "import experiments.evaluation.auc": "experiments",
     "import configs.common": "experiments",
@@ -55,8 +57,8 @@ _PROGRAM = """
       def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in (
             "PIL", "array_record", "cryptography", "flax", "grain",
-            "matplotlib", "ml_collections", "orbax", "plotly", "pyarrow",
-            "rich", "sklearn", "starlette", "tensorflow",
+            "matplotlib", "ml_collections", "optuna", "orbax", "plotly",
+            "pyarrow", "rich", "sklearn", "starlette", "tensorflow",
             "tensorflow_datasets", "tokenizers", "uvicorn"):
           raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 

@@ -78,6 +78,9 @@ _TABLE = {
     "experiments.reports": _OUTSIDE
     + _PLAN
     + ("experiments.run", "experiments.reports"),
+    "experiments.sweeps": _OUTSIDE
+    + _PLAN
+    + ("experiments.run", "experiments.reports", "experiments.sweeps"),
 }
 # Packages of others that a folder must not touch.
 _JAX = ("jax", "flax", "optax", "chex")
@@ -187,6 +190,7 @@ def test_imports_follow_the_table(path):
         ("experiments.audits.x", "from experiments.evaluation import final"),
         ("experiments.audits.x", "from experiments import audit"),
         ("experiments.reports.x", "from experiments.release import model"),
+        ("experiments.reports.x", "from experiments.sweeps import plan"),
     ],
 )
 def test_a_forbidden_import_is_caught(module, source):

@@ -18,7 +18,7 @@ from experiments.reports import run_files as run_files_lib
 
 PRIVATE = "private, not for release"
 _MAX_ROWS = 200
-_MAX_LINES = 24
+_MAX_LINES = 100
 _QUANTILES = "grad_norm_quantiles"
 
 
@@ -31,6 +31,8 @@ class Line(NamedTuple):
     y: Heights of its points; None for none there.
     errors: Standard errors of `y`, or None.
     mode: Name of how plotly.js draws it: "lines", "markers"; None for a line.
+    share: Number in [0, 1] that the line is coloured by, or None.
+    texts: Texts of its points, or None.
   """
 
   name: str
@@ -38,6 +40,8 @@ class Line(NamedTuple):
   y: Sequence[float | None]
   errors: Sequence[float] | None = None
   mode: str | None = None
+  share: float | None = None
+  texts: Sequence[str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Plot:
     is_private: Whether it is of numbers that are not for release.
     is_bound: Whether heights are upper bounds, and rounded up.
     range: Ends of the axis of heights, or None.
+    has_table: Whether its numbers are shown as a table, too.
   """
 
   title: str
@@ -59,6 +64,7 @@ class Plot:
   is_private: bool = False
   is_bound: bool = False
   range: tuple[float, float] | None = None
+  has_table: bool = True
 
   @property
   def label(self) -> str:
@@ -82,15 +88,13 @@ class Plot:
     cut = "" if shown == rows else f" (every {-(-len(rows) // _MAX_ROWS)}th)"
     has_errors = any(line.errors for line in self.lines)
     header = ["of", *self.names, *(["standard error"] if has_errors else [])]
+    table = markup.table(f"{self.title}{cut}", header, shown)
     return markup.section(
         f"{name}-card",
         f"{self.title[:1].upper()}{self.title[1:]}{mark}",
         [
             markup.plot(name, self.label),
-            markup.folded(
-                "The numbers",
-                markup.table(f"{self.title}{cut}", header, shown),
-            ),
+            markup.folded("The numbers", table) if self.has_table else "",
         ],
     )
 

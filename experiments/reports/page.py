@@ -26,7 +26,6 @@ from experiments.reports import run_files as run_files_lib
 
 _STATIC = pathlib.Path(__file__).parent / "static"
 _MIB = 2**20
-_EPSILON = {True: "epsilon", False: "epsilon so far"}
 _PRIVATE = (
     "This page holds numbers that come from the training data without noise,"
     " each marked as private: it is NOT FOR RELEASE. --public leaves them out."
@@ -60,34 +59,66 @@ class Page:
   plots: Mapping[str, curves.Plot] = dataclasses.field(default_factory=dict)
 
 
+def content(page: Page) -> dict[str, Any]:
+  """Returns the sections of a page as markup, and what its plots draw.
+
+  Args:
+    page: Content of the page.
+  """
+  plots = dict(page.plots)
+  body = markup.join(_body(page, plots))
+  return {"body": body, "plots": {k: plot.data() for k, plot in plots.items()}}
+
+
 def html(page: Page, *, title: str, refresh: bool = False) -> str:
   """Returns the whole page.
 
   Args:
     page: Content of the page.
     title: Title of the page.
-    refresh: Whether it asks its own server for a newer one of itself.
+    refresh: Whether it asks its own server for newer content.
   """
-  plots = dict(page.plots)
-  body = markup.join(_body(page, plots))
-  data = markup.script_json({k: plot.data() for k, plot in plots.items()})
-  code = assets.text("figure.js").replace("export ", "")
-  scripts = {
-      "plotly": _inlined(assets.plotly()) if plots else "",
-      "ours": _inlined(f"{{\n{code}\n{_static('report.js')}\n}}"),
-  }
+  made = content(page)
+  is_drawn = bool(made["plots"]) or refresh
   style = f"{assets.text('base.css')}\n{_static('report.css')}"
   return _DOCUMENT.format(
-      policy=_policy(scripts.values(), refresh=refresh),
+      policy=policy(with_plotly=is_drawn, refresh=refresh),
       title=markup.escape(title),
       style=style,
       note=_PUBLIC if page.is_public else _PRIVATE,
       kind="help" if page.is_public else "error",
-      body=body,
-      data=data,
+      body=made["body"],
+      data=markup.script_json(made["plots"]),
       refresh=" data-refresh" if refresh else "",
-      **scripts,
+      **_scripts(with_plotly=is_drawn),
   )
+
+
+def policy(*, with_plotly: bool = True, refresh: bool = False) -> str:
+  """Returns the page's policy: no request, and its own scripts alone.
+
+  Args:
+    with_plotly: Whether plotly.js is one of them.
+    refresh: Whether it asks its own server for newer content.
+  """
+  digests = [
+      base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+      for code in _scripts(with_plotly=with_plotly).values()
+  ]
+  own = " ".join(f"'sha256-{digest}'" for digest in digests)
+  connect = "connect-src 'self'; " if refresh else ""
+  return (
+      f"default-src 'none'; script-src {own}; style-src 'unsafe-inline';"
+      f" img-src data:; {connect}base-uri 'none'; form-action 'none'"
+  )
+
+
+def _scripts(*, with_plotly: bool) -> dict[str, str]:
+  code = assets.text("figure.js").replace("export ", "")
+  return {
+      "plotly": _inlined(assets.plotly()) if with_plotly else "",
+      "ours": _inlined(f"{{\n{code}\n{_static('report.js')}\n}}"),
+  }
 
 
 def _body(page: Page, plots: dict[str, curves.Plot]) -> Iterator[markup.Markup]:
@@ -296,20 +327,6 @@ def _static(name: str) -> str:
 def _inlined(code: str) -> str:
   """Returns a script that no text in it ends."""
   return code.replace("</script", "<\\/script").replace("<!--", "<\\!--")
-
-
-def _policy(scripts, *, refresh: bool) -> str:
-  """Returns the page's policy: no request, and these scripts alone."""
-  digests = [
-      base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-      for code in scripts
-  ]
-  own = " ".join(f"'sha256-{digest}'" for digest in digests)
-  connect = "connect-src 'self'; " if refresh else ""
-  return (
-      f"default-src 'none'; script-src {own}; style-src 'unsafe-inline';"
-      f" img-src data:; {connect}base-uri 'none'; form-action 'none'"
-  )
 
 
 # The scripts are at the end: all that is there can be read without them.

@@ -107,7 +107,7 @@ def seed_is_secret(path: pathlib.Path) -> bool:
   Args:
     path: Folder of the run.
   """
-  notes: list[str] = []
+  notes = _Notes(public=True)
   found = [
       _object(path / name, notes).get("seed")
       for name in ("config.json", "summary.json", "audit.json")
@@ -129,18 +129,22 @@ def read(path: pathlib.Path, *, public: bool, name: str = "") -> Run:
   if not is_run(path):
     rule = "a run's folder, with config.json or summary.json in it"
     _validate.fail("workdir", rule, str(path))
-  notes: list[str] = []
+  notes = _Notes(public=public)
   summary = _object(path / "summary.json", notes)
   if summary and summary.get("status", "finished") != "finished":
-    notes.append("summary.json is left out: its status is not 'finished'.")
+    notes.lines.append(
+        "summary.json is left out: its status is not 'finished'."
+    )
     summary = {}
-  metrics = _metrics(path / "metrics.jsonl", notes, public=public)
+  metrics = _metrics(path / "metrics.jsonl", notes)
   evaluations = _evaluations(path, notes)
   if public:
     metrics = [_released(line) for line in metrics]
     for file in [k for k, v in evaluations.items() if UNRELEASED in v]:
       del evaluations[file]
-      notes.append(f"{file} is left out: it is of training examples, private.")
+      notes.lines.append(
+          f"{file} is left out: it is of training examples, private."
+      )
   return Run(
       path=path,
       name=name or path.absolute().name,
@@ -150,7 +154,7 @@ def read(path: pathlib.Path, *, public: bool, name: str = "") -> Run:
       metrics=metrics,
       evaluations=evaluations,
       samples=_samples(path / SAMPLES, summary, notes),
-      notes=tuple(notes),
+      notes=tuple(notes.lines),
   )
 
 
@@ -189,7 +193,7 @@ def _released(line: Mapping[str, Any]) -> dict[str, Any]:
   return {name: line[name] for name in names if name in line}
 
 
-def _object(path: pathlib.Path, notes: list[str]) -> dict[str, Any]:
+def _object(path: pathlib.Path, notes: "_Notes") -> dict[str, Any]:
   """Returns a file's JSON object; empty if there is none."""
   if not path.exists():
     return {}
@@ -199,20 +203,14 @@ def _object(path: pathlib.Path, notes: list[str]) -> dict[str, Any]:
   return found or {}
 
 
-def _metrics(
-    path: pathlib.Path, notes: list[str], *, public: bool
-) -> list[dict[str, Any]]:
+def _metrics(path: pathlib.Path, notes: "_Notes") -> list[dict[str, Any]]:
   if not path.exists():
     return []
-  why: list[str] = []
-  lines = _tried(lambda: metrics_lib.read(path), path.name, why) or []
+  lines = _tried(lambda: metrics_lib.read(path), path.name, notes) or []
   lines = [line for line in lines if 0 <= line["step"] < 2**53]
-  # An error quotes what it met, which may be private.
-  notes += (
-      [f"{path.name} is left out: it is damaged."] if why and public else why
-  )
   if len(lines) > _MAX_LINES:
-    notes.append(f"metrics.jsonl is cut: it has more than {_MAX_LINES} lines.")
+    text = f"metrics.jsonl is cut: it has more than {_MAX_LINES} lines."
+    notes.lines.append(text)
   return lines[-_MAX_LINES:]
 
 
@@ -241,7 +239,7 @@ def _samples(path: pathlib.Path, summary, notes) -> Samples | None:
   ]
   step, last = facts.get("step"), summary.get("num_steps")
   if summary and step != last:
-    notes.append(f"{SAMPLES} are of step {step!r:.20}, not of the last.")
+    notes.lines.append(f"{SAMPLES} are of step {step!r:.20}, not of the last.")
   return Samples(png, texts, facts)
 
 
@@ -254,11 +252,28 @@ def _png(path: pathlib.Path) -> str:
   return base64.b64encode(data).decode("ascii")
 
 
-def _tried(read_fn: Callable[[], Any], name: str, notes: list[str]) -> Any:
+class _Notes:
+  """Lines about files that cannot be read.
+
+  An error may quote what it met, which may be private: for the public it does
+  not.
+  """
+
+  def __init__(self, *, public: bool):
+    self.lines: list[str] = []
+    self._public = public
+
+  def damaged(self, name: str, error: Exception) -> None:
+    text = " ".join(str(error).split())
+    if self._public:
+      text = "it is damaged; --nopublic says how."
+    self.lines.append(f"{name} is left out: {text}")
+
+
+def _tried(read_fn: Callable[[], Any], name: str, notes: _Notes) -> Any:
   """Returns what is read; None, and a line in `notes`, if it cannot be."""
   try:
     return read_fn()
   except (ValueError, OSError) as error:
-    text = " ".join(str(error).split())
-    notes.append(f"{name} is left out: {text}")
+    notes.damaged(name, error)
     return None

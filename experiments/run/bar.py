@@ -1,8 +1,9 @@
-"""One bar on a terminal: step, time left, speed, and a note.
+"""One bar on a terminal: step, time left, speed, time so far, and a note.
 
 The invariant: numbers come first and are never cut; the bar takes what room is
-left, or none. Some columns stay free at the right end, where a terminal echoes
-"^C": a full line would break there, and leave a second bar.
+left, or none, and the time so far is shown where there is plenty. Some columns
+stay free at the right end, where a terminal echoes "^C": a full line would
+break there, and leave a second bar.
 """
 
 import rich.console
@@ -33,10 +34,13 @@ class StepBar(rich.progress.Progress):
 
 def _lines(task, width):
   head, note = _head(task), task.description
-  if not note or _room(width, head, note) >= _MIN_BAR:
-    yield _line(task, width, head, note)
-  else:
-    yield _line(task, width, head, "")
+  is_one = not note or _room(width, head, note) >= _MIN_BAR
+  shown = note if is_one else ""
+  longer = f"{head}, {_clock(task.elapsed or 0.0)} so far"
+  if _room(width, longer, shown) >= 2 * _MIN_BAR:
+    head = longer
+  yield _line(task, width, head, shown)
+  if not is_one:
     yield rich.text.Text(note)
 
 

@@ -1,7 +1,7 @@
 // After figure.js, in one script: draws the plots, and sorts tables.
 
 const byId = (id) => document.getElementById(id);
-const plots = JSON.parse(byId("plots").textContent);
+let plots = JSON.parse(byId("plots").textContent);
 
 function draw() {
   if (!window.Plotly) return;
@@ -41,10 +41,28 @@ function sorted(head, button) {
   button.focus();
 }
 
-document.querySelectorAll("table.sortable thead th").forEach((head) => {
-  const button = head.querySelector("button");
-  button.addEventListener("click", () => sorted(head, button));
+document.addEventListener("click", ({target}) => {
+  const button = target.closest("table.sortable thead button");
+  if (button) sorted(button.closest("th"), button);
 });
+
+// Of a page that is served while a run goes on: its newest content, as long as
+// the reader has opened and selected nothing that would be lost.
+async function refresh() {
+  const main = byId("main");
+  const isRead = main.querySelector("details[open]")
+    || main.contains(document.activeElement) || !getSelection().isCollapsed;
+  if (isRead) return;
+  const reply = await fetch("content").then((found) => found.json());
+  if (reply.error) return;
+  main.innerHTML = reply.body;  // Made by the server, with all texts escaped.
+  plots = reply.plots;
+  draw();
+}
+
+if ("refresh" in document.body.dataset) {
+  setInterval(() => refresh().catch(() => {}), 3000);
+}
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 matchMedia("print").addEventListener("change", draw);
 draw();

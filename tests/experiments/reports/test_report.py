@@ -108,6 +108,7 @@ def test_nothing_private_is_on_a_public_page(tmp_path, public):
   # An error's text may quote what it met.
   secret = '{"step": 1, "train_seconds": 1}\n["0.73512"]\n{"step": 2}\n'
   (folder / "metrics.jsonl").write_text(secret)
+  (folder / "evaluation.json").write_text("[0.73512]")
   assert "0.7351" not in _page(folder, public=public)[1]
 
 

@@ -1,6 +1,7 @@
 """What a run shows while it trains: the bar, and the sizes it compiles for."""
 
 import io
+import re
 import types
 
 import pytest
@@ -48,6 +49,9 @@ def test_the_bar_keeps_its_numbers(width):
   assert all(len(line.rstrip()) <= width - 2 for line in lines)
   assert len(lines) == (2 if width < 90 else 1)
   assert ("━" in text) == (width >= 60)
+  # The time so far, where there is plenty of room.
+  has_time = re.search(r"steps/s, \d:\d\d so far", text) is not None
+  assert has_time == (width in (80, 200)) or width == 100
 
 
 @pytest.mark.parametrize("width", [10, 20, 30])

@@ -26,7 +26,7 @@ export function figure({lines, names, isLog, range, height}) {
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font,
-    showlegend: lines.length > 1,
+    showlegend: lines.length > 1 && lines.length <= 12,
     legend: {orientation: "h", y: -0.25, x: 0},
     xaxis: {...axis, title: {text: plain(names[0])}, rangemode: "tozero"},
     yaxis: {
@@ -44,10 +44,13 @@ export function figure({lines, names, isLog, range, height}) {
   return [data, layout, {displayModeBar: false, responsive: true}];
 }
 
-function trace({x, y, name, texts, errors, mode}, at, names, color) {
-  const main = color(COLORS[at % COLORS.length]);
+function trace(line, at, names, color) {
+  const {x, y, name, texts, errors, mode, share} = line;
+  const main = share === undefined
+    ? color(COLORS[at % COLORS.length])
+    : mixed(color("line"), color("main"), share);
   const dash = DASHES[Math.floor(at / COLORS.length) % DASHES.length];
-  const shown = texts ?? x.map((each, i) => (
+  const shown = texts?.map(plain) ?? x.map((each, i) => (
     `${plain(names[0])} ${plain(each)}<br>${plain(names[1])} ${plain(y[i])}`));
   const head = name === undefined ? "" : `${plain(name)}<br>`;
   return {
@@ -63,6 +66,15 @@ function trace({x, y, name, texts, errors, mode}, at, names, color) {
       : {}),
     hovertemplate: "%{text}<extra></extra>",
   };
+}
+
+// Two colours of the page, "#rrggbb" each, mixed by a share of the second.
+function mixed(first, second, share) {
+  const parts = [1, 3, 5].map((at) => {
+    const [a, b] = [first, second].map((c) => parseInt(c.slice(at, at + 2), 16));
+    return Math.round(a + (b - a) * (0.25 + 0.75 * share));
+  });
+  return `rgb(${parts.join(",")})`;
 }
 
 // plotly.js reads some markup in texts: this leaves it none.

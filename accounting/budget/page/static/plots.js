@@ -1,7 +1,7 @@
 // Plots, by plotly.js from this machine. It is large, so it comes after all
 // else, and the page does without it until then.
 
-import {figure, plain} from "./figure.js";
+import {figure} from "./figure.js";
 
 let loading = null;
 const drawn = new Map();
@@ -32,9 +32,8 @@ export function erase(id) {
 }
 
 function paint(Plotly, id, {x, y, points, names, isLog}) {
-  const [x0, y0] = names.map(plain);
   const texts = points.map(
-    ([a, b]) => `${x0} ${plain(a)}<br>${y0} ${plain(b)}`);
+    ([a, b]) => `${names[0]} ${a}, ${names[1]} ${b}`);
   const made = figure({lines: [{x, y, texts}], names, isLog});
   Plotly.react(document.getElementById(id), ...made);
 }
