@@ -98,6 +98,9 @@ def make(
     goal: Name of the goal.
     proxy: Fields of public data.
 
+  Returns:
+    The plan, with the settings that are known before the first run.
+
   Raises:
     ValueError: If an argument breaks its rule, or the sweep could not be
       accounted for.

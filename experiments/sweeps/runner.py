@@ -263,7 +263,9 @@ def _check_mechanism(
       {key: summary[key] for key in _MECHANISM if key in summary}
   )
   if found != planned:
-    raise ValueError("the run released another mechanism than was planned.")
+    raise ValueError(
+        "summary.json must state the planned mechanism, got another mechanism."
+    )
 
 
 def _free_bytes() -> int:

@@ -130,6 +130,9 @@ def parse(texts: Sequence[str]) -> Space:
       "field=low..high:log", or names of TOML files. A line of these is
       `"field" = [values]` or `"field" = {low = 0.1, high = 1.0, log = true}`.
 
+  Returns:
+    The space, in the order of the texts.
+
   Raises:
     ValueError: If one is neither, or a field is there twice.
     OSError: If a file cannot be read.
