@@ -218,6 +218,7 @@ def clip_to_limit(
     nan_safe: Whether to return zeros if the norm is not finite.
     return_zero: Whether to return zeros whatever the input; may be traced.
   """
+  pytree = jax.tree.map(jnp.asarray, pytree)
   norm = magnitude.relative_norm(jax.tree.leaves(pytree))
   is_counted = ~jnp.asarray(return_zero) & (normalise or is_kept)
   if nan_safe:
