@@ -38,8 +38,6 @@ def _serving(folder):
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
-      # A test session in the background ignores Ctrl-C, and so would this.
-      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
   )
   try:
     first = process.stdout.readline()
