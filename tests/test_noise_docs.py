@@ -38,4 +38,4 @@ def test_the_errors_are_those_of_the_page():
 def test_an_example_runs(name, capsys):
   runpy.run_path(str(launch.ROOT / f"examples/{name}.py"), run_name="__main__")
   accuracy = float(re.search(r"accuracy ([\d.]+)%", capsys.readouterr().out)[1])
-  assert accuracy > 40  # Chance is 10.
+  assert accuracy > 20  # Chance is 10.

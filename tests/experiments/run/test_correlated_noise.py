@@ -89,6 +89,50 @@ def test_other_versions_do_not_go_on_with_it(whole, monkeypatch):
   resume._check_draws(saved_with, workdir, step=step)
 
 
+def _one_epoch(noise, options):
+  """One epoch without sampling: 4 steps of 16 of the digits."""
+  config = launch.linear(
+      dp__sampling="shuffle",
+      dp__neighboring_relation="replace_special",
+      dp__noise=noise,
+      train__num_steps=4,
+      save_every=2,
+  )
+  with config.unlocked():
+    common.set_options(config.dp.noise_options, **options)
+  return config.lock()
+
+
+_BLT = {"buf_decay": (0.9, 0.4), "output_scale": (0.2, 0.25)}
+_ONE_EPOCH = [("blt", _BLT), ("banded_inverse", {"noising_coef": (1.0, -0.7)})]
+
+
+@pytest.mark.parametrize("noise, options", _ONE_EPOCH)
+def test_one_epoch_is_built_from_a_config(noise, options):
+  mechanism = experiment_lib.build(_one_epoch(noise, options)).mechanism
+  assert (mechanism.noise, dict(mechanism.noise_options)) == (noise, options)
+  # As a config.json gives it back.
+  again = accounting.Mechanism.from_dict(
+      json.loads(json.dumps(mechanism.to_dict()))
+  )
+  assert again == mechanism
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise, options", _ONE_EPOCH)
+def test_one_epoch_goes_on_and_is_reported(
+    noise, options, tmp_path, monkeypatch, capsys
+):
+  config = _one_epoch(noise, options)
+  want = launch.run(config, tmp_path / "whole")
+  _break_after(monkeypatch, 3, config, tmp_path / "stopped")
+  found = launch.run(config, tmp_path / "stopped")
+  assert found["params_sha256"] == want["params_sha256"]
+  assert budget.main(["report", str(tmp_path / "whole"), "--json"]) == 0
+  facts = json.loads(capsys.readouterr().out)
+  assert facts["epsilon"] == want["epsilon"]
+
+
 @pytest.mark.slow
 def test_its_replay_passes():
   report = replay.check(experiment_lib.build(_config()), max_examples=4)
