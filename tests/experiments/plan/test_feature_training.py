@@ -140,4 +140,5 @@ def test_evaluate_computes_features_too(tmp_path):
       "experiments.evaluate", f"--workdir={tmp_path / 'run'}", "--params=last"
   )
   assert process.returncode == 0, process.stderr
-  assert f"accuracy {summary['test_accuracy']:.2%}" in process.stdout
+  last = summary["test_accuracies"]["last"]
+  assert f"accuracy {last:.2%}" in process.stdout
