@@ -22,8 +22,8 @@ The same command on the same folder goes on: a finished run is never run again,
 and one that failed is named, and tried again with --retry_failed. SIGTERM or
 Ctrl-C lets all runs save, says "to be continued" and exits 0.
 
-Writes DIR/page.html, DIR/winner.py (the winner's config, a recipe) and the runs
-in DIR/runs. With --accounting=best, all but page.html and winner.py is private.
+Writes DIR/page.html, the winner's config as a recipe in DIR, and the runs in
+DIR/runs. With --accounting=best, all but page and recipe is private.
 """
 
 import pathlib

@@ -27,7 +27,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import signal
 
 from accounting import _validate
 from accounting.noises.noise import Noise
@@ -53,6 +52,8 @@ def inverse_coef(coef: Any, n: int) -> np.ndarray:
   impulse = np.zeros(n)
   impulse[0] = 1.0
   with np.errstate(over="ignore", invalid="ignore"):
+    from scipy import signal  # Which takes long to import.
+
     return np.asarray(signal.lfilter([1.0], coef, impulse))
 
 

@@ -3,8 +3,8 @@
 Invariant: the cost is computed, printed, and checked against the ledger before
 the first run; the result is written after the last one.
 
->>> without(["--config=a.py", "--config.x=1", "--config.y=2"], ["x"])
-['--config=a.py', '--config.y=2']
+>>> without(["--config=CONFIG", "--config.x=1", "--config.y=2"], ["x"])
+['--config=CONFIG', '--config.y=2']
 """
 
 import dataclasses

@@ -37,7 +37,10 @@ class _Unread(source_lib.Described):
 
   def __init__(self, shape, num_classes, num_examples):
     super().__init__(
-        num_examples, num_classes=num_classes, num_examples=num_examples
+        num_examples,
+        label_names=None,
+        num_classes=num_classes,
+        num_examples=num_examples,
     )
     self.image_shape = shape
 

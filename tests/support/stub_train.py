@@ -30,8 +30,10 @@ def main():
   head = {"metric": "accuracy", "is_share": True, "params": "ema"}
   head["value"] = 1 / (1 + abs(rate - 0.5))
   summary |= {"headline": head, "seed": int(flags["config.seed"])}
-  (folder / "summary.json").write_text(json.dumps(summary))
   (folder / "config.json").write_text(json.dumps({"seed": summary["seed"]}))
+  # Whole or not at all, as a run's: a signal may come at any time.
+  (folder / "summary.new").write_text(json.dumps(summary))
+  (folder / "summary.new").rename(folder / "summary.json")
 
 
 if __name__ == "__main__":
