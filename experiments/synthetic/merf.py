@@ -187,6 +187,6 @@ def guarantee(
       "epsilon": epsilon,
       "delta": delta,
       "accountant": accountant,
-      "mechanism": release.to_dict(),
+      "mechanism": {"kind": "gaussian"} | release.to_dict(),
       "statement": statement,
   }

@@ -48,6 +48,7 @@ def _slow_sum(name, clip_norms, groups):
   return total
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", clipping_functions.names())
 @pytest.mark.parametrize("how", ["ghost", "vmap", "two passes", "traced"])
 def test_it_is_the_formula(name, how):
@@ -88,6 +89,7 @@ def test_parts_have_weights_of_their_own(name):
       np.testing.assert_allclose(2 * want[key], got[key], rtol=0, atol=5e-5)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", ["automatic", "psac"])
 @pytest.mark.parametrize("method", ["ghost", "vmap"])
 def test_no_batch_moves_it_by_more_than_the_clip_norm(name, method):

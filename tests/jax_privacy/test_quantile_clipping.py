@@ -138,6 +138,7 @@ def test_a_run_that_goes_on_from_its_state_is_the_same_run():
   np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("rescale", [True, False])
 def test_it_passes_the_checks(rescale):
   private = _private("quantile", 0.7, rescale_to_unit_norm=rescale)

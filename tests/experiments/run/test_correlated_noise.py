@@ -128,6 +128,7 @@ def test_one_epoch_goes_on_and_is_reported(
   _break_after(monkeypatch, 3, config, tmp_path / "stopped")
   found = launch.run(config, tmp_path / "stopped")
   assert found["params_sha256"] == want["params_sha256"]
+  capsys.readouterr()
   assert budget.main(["report", str(tmp_path / "whole"), "--json"]) == 0
   facts = json.loads(capsys.readouterr().out)
   assert facts["epsilon"] == want["epsilon"]
