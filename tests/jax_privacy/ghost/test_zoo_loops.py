@@ -317,7 +317,8 @@ def test_loop_that_draws_numbers():
               "prng_argnum": 2,
           },
           run=zoo.F32,
-          reference_dtype="float32",  # In float64 it draws other numbers.
+          runs=(zoo.F32,),  # In float64 it draws other numbers.
+          reference_dtype="float32",
       )
   )
 
