@@ -12,7 +12,7 @@ GroupNorm. The last layer of each branch is 0 at first, and so is the output.
 (2, 8, 8, 1)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -119,13 +119,8 @@ class HeadedAttention(nnx.Module):
     return x + self.out(mixed.reshape(n, h * w, width)).reshape(x.shape)
 
 
-class ADM(nnx.Module):
+class ADM(unet.Levels):
   """The U-Net of "Diffusion Models Beat GANs", without dropout.
-
-  Levels halve height and width. Each has `num_blocks` residual blocks on the
-  way down and one more on the way up, and between levels there is one that
-  resizes. All that is on the way down is seen again on the way up. Two blocks
-  and attention are in the middle.
 
   Args:
     rngs: Source of the parameters' random keys.
@@ -160,90 +155,30 @@ class ADM(nnx.Module):
       attention_sizes: Sequence[int] = (16, 8),
       head_size: int = _HEAD_SIZE,
   ):
-    num_classes = checks.positive_int("num_classes", num_classes)
-    shape = checks.positive_ints("image_shape", image_shape, length=3)
-    width = checks.positive_int("width", width)
-    factors = tuple(multipliers)
-    factors = checks.positive_ints(
-        "multipliers", factors, length=max(len(factors), 1)
-    )
-    num_blocks = checks.positive_int("num_blocks", num_blocks)
-    head_size = checks.positive_int("head_size", head_size)
-    attends = unet.check_sizes(shape, width, factors, tuple(attention_sizes))
-    self.image_shape, self.width = shape, width
-    self.label = denoiser.LabelEmbedding(num_classes, 4 * width, rngs=rngs)
-    self.embed_0 = nnx.Linear(width, 4 * width, rngs=rngs)
-    self.embed_1 = nnx.Linear(4 * width, 4 * width, rngs=rngs)
-    self.conv_in = unet.convolution(shape[2], width, rngs=rngs)
-
-    def step(inputs, outputs, *, resize="same", attention=False):
-      return unet.Step(
-          ScaledBlock(
-              inputs,
-              outputs,
-              embedding_size=4 * width,
-              resize=resize,
-              rngs=rngs,
-          ),
-          HeadedAttention(
-              outputs,
-              head_size=outputs if outputs % head_size else head_size,
-              rngs=rngs,
-          )
-          if attention
-          else None,
-      )
-
-    channels, seen = width, [width]
-    down = []
-    for level, factor in enumerate(factors):
-      for _ in range(num_blocks):
-        down.append(step(channels, width * factor, attention=attends[level]))
-        channels = width * factor
-        seen.append(channels)
-      if level < len(factors) - 1:
-        down.append(step(channels, channels, resize="half"))
-        seen.append(channels)
-    self.down = nnx.List(down)
-    self.middle = nnx.List(
-        [step(channels, channels, attention=True), step(channels, channels)]
-    )
-    up = []
-    for level in reversed(range(len(factors))):
-      outputs = width * factors[level]
-      for _ in range(num_blocks + 1):
-        up.append(
-            step(channels + seen.pop(), outputs, attention=attends[level])
-        )
-        channels = outputs
-      if level > 0:
-        up.append(step(channels, channels, resize="double"))
-    self.up = nnx.List(up)
-    self.norm = _norm(channels)
-    self.conv_out = unet.convolution(
-        channels, shape[2], is_zero=True, rngs=rngs
+    self.head_size = checks.positive_int("head_size", head_size)
+    super().__init__(
+        rngs=rngs,
+        num_classes=num_classes,
+        image_shape=image_shape,
+        width=width,
+        multipliers=multipliers,
+        num_blocks=num_blocks,
+        attention_sizes=attention_sizes,
+        label_size=4,
+        attends_last=False,
+        norm_fn=_norm,
     )
 
-  def __call__(self, inputs: Mapping[str, jax.Array]) -> jax.Array:
-    """Returns floats [n, h, w, c]; see `denoiser.py` for the inputs."""
-    denoiser.check_inputs(inputs, image_shape=self.image_shape)
-    dtype = self.conv_in.kernel.dtype
-    embedding = self._embedding(inputs["noise"], inputs["label"], dtype)
-    x = self.conv_in(inputs["image"].astype(dtype))
-    seen = [x]
-    for step in self.down:
-      x = step(x, embedding)
-      seen.append(x)
-    for step in self.middle:
-      x = step(x, embedding)
-    for step in self.up:
-      if step.block.resize == "same":
-        x = jnp.concatenate([x, seen.pop()], axis=-1)
-      x = step(x, embedding)
-    return self.conv_out(jax.nn.silu(self.norm(x)))
+  def _step(self, inputs, outputs, *, resize="same", attends=False, rngs):
+    block = ScaledBlock(
+        inputs, outputs, embedding_size=4 * self.width, resize=resize, rngs=rngs
+    )
+    if not attends:
+      return unet.Step(block, None)
+    size = outputs if outputs % self.head_size else self.head_size
+    return unet.Step(block, HeadedAttention(outputs, head_size=size, rngs=rngs))
 
   def _embedding(self, noise, labels, dtype) -> jax.Array:
-    """Returns what every block sees of noise level and class, activated."""
     half = self.width // 2
     rates = _LONGEST ** (-jnp.arange(half) / half)
     features = denoiser.waves(noise, rates).astype(dtype)

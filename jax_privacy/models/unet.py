@@ -13,8 +13,10 @@ stays; the last convolution of each branch is 0 at first, and so is the output.
 (2, 8, 8, 1)
 """
 
+import abc
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -183,13 +185,128 @@ class Step(nnx.Module):
     return x if self.attention is None else self.attention(x)
 
 
-class UNet(nnx.Module):
-  """DDPM++ without its progressive branches and filters.
+class Levels(nnx.Module):
+  """A way down and a way up, each of steps at several sizes of the image.
 
   Levels halve height and width. Each has `num_blocks` residual blocks on the
   way down and one more on the way up, and between levels there is one that
   resizes. All that is on the way down is seen again on the way up. Two blocks
-  and attention are in the middle.
+  and attention are in the middle. A subclass says what a step is, and what it
+  sees of noise level and class: `_step`, `_embedding`.
+
+  Args:
+    rngs: Source of the parameters' random keys.
+    num_classes: Number of classes.
+    image_shape: Height, width and channels; both sides can be halved once for
+      each level but the first.
+    width: Channels of the first convolution, a multiple of 4.
+    multipliers: Channels of each level, in units of `width`.
+    num_blocks: Number of residual blocks of a level on the way down.
+    attention_sizes: Heights of the levels that have attention.
+    label_size: Features of a class, in units of `width`.
+    attends_last: Whether a level on the way up has attention after its last
+      block alone.
+    norm_fn: Function from a number of channels to the last norm.
+
+  Raises:
+    ValueError: If an option breaks its rule.
+  """
+
+  def __init__(
+      self,
+      *,
+      rngs: nnx.Rngs,
+      num_classes: int,
+      image_shape: Sequence[int],
+      width: int,
+      multipliers: Sequence[int],
+      num_blocks: int,
+      attention_sizes: Sequence[int],
+      label_size: int,
+      attends_last: bool,
+      norm_fn: Callable[[int], nnx.Module],
+  ):
+    num_classes = checks.positive_int("num_classes", num_classes)
+    shape = checks.positive_ints("image_shape", image_shape, length=3)
+    width = checks.positive_int("width", width)
+    factors = tuple(multipliers)
+    factors = checks.positive_ints(
+        "multipliers", factors, length=max(len(factors), 1)
+    )
+    num_blocks = checks.positive_int("num_blocks", num_blocks)
+    attention = _check_sizes(shape, width, factors, tuple(attention_sizes))
+    self.image_shape, self.width = shape, width
+    self.label = denoiser.LabelEmbedding(
+        num_classes, label_size * width, rngs=rngs
+    )
+    self.embed_0 = nnx.Linear(width, 4 * width, rngs=rngs)
+    self.embed_1 = nnx.Linear(4 * width, 4 * width, rngs=rngs)
+    self.conv_in = convolution(shape[2], width, rngs=rngs)
+    step = functools.partial(self._step, rngs=rngs)
+    channels, seen = width, [width]
+    down = []
+    for level, factor in enumerate(factors):
+      for _ in range(num_blocks):
+        down.append(step(channels, width * factor, attends=attention[level]))
+        channels = width * factor
+        seen.append(channels)
+      if level < len(factors) - 1:
+        down.append(step(channels, channels, resize="half"))
+        seen.append(channels)
+    self.down = nnx.List(down)
+    self.middle = nnx.List(
+        [step(channels, channels, attends=True), step(channels, channels)]
+    )
+    up = []
+    for level in reversed(range(len(factors))):
+      outputs = width * factors[level]
+      for i in range(num_blocks + 1):
+        attends = attention[level] and (i == num_blocks or not attends_last)
+        up.append(step(channels + seen.pop(), outputs, attends=attends))
+        channels = outputs
+      if level > 0:
+        up.append(step(channels, channels, resize="double"))
+    self.up = nnx.List(up)
+    self.norm = norm_fn(channels)
+    self.conv_out = convolution(channels, shape[2], is_zero=True, rngs=rngs)
+
+  @abc.abstractmethod
+  def _step(
+      self,
+      inputs: int,
+      outputs: int,
+      *,
+      resize: str = "same",
+      attends: bool = False,
+      rngs: nnx.Rngs,
+  ) -> Step:
+    """Returns a step from `inputs` to `outputs` channels."""
+
+  @abc.abstractmethod
+  def _embedding(self, noise, labels, dtype) -> jax.Array:
+    """Returns what every block sees of noise level and class, activated."""
+
+  def __call__(self, inputs: Mapping[str, jax.Array]) -> jax.Array:
+    """Returns floats [n, h, w, c]; see `denoiser.py` for the inputs."""
+    denoiser.check_inputs(inputs, image_shape=self.image_shape)
+    dtype = self.conv_in.kernel.dtype
+    embedding = self._embedding(inputs["noise"], inputs["label"], dtype)
+    x = self.conv_in(inputs["image"].astype(dtype))
+    seen = [x]
+    for step in self.down:
+      x = step(x, embedding)
+      seen.append(x)
+    for step in self.middle:
+      x = step(x, embedding)
+    for step in self.up:
+      if step.block.resize == "same":
+        x = jnp.concatenate([x, seen.pop()], axis=-1)
+      x = step(x, embedding)
+    return self.conv_out(jax.nn.silu(self.norm(x)))
+
+
+class UNet(Levels):
+  """DDPM++ without its progressive branches and filters.
 
   Args:
     rngs: Source of the parameters' random keys.
@@ -220,76 +337,26 @@ class UNet(nnx.Module):
       num_blocks: int = 2,
       attention_sizes: Sequence[int] = (7,),
   ):
-    num_classes = checks.positive_int("num_classes", num_classes)
-    shape = checks.positive_ints("image_shape", image_shape, length=3)
-    width = checks.positive_int("width", width)
-    factors = tuple(multipliers)
-    factors = checks.positive_ints(
-        "multipliers", factors, length=max(len(factors), 1)
+    super().__init__(
+        rngs=rngs,
+        num_classes=num_classes,
+        image_shape=image_shape,
+        width=width,
+        multipliers=multipliers,
+        num_blocks=num_blocks,
+        attention_sizes=attention_sizes,
+        label_size=1,
+        attends_last=True,
+        norm_fn=_norm,
     )
-    num_blocks = checks.positive_int("num_blocks", num_blocks)
-    attention = check_sizes(shape, width, factors, tuple(attention_sizes))
-    self.image_shape, self.width = shape, width
-    self.label = denoiser.LabelEmbedding(num_classes, width, rngs=rngs)
-    self.embed_0 = nnx.Linear(width, 4 * width, rngs=rngs)
-    self.embed_1 = nnx.Linear(4 * width, 4 * width, rngs=rngs)
-    self.conv_in = convolution(shape[2], width, rngs=rngs)
 
-    def step(inputs, outputs, *, resize="same", attends=False):
-      block = ResidualBlock(
-          inputs, outputs, embedding_size=4 * width, resize=resize, rngs=rngs
-      )
-      return Step(
-          block, PixelAttention(outputs, rngs=rngs) if attends else None
-      )
-
-    channels, seen = width, [width]
-    down = []
-    for level, factor in enumerate(factors):
-      for _ in range(num_blocks):
-        down.append(step(channels, width * factor, attends=attention[level]))
-        channels = width * factor
-        seen.append(channels)
-      if level < len(factors) - 1:
-        down.append(step(channels, channels, resize="half"))
-        seen.append(channels)
-    self.down = nnx.List(down)
-    self.middle = nnx.List(
-        [step(channels, channels, attends=True), step(channels, channels)]
+  def _step(self, inputs, outputs, *, resize="same", attends=False, rngs):
+    block = ResidualBlock(
+        inputs, outputs, embedding_size=4 * self.width, resize=resize, rngs=rngs
     )
-    up = []
-    for level in reversed(range(len(factors))):
-      outputs = width * factors[level]
-      for i in range(num_blocks + 1):
-        attends = attention[level] and i == num_blocks
-        up.append(step(channels + seen.pop(), outputs, attends=attends))
-        channels = outputs
-      if level > 0:
-        up.append(step(channels, channels, resize="double"))
-    self.up = nnx.List(up)
-    self.norm = _norm(channels)
-    self.conv_out = convolution(channels, shape[2], is_zero=True, rngs=rngs)
-
-  def __call__(self, inputs: Mapping[str, jax.Array]) -> jax.Array:
-    """Returns floats [n, h, w, c]; see `denoiser.py` for the inputs."""
-    denoiser.check_inputs(inputs, image_shape=self.image_shape)
-    dtype = self.conv_in.kernel.dtype
-    embedding = self._embedding(inputs["noise"], inputs["label"], dtype)
-    x = self.conv_in(inputs["image"].astype(dtype))
-    seen = [x]
-    for step in self.down:
-      x = step(x, embedding)
-      seen.append(x)
-    for step in self.middle:
-      x = step(x, embedding)
-    for step in self.up:
-      if step.block.resize == "same":
-        x = jnp.concatenate([x, seen.pop()], axis=-1)
-      x = step(x, embedding)
-    return self.conv_out(jax.nn.silu(self.norm(x)))
+    return Step(block, PixelAttention(outputs, rngs=rngs) if attends else None)
 
   def _embedding(self, noise, labels, dtype) -> jax.Array:
-    """Returns what every block sees of noise level and class, activated."""
     half = self.width // 2
     rates = _LONGEST ** (-jnp.arange(half) / (half - 1))
     features = denoiser.waves(noise, rates).astype(dtype)
@@ -297,7 +364,7 @@ class UNet(nnx.Module):
     return jax.nn.silu(self.embed_1(hidden))
 
 
-def check_sizes(
+def _check_sizes(
     shape: tuple[int, ...],
     width: int,
     factors: tuple[int, ...],
