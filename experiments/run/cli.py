@@ -20,14 +20,11 @@ from collections.abc import Callable, Iterable
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from accounting import samplers
 from experiments.tasks import imported
 from jax_privacy import _owner_only
 
 # ml_collections has no way to say that a number is None.
 _NONE = re.compile(r"--?config\.([\w.]+)=None")
-# A sampler's own number, which a recipe need not name.
-_SAMPLING_OPTION = re.compile(r"--?config\.dp\.sampling_options\.(\w+)(=.*)?")
 _DID_YOU_MEAN = re.compile(r'Did you mean "([^"]+)"')
 # What absl says of a flag that holds no truth value: its tuple.
 _NON_BOOLEAN = re.compile(
@@ -175,29 +172,11 @@ class _RecipeParser(flags.ArgumentParser):
       )
     # Before it is read: it may import files of its folder.
     imported.search_in(pathlib.Path(name).parent)
-    return _with_options(self._parser.parse(path))
+    return self._parser.parse(path)
 
   def flag_type(self):
     """Returns what --help calls it."""
     return self._parser.flag_type()
-
-
-def _with_options(config):
-  """Adds each option of a sampler that a flag is about to set.
-
-  ml_collections knows flags of fields that are there, and options of samplers
-  are in no recipe but their own.
-  """
-  found = [m[1] for m in map(_SAMPLING_OPTION.fullmatch, sys.argv) if m]
-  section = config.get("dp", {}).get("sampling_options") if found else None
-  if section is None:
-    return config
-  for name in found:
-    for sampler in map(samplers.get, samplers.names()):
-      if name in sampler.options and name not in section:
-        with section.unlocked():  # A number of the type, until it is set.
-          section[name] = sampler.options[name].parse("1")
-  return config
 
 
 def _suggestion(name: str) -> str:
