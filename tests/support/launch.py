@@ -15,6 +15,7 @@ import pytest
 
 from experiments import train
 from experiments.plan import experiment as experiment_lib
+from experiments.run import loop
 from experiments.run import workdir as workdir_lib
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -117,6 +118,43 @@ def run(value, path):
     experiment = experiment_lib.build(value)
     workdir.claim(value, imported=experiment.imported)
     return train.run(experiment, workdir)
+
+
+class KilledError(Exception):
+  """In place of SIGKILL, which ends Python at once."""
+
+
+def stop_after(monkeypatch, num_steps, act):
+  """Lets `act` happen once so many steps are done, before the next."""
+  real_train = loop.train
+
+  def stopped(experiment, state, **options):
+    for i, item in enumerate(real_train(experiment, state, **options)):
+      if i == num_steps:
+        act()
+      yield item
+
+  monkeypatch.setattr(loop, "train", stopped)
+
+
+def kill_after(num_steps, value, path):
+  """Trains in this process, and is killed behind so many steps."""
+
+  def kill():
+    raise KilledError
+
+  with pytest.MonkeyPatch.context() as patched:
+    stop_after(patched, num_steps, kill)
+    with pytest.raises(KilledError):
+      run(value, path)
+
+
+def wait_for(process, text):
+  """Reads what a process prints, up to the line that holds the text."""
+  for line in process.stdout:
+    if text in line:
+      return
+  raise AssertionError(f"no line with {text!r}: {process.stderr.read()}")
 
 
 def command(module, *flags):

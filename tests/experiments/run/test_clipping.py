@@ -8,7 +8,6 @@ from accounting import budget
 from configs import common
 from experiments.audits import replay
 from experiments.plan import experiment as experiment_lib
-from experiments.run import loop
 from tests.support import launch
 
 
@@ -18,21 +17,6 @@ def _config(clipping="quantile", options=None, **fields):
   with config.unlocked():
     common.set_options(config.dp.clipping_options, **(options or {}))
   return config.lock()
-
-
-def _break_after(monkeypatch, num_steps, config, path):
-  real_train = loop.train
-
-  def stopped(experiment, state, **options):
-    for i, item in enumerate(real_train(experiment, state, **options)):
-      if i == num_steps:
-        raise KeyboardInterrupt
-      yield item
-
-  with monkeypatch.context() as patched:
-    patched.setattr(loop, "train", stopped)
-    with pytest.raises(KeyboardInterrupt):
-      launch.run(config, path)
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +47,9 @@ def test_its_clip_norm_moves_and_is_logged_as_unreleased(whole):
   assert all(-1 <= values["alignment"] <= 1 for values in shown)
 
 
-def test_a_resumed_run_ends_with_the_same_bits(whole, tmp_path, monkeypatch):
+def test_a_resumed_run_ends_with_the_same_bits(whole, tmp_path):
   config = _config(train_metrics=True)
-  _break_after(monkeypatch, 3, config, tmp_path)
+  launch.kill_after(3, config, tmp_path)
   found = launch.run(config, tmp_path)
   assert found["params_sha256"] == whole[1]["params_sha256"]
 

@@ -9,7 +9,7 @@ from accounting import budget
 from configs import common
 from experiments.audits import replay
 from experiments.plan import experiment as experiment_lib
-from experiments.run import loop, resume
+from experiments.run import resume
 from experiments.run import workdir as workdir_lib
 from jax_privacy import draws
 from tests.support import launch
@@ -26,21 +26,6 @@ def _config(**fields):
     common.set_options(config.dp.sampling_options, cycle_length=3)
     common.set_options(config.dp.noise_options, strategy_coef=_COEF)
   return config.lock()
-
-
-def _break_after(monkeypatch, num_steps, config, path):
-  real_train = loop.train
-
-  def stopped(experiment, state, **options):
-    for i, item in enumerate(real_train(experiment, state, **options)):
-      if i == num_steps:
-        raise KeyboardInterrupt
-      yield item
-
-  with monkeypatch.context() as patched:
-    patched.setattr(loop, "train", stopped)
-    with pytest.raises(KeyboardInterrupt):
-      launch.run(config, path)
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +56,9 @@ def test_the_summary_states_it_and_the_report_recomputes_it(whole, capsys):
   (path / "summary.json").write_text(json.dumps(summary))
 
 
-def test_a_resumed_run_ends_with_the_same_bits(whole, tmp_path, monkeypatch):
+def test_a_resumed_run_ends_with_the_same_bits(whole, tmp_path):
   # Stopped in its fourth step: the noise of the third is a part of it.
-  _break_after(monkeypatch, 3, _config(), tmp_path)
+  launch.kill_after(3, _config(), tmp_path)
   found = launch.run(_config(), tmp_path)
   assert found["params_sha256"] == whole[1]["params_sha256"]
 
@@ -120,12 +105,10 @@ def test_one_epoch_is_built_from_a_config(noise, options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("noise, options", _ONE_EPOCH)
-def test_one_epoch_goes_on_and_is_reported(
-    noise, options, tmp_path, monkeypatch, capsys
-):
+def test_one_epoch_goes_on_and_is_reported(noise, options, tmp_path, capsys):
   config = _one_epoch(noise, options)
   want = launch.run(config, tmp_path / "whole")
-  _break_after(monkeypatch, 3, config, tmp_path / "stopped")
+  launch.kill_after(3, config, tmp_path / "stopped")
   found = launch.run(config, tmp_path / "stopped")
   assert found["params_sha256"] == want["params_sha256"]
   capsys.readouterr()

@@ -9,16 +9,12 @@ import numpy as np
 import pytest
 
 from experiments.plan import experiment as experiment_lib
-from experiments.run import data_digest, loop, resume
+from experiments.run import data_digest, resume
 from experiments.run import workdir as workdir_lib
 from jax_privacy import checkpoint, data
 from tests.support import launch
 
 _NUM_EXAMPLES, _NUM_TEST = 48, 16
-
-
-class KilledError(Exception):
-  """Stands for the end of the process."""
 
 
 def _arrays():
@@ -57,28 +53,13 @@ def _units(folder, **fields):
   return _config(folder, **fields)
 
 
-def _break(config, path):
-  """Kills the run in its third step: the checkpoint is of the second."""
-  real = loop.train
-
-  def stopped(experiment, state, **options):
-    for i, item in enumerate(real(experiment, state, **options)):
-      if i == 2:
-        raise KilledError
-      yield item
-
-  with pytest.MonkeyPatch.context() as monkeypatch:
-    monkeypatch.setattr(loop, "train", stopped)
-    with pytest.raises(KilledError):
-      launch.run(config, path)
-
-
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory):
   """A folder of data, and a run in it that was killed."""
   folder = tmp_path_factory.mktemp("broken")
   np.savez(folder / "set.npz", **_arrays())
-  _break(_config(folder), folder / "run")
+  # In its third step: the checkpoint is of the second.
+  launch.kill_after(2, _config(folder), folder / "run")
   return folder
 
 

@@ -45,13 +45,6 @@ def _start(path, task, num_steps):
   )  # fmt: skip
 
 
-def _wait_for(process, text):
-  for line in process.stdout:
-    if text in line:
-      return
-  raise AssertionError(f"no line with {text!r}: {process.stderr.read()}")
-
-
 def _check_whole(path, whole, num_steps):
   """The run is over, as if nothing had happened."""
   summary = json.loads((path / "summary.json").read_text())
@@ -65,7 +58,7 @@ def _check_whole(path, whole, num_steps):
 def _kill_while_it_saves(path, task, num_steps):
   """Leaves a folder of a checkpoint that no rename has finished."""
   process = _start(path, task, num_steps)
-  _wait_for(process, "step 4/")
+  launch.wait_for(process, "step 4/")
   while not (halves := list((path / "checkpoints").glob("*tmp*"))):
     assert process.poll() is None, process.stderr.read()
     time.sleep(0.0005)
@@ -105,7 +98,7 @@ def test_killed_and_stopped_and_out_of_disk(tmp_path, task):
 
   # Told to stop: it saves, says so, and that is no error.
   process = _start(path, task, _MANY)
-  _wait_for(process, "step ")
+  launch.wait_for(process, "step ")
   process.send_signal(signal.SIGTERM)
   out, err = process.communicate()
   assert process.returncode == 0, err
@@ -113,7 +106,7 @@ def test_killed_and_stopped_and_out_of_disk(tmp_path, task):
 
   # Out of disk: files may not grow beyond some bytes, so that a save fails.
   process = _start(path, task, _MANY)
-  _wait_for(process, "step ")
+  launch.wait_for(process, "step ")
   resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (100, 100))
   _, err = process.communicate()
   assert process.returncode == 2

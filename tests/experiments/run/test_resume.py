@@ -20,37 +20,9 @@ from jax_privacy import checkpoint, draws, root_key
 from tests.support import launch
 
 
-class KilledError(Exception):
-  """Stands for the end of the process."""
-
-
 def _config(make=launch.linear, **fields):
   fields = {"train__num_steps": 8, "save_every": 2, "log_every": 1} | fields
   return make(**fields)
-
-
-def _stop_after(monkeypatch, num_steps, act):
-  """Lets `act` happen once so many steps are done, before the next."""
-  real_train = loop.train
-
-  def stopped(experiment, state, **options):
-    for i, item in enumerate(real_train(experiment, state, **options)):
-      if i == num_steps:
-        act()
-      yield item
-
-  monkeypatch.setattr(loop, "train", stopped)
-
-
-def _kill():
-  raise KilledError
-
-
-def _break_after(monkeypatch, num_steps, config, path):
-  with monkeypatch.context() as patched:
-    _stop_after(patched, num_steps, _kill)
-    with pytest.raises(KilledError):
-      launch.run(config, path)
 
 
 def _metrics(path):
@@ -72,8 +44,7 @@ def whole(tmp_path_factory):
 def broken(tmp_path_factory):
   """The folder of a run that was killed in its sixth step."""
   path = tmp_path_factory.mktemp("broken")
-  with pytest.MonkeyPatch.context() as monkeypatch:
-    _break_after(monkeypatch, 5, _config(), path)
+  launch.kill_after(5, _config(), path)
   return path
 
 
@@ -84,11 +55,11 @@ def copy(broken, tmp_path):
 
 
 @pytest.mark.parametrize("task", launch.EACH_TASK)
-def test_a_resumed_run_ends_with_the_same_bits(task, tmp_path, monkeypatch):
+def test_a_resumed_run_ends_with_the_same_bits(task, tmp_path):
   config = _config(launch.TASKS[task])
   whole = launch.run(config, tmp_path / "whole")
   run = tmp_path / "run"
-  _break_after(monkeypatch, 5, config, run)
+  launch.kill_after(5, config, run)
   assert not (run / "summary.json").exists()
   assert launch.run(config, run)["params_sha256"] == whole["params_sha256"]
   assert [m["step"] for m in _metrics(run)] == list(range(1, 9))
@@ -108,7 +79,7 @@ def test_without_a_seed_the_checkpoint_has_the_key(
   # The same key for the unbroken run and the broken one, and then another.
   monkeypatch.setattr(root_key.secrets, "token_bytes", b"1234".zfill)
   whole = launch.run(config, tmp_path / "whole")
-  _break_after(monkeypatch, 1, config, tmp_path / "run")
+  launch.kill_after(1, config, tmp_path / "run")
   monkeypatch.setattr(root_key.secrets, "token_bytes", b"999".zfill)
   # Killed in its second step, it has the checkpoint from before the first.
   assert _newest(tmp_path / "run") == 0
@@ -155,7 +126,7 @@ def test_a_signal_saves_and_says_so(
   workdir.claim(config)
   before = signal.getsignal(number)
   with monkeypatch.context() as patched, signals.StopSignals() as stop:
-    _stop_after(patched, 2, lambda: os.kill(os.getpid(), number))
+    launch.stop_after(patched, 2, lambda: os.kill(os.getpid(), number))
     assert train.run(experiment, workdir, stop=stop) is None
   assert signal.getsignal(number) is before
   said = capsys.readouterr().out
@@ -210,7 +181,7 @@ def test_without_any_good_checkpoint_a_seeded_run_begins_again(whole, copy):
 def test_without_any_good_checkpoint_a_lost_key_is_an_error(
     tmp_path, monkeypatch
 ):
-  _break_after(monkeypatch, 3, _config(seed=None), tmp_path)
+  launch.kill_after(3, _config(seed=None), tmp_path)
   _damage_all(tmp_path)
   with pytest.raises(checkpoint.CheckpointError, match="only damaged ones"):
     launch.run(_config(seed=None), tmp_path)
@@ -294,7 +265,7 @@ def test_with_nothing_lost_other_versions_go_on(copy, monkeypatch, capsys):
   workdir.write_steps_begun(4)
   mine = draws.versions()
   _pretend(monkeypatch, draws="99")
-  _break_after(monkeypatch, 1, _config(), copy)  # In step 6; 4 is saved.
+  launch.kill_after(1, _config(), copy)  # In step 6; 4 is saved.
   assert "warning: saved with draws" in capsys.readouterr().out
   assert workdir.read_steps_begun() == 6
   # The lost steps are of the versions that took them, not the checkpoint's.

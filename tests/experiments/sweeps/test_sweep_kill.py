@@ -31,22 +31,15 @@ def _start(folder):
   )  # fmt: skip
 
 
-def _wait_for(process, text):
-  for line in process.stdout:
-    if text in line:
-      return
-  raise AssertionError(f"no line with {text!r}: {process.stderr.read()}")
-
-
 def test_a_sweep_that_is_killed_goes_on_to_one_page(tmp_path):
   folder = tmp_path / "sweep"
   first = _start(folder)
-  _wait_for(first, "run 000")
+  launch.wait_for(first, "run 000")
   first.kill()
   first.communicate()
   held = (runner.folder(folder, 0) / "summary.json").read_bytes()
   second = _start(folder)
-  _wait_for(second, "run 001")
+  launch.wait_for(second, "run 001")
   second.send_signal(signal.SIGTERM)
   out, err = second.communicate()
   assert second.returncode == 0, err
