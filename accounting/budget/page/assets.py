@@ -39,6 +39,18 @@ def text(name: str) -> str:
   return (folder / name).read_text("utf-8")
 
 
+def missing(error: ImportError) -> ImportError:
+  """Returns the error that says what to install.
+
+  Args:
+    error: Error of an import of what the extra `page` has.
+  """
+  return ImportError(
+      f'{error}: pip install "jax-privacy-toolkit[page]", or "dp-budget[page]"'
+      " where JAX is not wanted."
+  )
+
+
 def plotly() -> str:
   """Returns plotly.js, as its package has it.
 
@@ -48,8 +60,5 @@ def plotly() -> str:
   try:
     from plotly import offline
   except ImportError as error:
-    raise ImportError(
-        f'{error}: pip install "jax-privacy-toolkit[page]", or'
-        ' "dp-budget[page]" where JAX is not wanted.'
-    ) from error
+    raise missing(error) from error
   return offline.get_plotlyjs()

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from accounting import _validate
 from accounting.budget.answer import Answer
+from accounting.budget.page import assets
 
 HOST = "127.0.0.1"
 _MAX_PORT = 65535
@@ -48,10 +49,7 @@ def run(arguments: argparse.Namespace) -> Answer:
 
     from accounting.budget.page import app as app_lib
   except ImportError as error:
-    raise ImportError(
-        f'{error}: pip install "jax-privacy-toolkit[page]", or'
-        ' "dp-budget[page]" where JAX is not wanted.'
-    ) from error
+    raise assets.missing(error) from error
   from accounting.budget.page import pool as pool_lib
 
   if arguments.ledger is not None:
