@@ -120,7 +120,7 @@ class Neighbours(NamedTuple):
 def neighbours(
     drawn: reading.ImageSet, test: reading.ImageSet, train: reading.ImageSet
 ) -> Neighbours:
-  """Returns what tells of images that were learned by heart; it is private.
+  """Returns a measure of images learned by heart, which is private.
 
   Distances are Euclidean, of pixels in [0, 1].
 

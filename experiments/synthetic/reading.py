@@ -1,7 +1,7 @@
 """Reads sets of labelled images: drawn ones from a folder, real ones of a run.
 
 Invariant: a drawn set has the classes and the shape of the real images it is
-compared with, and is the one that its manifest tells of.
+compared with, and is the one that its manifest names.
 
 >>> images = np.zeros((4, 2, 2, 1), np.uint8)
 >>> one = ImageSet("real", images, np.array([0, 1, 0, 1]), ("a", "b"))
